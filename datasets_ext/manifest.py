@@ -1,0 +1,66 @@
+"""``manifest.parquet``: one row a frame; the truth about videos, recordings, identities and splits.
+
+Video identity is a column here and never parsed from a path at run time.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from roga_domainbed.errors import RogaError
+
+FILE = "manifest.parquet"
+
+REAL, FAKE = 0, 1
+CLASS_FOLDERS = ("0_real", "1_fake")
+SPLITS = ("train", "val", "test")
+
+#: Column → meaning. ``path`` is relative to the dataset's folder, with forward slashes.
+COLUMNS = {
+    "path": "frame file, relative to the dataset's folder: <env>/<class folder>/<video>/<frame>.png",
+    "dataset": "registered name, for example FFPP",
+    "env": "environment name, for example DF",
+    "method": "manipulation that made the fake; 'real' for reals",
+    "compression": "raw, c23, c40; empty where there is none",
+    "label": "0 real, 1 fake",
+    "video": "video stem; unique within (env, label)",
+    "recording": "key of the recorded background: equal for a fake and the real it was made from",
+    "identities": "the people in it, sorted, joined by '+'",
+    "split": "official part: train, val, test; empty where there is no official split",
+    "frame": "frame index in the source video, from 0",
+}
+
+
+def write(folder: str | os.PathLike, rows: pd.DataFrame) -> Path:
+    """Write ``rows`` (columns of ``COLUMNS``) as the manifest of the dataset in ``folder``, atomically."""
+    missing = [column for column in COLUMNS if column not in rows]
+    if missing:
+        raise ValueError(f"manifest rows lack the columns {missing}")
+    path = Path(folder) / FILE
+    partial = path.with_suffix(".part")
+    ordered = rows[list(COLUMNS)].sort_values("path", kind="stable").reset_index(drop=True)
+    ordered = ordered.astype({"label": "int8", "frame": "int32"})
+    ordered.to_parquet(partial, index=False)
+    os.replace(partial, path)
+    return path
+
+
+def read(folder: str | os.PathLike) -> pd.DataFrame:
+    """The manifest of the dataset in ``folder``; ``RogaError`` if it is missing or is not one."""
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise RogaError(
+            f"no {FILE} in {str(folder)!r}: make the dataset with 'roga-domainbed prepare', "
+            "or point --data_dir at the folder that contains it"
+        )
+    try:
+        rows = pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises its own kinds for damaged files
+        raise RogaError(f"{path} cannot be read as a manifest: {error}") from None
+    missing = [column for column in COLUMNS if column not in rows]
+    if missing:
+        raise RogaError(f"{path} lacks the columns {', '.join(missing)}; make it again with 'prepare'")
+    return rows

@@ -1,0 +1,222 @@
+"""What there is: algorithms, datasets and backbones by name. Listing them imports no torch.
+
+The order of ``ALGORITHMS`` and ``DATASETS`` is the row and section order of every result table, as in
+DomainBed: upstream's names first, in upstream's order, then ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from roga_domainbed.hparams import HParam, choice, constant, log_uniform, log_uniform_int
+from roga_domainbed.registry import Registry
+
+
+@dataclass(frozen=True)
+class AlgorithmInfo:
+    """An algorithm.
+
+    Attributes:
+        name: the registered name, also the class name.
+        target: ``"module:Class"``; None where only an upstream checkout has it.
+        summary: one line.
+        reference: arXiv number or venue.
+        plugin: True if the class is ours on either backend, False if it belongs to the host.
+    """
+
+    name: str
+    target: str | None = None
+    summary: str = ""
+    reference: str = ""
+    plugin: bool = False
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A dataset: a list of environments under one name.
+
+    Attributes:
+        name: the registered name.
+        environments: their names, in index order; the columns of result tables.
+        target: ``"module:Class"``; None where only an upstream checkout has it.
+        summary: one line.
+        plugin: True if the class is ours on either backend.
+        small_images: DomainBed's ``SMALL_IMAGES`` family of lr, weight decay and batch size.
+        needs_data_dir: whether ``--data_dir`` must be given.
+        hparams: hyper-parameters this dataset adds or overrides.
+    """
+
+    name: str
+    environments: tuple[str, ...]
+    target: str | None = None
+    summary: str = ""
+    plugin: bool = False
+    small_images: bool = False
+    needs_data_dir: bool = True
+    hparams: tuple[HParam, ...] = ()
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """A featurizer chosen by ``hparams['backbone']``; any other name is asked of timm."""
+
+    name: str
+    target: str
+    summary: str = ""
+
+
+ALGORITHMS: Registry[AlgorithmInfo] = Registry("algorithm")
+DATASETS: Registry[DatasetInfo] = Registry("dataset")
+BACKBONES: Registry[BackboneInfo] = Registry("backbone")
+
+# --- algorithms --------------------------------------------------------------------------------------------
+
+ALGORITHMS.add(
+    AlgorithmInfo(
+        "ERM",
+        target="roga_domainbed.engine.algorithms.erm:ERM",
+        summary="empirical risk minimization on the pooled minibatches",
+        reference="Vapnik 1998",
+    )
+)
+for _name in (
+    "ERMPlusPlus Fish IRM GroupDRO Mixup MLDG CORAL MMD DANN CDANN MTL SagNet ARM VREx RSC SD ANDMask SANDMask "
+    "IGA SelfReg Fishr TRM IB_ERM IB_IRM CAD CondCAD Transfer CausIRL_CORAL CausIRL_MMD EQRM RDM ADRMX URM"
+).split():
+    ALGORITHMS.add(AlgorithmInfo(_name, summary="from a DomainBed checkout"))
+for _name, _summary, _reference in (
+    ("RoGA", "robust gradient alignment: an ascent point per domain, aligned gradients", "arXiv:2505.20653"),
+    ("SAM", "sharpness-aware minimization of the pooled loss", "arXiv:2010.01412"),
+    ("ASAM", "SAM with a perturbation that scales with the weights", "arXiv:2102.11600"),
+    ("GSAM", "SAM that also closes the surrogate gap", "arXiv:2203.08065"),
+    ("SAGM", "sharpness-aware gradient matching", "arXiv:2303.10353"),
+):
+    ALGORITHMS.add(
+        AlgorithmInfo(
+            _name,
+            target=f"roga_domainbed.algorithms.{_name.lower()}:{_name}",
+            summary=_summary,
+            reference=_reference,
+            plugin=True,
+        )
+    )
+
+# --- datasets ----------------------------------------------------------------------------------------------
+
+for _name, _environments, _small, _needs_data_dir, _summary in (
+    ("Debug28", "0 1 2", True, False, "random 28x28 images, for tests"),
+    ("Debug224", "0 1 2", False, False, "random 224x224 images, for tests"),
+    ("ColoredMNIST", "+90% +80% -90%", True, True, "digits whose colour predicts the label"),
+    ("RotatedMNIST", "0 15 30 45 60 75", True, True, "digits rotated by degrees"),
+    ("VLCS", "C L S V", False, True, "photographs, 5 classes"),
+    ("PACS", "A C P S", False, True, "art, cartoons, photographs, sketches, 7 classes"),
+    ("OfficeHome", "A C P R", False, True, "office objects, 65 classes"),
+    ("TerraIncognita", "L100 L38 L43 L46", False, True, "camera traps, 10 classes"),
+    ("DomainNet", "clip info paint quick real sketch", False, True, "six styles, 345 classes"),
+    ("SVIRO", "aclass escape hilux i3 lexus tesla tiguan tucson x5 zoe", False, True, "car interiors"),
+):
+    DATASETS.add(
+        DatasetInfo(
+            _name,
+            tuple(_environments.split()),
+            target=f"roga_domainbed.engine.datasets:{_name}",
+            summary=_summary,
+            small_images=_small,
+            needs_data_dir=_needs_data_dir,
+        )
+    )
+for _name, _environments in (
+    ("WILDSCamelyon", [f"hospital_{i}" for i in range(5)]),
+    ("WILDSFMoW", [f"region_{i}" for i in range(6)]),
+    *(
+        (f"Spawrious{kind}_{level}", ["Test", "SC_group_1", "SC_group_2"])
+        for kind in ("O2O", "M2M")
+        for level in ("easy", "medium", "hard")
+    ),
+):
+    DATASETS.add(DatasetInfo(_name, tuple(_environments), summary="from a DomainBed checkout"))
+
+#: Hyper-parameters of every dataset that is a manifest tree of face crops.
+FACE_HPARAMS = (
+    HParam("backbone", "resnet34", constant("resnet34"), "featurizer: 'meso4' or any timm name"),
+    HParam("pretrained", True, constant(True), "start a timm backbone from its ImageNet weights"),
+    HParam("weights", "", constant(""), "file with the backbone's weights, for machines without a network"),
+    HParam("image_size", 224, constant(224), "side in pixels that crops are resized to"),
+)
+
+DATASETS.add(
+    DatasetInfo(
+        "SynthFake",
+        ("DF", "F2F", "FS", "NT"),
+        target="datasets_ext.synthfake:SynthFake",
+        summary="generated faces with four look-alike manipulations; needs no download",
+        plugin=True,
+        needs_data_dir=True,
+        hparams=(
+            HParam("lr", 1e-3, log_uniform(10, -4, -2.5), "learning rate of the base optimizer"),
+            HParam("weight_decay", 0.0, constant(0.0), "L2 weight decay of the base optimizer"),
+            HParam("batch_size", 32, log_uniform_int(2, 4, 6), "minibatch of each training environment"),
+            HParam("backbone", "meso4", constant("meso4"), "featurizer: 'meso4' or any timm name"),
+            HParam("pretrained", False, constant(False), "start a timm backbone from its ImageNet weights"),
+            HParam("weights", "", constant(""), "file with the backbone's weights"),
+            HParam("image_size", 64, constant(64), "side in pixels that crops are resized to"),
+        ),
+    )
+)
+for _name, _summary in (
+    ("FFPP", "FaceForensics++ c23 (light compression), one environment a manipulation"),
+    ("FFPP_c40", "FaceForensics++ c40 (strong compression), one environment a manipulation"),
+    ("FFPP_raw", "FaceForensics++ without compression, one environment a manipulation"),
+):
+    DATASETS.add(
+        DatasetInfo(
+            _name,
+            ("DF", "F2F", "FS", "NT"),
+            target=f"datasets_ext.ffpp:{_name}",
+            summary=_summary,
+            plugin=True,
+            hparams=FACE_HPARAMS,
+        )
+    )
+
+# --- backbones ---------------------------------------------------------------------------------------------
+
+BACKBONES.add(
+    BackboneInfo(
+        "meso4", target="roga_domainbed.backbones:Meso4", summary="MesoNet's Meso-4, 28 thousand weights"
+    )
+)
+
+#: The hyper-parameters that every algorithm has, in DomainBed's order, before its own.
+GENERIC_HPARAMS = (
+    HParam("data_augmentation", True, constant(True), "augment the training environments"),
+    HParam("resnet18", False, constant(False), "ResNet-18 instead of ResNet-50 (needs resnet50_augmix false)"),
+    HParam("resnet50_augmix", True, constant(True), "ResNet-50 with AugMix weights"),
+    HParam("dinov2", False, constant(False), "DINOv2 features (upstream only)"),
+    HParam("vit", False, constant(False), "vision transformer (upstream only)"),
+    HParam("vit_attn_tune", False, constant(False), "train the attention weights alone (upstream only)"),
+    HParam("freeze_bn", False, constant(False), "keep batch-norm layers in evaluation mode"),
+    HParam("lars", False, constant(False), "LARS optimizer (upstream's ERM++ only)"),
+    HParam("linear_steps", 500, constant(500), "steps of linear probing (upstream's ERM++ only)"),
+    HParam("resnet_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout after the backbone"),
+    HParam("vit_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout after a vision transformer"),
+    HParam("class_balanced", False, constant(False), "draw classes with equal probability"),
+    HParam("nonlinear_classifier", False, constant(False), "a classifier of three layers"),
+)
+
+
+def scale_hparams(dataset: str) -> tuple[HParam, ...]:
+    """DomainBed's generic lr, weight decay and batch size for ``dataset``; they come after an algorithm's own."""
+    small = dataset in DATASETS and DATASETS.get(dataset).small_images
+    if small:
+        return (
+            HParam("lr", 1e-3, log_uniform(10, -4.5, -2.5), "learning rate"),
+            HParam("weight_decay", 0.0, constant(0.0), "L2 weight decay"),
+            HParam("batch_size", 64, log_uniform_int(2, 3, 9), "minibatch of each training environment"),
+        )
+    high = 5 if dataset == "DomainNet" else 5.5
+    return (
+        HParam("lr", 5e-5, log_uniform(10, -5, -3.5), "learning rate"),
+        HParam("weight_decay", 0.0, log_uniform(10, -6, -2), "L2 weight decay"),
+        HParam("batch_size", 32, log_uniform_int(2, 3, high), "minibatch of each training environment"),
+    )

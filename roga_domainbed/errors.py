@@ -1,0 +1,59 @@
+"""Errors for the person who caused them: what came, what is allowed, what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RogaError(Exception):
+    """Something the user can put right; the command line prints it in one line, without a traceback."""
+
+
+class MissingExtra(RogaError):
+    """An optional package is needed now and is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str):
+        super().__init__(f"{purpose} needs the package {package!r}: pip install 'roga-domainbed[{extra}]'")
+
+
+def unknown_name(kind: str, got: str, known: Iterable[str]) -> str:
+    """One sentence for an unknown name: the nearest known one first, then all of them.
+
+    Args:
+        kind: what is being named, for example ``"algorithm"``.
+        got: the name that came.
+        known: the names that are allowed.
+    """
+    known = list(known)
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(got.lower(), by_lower, n=1, cutoff=0.6)
+    hint = f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
+    return f"unknown {kind} {got!r}{hint}; known: {', '.join(known) or 'none'}"
+
+
+class Problems:
+    """Collects user faults so that all of them are reported at once, before anything slow.
+
+    >>> problems = Problems()
+    >>> problems.add("no such folder: 'x'")
+    >>> problems.check()
+    Traceback (most recent call last):
+    ...
+    roga_domainbed.errors.RogaError: no such folder: 'x'
+    """
+
+    def __init__(self):
+        self._found: list[str] = []
+
+    def add(self, message: str) -> None:
+        """Note one fault."""
+        self._found.append(message)
+
+    def check(self) -> None:
+        """Raise ``RogaError`` with everything found; do nothing if nothing was."""
+        if len(self._found) == 1:
+            raise RogaError(self._found[0])
+        if self._found:
+            lines = "".join(f"\n  {i}. {message}" for i, message in enumerate(self._found, 1))
+            raise RogaError(f"{len(self._found)} problems:{lines}")
