@@ -1,0 +1,68 @@
+"""What the DomainBed algorithms over ``roga_domainbed.optim`` share: hyper-parameters and the base optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from roga_domainbed.backend import host
+from roga_domainbed.errors import RogaError
+from roga_domainbed.hparams import HParam, choice, constant
+from roga_domainbed.optim.sharpness import SharpnessOptimizer
+
+Minibatches = list[tuple[Tensor, Tensor]]
+
+_BASES = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+#: After a method's own hyper-parameters, these; adam is what DomainBed's ERM steps with.
+SHARED_HPARAMS = (
+    HParam("optimizer", "adam", constant("adam"), "base optimizer", choices=tuple(_BASES)),
+    HParam("momentum", 0.9, choice([0.0, 0.9]), "momentum of sgd; adam and adamw ignore it"),
+    HParam("replay_rng", False, constant(False), "the same dropout mask in every pass of a step"),
+)
+
+
+class SharpnessAlgorithm(host().algorithms.ERM):
+    """ERM whose optimizer looks around θ. A subclass names the optimizer and its own hyper-parameters."""
+
+    HPARAMS: tuple[HParam, ...] = SHARED_HPARAMS
+
+    def __init__(self, input_shape: tuple, num_classes: int, num_domains: int, hparams: dict[str, Any]):
+        super().__init__(input_shape, num_classes, num_domains, hparams)
+        name = hparams["optimizer"]
+        if name not in _BASES:
+            raise RogaError(f"hparam 'optimizer' must be one of {', '.join(_BASES)}; got {name!r}")
+        base_kwargs = {"lr": hparams["lr"], "weight_decay": hparams["weight_decay"]}
+        if name == "sgd":
+            base_kwargs["momentum"] = hparams["momentum"]
+        self.optimizer = self.make_optimizer(
+            self.network.parameters(),
+            _BASES[name],
+            model=self.network,
+            replay_rng=hparams["replay_rng"],
+            **base_kwargs,
+        )
+
+    def make_optimizer(
+        self, params: Any, base_optimizer: type[torch.optim.Optimizer], **kwargs: Any
+    ) -> SharpnessOptimizer:
+        """The sharpness-aware optimizer over ``base_optimizer``, with this method's hyper-parameters."""
+        raise NotImplementedError
+
+    def update(self, minibatches: Minibatches, unlabeled: list[Tensor] | None = None) -> dict[str, float]:
+        """One step on the pooled minibatches.
+
+        Args:
+            minibatches: one (x, y) a training environment, on the device of the network.
+            unlabeled: ignored, as by DomainBed's ERM.
+
+        Returns:
+            ``loss`` at θ, ``perturbed_loss`` at the second point, ``grad_norm`` at θ.
+        """
+        x = torch.cat([x for x, _ in minibatches])
+        y = torch.cat([y for _, y in minibatches])
+        self.optimizer.step(lambda: F.cross_entropy(self.predict(x), y))
+        return dict(self.optimizer.report)

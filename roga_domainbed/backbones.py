@@ -1,0 +1,153 @@
+"""Featurizers chosen by ``hparams['backbone']``: Meso-4, and every model timm knows."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from roga_domainbed.errors import RogaError, unknown_name
+
+
+class Meso4(nn.Module):
+    """Meso-4 up to its last hidden layer (Afchar et al., MesoNet, arXiv:1809.00888, Fig. 4).
+
+    Four blocks of convolution, ReLU, batch norm and max pooling (2, 2, 2, 4), then dropout, a fully connected
+    layer of 16 and LeakyReLU(0.1). The paper's input is 256 × 256; any side of at least 32 works.
+
+    Args:
+        input_shape: (channels, height, width).
+        hparams: ``meso4_dropout`` (0.5, the paper's), used before and after the hidden layer.
+    """
+
+    n_outputs = 16
+
+    def __init__(self, input_shape: tuple[int, int, int], hparams: dict[str, Any]):
+        super().__init__()
+        channels, height, width = input_shape
+        if min(height, width) < 32:
+            raise RogaError(
+                f"meso4 pools by 32 in all and needs images of at least 32x32; got {height}x{width}"
+            )
+        dropout = hparams.get("meso4_dropout", 0.5)
+        self.blocks = nn.Sequential(
+            _block(channels, 8, kernel=3, pool=2),
+            _block(8, 8, kernel=5, pool=2),
+            _block(8, 16, kernel=5, pool=2),
+            _block(16, 16, kernel=5, pool=4),
+        )
+        self.hidden = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(16 * (height // 32) * (width // 32), self.n_outputs),
+            nn.LeakyReLU(0.1),
+            nn.Dropout(dropout),
+        )
+        self.activation = nn.Identity()  # the slot that some DomainBed algorithms replace
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, height, width) → (B, 16)."""
+        return self.activation(self.hidden(self.blocks(x).flatten(1)))
+
+
+def _block(inputs: int, outputs: int, kernel: int, pool: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2),
+        nn.ReLU(),
+        nn.BatchNorm2d(outputs),
+        nn.MaxPool2d(pool),
+    )
+
+
+class TimmFeaturizer(nn.Module):
+    """A timm model without its classifier, with DomainBed's dropout and activation slot after it."""
+
+    def __init__(self, network: nn.Module, hparams: dict[str, Any]):
+        super().__init__()
+        self.network = network
+        self.n_outputs = network.num_features
+        self.dropout = nn.Dropout(hparams.get("resnet_dropout", 0.0))
+        self.activation = nn.Identity()
+        self.freeze_bn = hparams.get("freeze_bn", False)
+        self.train()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, height, width) → (B, n_outputs)."""
+        return self.activation(self.dropout(self.network(x)))
+
+    def train(self, mode: bool = True) -> TimmFeaturizer:
+        """Set the mode; with ``hparams['freeze_bn']`` batch-norm layers stay in evaluation mode."""
+        super().train(mode)
+        if self.freeze_bn:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+
+def timm_backbone(name: str, input_shape: tuple[int, int, int], hparams: dict[str, Any]) -> TimmFeaturizer:
+    """Build the timm model ``name`` as a featurizer.
+
+    Args:
+        name: any name timm knows, for example ``"resnet34"``.
+        input_shape: (channels, height, width).
+        hparams: ``pretrained`` (True) starts from ImageNet weights; ``weights`` is a file to take them from
+            instead of downloading.
+
+    Raises:
+        RogaError: for an unknown name, or weights that are not there or belong to another model.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise RogaError(_unknown_backbone(name, timm.list_models()))
+    channels, height, width = input_shape
+    arguments: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        arguments["img_size"] = (height, width)
+    weights = hparams.get("weights") or ""
+    if weights:
+        if not Path(weights).is_file():
+            raise RogaError(f"hparams['weights']: no such file: {weights!r}")
+        arguments.update(pretrained=True, pretrained_cfg_overlay={"file": weights})
+    elif hparams.get("pretrained", True):
+        arguments["pretrained"] = True
+    try:
+        network = timm.create_model(name, **arguments)
+    except Exception as error:  # every hub raises its own kinds when there is no network
+        raise RogaError(
+            f"the pretrained weights of backbone {name!r} cannot be had here ({type(error).__name__}); give a "
+            """file with --hparams '{"weights": "FILE"}' or start from random ones with '{"pretrained": false}'"""
+        ) from error
+    if weights:
+        _require_all_loaded(network, name, weights)
+    return TimmFeaturizer(network, hparams)
+
+
+#: What the classifier is called in the files of different families; we do not use it.
+_HEADS = ("fc", "head", "classifier", "last_linear")
+
+
+def _require_all_loaded(network: nn.Module, name: str, weights: str) -> None:
+    from timm.models import load_state_dict as load_state_dict_from_file
+
+    # timm only logs keys that do not fit: a file of another depth would load in part and train without a word.
+    stored = load_state_dict_from_file(weights)
+    own = network.state_dict()
+    missing = [key for key in own if key not in stored and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in stored if key not in own and key.split(".")[0] not in _HEADS]
+    if missing or unexpected:
+        example = (missing or unexpected)[0]
+        raise RogaError(
+            f"{weights!r} does not hold the weights of {name!r}: {len(missing)} missing, "
+            f"{len(unexpected)} unexpected, for example {example!r}"
+        )
+
+
+def _unknown_backbone(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3)
+    return unknown_name(
+        "backbone", name, ["meso4", *near, f"and the {len(known)} names of timm.list_models()"]
+    )

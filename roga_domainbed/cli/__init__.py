@@ -1,0 +1,75 @@
+"""The command line: one file a subcommand, imported only when it is called, so that help is instant.
+
+A subcommand's module has ``add_arguments(parser)`` and ``run(args) -> int`` (the exit status); its docstring is
+the long help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import sys
+from collections.abc import Sequence
+
+from roga_domainbed import __version__
+from roga_domainbed.errors import RogaError
+
+#: Subcommand → (module, one line of help), in the order of the help page.
+COMMANDS = {
+    "demo": ("roga_domainbed.cli.demo", "leave-one-domain-out on generated faces, with tables, in minutes"),
+    "list": ("roga_domainbed.cli.list_names", "the algorithms, datasets, backbones and their hyper-parameters"),
+    "prepare": ("roga_domainbed.cli.prepare", "make face crops and a manifest from a dataset as distributed"),
+    "train": ("roga_domainbed.cli.train", "train one model"),
+    "sweep": ("roga_domainbed.cli.sweep", "launch, watch and clean up many trainings"),
+    "collect-results": ("roga_domainbed.cli.collect_results", "tables from the records of a sweep"),
+}
+_ALIASES = {"collect_results": "collect-results"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit status: 0 done, 1 failed, 2 a fault of the user."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and argv[0] in _ALIASES:
+        argv[0] = _ALIASES[argv[0]]
+    parser = _top_parser()
+    if not argv:
+        parser.print_help()
+        return 0
+    if argv[0] in COMMANDS:
+        module_name, summary = COMMANDS[argv[0]]
+        module = importlib.import_module(module_name)
+        sub = argparse.ArgumentParser(
+            prog=f"roga-domainbed {argv[0]}",
+            description=inspect.cleandoc(module.__doc__ or summary),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+        try:
+            return module.run(sub.parse_args(argv[1:]))
+        except RogaError as error:
+            print(f"roga-domainbed {argv[0]}: error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print(f"roga-domainbed {argv[0]}: interrupted", file=sys.stderr)
+            return 130
+        except BrokenPipeError:  # the reader of our output went away: `… | head`
+            sys.stderr.close()
+            return 1
+    parser.parse_args(argv)
+    return 2
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="roga-domainbed",
+        description="Domain generalization for deepfake detection, on DomainBed.",
+        epilog=f"commands:\n{lines}\n\n'roga-domainbed COMMAND --help' explains one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="roga-domainbed COMMAND ...",
+    )
+    parser.add_argument("--version", action="version", version=f"roga-domainbed {__version__}")
+    parser.add_argument("command", metavar="COMMAND", choices=list(COMMANDS), help=argparse.SUPPRESS)
+    return parser

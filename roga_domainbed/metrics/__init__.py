@@ -1,0 +1,1 @@
+"""Metrics of deepfake detection: pure functions of one-dimensional scores and labels."""

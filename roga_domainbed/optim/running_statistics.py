@@ -1,0 +1,97 @@
+"""Batch-norm buffers under several forward passes a step: they move once, by the passes at θ.
+
+A second pass at a perturbed point must use batch statistics, as training does, and leave the buffers alone.
+Where a step has one pass at θ for each of K domains, each pass starts from the same buffers and their mean is
+kept: that is one momentum step towards the mean of the domains' statistics, and the order of the domains does
+not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+
+class RunningStatistics:
+    """The running mean and variance of every tracking norm layer of a model.
+
+    Args:
+        model: the network that the closures run; None if there is nothing to protect.
+    """
+
+    def __init__(self, model: nn.Module | None):
+        self.model = model
+
+    def _layers(self) -> list[_NormBase]:
+        if self.model is None:
+            return []
+        return [
+            layer
+            for layer in self.model.modules()
+            if isinstance(layer, _NormBase) and layer.running_mean is not None
+        ]
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Inside, training-mode layers use batch statistics and do not move their buffers."""
+        layers = self._layers()
+        before = [layer.track_running_stats for layer in layers]
+        for layer in layers:
+            # In training mode this alone keeps the buffers out of the forward pass; in evaluation mode the
+            # layer still reads them.
+            layer.track_running_stats = False
+        try:
+            yield
+        finally:
+            for layer, track in zip(layers, before, strict=True):
+                layer.track_running_stats = track
+
+    @contextmanager
+    def moved_once(self) -> Iterator[_MeanOfPasses]:
+        """Inside, wrap each pass at θ in ``with passes.one():``; an exception puts the buffers back."""
+        passes = _MeanOfPasses(self._layers())
+        try:
+            yield passes
+        except BaseException:
+            passes.restore()
+            raise
+        passes.keep_mean()
+
+
+class _MeanOfPasses:
+    def __init__(self, layers: list[_NormBase]):
+        self._floats = [buffer for layer in layers for buffer in (layer.running_mean, layer.running_var)]
+        self._counts = [
+            layer.num_batches_tracked for layer in layers if layer.num_batches_tracked is not None
+        ]
+        self._floats_before = [buffer.clone() for buffer in self._floats]
+        self._counts_before = [count.clone() for count in self._counts]
+        self._sum: list[Tensor] = []
+        self._n = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        if self._n:
+            self.restore()
+        yield
+        self._n += 1
+        if self._n == 1:
+            self._sum = [buffer.clone() for buffer in self._floats]
+        elif self._floats:
+            torch._foreach_add_(self._sum, self._floats)
+
+    def keep_mean(self) -> None:
+        # After a single pass the buffers already hold the result.
+        if self._n > 1 and self._floats:
+            torch._foreach_div_(self._sum, self._n)
+            torch._foreach_copy_(self._floats, self._sum)
+
+    def restore(self) -> None:
+        if self._floats:
+            torch._foreach_copy_(self._floats, self._floats_before)
+        if self._counts:
+            torch._foreach_copy_(self._counts, self._counts_before)

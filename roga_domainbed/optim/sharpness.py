@@ -1,0 +1,320 @@
+"""What every sharpness-aware optimizer shares: a base optimizer, passes, perturbations that undo themselves.
+
+Guarantees of a step, for SAM, ASAM, GSAM, SAGM and RoGA alike:
+
+- Weights after it equal, bit for bit, weights before it plus the base optimizer's own change: the perturbed
+  weights are restored from saved values, never by subtracting.
+- An exception in any pass leaves weights and batch-norm buffers as they were before the step.
+- Batch-norm buffers move once, by the pass at θ (see ``running_statistics``).
+- Weight decay acts once, at θ, through the base optimizer.
+- A zero gradient gives a zero perturbation. A loss or gradient that is not finite raises ``NonFiniteError``
+  before the base optimizer has moved anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from roga_domainbed.errors import RogaError
+from roga_domainbed.optim.replay import RandomState, replayed
+from roga_domainbed.optim.running_statistics import RunningStatistics, _MeanOfPasses
+
+Closure = Callable[[], Tensor]
+
+
+class NonFiniteError(RogaError):
+    """A loss or a gradient is NaN or infinite; the weights are those from before the step.
+
+    Attributes:
+        step: the optimizer's step, from 0.
+        domain: index of the closure it happened in; None where there is only one.
+    """
+
+    def __init__(self, what: str, value: float, step: int, domain: int | None):
+        self.step, self.domain = step, domain
+        where = "" if domain is None else f" of domain {domain}"
+        super().__init__(
+            f"step {step}: the {what}{where} is {value}; the weights are those from before the step. "
+            "Lower the learning rate or rho, or look at that domain's inputs"
+        )
+
+
+class Pass:
+    """One evaluation of a closure: its loss and the gradients of the trainable parameters.
+
+    Attributes:
+        loss: 0-dim, detached, without the loss scale.
+        grads: one tensor a parameter, zeros where the loss does not reach it.
+        reached: whether the loss reaches each parameter.
+        random_state: torch's random state before the pass; None unless it is to be replayed.
+    """
+
+    def __init__(
+        self, loss: Tensor, grads: list[Tensor], reached: list[bool], random_state: RandomState | None
+    ):
+        self.loss, self.grads, self.reached, self.random_state = loss, grads, reached, random_state
+
+
+def evaluate(
+    closure: Closure,
+    params: Sequence[Tensor],
+    *,
+    loss_scale: float = 1.0,
+    create_graph: bool = False,
+    remember_random_state: bool = False,
+) -> Pass:
+    """Run ``closure`` and differentiate its loss with respect to ``params``.
+
+    Args:
+        closure: returns a scalar loss with its graph; must not call ``backward``.
+        params: the trainable parameters.
+        loss_scale: what the closure multiplied its loss with (fp16 training). Gradients are divided by it
+            here, because α ⟨·,·⟩ is not scale-free.
+        create_graph: keep the graph of the gradients, for second derivatives.
+        remember_random_state: keep the state that the pass started from, so that another can replay it.
+    """
+    state = RandomState(list(params)) if remember_random_state else None
+    with torch.enable_grad():
+        loss = closure()
+        if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.requires_grad:
+            raise TypeError(
+                "a closure must return a scalar loss tensor with its graph and call no backward(); got "
+                f"{type(loss).__name__}{tuple(loss.shape) if isinstance(loss, Tensor) else ''}"
+            )
+        raw = torch.autograd.grad(loss, params, allow_unused=True, create_graph=create_graph)
+    reached = [grad is not None for grad in raw]
+    grads = [torch.zeros_like(p) if grad is None else grad for grad, p in zip(raw, params, strict=True)]
+    if loss_scale != 1.0:
+        grads = list(torch._foreach_div(grads, loss_scale))
+    return Pass(loss.detach() / loss_scale, grads, reached, state)
+
+
+def global_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """The L2 norm over all ``tensors`` together, 0-dim, on the first one's device."""
+    norms = torch._foreach_norm(list(tensors))
+    first = norms[0]
+    return torch.linalg.vector_norm(torch.stack([norm.to(first.device, first.dtype) for norm in norms]))
+
+
+def inner(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
+    """⟨left, right⟩ over all tensors together, 0-dim; differentiable."""
+    return sum(((a * b).sum() for a, b in zip(left, right, strict=True)), start=left[0].new_zeros(()))
+
+
+def inverse_or_zero(norm: Tensor) -> Tensor:
+    """1/‖g‖, and 0 for a zero gradient: nothing to ascend along."""
+    return torch.where(norm > torch.finfo(norm.dtype).tiny, 1.0 / norm, torch.zeros_like(norm))
+
+
+def add_scaled_(targets: Sequence[Tensor], sources: Sequence[Tensor], scale: Tensor) -> None:
+    """``target += scale * source`` for every pair, in place, without waiting for the device."""
+    if scale.device.type == "cpu":
+        torch._foreach_add_(list(targets), list(sources), alpha=scale.item())
+    else:
+        torch._foreach_add_(list(targets), torch._foreach_mul(list(sources), scale))
+
+
+class SharpnessOptimizer(torch.optim.Optimizer):
+    """A base optimizer that steps along a direction found by looking around θ.
+
+    It shares ``param_groups`` and ``state`` with the base optimizer, so learning-rate schedulers, groups with
+    their own lr, ``state_dict`` and ``add_param_group`` work as in any torch optimizer. What a method adds (ρ, α)
+    also lives in the groups, so a group may have its own: ``rho=0`` leaves a group unperturbed.
+
+    Args:
+        params: parameters or groups of them, as for any torch optimizer.
+        base_optimizer: class of the optimizer that makes the step, for example ``torch.optim.SGD``.
+        own: the method's own group defaults.
+        model: where batch-norm buffers are protected; None if there are none.
+        replay_rng: give the passes of a step the same dropout mask.
+        **base_kwargs: arguments of the base optimizer (lr, momentum, …).
+
+    Attributes:
+        report: floats of the last step for the records, for example ``grad_norm``.
+        steps_taken: steps since construction, saved in ``state_dict``.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        base_optimizer: type[torch.optim.Optimizer],
+        own: dict[str, float],
+        *,
+        model: nn.Module | None = None,
+        replay_rng: bool = False,
+        **base_kwargs: Any,
+    ):
+        self.base_optimizer = base_optimizer(params, **base_kwargs)
+        super().__init__(self.base_optimizer.param_groups, {**self.base_optimizer.defaults, **own})
+        self._share()
+        self.model = model
+        self.replay_rng = replay_rng
+        self.statistics = RunningStatistics(model)
+        self.report: dict[str, float] = {}
+        self.steps_taken = 0
+        for group in self.param_groups:
+            self._check_group(group)
+
+    def _share(self) -> None:
+        self.param_groups = self.base_optimizer.param_groups
+        self.state = self.base_optimizer.state
+
+    def _check_group(self, group: dict) -> None:
+        for name in ("rho", "alpha", "eta"):
+            if name in group and not (math.isfinite(group[name]) and group[name] >= 0):
+                raise ValueError(f"{name} must be a finite number ≥ 0; got {group[name]!r}")
+
+    # --- what torch expects of an optimizer ------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict) -> None:
+        """Add a group to the base optimizer; ρ and α default to this optimizer's."""
+        if not any(param_group is group for group in self.base_optimizer.param_groups):
+            self.base_optimizer.add_param_group(param_group)
+            for name, value in self.defaults.items():
+                param_group.setdefault(name, value)
+            self._check_group(param_group)
+        elif not any(param_group is group for group in self.param_groups):
+            super().add_param_group(param_group)
+
+    def state_dict(self) -> dict:
+        """The base optimizer's state, whose groups hold ρ and α, and the number of steps."""
+        return {**self.base_optimizer.state_dict(), "steps_taken": self.steps_taken}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load what ``state_dict`` gave; the base optimizer's own state dict is accepted too."""
+        state_dict = dict(state_dict)
+        steps_taken = state_dict.pop("steps_taken", 0)
+        own = [
+            {name: group[name] for name in ("rho", "alpha", "eta") if name in group}
+            for group in self.param_groups
+        ]
+        self.base_optimizer.load_state_dict(state_dict)
+        self._share()
+        self.steps_taken = steps_taken
+        for group, values in zip(self.param_groups, own, strict=True):
+            for name, value in values.items():
+                group.setdefault(name, value)
+
+    def __getstate__(self) -> dict:
+        return self.__dict__.copy()  # torch's own would leave the base optimizer behind
+
+    # --- pieces of a step ------------------------------------------------------------------------------
+
+    def _params(self) -> list[Tensor]:
+        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        if not params:
+            raise ValueError("no parameter requires a gradient")
+        return params
+
+    def _grouped(self, *lists: Sequence[Tensor]) -> Iterator[tuple]:
+        """(group, its slice of each list) where the lists are parallel to ``_params()``."""
+        start = 0
+        for group in self.param_groups:
+            n = sum(p.requires_grad for p in group["params"])
+            if n:
+                yield (group, *(items[start : start + n] for items in lists))
+            start += n
+
+    def _first(
+        self, closure: Closure, params: list[Tensor], passes: _MeanOfPasses, loss_scale: float
+    ) -> Pass:
+        """The pass at θ, which moves the batch-norm buffers."""
+        with passes.one():
+            return evaluate(closure, params, loss_scale=loss_scale, remember_random_state=self.replay_rng)
+
+    def _again(
+        self,
+        closure: Closure,
+        params: list[Tensor],
+        first: Pass,
+        loss_scale: float,
+        create_graph: bool = False,
+    ) -> Pass:
+        """A further pass of the same closure: buffers untouched, the mask replayed if that was asked for."""
+        with self.statistics.untouched(), replayed(first.random_state, params):
+            return evaluate(closure, params, loss_scale=loss_scale, create_graph=create_graph)
+
+    @contextmanager
+    def _restoring(self, params: list[Tensor]) -> Iterator[list[Tensor]]:
+        """Give a saved copy of θ; at the end, whatever happened, θ is that copy again."""
+        saved = [p.detach().clone() for p in params]
+        try:
+            yield saved
+        finally:
+            self._restore(params, saved)
+
+    @staticmethod
+    @torch.no_grad()
+    def _restore(params: list[Tensor], saved: list[Tensor]) -> None:
+        torch._foreach_copy_(params, saved)
+
+    def _apply(self, params: list[Tensor], direction: list[Tensor], reached: list[bool]) -> None:
+        """Hand ``direction`` to the base optimizer; parameters no loss reaches keep no gradient."""
+        for p, d, used in zip(params, direction, reached, strict=True):
+            p.grad = d if used else None
+        self.base_optimizer.step()
+        self.steps_taken += 1
+
+    def _require_finite(self, values: list[tuple[str, int | None, Tensor]]) -> list[float]:
+        """The 0-dim ``values`` as floats, in one transfer; ``NonFiniteError`` for the first that is not finite.
+
+        Each value is (what it is, its domain or None, tensor).
+        """
+        device = values[0][2].device
+        floats = torch.stack([value.detach().to(device, torch.float64) for _, _, value in values]).tolist()
+        for (what, domain, _), number in zip(values, floats, strict=True):
+            if not math.isfinite(number):
+                raise NonFiniteError(what, number, self.steps_taken, domain)
+        return floats
+
+
+class TwoPass(SharpnessOptimizer):
+    """One pass at θ, one at θ + displacement: SAM, ASAM, GSAM and SAGM differ in two formulas."""
+
+    def step(self, closure: Closure, loss_scale: float = 1.0) -> Tensor:
+        """One step.
+
+        Args:
+            closure: returns the mean loss of the minibatch with its graph; calls no ``backward``.
+            loss_scale: what the closure multiplies its loss with, for fp16; 1 otherwise.
+
+        Returns:
+            The loss at θ, 0-dim, detached, without the loss scale.
+
+        Raises:
+            NonFiniteError: if a loss or gradient is not finite; nothing has moved then.
+        """
+        params = self._params()
+        with self.statistics.moved_once() as passes:
+            first = self._first(closure, params, passes, loss_scale)
+            norm = global_norm(first.grads)
+            with self._restoring(params), torch.no_grad():
+                self._displace(params, first.grads, norm)
+                second = self._again(closure, params, first, loss_scale)
+            direction = self._direction(first.grads, second.grads)
+            # Causes before consequences, so that the error names where it began.
+            loss, grad_norm, perturbed_loss, _ = self._require_finite(
+                [
+                    ("loss", None, first.loss),
+                    ("gradient norm", None, norm),
+                    ("loss at the perturbed point", None, second.loss),
+                    ("norm of the step's direction", None, global_norm(direction)),
+                ]
+            )
+        self._apply(params, direction, first.reached)
+        self.report = {"loss": loss, "perturbed_loss": perturbed_loss, "grad_norm": grad_norm}
+        return first.loss
+
+    def _displace(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> None:
+        """Move ``params`` in place from θ to the point of the second pass."""
+        raise NotImplementedError
+
+    def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
+        """The gradient handed to the base optimizer, from those at θ and at the perturbed point."""
+        raise NotImplementedError

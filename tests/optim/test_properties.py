@@ -1,0 +1,467 @@
+"""The nine properties that any correct implementation satisfies, in float64 with dropout off unless said."""
+
+import copy
+
+import optim_problems as P
+import pytest
+import torch
+import torch.nn.functional as F
+
+from roga_domainbed.optim import ASAM, GSAM, SAGM, SAM, NonFiniteError, RoGA
+
+SINGLE = {
+    "SAM": lambda params, **kw: SAM(params, rho=0.1, **kw),
+    "ASAM": lambda params, **kw: ASAM(params, rho=0.5, **kw),
+    "GSAM": lambda params, **kw: GSAM(params, rho=0.1, alpha=0.4, **kw),
+    "SAGM": lambda params, **kw: SAGM(params, rho=0.1, alpha=0.01, **kw),
+}
+ROGA = {
+    "RoGA": lambda params, **kw: RoGA(params, rho=0.1, alpha=0.05, **kw),
+    "RoGA-pooled": lambda params, **kw: RoGA(params, rho=0.1, alpha=0.05, anchor="pooled", **kw),
+    "RoGA-exact": lambda params, **kw: RoGA(params, rho=0.1, alpha=0.05, gradient="exact", **kw),
+    "RoGA-exact-pooled": lambda params, **kw: RoGA(
+        params, rho=0.1, alpha=0.05, gradient="exact", anchor="pooled", **kw
+    ),
+}
+ALL = {**SINGLE, **ROGA}
+
+
+def step(name, optimizer, net, domains, wrap=lambda closure: closure):
+    """One step of either kind on the same data."""
+    if name in ROGA:
+        return optimizer.step([wrap(closure) for closure in P.closures(net, domains)])
+    return optimizer.step(wrap(P.pooled_closure(net, domains)))
+
+
+def change(make, net, closures):
+    """θ's change in one step with lr 1: minus the direction."""
+    net = copy.deepcopy(net)
+    before = P.weights(net)
+    optimizer = make(net.parameters(), lr=1.0)
+    optimizer.step(closures(net))
+    return P.weights(net) - before
+
+
+# --- 1: without perturbation it is the base optimizer ----------------------------------------------------
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam], ids=["SGD", "Adam"])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("RoGA", lambda p, b, **kw: RoGA(p, b, rho=0.0, alpha=0.0, **kw)),
+        ("RoGA-pooled", lambda p, b, **kw: RoGA(p, b, rho=0.0, alpha=0.0, anchor="pooled", **kw)),
+        ("RoGA-exact", lambda p, b, **kw: RoGA(p, b, rho=0.0, alpha=0.0, gradient="exact", **kw)),
+        ("SAM", lambda p, b, **kw: SAM(p, b, rho=0.0, **kw)),
+        ("ASAM", lambda p, b, **kw: ASAM(p, b, rho=0.0, **kw)),
+        ("GSAM", lambda p, b, **kw: GSAM(p, b, rho=0.0, alpha=0.0, **kw)),
+        ("SAGM", lambda p, b, **kw: SAGM(p, b, rho=0.0, alpha=0.0, **kw)),
+    ],
+)
+def test_without_rho_and_alpha_it_is_the_base_optimizer_on_the_mean_loss(name, make, base):
+    domains = P.make_domains(3)
+    ours, reference = P.twins(P.make_net())
+    optimizer = make(ours.parameters(), base, lr=0.05, weight_decay=0.1)
+    plain = base(reference.parameters(), lr=0.05, weight_decay=0.1)
+    for _ in range(3):
+        step(name, optimizer, ours, domains)
+        plain.zero_grad()
+        P.pooled_closure(reference, domains)().backward()
+        plain.step()
+    assert torch.allclose(P.weights(ours), P.weights(reference), rtol=0, atol=1e-13)
+
+
+# --- 2: RoGA reduces to SAM ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gradient", ["first_order", "exact"])
+@pytest.mark.parametrize("k", [1, 3], ids=["one domain", "three identical domains"])
+def test_roga_without_alpha_on_one_or_identical_domains_is_sam(k, gradient):
+    (domain,) = P.make_domains(1)
+    net = P.make_net()
+    roga = change(
+        lambda p, **kw: RoGA(p, rho=0.1, alpha=0.0, gradient=gradient, **kw),
+        net,
+        lambda n: P.closures(n, [domain] * k),
+    )
+    sam = change(lambda p, **kw: SAM(p, rho=0.1, **kw), net, lambda n: P.pooled_closure(n, [domain]))
+    assert torch.allclose(roga, sam, rtol=0, atol=1e-14)
+
+
+def test_roga_on_one_domain_visits_the_ascent_point_of_sagm():
+    # SAGM averages g with the gradient there, so 2 SAGM − g is that gradient.
+    (domain,) = P.make_domains(1)
+    net = P.make_net()
+    roga = change(lambda p, **kw: RoGA(p, rho=0.1, alpha=0.05, **kw), net, lambda n: P.closures(n, [domain]))
+    sagm = change(
+        lambda p, **kw: SAGM(p, rho=0.1, alpha=0.05, **kw), net, lambda n: P.pooled_closure(n, [domain])
+    )
+    g = P.flat_gradient(P.pooled_closure(net, [domain])(), net)
+    assert torch.allclose(roga, 2 * sagm + g, rtol=0, atol=1e-11)
+
+
+# --- 3: the order of the domains does not matter ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ROGA)
+@pytest.mark.parametrize("order", [[2, 0, 1], [1, 0, 2], [2, 1, 0]])
+def test_permuting_the_domains_changes_nothing(name, order):
+    domains = P.make_domains(3)
+    net = P.make_net(batch_norm=True)
+    results = []
+    for arrangement in (domains, [domains[i] for i in order]):
+        twin = copy.deepcopy(net)
+        optimizer = ROGA[name](twin.parameters(), lr=0.5, model=twin)
+        for _ in range(2):
+            step(name, optimizer, twin, arrangement)
+        results.append((P.weights(twin), torch.cat([b.flatten().double() for b in twin.buffers()])))
+    (weights, buffers), (permuted_weights, permuted_buffers) = results
+    assert torch.allclose(weights, permuted_weights, rtol=0, atol=1e-13)
+    assert torch.allclose(buffers, permuted_buffers, rtol=0, atol=1e-13)
+
+
+# --- 4: the two estimators -------------------------------------------------------------------------------
+
+
+def roga_direction(net, domains, **kwargs):
+    return -change(lambda p, **kw: RoGA(p, **kwargs, **kw), net, lambda n: P.closures(n, domains))
+
+
+def shared_part_of_the_exact_direction(net, domains, rho, alpha):
+    """1/K Σ [h_i − α H_i(θ+ε_i) g_i]: what first_order and exact have in common, by double backward."""
+    total = 0
+    for i in range(len(domains)):
+        moved = copy.deepcopy(net)
+        g = P.flat_gradient(P.closures(net, domains)[i](), net)
+        with torch.no_grad():
+            torch.nn.utils.vector_to_parameters(P.weights(net) + rho * g / g.norm(), moved.parameters())
+        params = list(moved.parameters())
+        h = torch.autograd.grad(P.closures(moved, domains)[i](), params, create_graph=True)
+        h = torch.cat([t.flatten() for t in h])
+        curved = torch.cat([t.flatten() for t in torch.autograd.grad(h @ g, params)])
+        total = total + h.detach() - alpha * curved
+    return total / len(domains)
+
+
+def test_first_order_differs_from_the_shared_part_by_the_square_of_alpha():
+    domains, net = P.make_domains(3), P.make_net()
+    gaps = []
+    for alpha in (0.04, 0.02, 0.01):
+        estimate = roga_direction(net, domains, rho=0.1, alpha=alpha)
+        gaps.append((estimate - shared_part_of_the_exact_direction(net, domains, 0.1, alpha)).norm())
+    assert gaps[0] / gaps[1] == pytest.approx(4, rel=0.1)
+    assert gaps[1] / gaps[2] == pytest.approx(4, rel=0.05)
+
+
+def objective(net, domains, epsilons, alpha, anchor, theta):
+    """J(θ) of Eq. 6 with the ε_i held constant."""
+    net = copy.deepcopy(net)
+
+    def loss_and_gradient(at, i):
+        torch.nn.utils.vector_to_parameters(at, net.parameters())
+        loss = P.closures(net, domains)[i]()
+        return loss.item(), P.flat_gradient(loss, net)
+
+    K = len(domains)
+    with_grads = [loss_and_gradient(theta, i)[1] for i in range(K)]
+    pooled = sum(with_grads) / K
+    total = 0.0
+    for i in range(K):
+        loss, h = loss_and_gradient(theta + epsilons[i], i)
+        total += loss - alpha * (h @ (with_grads[i] if anchor == "domain" else pooled)).item()
+    return total / K
+
+
+@pytest.mark.parametrize("anchor", ["domain", "pooled"])
+def test_exact_is_the_central_finite_difference_of_the_objective(anchor):
+    rho, alpha, delta = 0.1, 0.3, 1e-5
+    domains, net = P.make_domains(3), P.make_net()
+    theta = P.weights(net)
+    gradients = [P.flat_gradient(closure(), net) for closure in P.closures(net, domains)]
+    epsilons = [rho * g / g.norm() for g in gradients]
+    numeric = torch.zeros_like(theta)
+    for j in range(len(theta)):
+        shift = torch.zeros_like(theta)
+        shift[j] = delta
+        up = objective(net, domains, epsilons, alpha, anchor, theta + shift)
+        down = objective(net, domains, epsilons, alpha, anchor, theta - shift)
+        numeric[j] = (up - down) / (2 * delta)
+    exact = roga_direction(net, domains, rho=rho, alpha=alpha, anchor=anchor, gradient="exact")
+    assert torch.allclose(exact, numeric, rtol=1e-6, atol=1e-9)
+
+
+# --- 5: quadratics, by hand ------------------------------------------------------------------------------
+
+
+def unit(v):
+    return v / v.norm()
+
+
+def quadratic_step(make, matrices, theta):
+    parameter = torch.nn.Parameter(theta.clone())
+    optimizer = make([parameter], lr=1.0)
+    fs = [P.quadratic(matrix, parameter) for matrix in matrices]
+    optimizer.step(fs if isinstance(optimizer, RoGA) else fs[0])
+    return theta - parameter.detach()
+
+
+def test_steps_on_quadratics_equal_the_closed_forms():
+    A, B = P.spd(4, 1), P.spd(4, 2)
+    theta, rho, alpha, eta = P.vector(4, 3), 0.1, 0.02, 0.01
+    a, b = A @ theta, B @ theta
+    close = {"rtol": 0, "atol": 1e-13}
+
+    sam = quadratic_step(lambda p, **kw: SAM(p, rho=rho, **kw), [A], theta)
+    assert torch.allclose(sam, A @ (theta + rho * unit(a)), **close)
+
+    scale = theta.abs() + eta
+    asam = quadratic_step(lambda p, **kw: ASAM(p, rho=rho, eta=eta, **kw), [A], theta)
+    assert torch.allclose(asam, A @ (theta + rho * scale**2 * a / (scale * a).norm()), **close)
+
+    h = A @ (theta + rho * unit(a))
+    gsam = quadratic_step(lambda p, **kw: GSAM(p, rho=rho, alpha=alpha, **kw), [A], theta)
+    assert torch.allclose(gsam, h - alpha * (a - (a @ h) / (h @ h) * h), **close)
+
+    sagm = quadratic_step(lambda p, **kw: SAGM(p, rho=rho, alpha=alpha, **kw), [A], theta)
+    d = (rho / (a.norm() + 1e-12) - alpha) * a
+    assert torch.allclose(sagm, 0.5 * a + 0.5 * A @ (theta + d), **close)
+
+    def roga(**kwargs):
+        return quadratic_step(lambda p, **kw: RoGA(p, rho=rho, alpha=alpha, **kwargs, **kw), [A, B], theta)
+
+    ha, hb, g = A @ (theta + rho * unit(a)), B @ (theta + rho * unit(b)), (a + b) / 2
+    # For a quadratic ∇L(θ + ε − α a) = h − α A a without remainder.
+    assert torch.allclose(roga(), (ha - alpha * A @ a + hb - alpha * B @ b) / 2, **close)
+    assert torch.allclose(roga(anchor="pooled"), (ha - alpha * A @ g + hb - alpha * B @ g) / 2, **close)
+    assert torch.allclose(roga(terms="perturb"), (ha + hb) / 2, **close)
+    assert torch.allclose(roga(terms="align"), (a - alpha * A @ a + b - alpha * B @ b) / 2, **close)
+    exact = (ha - alpha * (A @ a + A @ ha) + hb - alpha * (B @ b + B @ hb)) / 2
+    assert torch.allclose(roga(gradient="exact"), exact, **close)
+    h_mean = (ha + hb) / 2
+    exact_pooled = (ha - alpha * A @ g + hb - alpha * B @ g) / 2 - alpha * (A + B) / 2 @ h_mean
+    assert torch.allclose(roga(gradient="exact", anchor="pooled"), exact_pooled, **close)
+    exact_align = (a - 2 * alpha * A @ a + b - 2 * alpha * B @ b) / 2
+    assert torch.allclose(roga(gradient="exact", terms="align"), exact_align, **close)
+
+
+def test_sam_step_matches_a_computation_by_hand():
+    # f(w) = 2 w², w = 3, rho = 0.5, lr = 0.1: the gradient at 3.5 is 14, so w becomes 1.6.
+    w = torch.nn.Parameter(torch.tensor(3.0, dtype=torch.float64))
+    SAM([w], rho=0.5, lr=0.1).step(lambda: 2 * w**2)
+    assert w.item() == pytest.approx(1.6, abs=1e-15)
+
+
+# --- 6: loss scaling -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_loss_scale_is_divided_out_before_the_ascent_point_is_formed(name):
+    domains, net = P.make_domains(3), P.make_net()
+    plain, scaled = P.twins(net)
+    optimizer = ALL[name](plain.parameters(), lr=0.5)
+    step(name, optimizer, plain, domains)
+    optimizer = ALL[name](scaled.parameters(), lr=0.5)
+    factor = 1024.0  # a power of two: exact in floating point
+    closures = P.closures(scaled, domains)
+    if name in ROGA:
+        losses = optimizer.step([lambda c=c: c() * factor for c in closures], loss_scale=factor)
+    else:
+        losses = optimizer.step(lambda: P.pooled_closure(scaled, domains)() * factor, loss_scale=factor)
+    assert torch.allclose(P.weights(plain), P.weights(scaled), rtol=0, atol=1e-14)
+    assert losses.mean().item() == pytest.approx(P.pooled_closure(net, domains)().item(), abs=1e-14)
+
+
+def test_scaling_the_loss_itself_leaves_epsilon_alone_and_scales_the_alignment():
+    # With loss c L: ε is unchanged and d = ε − α c g, so alpha / c gives c times the old direction.
+    domains, net, c = P.make_domains(2), P.make_net(), 8.0
+    direction = roga_direction(net, domains, rho=0.1, alpha=0.04)
+    scaled = -change(
+        lambda p, **kw: RoGA(p, rho=0.1, alpha=0.04 / c, **kw),
+        net,
+        lambda n: [lambda f=f: c * f() for f in P.closures(n, domains)],
+    )
+    assert torch.allclose(scaled, c * direction, rtol=0, atol=1e-12)
+    unchanged_alpha = -change(
+        lambda p, **kw: RoGA(p, rho=0.1, alpha=0.04, **kw),
+        net,
+        lambda n: [lambda f=f: c * f() for f in P.closures(n, domains)],
+    )
+    assert (unchanged_alpha - c * direction).norm() > 1e-3
+
+
+# --- 7: weights are restored exactly ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", ALL)
+def test_weights_move_by_the_base_optimizers_change_to_the_bit(name, dtype):
+    domains = [(x.to(dtype), y) for x, y in P.make_domains(3)]
+    ours, reference = P.twins(P.make_net().to(dtype))
+    optimizer = ALL[name](ours.parameters(), base_optimizer=torch.optim.Adam, lr=0.01)
+    plain = torch.optim.Adam(reference.parameters(), lr=0.01)
+    for _ in range(3):
+        step(name, optimizer, ours, domains)
+        for theirs, mine in zip(reference.parameters(), ours.parameters(), strict=True):
+            theirs.grad = mine.grad.clone()  # the direction that was handed over
+        plain.step()
+        assert torch.equal(P.weights(ours), P.weights(reference))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_exception_in_a_later_pass_leaves_weights_and_buffers_untouched(name):
+    domains = P.make_domains(3)
+    net = P.make_net(batch_norm=True)
+    before = copy.deepcopy(net.state_dict())
+    calls = {"n": 0}
+    last = {"RoGA": 6, "RoGA-pooled": 6, "RoGA-exact": 9, "RoGA-exact-pooled": 9}.get(name, 2)
+
+    def wrap(closure):
+        def failing():
+            calls["n"] += 1
+            if calls["n"] == last:
+                raise KeyError("out of memory, say")
+            return closure()
+
+        return failing
+
+    optimizer = ALL[name](net.parameters(), lr=0.5, model=net)
+    with pytest.raises(KeyError):
+        step(name, optimizer, net, domains, wrap)
+    assert calls["n"] == last
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert all(layer.track_running_stats for layer in net.modules() if hasattr(layer, "track_running_stats"))
+
+
+# --- 8: batch norm and dropout ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_batch_norm_buffers_move_once_by_the_pass_at_theta(name):
+    (domain,) = P.make_domains(1)
+    ours, reference = P.twins(P.make_net(batch_norm=True))
+    step(name, SINGLE[name](ours.parameters(), lr=0.1, model=ours), ours, [domain])
+    P.closures(reference, [domain])[0]()  # one forward pass in training mode
+    for mine, theirs in zip(ours.buffers(), reference.buffers(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("name", ROGA)
+def test_batch_norm_buffers_move_once_towards_the_mean_of_the_domains(name):
+    domains = P.make_domains(3)
+    net = P.make_net(batch_norm=True)
+    expected = []
+    for closure_index in range(3):
+        twin = copy.deepcopy(net)
+        P.closures(twin, domains)[closure_index]()
+        expected.append([b.double() for b in twin.buffers()])
+    expected = [sum(values) / 3 for values in zip(*expected, strict=True)]
+    step(name, ROGA[name](net.parameters(), lr=0.1, model=net), net, domains)
+    for mine, mean in zip(net.buffers(), expected, strict=True):
+        assert torch.allclose(mine.double(), mean, rtol=0, atol=1e-14)
+    assert net.layers[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_later_passes_use_batch_statistics_not_the_running_ones(name):
+    # With absurd running statistics a pass in evaluation mode would give absurd gradients.
+    domains = P.make_domains(2)
+    normal, absurd = P.twins(P.make_net(batch_norm=True))
+    absurd.layers[1].running_mean.fill_(1e6)
+    for net in (normal, absurd):
+        step(name, ALL[name](net.parameters(), lr=0.1, model=net), net, domains)
+    assert torch.equal(P.weights(normal), P.weights(absurd))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_replay_rng_gives_every_pass_of_a_closure_the_same_dropout_mask(name):
+    domains = P.make_domains(2)
+    net = P.make_net(dropout=0.5)
+    for replay in (True, False):
+        masks = {}
+
+        def wrap(closure, masks=masks):
+            seen = masks.setdefault(id(closure), [])
+
+            def watched():
+                state = torch.get_rng_state()
+                probe = F.dropout(torch.ones(64), 0.5)
+                torch.set_rng_state(state)
+                seen.append(probe)
+                return closure()
+
+            watched.keep = closure
+            return watched
+
+        torch.manual_seed(1)
+        twin = copy.deepcopy(net)
+        step(name, ALL[name](twin.parameters(), lr=0.1, replay_rng=replay), twin, domains, wrap)
+        for seen in masks.values():
+            assert len(seen) >= 2
+            assert all(torch.equal(mask, seen[0]) for mask in seen[1:]) == replay
+        firsts = [seen[0] for seen in masks.values()]
+        if len(firsts) > 1:
+            assert not torch.equal(*firsts), "two domains must not share a mask"
+
+
+# --- 9: weight decay, zero and non-finite gradients ------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_weight_decay_acts_once_at_theta(name):
+    domains, net, lr, decay = P.make_domains(3), P.make_net(), 0.1, 0.3
+    without, with_decay = P.twins(net)
+    step(name, ALL[name](without.parameters(), lr=lr), without, domains)
+    step(name, ALL[name](with_decay.parameters(), lr=lr, weight_decay=decay), with_decay, domains)
+    expected = P.weights(without) - lr * decay * P.weights(net)
+    assert torch.allclose(P.weights(with_decay), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_zero_gradient_gives_no_perturbation(name):
+    # θ is a minimum of every domain's loss.
+    w = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    points = []
+
+    def closure():
+        points.append(w.detach().clone())
+        return (w**2).sum()
+
+    optimizer = ALL[name]([w], lr=0.1)
+    optimizer.step([closure, closure] if name in ROGA else closure)
+    assert all(torch.equal(point, torch.zeros(3, dtype=torch.float64)) for point in points)
+    assert torch.equal(w.detach(), torch.zeros(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ALL)
+def test_a_non_finite_loss_stops_and_names_step_and_domain(name, bad):
+    domains, net = P.make_domains(3), P.make_net(batch_norm=True)
+    optimizer = ALL[name](net.parameters(), lr=0.1, model=net)
+    step(name, optimizer, net, domains)
+    before = copy.deepcopy(net.state_dict())
+    closures = P.closures(net, domains)
+
+    def broken():
+        return closures[1]() * bad
+
+    with pytest.raises(NonFiniteError, match="step 1: the loss") as caught:
+        optimizer.step([closures[0], broken, closures[2]] if name in ROGA else broken)
+    assert caught.value.step == 1
+    assert caught.value.domain == (1 if name in ROGA else None)
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_non_finite_gradient_under_a_finite_loss_stops_too(name):
+    # √(w²) has slope 0/0 at 0: the loss is finite, its gradient is not.
+    w = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = ALL[name]([w], lr=0.1)
+
+    def kink():
+        return (w**2).sum().sqrt()
+
+    with pytest.raises(NonFiniteError, match="gradient norm"):
+        optimizer.step([kink] if name in ROGA else kink)
+    assert w.item() == 0.0
