@@ -136,13 +136,20 @@ for _name, _environments in (
 ):
     DATASETS.add(DatasetInfo(_name, tuple(_environments), summary="from a DomainBed checkout"))
 
-#: Hyper-parameters of every dataset that is a manifest tree of face crops.
-FACE_HPARAMS = (
-    HParam("backbone", "resnet34", constant("resnet34"), "featurizer: 'meso4' or any timm name"),
-    HParam("pretrained", True, constant(True), "start a timm backbone from its ImageNet weights"),
-    HParam("weights", "", constant(""), "file with the backbone's weights, for machines without a network"),
-    HParam("image_size", 224, constant(224), "side in pixels that crops are resized to"),
-)
+
+def _backbone_hparams(backbone: str, pretrained: bool, image_size: int) -> tuple[HParam, ...]:
+    return (
+        HParam("backbone", backbone, constant(backbone), "featurizer: 'meso4' or any timm name"),
+        HParam("pretrained", pretrained, constant(pretrained), "start a timm backbone from ImageNet weights"),
+        HParam("weights", "", constant(""), "file with the backbone's weights, where there is no network"),
+        HParam("image_size", image_size, constant(image_size), "side in pixels that images are resized to"),
+    )
+
+
+#: What may be given for any dataset; datasets of face crops have them by default. An empty backbone leaves the
+#: choice to DomainBed, which goes by the image's side.
+BACKBONE_HPARAMS = _backbone_hparams("", True, 224)
+FACE_HPARAMS = _backbone_hparams("resnet34", True, 224)
 
 DATASETS.add(
     DatasetInfo(
@@ -156,10 +163,7 @@ DATASETS.add(
             HParam("lr", 1e-3, log_uniform(10, -4, -2.5), "learning rate of the base optimizer"),
             HParam("weight_decay", 0.0, constant(0.0), "L2 weight decay of the base optimizer"),
             HParam("batch_size", 32, log_uniform_int(2, 4, 6), "minibatch of each training environment"),
-            HParam("backbone", "meso4", constant("meso4"), "featurizer: 'meso4' or any timm name"),
-            HParam("pretrained", False, constant(False), "start a timm backbone from its ImageNet weights"),
-            HParam("weights", "", constant(""), "file with the backbone's weights"),
-            HParam("image_size", 64, constant(64), "side in pixels that crops are resized to"),
+            *_backbone_hparams("meso4", pretrained=False, image_size=64),
         ),
     )
 )
@@ -190,7 +194,9 @@ BACKBONES.add(
 #: The hyper-parameters that every algorithm has, in DomainBed's order, before its own.
 GENERIC_HPARAMS = (
     HParam("data_augmentation", True, constant(True), "augment the training environments"),
-    HParam("resnet18", False, constant(False), "ResNet-18 instead of ResNet-50 (needs resnet50_augmix false)"),
+    HParam(
+        "resnet18", False, constant(False), "ResNet-18 instead of ResNet-50 (needs resnet50_augmix false)"
+    ),
     HParam("resnet50_augmix", True, constant(True), "ResNet-50 with AugMix weights"),
     HParam("dinov2", False, constant(False), "DINOv2 features (upstream only)"),
     HParam("vit", False, constant(False), "vision transformer (upstream only)"),

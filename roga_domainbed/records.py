@@ -88,7 +88,14 @@ def load(folder: str | os.PathLike) -> Loaded:
 
 
 def _is_record(record: Any) -> bool:
-    if not isinstance(record, dict) or not isinstance(record.get("args"), dict) or "step" not in record:
+    if not isinstance(record, dict) or not isinstance(record.get("args"), dict):
         return False
     args = record["args"]
-    return all(key in args for key in ("test_envs", "trial_seed", "dataset", "algorithm", "hparams_seed"))
+    numbers = [record.get("step"), args.get("trial_seed"), args.get("hparams_seed")]
+    names = [args.get("dataset"), args.get("algorithm")]
+    test_envs = args.get("test_envs")
+    return (
+        isinstance(test_envs, list)
+        and all(isinstance(number, int) for number in numbers + test_envs)
+        and all(isinstance(name, str) for name in names)
+    )

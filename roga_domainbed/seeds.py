@@ -24,6 +24,13 @@ def seed_hash(*args: Any) -> int:
     return int(hashlib.md5(str(args).encode("utf-8")).hexdigest(), 16) % (2**31)
 
 
+def shuffled(n: int, seed: int) -> list[int]:
+    """``range(n)`` in the order DomainBed's splits shuffle it into; the first keys become the held-out part."""
+    keys = list(range(n))
+    np.random.RandomState(seed).shuffle(keys)  # on a list, as upstream: an array would be shuffled otherwise
+    return keys
+
+
 def derive(seed: int, purpose: str, *counters: int | str) -> int:
     """A 63-bit seed for ``purpose`` at these counters, independent of every other (purpose, counters)."""
     _require_builtin((seed, purpose, counters))
@@ -51,4 +58,6 @@ def _require_builtin(value: Any) -> None:
         for item in value:
             _require_builtin(item)
     elif type(value) not in (int, float, str, bool, type(None)):
-        raise TypeError(f"seeds hash the repr of built-in values; got {value!r} of type {type(value).__name__}")
+        raise TypeError(
+            f"seeds hash the repr of built-in values; got {value!r} of type {type(value).__name__}"
+        )

@@ -33,8 +33,7 @@ def test_auc_and_average_precision_equal_scikit_learn(seed):
         ([0.5, 0.5, 0.5, 0.5], [0, 0, 1, 1], 0.5),
         # ROC points (0,0) (0,1/2) (1/2,1/2) (1/2,1) (1,1): fnr = fpr = 1/2 is a point of the curve.
         ([0.9, 0.6, 0.7, 0.2], [1, 1, 0, 0], 0.5),
-        # Thresholds down: fake, real, real+fake tied. (0,0) (0,1/2) (1/3,1/2) (2/3,1) (1,1); between the
-        # points (1/3,1/2) and (2/3,1): fnr 1/2 − 3/2 t/3·… = 1/2 − t/2 meets fpr 1/3 + t/3 at t = 1/5: 0.4.
+        # Points (0,1/2) (1/3,1/2) (2/3,1): on the last piece fnr = 1/2 − t/2 meets fpr = 1/3 + t/3 at t = 1/5.
         ([0.9, 0.5, 0.7, 0.5, 0.1], [1, 1, 0, 0, 0], 0.4),
     ],
 )

@@ -1,0 +1,103 @@
+"""What a step of RoGA, SAM and SAGM costs against a step of ERM.
+
+    python benchmarks/step_cost.py [--pairs 30] [--network cnn28 resnet18] [--threads N]
+
+ERM and the method step in turn on the same minibatches, ERM A ERM B …; each ratio is a method's step over the
+ERM step just before it, and the median of the pairs is reported, so a machine that drifts drifts for both.
+The base optimizer is Adam, as in DomainBed. Data are resident: loading is not measured.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+
+import torch
+import torchvision
+
+from roga_domainbed.algorithms._sharpness import SharpnessAlgorithm
+from roga_domainbed.backend import host
+from roga_domainbed.catalog import ALGORITHMS
+from roga_domainbed.hparams import resolve
+from roga_domainbed.registry import load
+
+METHODS = ("RoGA", "SAM", "SAGM")
+DOMAINS = 3
+#: network → (image side, minibatch of each domain, hparams, bound on RoGA's ratio)
+NETWORKS = {
+    "cnn28": (28, 32, {}, 2.15),
+    "resnet18": (64, 16, {"backbone": "resnet18", "pretrained": False}, 2.5),
+}
+
+
+def build(name, side, hparams, device):
+    torch.manual_seed(0)
+    cls = host().algorithms.ERM if name == "ERM" else load(ALGORITHMS.get(name).target)
+    own = resolve(SharpnessAlgorithm.HPARAMS if name == "ERM" else cls.HPARAMS)
+    defaults = host().hparams_registry.default_hparams(name, "Debug28")
+    return cls((3, side, side), 2, DOMAINS, {**defaults, **own, **hparams}).to(device)
+
+
+def timed(algorithm, minibatches, device):
+    start = time.perf_counter()
+    algorithm.update(minibatches)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measure(network, pairs, device):
+    side, batch, hparams, bound = NETWORKS[network]
+    generator = torch.Generator().manual_seed(0)
+    minibatches = [
+        (
+            torch.randn(batch, 3, side, side, generator=generator).to(device),
+            torch.randint(0, 2, (batch,), generator=generator).to(device),
+        )
+        for _ in range(DOMAINS)
+    ]
+    algorithms = {name: build(name, side, hparams, device) for name in ("ERM", *METHODS)}
+    for algorithm in algorithms.values():
+        for _ in range(3):
+            algorithm.update(minibatches)
+    ratios = {name: [] for name in METHODS}
+    erm_seconds = []
+    for _ in range(pairs):
+        for name in METHODS:
+            erm_seconds.append(timed(algorithms["ERM"], minibatches, device))
+            ratios[name].append(timed(algorithms[name], minibatches, device) / erm_seconds[-1])
+    print(f"\n{network}: {DOMAINS}x{batch} images of {side}x{side}, {pairs} pairs, {device}")
+    print(f"  ERM {1000 * statistics.median(erm_seconds):8.2f} ms a step")
+    for name in METHODS:
+        low, middle, high = quartiles(ratios[name])
+        note = f"   bound {bound}: {'met' if middle <= bound else 'MISSED'}" if name == "RoGA" else ""
+        print(f"  {name:<5} {middle:5.2f} x ERM   (quartiles {low:.2f} to {high:.2f}){note}")
+    return statistics.median(ratios["RoGA"]) <= bound
+
+
+def quartiles(values):
+    low, middle, high = statistics.quantiles(values, n=4)
+    return low, middle, high
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(
+        f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
+        f"{torch.get_num_threads()} threads, {platform.machine()}, host {host().name}"
+    )
+    met = [measure(network, args.pairs, device) for network in args.network]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

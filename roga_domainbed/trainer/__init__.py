@@ -1,0 +1,1 @@
+"""Train one model: upstream's arguments and records, counter-based randomness, the metrics of the field."""
