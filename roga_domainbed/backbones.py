@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from roga_domainbed.engine.networks.pretrained import timm_features
 from roga_domainbed.errors import RogaError, unknown_name
 
 
@@ -103,47 +103,11 @@ def timm_backbone(name: str, input_shape: tuple[int, int, int], hparams: dict[st
     if not timm.is_model(name):
         raise RogaError(_unknown_backbone(name, timm.list_models()))
     channels, height, width = input_shape
-    arguments: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
+    arguments: dict[str, Any] = {"in_chans": channels}
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         arguments["img_size"] = (height, width)
-    weights = hparams.get("weights") or ""
-    if weights:
-        if not Path(weights).is_file():
-            raise RogaError(f"hparams['weights']: no such file: {weights!r}")
-        arguments.update(pretrained=True, pretrained_cfg_overlay={"file": weights})
-    elif hparams.get("pretrained", True):
-        arguments["pretrained"] = True
-    try:
-        network = timm.create_model(name, **arguments)
-    except Exception as error:  # every hub raises its own kinds when there is no network
-        raise RogaError(
-            f"the pretrained weights of backbone {name!r} cannot be had here ({type(error).__name__}); give a "
-            """file with --hparams '{"weights": "FILE"}' or start from random ones with '{"pretrained": false}'"""
-        ) from error
-    if weights:
-        _require_all_loaded(network, name, weights)
-    return TimmFeaturizer(network, hparams)
-
-
-#: What the classifier is called in the files of different families; we do not use it.
-_HEADS = ("fc", "head", "classifier", "last_linear")
-
-
-def _require_all_loaded(network: nn.Module, name: str, weights: str) -> None:
-    from timm.models import load_state_dict as load_state_dict_from_file
-
-    # timm only logs keys that do not fit: a file of another depth would load in part and train without a word.
-    stored = load_state_dict_from_file(weights)
-    own = network.state_dict()
-    missing = [key for key in own if key not in stored and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in stored if key not in own and key.split(".")[0] not in _HEADS]
-    if missing or unexpected:
-        example = (missing or unexpected)[0]
-        raise RogaError(
-            f"{weights!r} does not hold the weights of {name!r}: {len(missing)} missing, "
-            f"{len(unexpected)} unexpected, for example {example!r}"
-        )
+    return TimmFeaturizer(timm_features(name, hparams, **arguments), hparams)
 
 
 def _unknown_backbone(name: str, known: list[str]) -> str:

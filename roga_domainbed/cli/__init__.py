@@ -11,14 +11,18 @@ import importlib
 import inspect
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from roga_domainbed import __version__
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import RogaError, unknown_name
 
 #: Subcommand → (module, one line of help), in the order of the help page.
 COMMANDS = {
     "demo": ("roga_domainbed.cli.demo", "leave-one-domain-out on generated faces, with tables, in minutes"),
-    "list": ("roga_domainbed.cli.list_names", "the algorithms, datasets, backbones and their hyper-parameters"),
+    "list": (
+        "roga_domainbed.cli.list_names",
+        "the algorithms, datasets, backbones and their hyper-parameters",
+    ),
     "prepare": ("roga_domainbed.cli.prepare", "make face crops and a manifest from a dataset as distributed"),
     "train": ("roga_domainbed.cli.train", "train one model"),
     "sweep": ("roga_domainbed.cli.sweep", "launch, watch and clean up many trainings"),
@@ -32,14 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] in _ALIASES:
         argv[0] = _ALIASES[argv[0]]
-    parser = _top_parser()
     if not argv:
-        parser.print_help()
+        _top_parser().print_help()
         return 0
     if argv[0] in COMMANDS:
         module_name, summary = COMMANDS[argv[0]]
         module = importlib.import_module(module_name)
-        sub = argparse.ArgumentParser(
+        sub = _Parser(
             prog=f"roga-domainbed {argv[0]}",
             description=inspect.cleandoc(module.__doc__ or summary),
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -56,14 +59,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of our output went away: `… | head`
             sys.stderr.close()
             return 1
-    parser.parse_args(argv)
+    if not argv[0].startswith("-"):
+        message = unknown_name("command", argv[0], COMMANDS)
+        print(f"roga-domainbed: error: {message}", file=sys.stderr)
+        return 2
+    _top_parser().parse_args(argv)
     return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the usage of a command with twenty options would bury it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; '{self.prog} --help' explains\n")
 
 
 def _top_parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="roga-domainbed",
         description="Domain generalization for deepfake detection, on DomainBed.",
         epilog=f"commands:\n{lines}\n\n'roga-domainbed COMMAND --help' explains one.",
@@ -71,5 +85,4 @@ def _top_parser() -> argparse.ArgumentParser:
         usage="roga-domainbed COMMAND ...",
     )
     parser.add_argument("--version", action="version", version=f"roga-domainbed {__version__}")
-    parser.add_argument("command", metavar="COMMAND", choices=list(COMMANDS), help=argparse.SUPPRESS)
     return parser

@@ -86,6 +86,13 @@ def run(args: argparse.Namespace) -> int:
             f"no records under {args.input_dir!r}: expected <job>/results.jsonl in it. Give the output_dir of a "
             "sweep whose jobs have reached their first checkpoint"
         )
+    mixed = selection.mixed_runs(loaded.records)
+    if mixed:
+        print(
+            f"{mixed} runs are read from several folders each, which differ in other options than dataset, algorithm, "
+            "test envs, trial and hparams_seed; give every sweep its own output_dir.",
+            file=sys.stderr,
+        )
     metric = selection.Metric(args.metric)
     known = selection.metrics_in(loaded.records)
     if metric.name not in known:

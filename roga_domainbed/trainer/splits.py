@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from datasets_ext.splits import frame
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.seeds import seed_hash, shuffled
 
@@ -27,13 +28,6 @@ class EnvironmentSplit:
         """(name, indices) of the parts that exist, as the record keys name them."""
         parts = [("in", self.in_split), ("out", self.out_split)]
         return parts + ([("uda", self.uda_split)] if self.uda_split else [])
-
-
-def frame_split(n: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """DomainBed's split of ``range(n)``: (the first ``int(n · fraction)`` shuffled keys, the rest)."""
-    keys = shuffled(n, seed)
-    cut = int(n * fraction)
-    return keys[:cut], keys[cut:]
 
 
 def split_environments(
@@ -68,16 +62,14 @@ def split_environments(
     if hasattr(dataset, "split_indices"):
         pairs = dataset.split_indices(mode, trial_seed, holdout_fraction, test_envs)
     else:
-        pairs = []
-        for i, environment in enumerate(dataset):
-            out, kept = frame_split(len(environment), holdout_fraction, seed_hash(trial_seed, i))
-            pairs.append((kept, out))
+        pairs = frame([len(environment) for environment in dataset], trial_seed, holdout_fraction)
     splits, problems = [], Problems()
     for i, (in_split, out_split) in enumerate(pairs):
         uda: list[int] = []
         if i in test_envs and uda_holdout_fraction > 0:
-            chosen, rest = frame_split(len(in_split), uda_holdout_fraction, seed_hash(trial_seed, i))
-            uda, in_split = [in_split[k] for k in chosen], [in_split[k] for k in rest]
+            order = [in_split[k] for k in shuffled(len(in_split), seed_hash(trial_seed, i))]
+            n_uda = int(len(in_split) * uda_holdout_fraction)
+            uda, in_split = order[:n_uda], order[n_uda:]
         for name, part in (("in", in_split), ("out", out_split)):
             if not part:
                 problems.add(

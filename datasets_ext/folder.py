@@ -1,0 +1,231 @@
+"""Data sets that are a tree of face crops with a manifest beside it, as DomainBed environments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, ImageFile
+
+from datasets_ext import manifest, splits
+from roga_domainbed.backend import host
+from roga_domainbed.errors import Problems, RogaError
+
+_CACHE_BYTES = 2**30  # larger sets are decoded again at each access
+
+
+class FaceEnvironment(torch.utils.data.Dataset):
+    """One environment: ``environment[i]`` is the frame of row i and its label.
+
+    Training images are flipped left to right with probability one half, drawn from torch's global generator, which
+    the trainer seeds for each sample. There is no crop, colour jitter or blur as DomainBed has them: resampling and
+    recolouring drown the traces that tell a forged face, so they teach the model to look away from them.
+
+    Attributes:
+        name: the environment's name.
+        labels: (N,) int64, 0 real and 1 fake.
+        videos: N keys ``env/label/video``, equal for the frames of one video.
+        evaluation: the same environment, never augmented.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, rows: pd.DataFrame, image_size: int, augment: bool, cache: bool
+    ):
+        self.name = name
+        self.labels = rows["label"].to_numpy(dtype=np.int64)
+        self.videos = [
+            f"{name}/{label}/{video}" for label, video in zip(self.labels, rows["video"], strict=True)
+        ]
+        self._paths = [str(folder / path) for path in rows["path"]]
+        self._size = image_size
+        self._augment = augment
+        self._cache: list[np.ndarray | None] | None = [None] * len(rows) if cache else None
+        self.evaluation = self._unaugmented() if augment else self
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        """The frame, (3, S, S) float32 in [-1, 1], and its label.
+
+        Raises:
+            RogaError: the file is missing, empty, truncated or no image.
+        """
+        image = torch.from_numpy(self._pixels(index)).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
+        if self._augment and torch.rand(()) < 0.5:
+            image = image.flip(2)
+        return image.contiguous(), int(self.labels[index])
+
+    def _unaugmented(self) -> FaceEnvironment:
+        twin = object.__new__(FaceEnvironment)
+        twin.__dict__.update(self.__dict__, _augment=False)  # one cache for both
+        twin.evaluation = twin
+        return twin
+
+    def _pixels(self, index: int) -> np.ndarray:
+        if self._cache is None:
+            return read_image(self._paths[index], self._size)
+        found = self._cache[index]
+        if found is None:
+            found = self._cache[index] = read_image(self._paths[index], self._size)
+        return found
+
+
+def read_image(path: str | os.PathLike, size: int) -> np.ndarray:
+    """A file's pixels, resized bilinearly to a square: (size, size, 3) uint8.
+
+    Raises:
+        RogaError: the file is missing, empty, truncated or no image.
+    """
+    try:
+        with _truncated_is_an_error(), Image.open(path) as image:
+            pixels = image.convert("RGB")
+            if pixels.size != (size, size):
+                pixels = pixels.resize((size, size), Image.Resampling.BILINEAR)
+            return np.array(pixels)
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow's kinds of damage
+        reason = "the file is empty" if _is_empty(path) else str(error)
+        raise RogaError(f"cannot read the image {str(path)!r}: {reason}; make the data set again") from None
+
+
+@contextmanager
+def _truncated_is_an_error() -> Iterator[None]:
+    # Importing upstream's datasets tells Pillow, for the whole process, to fill up what a truncated file lacks.
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _is_empty(path: str | os.PathLike) -> bool:
+    return os.path.isfile(path) and os.path.getsize(path) == 0
+
+
+class ManifestDataset(host().datasets.MultipleDomainDataset):
+    """A data set of face crops: ``<root>/<NAME>/<env>/{0_real,1_fake}/<video>/<frame>.png`` and a manifest.
+
+    A subclass names itself (``NAME``, as registered) and its environments. Training environments are augmented if
+    ``hparams['data_augmentation']`` says so; see ``FaceEnvironment`` for how.
+
+    Attributes:
+        datasets: one ``FaceEnvironment`` each, in the order of ``ENVIRONMENTS``.
+        input_shape: (3, S, S) with S = ``hparams['image_size']``.
+        num_classes: 2.
+        manifest: the rows of all environments, as read; ``environment_rows`` has those of one.
+    """
+
+    NAME: str
+    N_STEPS = 5001
+    CHECKPOINT_FREQ = 300
+    SPLIT_MODES = splits.MODES
+
+    def __init__(self, root: str | os.PathLike | None, test_envs: Collection[int], hparams: dict[str, Any]):
+        super().__init__()
+        folder = _dataset_folder(root, self.NAME)
+        self.manifest = manifest.read(folder)
+        self.environment_rows = [
+            self.manifest[self.manifest["env"] == env].reset_index(drop=True) for env in self.ENVIRONMENTS
+        ]
+        problems = Problems()
+        for message in _manifest_problems(self.manifest, self.NAME, self.ENVIRONMENTS):
+            problems.add(message)
+        for message in _file_problems(
+            folder, dict(zip(self.ENVIRONMENTS, self.environment_rows, strict=True))
+        ):
+            problems.add(message)
+        problems.check()
+        size = hparams["image_size"]
+        cache = 3 * size * size * sum(map(len, self.environment_rows)) <= _CACHE_BYTES
+        self.datasets = [
+            FaceEnvironment(
+                name,
+                folder,
+                rows,
+                size,
+                augment=hparams["data_augmentation"] and i not in test_envs,
+                cache=cache,
+            )
+            for i, (name, rows) in enumerate(zip(self.ENVIRONMENTS, self.environment_rows, strict=True))
+        ]
+        self.input_shape = (3, size, size)
+        self.num_classes = 2
+
+    def split_indices(
+        self, mode: str, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
+    ) -> list[splits.Split]:
+        """The (in, out) indices of every environment; ``datasets_ext.splits`` has the rules."""
+        return splits.split_indices(
+            mode, self.environment_rows, self.ENVIRONMENTS, trial_seed, holdout_fraction, test_envs
+        )
+
+
+def _dataset_folder(root: str | os.PathLike | None, name: str) -> Path:
+    if root is None:
+        raise RogaError(f"{name} lies on disk: give the folder that holds {name}/ with --data_dir")
+    if not Path(root).is_dir():
+        raise RogaError(f"--data_dir {str(root)!r} is not a folder; give the one that holds {name}/")
+    return Path(root) / name
+
+
+def _manifest_problems(rows: pd.DataFrame, name: str, environments: list[str]) -> Iterator[str]:
+    """What the manifest lacks or has too much of."""
+    for column in sorted(set(manifest.COLUMNS) - {"label", "frame"}):
+        odd = sum(not isinstance(value, str) for value in rows[column].unique())
+        if odd:
+            yield f"{name}: the manifest's column {column!r} must hold text; it has {odd} other values, or empty cells"
+    for column, allowed in (
+        ("dataset", {name}),
+        ("label", {manifest.REAL, manifest.FAKE}),
+        ("split", {*manifest.SPLITS, ""}),
+    ):
+        strange = set(rows[column].unique().tolist()) - allowed
+        if strange:
+            known, found = (", ".join(sorted(map(repr, values))) for values in (allowed, strange))
+            yield f"{name}: the manifest's column {column!r} may hold {known}; it has {found}"
+    present = ", ".join(sorted(map(str, rows["env"].unique()))) or "none"
+    for env in environments:
+        labels = rows["label"][rows["env"] == env]
+        if labels.empty:
+            yield f"{name}: environment {env!r} is not in the manifest, which has {present}"
+            continue
+        for label, folder in enumerate(manifest.CLASS_FOLDERS):
+            if not (labels == label).any():
+                yield f"{name}: environment {env!r} has no frames of the class {folder!r}"
+
+
+def _file_problems(folder: Path, rows_of: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """Files that are listed and not there: one listing of each folder, not one question a file."""
+    missing = []
+    for env, rows in rows_of.items():
+        if len(rows) and not (folder / env).is_dir():
+            yield f"environment {env!r} is in the manifest, but there is no folder {str(folder / env)!r}"
+            continue
+        listed: dict[str, set[str]] = {}
+        for path in map(str, rows["path"]):
+            parent, _, file = path.rpartition("/")
+            if parent not in listed:
+                listed[parent] = _names_in(folder / parent)
+            if file not in listed[parent]:
+                missing.append(path)
+    if missing:
+        first = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
+        yield f"{len(missing)} files of the manifest are missing in {str(folder)!r}: {first}"
+
+
+def _names_in(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()

@@ -1,0 +1,12 @@
+"""From a dataset as distributed to a tree of face crops with a manifest.
+
+    layout   which videos there are, and what their names say       (one module a dataset)
+    clips    the work: one video in, one folder of crops out         (values)
+    video    decode in sequence · detectors  find faces · crop  cut them out
+    faces    one clip from start to end
+    pool     many clips, in processes
+    journal  what is finished, so that a killed run resumes
+    report   what was expected, found, made and dropped, and why
+
+Nothing here imports torch; PyAV and OpenCV are imported only when frames are decoded.
+"""

@@ -1,0 +1,69 @@
+"""From boxes to a square crop of the largest face."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def largest_box(boxes: np.ndarray) -> np.ndarray | None:
+    """The box of the largest area, the higher score first among equals; None if there is none.
+
+    Args:
+        boxes: (N, 5) of x, y, width, height, score, in pixels. Boxes without an area do not count.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 5)
+    boxes = boxes[(boxes[:, 2] > 0) & (boxes[:, 3] > 0) & np.isfinite(boxes).all(axis=1)]
+    if not len(boxes):
+        return None
+    order = np.lexsort((boxes[:, 4], boxes[:, 2] * boxes[:, 3]))
+    return boxes[order[-1]]
+
+
+def crop_square(image: np.ndarray, side: int, left: int, top: int) -> np.ndarray:
+    """The ``side`` × ``side`` window at (left, top), moved as little as keeps it inside the image.
+
+    Where the image is smaller than the window, the window holds all of it and its edge is repeated outwards.
+
+    Args:
+        image: (H, W, 3) uint8.
+        side: in pixels, ≥ 1.
+        left: column of the window's first pixel; may lie outside.
+        top: row of the window's first pixel; may lie outside.
+    """
+    height, width = image.shape[:2]
+    left = _shifted(left, side, width)
+    top = _shifted(top, side, height)
+    inside = image[max(top, 0) : top + side, max(left, 0) : left + side]
+    before_y, before_x = max(-top, 0), max(-left, 0)
+    after_y, after_x = side - before_y - inside.shape[0], side - before_x - inside.shape[1]
+    if not (before_y or before_x or after_y or after_x):
+        return inside
+    return cv2.copyMakeBorder(inside, before_y, after_y, before_x, after_x, cv2.BORDER_REPLICATE)
+
+
+def face_crop(image: np.ndarray, box: np.ndarray, margin: float, size: int) -> np.ndarray:
+    """The square around ``box``, ``margin`` × its longer side wide, at ``size`` × ``size`` pixels.
+
+    Args:
+        image: (H, W, 3) uint8.
+        box: x, y, width, height in pixels, then anything.
+        margin: ≥ 1.
+        size: side of what is returned.
+
+    Returns:
+        (size, size, 3) uint8. Shrinking averages areas, which keeps fine texture from aliasing; enlarging is
+        bicubic.
+    """
+    x, y, w, h = (float(value) for value in box[:4])
+    side = max(1, round(margin * max(w, h)))
+    crop = crop_square(image, side, round(x + w / 2 - side / 2), round(y + h / 2 - side / 2))
+    if side == size:
+        return crop.copy()
+    method = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+    return cv2.resize(crop, (size, size), interpolation=method)
+
+
+def _shifted(start: int, side: int, length: int) -> int:
+    # One rule for both cases: a window that fits lies inside, a window that does not covers the whole length.
+    return min(max(start, min(0, length - side)), max(0, length - side))

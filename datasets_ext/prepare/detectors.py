@@ -1,0 +1,43 @@
+"""Face detectors by name. Listing them imports neither OpenCV nor a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from roga_domainbed.registry import Registry
+
+
+class Detector(Protocol):
+    """Finds faces in one image. It is made without arguments, once in each worker process."""
+
+    def detect(self, rgb: np.ndarray) -> np.ndarray:
+        """The faces in ``rgb``, (H, W, 3) uint8.
+
+        Returns:
+            (N, 5) float: x, y, width, height in pixels of ``rgb``, and a score, higher is surer. A box may
+            reach over the edge of the image. N is 0 where there is no face.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class DetectorInfo:
+    """A detector: its name, where its class is (``"module:Class"``), and one line about it."""
+
+    name: str
+    target: str
+    summary: str = ""
+
+
+DETECTORS: Registry[DetectorInfo] = Registry("detector")
+
+DETECTORS.add(
+    DetectorInfo(
+        "yunet",
+        target="datasets_ext.prepare.yunet:YuNet",
+        summary="YuNet (OpenCV's FaceDetectorYN, model of March 2023); a CPU is enough",
+    )
+)

@@ -1,0 +1,115 @@
+"""The official split of FaceForensics++: ``train.json``, ``val.json`` and ``test.json``, lists of pairs of ids.
+
+A pair [a, b] stands for the reals a and b and, in every method, for both fakes a_b and b_a. The lists come with the
+authors' repository, in ``dataset/splits``; they are read from there and not shipped here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets_ext.manifest import SPLITS
+from roga_domainbed.errors import Problems
+
+#: Pairs in the official lists.
+N_PAIRS = {"train": 360, "val": 70, "test": 70}
+
+_PLACES = (Path(), Path("splits"), Path("dataset", "splits"))
+_ID = re.compile(r"\d{3}")
+
+
+@dataclass
+class Splits:
+    """The lists, read and checked; empty where there are none.
+
+    Attributes:
+        folder: where they were found; None if nowhere.
+        pairs: split → pairs of ids.
+        notes: what is unusual about them.
+    """
+
+    folder: Path | None = None
+    pairs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        self._of_id = {i: name for name, pairs in self.pairs.items() for pair in pairs for i in pair}
+        self._of_pair = {frozenset(pair): name for name, pairs in self.pairs.items() for pair in pairs}
+
+    def of(self, stem: str) -> str:
+        """The split of a video by its stem, ``NNN`` or ``NNN_MMM``; empty if no list has that id or pair."""
+        ids = stem.split("_")
+        return self._of_id.get(stem, "") if len(ids) == 1 else self._of_pair.get(frozenset(ids), "")
+
+    def fakes(self) -> list[str]:
+        """The stems of the fakes that each method should have."""
+        pairs = [pair for name in self.pairs for pair in self.pairs[name]]
+        return sorted(f"{a}_{b}" for first in pairs for a, b in (first, first[::-1]))
+
+
+def find(source: Path, folder: Path | None, problems: Problems) -> Splits:
+    """Read the lists from ``folder``, or from where they usually lie below ``source``.
+
+    Adds to ``problems`` if a list is damaged, if only some of the three are there, or if ``folder`` lacks them.
+    """
+    places = [folder] if folder is not None else [source / place for place in _PLACES]
+    for place in places:
+        present = [name for name in SPLITS if (place / f"{name}.json").is_file()]
+        if len(present) == len(SPLITS):
+            return _read(place, problems)
+        if present or folder is not None:
+            lacking = ", ".join(f"{name}.json" for name in SPLITS if name not in present)
+            problems.add(
+                f"the split lists in {str(place)!r} lack {lacking}; all of train, val and test are needed"
+            )
+            return Splits()
+    return Splits()
+
+
+def _read(folder: Path, problems: Problems) -> Splits:
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    seen: dict[str, str] = {}
+    notes = []
+    for name in SPLITS:
+        path = folder / f"{name}.json"
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            problems.add(f"{path} cannot be read as JSON: {error}")
+            continue
+        wrong = _wrong_part(value)
+        if wrong:
+            problems.add(f'{path} must be a list of pairs of ids such as ["071", "054"]; found {wrong}')
+            continue
+        pairs[name] = [(a, b) for a, b in value]
+        for number in (i for pair in pairs[name] for i in pair):
+            if number in seen:
+                problems.add(
+                    f"{path}: id {number} is in {seen[number]}.json already; lists must not share ids"
+                )
+                break
+            seen[number] = name
+        if len(pairs[name]) != N_PAIRS[name]:
+            notes.append(f"{path} has {len(pairs[name])} pairs; the official list has {N_PAIRS[name]}")
+    return Splits(folder, pairs, notes)
+
+
+def _is_pair(item: object) -> bool:
+    return (
+        isinstance(item, list)
+        and len(item) == 2
+        and all(isinstance(part, str) and _ID.fullmatch(part) for part in item)
+        and item[0] != item[1]
+    )
+
+
+def _wrong_part(value: object) -> str:
+    """The first thing in a list's content that should not be there, as JSON; empty if all is well."""
+    if value == []:
+        return "an empty list"
+    wrong = [item for item in value if not _is_pair(item)][:1] if isinstance(value, list) else [value]
+    text = "".join(json.dumps(item) for item in wrong)
+    return text if len(text) <= 60 else text[:57] + "..."

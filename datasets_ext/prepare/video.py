@@ -1,0 +1,110 @@
+"""Reading videos: in sequence, from the first frame to the last, and never believing a frame count.
+
+Seeking is slower than decoding everything as soon as some frames a second are wanted, and lands on other
+frames in other builds of the decoder. A container's frame count is what its writer claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+class UnreadableVideo(Exception):
+    """The file is no video that can be decoded; the text is the decoder's reason."""
+
+
+def frame_counts(path: Path) -> tuple[int, int]:
+    """The frames announced and the frames present, without decoding.
+
+    Frames that the container's edit list cuts out of the presentation count in neither.
+
+    Returns:
+        The container's own count (0 where it has none) and the number of packets in the file. The second is
+        what a plan of frames starts from; only decoding tells the truth, so compare ``visit_frames``.
+
+    Raises:
+        UnreadableVideo: if the file cannot be opened or has no video in it.
+    """
+    with _opened(path) as (container, stream):
+        cut_out = [packet.is_discard for packet in _packets(container, stream)]
+        return max(0, stream.frames - sum(cut_out)), len(cut_out) - sum(cut_out)
+
+
+def visit_frames(path: Path, wanted: Collection[int], visit: Callable[[int, np.ndarray], None]) -> int:
+    """Decode the whole video once and call ``visit(index, rgb)`` for the wanted frames, in order.
+
+    Indices count the frames that decode, from 0, in the order of presentation. Packets that are damaged and
+    frames that the decoder marks as corrupt are passed over.
+
+    Args:
+        path: the video file.
+        wanted: the indices to visit.
+        visit: gets the index and (H, W, 3) uint8 RGB, upright.
+
+    Returns:
+        The number of frames that decode.
+
+    Raises:
+        UnreadableVideo: if the file cannot be opened or has no video in it.
+    """
+    wanted = frozenset(wanted)
+    count = 0
+    with _opened(path) as (container, stream):
+        for frame in _frames(container, stream):
+            if count in wanted:
+                visit(count, _upright_rgb(frame))
+            count += 1
+    return count
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableVideo(_words(error)) from None
+    with container:
+        if not container.streams.video:
+            raise UnreadableVideo("there is no video stream in it")
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = (
+            1  # one process a video is the parallelism; more threads only fight
+        )
+        yield container, stream
+
+
+def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.FFmpegError):  # the second: the file ends inside a packet
+            return
+        if packet.size:  # demux ends with an empty one, which stands for a flush
+            yield packet
+
+
+def _frames(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    for packet in (*_packets(container, stream), None):  # None: flush what the decoder holds back
+        try:
+            decoded = stream.codec_context.decode(packet)
+        except av.FFmpegError:
+            continue
+        for frame in decoded:
+            if not frame.is_corrupt:
+                yield frame
+
+
+def _upright_rgb(frame: av.VideoFrame) -> np.ndarray:
+    rgb = frame.to_ndarray(format="rgb24")
+    quarter_turns = round(frame.rotation / 90)
+    return np.ascontiguousarray(np.rot90(rgb, quarter_turns)) if quarter_turns % 4 else rgb
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,189 @@
+"""Which frames of each environment are trained on (*in*) and held out (*out*): pure functions of manifest columns.
+
+DomainBed's meaning of the two is kept: training environments are trained on *in* and validated on *out*; a test
+environment's *in* is the score that tables report, its *out* serves selection alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pandas as pd
+
+from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.seeds import seed_hash, shuffled
+
+MODES = ("official", "group", "frame")
+
+Split = tuple[list[int], list[int]]
+
+
+def split_indices(
+    mode: str,
+    environments: Sequence[pd.DataFrame],
+    names: Sequence[str],
+    trial_seed: int,
+    holdout_fraction: float,
+    test_envs: Collection[int],
+) -> list[Split]:
+    """The in- and out-indices of every environment.
+
+    Args:
+        mode: ``official``, the parts that the data set's authors published; ``group``, parts cut so that no recording
+            and no person is in two of them; ``frame``, DomainBed's own, which puts frames of one video on both sides.
+        environments: manifest rows of each environment; indices count from 0 in their order.
+        names: the environments' names, for messages.
+        trial_seed: DomainBed's ``--trial_seed``; ``official`` uses it only to cut a missing validation part.
+        holdout_fraction: share of frames to hold out, in (0, 1).
+        test_envs: indices of the environments that are not trained on.
+
+    Returns:
+        One pair (in, out) an environment.
+
+    Raises:
+        RogaError: unknown mode, no official parts, too few groups to cut.
+    """
+    if mode == "frame":
+        return frame([len(rows) for rows in environments], trial_seed, holdout_fraction)
+    if mode == "official":
+        parts = official(environments, names, trial_seed, holdout_fraction)
+    elif mode == "group":
+        parts = group(environments, trial_seed, holdout_fraction)
+    else:
+        raise RogaError(unknown_name("split", mode, MODES))
+    return expand(parts, names, test_envs)
+
+
+def expand(parts: Sequence[np.ndarray], names: Sequence[str], test_envs: Collection[int]) -> list[Split]:
+    """Parts to indices: train and val in a training environment, test and val in a test environment.
+
+    Where a test environment has no val part, *out* is its test part again: the number to report must stay that of the
+    whole published part, and *out* of a test environment serves only a selection that is labelled oracle anyway.
+
+    Args:
+        parts: ``train``, ``val``, ``test`` or empty for each row of each environment; empty rows are left out.
+        names: the environments' names.
+        test_envs: indices of the environments that are not trained on.
+
+    Raises:
+        RogaError: an environment has no rows where it needs some.
+    """
+    problems, splits = Problems(), []
+    for index, (part, name) in enumerate(zip(parts, names, strict=True)):
+        is_test = index in test_envs
+        needed = ("test",) if is_test else ("train", "val")
+        for wanted in needed:
+            if not (part == wanted).any():
+                role = "test" if is_test else "training"
+                problems.add(
+                    f"environment {name!r} has no {wanted} rows in this split and is a {role} environment"
+                )
+        chosen = _where(part, needed[0])
+        splits.append((chosen, _where(part, "val") or chosen))
+    problems.check()
+    return splits
+
+
+def official(
+    environments: Sequence[pd.DataFrame], names: Sequence[str], trial_seed: int, holdout_fraction: float
+) -> list[np.ndarray]:
+    """The published parts; where a data set publishes no validation part, recordings are cut from train for it.
+
+    The cut is one for all such environments together, because they may share recordings.
+    """
+    problems = Problems()
+    for rows, name in zip(environments, names, strict=True):
+        if not (rows["split"] != "").any():
+            problems.add(
+                f"environment {name!r} has no official split: prepare it with the data set's split lists, or use "
+                "--split group"
+            )
+    problems.check()
+    parts = [rows["split"].to_numpy(dtype=object) for rows in environments]
+    lacking = [index for index, part in enumerate(parts) if "train" in part and "val" not in part]
+    if lacking:
+        train = pd.concat([environments[i].loc[parts[i] == "train", ["recording"]] for i in lacking])
+        frames = train["recording"].value_counts()
+        order = sorted(frames.index)
+        np.random.RandomState(seed_hash(trial_seed, "val")).shuffle(order)
+        held = set(_take(order, frames, holdout_fraction * len(train)))
+        for i in lacking:
+            cut = (parts[i] == "train") & environments[i]["recording"].isin(held).to_numpy()
+            parts[i] = np.where(cut, "val", parts[i])
+    return parts
+
+
+def group(environments: Sequence[pd.DataFrame], trial_seed: int, holdout_fraction: float) -> list[np.ndarray]:
+    """Parts such that no recording and no person is in two of them, over all environments.
+
+    Rows that share a recording or a person are linked; linked rows are one group. Groups are shuffled and dealt to
+    val, then test, until each holds ``holdout_fraction`` of the frames, and the rest is train.
+
+    Raises:
+        RogaError: fewer than three groups, or too large ones to fill all parts.
+    """
+    columns = pd.concat([rows[["recording", "identities"]] for rows in environments], ignore_index=True)
+    keys = _group_keys(columns)
+    frames = keys.value_counts()
+    order = sorted(frames.index)
+    np.random.RandomState(seed_hash(trial_seed, "group")).shuffle(order)
+    wanted = holdout_fraction * len(columns)
+    val = _take(order, frames, wanted)
+    test = _take(order[len(val) :], frames, wanted)
+    if len(val) + len(test) >= len(order):
+        raise RogaError(
+            f"--split group: {len(order)} groups that share no recording and no person are too few for train, val "
+            f"and test parts with a holdout fraction of {holdout_fraction}; use a smaller one, or --split official"
+        )
+    part_of = dict.fromkeys(order, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
+    parts = keys.map(part_of).to_numpy(dtype=object)
+    ends = np.cumsum([len(rows) for rows in environments])
+    return np.split(parts, ends[:-1])
+
+
+def frame(lengths: Sequence[int], trial_seed: int, holdout_fraction: float) -> list[Split]:
+    """DomainBed's rule, to the bit: a shuffle of each environment's frames, the first ones held out."""
+    splits = []
+    for index, length in enumerate(lengths):
+        keys = shuffled(length, seed_hash(trial_seed, index))
+        n_out = int(length * holdout_fraction)
+        splits.append((keys[n_out:], keys[:n_out]))
+    return splits
+
+
+def _where(part: np.ndarray, wanted: str) -> list[int]:
+    return np.flatnonzero(part == wanted).tolist()
+
+
+def _take(order: Sequence[str], frames: pd.Series, wanted: float) -> list[str]:
+    """The first keys of ``order`` that together have at least ``wanted`` frames; at least one."""
+    taken, total = [], 0
+    for key in order:
+        taken.append(key)
+        total += frames[key]
+        if total >= wanted:
+            break
+    return taken
+
+
+def _group_keys(columns: pd.DataFrame) -> pd.Series:
+    """A name for the group of each row: its smallest member, so that the order of rows changes nothing."""
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    def link(first: str, second: str) -> None:
+        low, high = sorted((root(first), root(second)))
+        parent[high] = low
+
+    recordings = "recording " + columns["recording"].astype(str)
+    for recording, identities in set(zip(recordings, columns["identities"], strict=True)):
+        root(recording)
+        for person in filter(None, identities.split("+")):
+            link(recording, "person " + person)
+    return recordings.map(root)

@@ -1,0 +1,41 @@
+"""One recording as the benchmark stores it: the real frames and the forged ones, in 8 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datasets_ext.synthfake.face import render
+from datasets_ext.synthfake.identity import Identity
+from datasets_ext.synthfake.manipulate import MANIPULATIONS, NOISE, Strengths, upsampling_trace
+from datasets_ext.synthfake.recording import draw_recording
+from roga_domainbed.seeds import seed_hash
+
+
+def real_and_fake(
+    identity: Identity, seed: int, env: str, index: int, n_frames: int, size: int, strengths: Strengths
+) -> tuple[np.ndarray, np.ndarray]:
+    """The recording of ``identity``, person ``index``, in ``env``, before and after that environment's forgery.
+
+    Real and fake have one sensor noise, drawn once: it is added last, so that no forgery can be told by noise
+    that it smoothed away, and a pair differs by artefact and trace alone.
+
+    Returns:
+        Two arrays (F, S, S, 3) uint8.
+    """
+    recording = draw_recording(seed, env, index, n_frames)
+    real, at = render(identity, recording, size)
+    rng = np.random.RandomState(seed_hash(seed, "forgery", env, index))
+    fake = MANIPULATIONS[env](real, at, rng, getattr(strengths, env.lower()))
+    fake = fake + upsampling_trace(at, rng, strengths.trace)
+    noise = np.stack([_sensor_noise(seed, env, index, frame, size) for frame in range(n_frames)])
+    noise *= strengths.noise * NOISE
+    return _to_bytes(real + noise), _to_bytes(fake + noise)
+
+
+def _sensor_noise(seed: int, env: str, index: int, frame: int, size: int) -> np.ndarray:
+    rng = np.random.RandomState(seed_hash(seed, "noise", env, index, frame))
+    return rng.standard_normal((3, size, size))
+
+
+def _to_bytes(image: np.ndarray) -> np.ndarray:
+    return np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1)

@@ -1,0 +1,166 @@
+"""Writing the benchmark: ``<root>/SynthFake/<env>/{0_real,1_fake}/<video>/<frame>.png`` and its manifest.
+
+Pixels come from numpy's frozen ``RandomState`` streams and float64 arithmetic, files from our own PNG encoder, so
+the same parameters give the same files on every machine. A tree appears whole or not at all: it is built in a
+sibling folder and renamed, and of several processes that start at once one wins and the others use its tree.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from datasets_ext import manifest
+from datasets_ext.synthfake import png
+from datasets_ext.synthfake.frames import real_and_fake
+from datasets_ext.synthfake.identity import draw_identity
+from datasets_ext.synthfake.manipulate import MANIPULATIONS, Strengths
+from roga_domainbed.errors import Problems, RogaError
+
+NAME = "SynthFake"
+PARAMETERS = "parameters.json"
+_VERSION = 1  # raise it with every change of the pixels: a tree of another version is refused, not mixed in
+
+
+def generate(
+    root: str | os.PathLike,
+    seed: int = 0,
+    n_identities: int = 60,
+    n_frames: int = 8,
+    size: int = 64,
+    strengths: Strengths | None = None,
+) -> Path:
+    """Make ``<root>/SynthFake``, or find it made already with the same parameters.
+
+    Args:
+        root: the data folder; made if it is missing.
+        seed: of everything random.
+        n_identities: people; at least 3, one for each official split. Each has one recording in each environment.
+        n_frames: frames of a recording.
+        size: side of the square frames in pixels: a multiple of 32.
+        strengths: how visible the artefacts are; None for ``Strengths()``.
+
+    Returns:
+        The folder ``<root>/SynthFake``.
+
+    Raises:
+        RogaError: a parameter out of range, a tree there already that was made otherwise or is no such tree, a
+            folder that cannot be written.
+    """
+    parameters = {
+        "version": _VERSION,
+        "seed": seed,
+        "n_identities": n_identities,
+        "n_frames": n_frames,
+        "size": size,
+        "strengths": asdict(strengths or Strengths()),
+    }
+    _check(parameters)
+    folder = Path(root) / NAME
+    if folder.exists():
+        return _reuse(folder, parameters)
+    building = None
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{NAME}.", suffix=".part", dir=root))
+        building.chmod(0o777 & ~_umask())  # mkdtemp makes folders that only their owner can read
+        _write_tree(building, parameters, strengths or Strengths())
+        try:
+            os.rename(building, folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            return _reuse(folder, parameters)  # another process was faster
+    except OSError as error:
+        raise RogaError(f"cannot write {str(folder)!r}: {error.strerror or error}") from None
+    finally:
+        if building is not None:
+            shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def official_splits(n_identities: int) -> list[str]:
+    """The split of each person: about two thirds train, then two fifteenths val and a fifth test, at least one."""
+    n_test = max(1, round(n_identities / 5))
+    n_val = max(1, round(n_identities * 2 / 15))
+    return ["train"] * (n_identities - n_val - n_test) + ["val"] * n_val + ["test"] * n_test
+
+
+def _check(parameters: dict) -> None:
+    problems = Problems()
+    for name, least in (("n_identities", 3), ("n_frames", 1), ("size", 32)):
+        value = parameters[name]
+        if value < least or (name == "size" and value % 32):
+            wanted = "a multiple of 32" if name == "size" else f"at least {least}"
+            problems.add(f"SynthFake: {name} must be {wanted}; got {value}")
+    for name, value in parameters["strengths"].items():
+        if not 0 <= value < float("inf"):
+            problems.add(f"SynthFake: strength {name!r} must be 0 or more; got {value}")
+    problems.check()
+
+
+def _reuse(folder: Path, parameters: dict) -> Path:
+    path = folder / PARAMETERS
+    remedy = "delete the folder to make it again, or choose another data folder"
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError
+    except (OSError, ValueError):
+        raise RogaError(
+            f"{str(folder)!r} is not a tree that SynthFake made ({PARAMETERS}): {remedy}"
+        ) from None
+    if found != parameters:
+        differing = ", ".join(
+            f"{name} {found.get(name)!r} there, {value!r} wanted"
+            for name, value in parameters.items()
+            if found.get(name) != value
+        )
+        raise RogaError(f"{str(folder)!r} was made with other parameters ({differing}): {remedy}")
+    return folder
+
+
+def _write_tree(folder: Path, parameters: dict, strengths: Strengths) -> None:
+    seed, n_identities = parameters["seed"], parameters["n_identities"]
+    rows = []
+    for index, split in enumerate(official_splits(n_identities)):
+        identity = draw_identity(seed, index)
+        for env in MANIPULATIONS:
+            pair = real_and_fake(
+                identity, seed, env, index, parameters["n_frames"], parameters["size"], strengths
+            )
+            for label, frames in enumerate(pair):
+                video = Path(env, manifest.CLASS_FOLDERS[label], identity.name)
+                (folder / video).mkdir(parents=True)
+                for number, pixels in enumerate(frames):
+                    path = video / f"{number:03d}.png"
+                    (folder / path).write_bytes(png.encode(pixels))
+                    rows.append(
+                        {
+                            "path": path.as_posix(),
+                            "dataset": NAME,
+                            "env": env,
+                            "method": env if label == manifest.FAKE else "real",
+                            "compression": "",
+                            "label": label,
+                            "video": identity.name,
+                            "recording": f"{env}-{identity.name}",
+                            "identities": identity.name,
+                            "split": split,
+                            "frame": number,
+                        }
+                    )
+    manifest.write(folder, pd.DataFrame(rows))
+    (folder / PARAMETERS).write_text(json.dumps(parameters, indent=1) + "\n")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,95 @@
+"""The algorithms, datasets and backbones by name, and the hyper-parameters of one algorithm.
+
+    $ roga-domainbed list
+    $ roga-domainbed list --algorithm RoGA --dataset SynthFake
+
+With --algorithm, its hyper-parameters on --dataset: default, five random draws of a search, meaning.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from roga_domainbed import backend
+from roga_domainbed.catalog import ALGORITHMS, BACKBONES, DATASETS
+from roga_domainbed.errors import Problems, unknown_name
+from roga_domainbed.registry import Registry
+
+_N_DRAWS = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to list."""
+    parser.add_argument("--algorithm", help="show the hyper-parameters of this algorithm")
+    parser.add_argument("--dataset", help="on this dataset (default SynthFake)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the names, or one algorithm's hyper-parameters."""
+    problems = Problems()
+    for registry, name in ((ALGORITHMS, args.algorithm), (DATASETS, args.dataset)):
+        if name is not None and name not in registry:
+            problems.add(unknown_name(registry.kind, name, registry.names()))
+    if args.dataset is not None and args.algorithm is None:
+        problems.add("--dataset goes with --algorithm, whose hyper-parameters on it are shown")
+    problems.check()
+    if args.algorithm is None:
+        _print_names()
+    else:
+        _print_hparams(args.algorithm, args.dataset or "SynthFake")
+    return 0
+
+
+def _print_names() -> None:
+    upstream = backend.host().name == "upstream"
+    print("Algorithms")
+    here = [info for info in ALGORITHMS if upstream or info.target is not None]
+    for info in here:
+        reference = f"  [{info.reference}]" if info.reference else ""
+        print(f"  {info.name:<16} {info.summary}{reference}")
+    _print_elsewhere(ALGORITHMS, here)
+    print("\nDatasets, with their environments in index order")
+    here = [info for info in DATASETS if upstream or info.target is not None]
+    for info in here:
+        print(f"  {info.name:<16} {info.summary}")
+        print(f"  {'':<16} {'  '.join(f'{i} {name}' for i, name in enumerate(info.environments))}")
+    _print_elsewhere(DATASETS, here)
+    print("\nBackbones, for --hparams '{\"backbone\": NAME}'")
+    for info in BACKBONES:
+        print(f"  {info.name:<16} {info.summary}")
+    print(f"  {'any timm name':<16} for example resnet34, legacy_xception, efficientnet_b4")
+
+
+def _print_elsewhere(registry: Registry, here: list) -> None:
+    rest = [info.name for info in registry if info not in here]
+    if rest:
+        print(f"  With a DomainBed checkout in DOMAINBED_HOME also: {', '.join(rest)}")
+
+
+def _print_hparams(algorithm: str, dataset: str) -> None:
+    from roga_domainbed import bridge  # torch: an algorithm declares its hyper-parameters beside its code
+    from roga_domainbed.catalog import GENERIC_HPARAMS, scale_hparams
+
+    registry = bridge.register().hparams_registry
+    declared = {
+        spec.name: spec
+        for spec in (
+            *GENERIC_HPARAMS,
+            *scale_hparams(dataset),
+            *bridge.plugin_hparams(algorithm, dataset),
+        )
+    }
+    draws = [registry.random_hparams(algorithm, dataset, seed) for seed in range(1, _N_DRAWS + 1)]
+    print(f"Hyper-parameters of {algorithm} on {dataset}: default | random draws | meaning")
+    for name, default in registry.default_hparams(algorithm, dataset).items():
+        values = list(dict.fromkeys(_short(draw[name]) for draw in draws))
+        shown = "" if values == [_short(default)] else "  ".join(values)
+        spec = declared.get(name)
+        meaning = spec.meaning if spec else ""
+        if spec and spec.choices:
+            meaning += f" ({', '.join(map(str, spec.choices))})"
+        print(f"  {name:<22} {_short(default):<12} | {shown:<50} | {meaning}".rstrip())
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,55 @@
+"""Empirical risk minimization: one cross-entropy over all environments' minibatches together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from roga_domainbed.engine import networks
+from roga_domainbed.engine.algorithms.base import Algorithm
+
+
+class ERM(Algorithm):
+    """Empirical risk minimization (Vapnik 1998), with Adam.
+
+    Attributes:
+        featurizer: input to features of shape (B, ``featurizer.n_outputs``).
+        classifier: features to logits.
+        network: the two in sequence. It shares their weights, so each is in ``state_dict`` under two names;
+            DomainBed's checkpoints have both, and ours stay readable by it.
+        optimizer: Adam over ``network``.
+    """
+
+    def __init__(
+        self, input_shape: tuple[int, ...], num_classes: int, num_domains: int, hparams: dict[str, Any]
+    ):
+        super().__init__(input_shape, num_classes, num_domains, hparams)
+        self.featurizer = networks.Featurizer(input_shape, hparams)
+        self.classifier = networks.Classifier(
+            self.featurizer.n_outputs, num_classes, hparams["nonlinear_classifier"]
+        )
+        self.network = nn.Sequential(self.featurizer, self.classifier)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=hparams["lr"], weight_decay=hparams["weight_decay"]
+        )
+
+    def update(
+        self,
+        minibatches: list[tuple[torch.Tensor, torch.Tensor]],
+        unlabeled: list[torch.Tensor] | None = None,
+    ) -> dict[str, float]:
+        """One Adam step on the mean cross-entropy of all samples; see ``Algorithm.update``."""
+        x = torch.cat([x for x, _ in minibatches])
+        y = torch.cat([y for _, y in minibatches])
+        loss = F.cross_entropy(self.predict(x), y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.item()}
+
+    def predict(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (B, C)."""
+        return self.network(x)

@@ -1,0 +1,274 @@
+"""Datasets that are folders of images: ``<root>/<environment>/<class>/…/<image>``.
+
+Sources and licences are those of the datasets; DomainBed's documentation says how to obtain each. The order of
+samples is DomainBed's, so the same seeds split the same tree the same way there and here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import Dataset
+
+from roga_domainbed import catalog
+from roga_domainbed.engine.datasets.base import MultipleDomainDataset, require_root
+from roga_domainbed.engine.datasets.classes import class_indices
+from roga_domainbed.engine.datasets.transforms import augmenting_transform, evaluation_transform
+from roga_domainbed.errors import Problems, RogaError
+
+#: Suffixes of what counts as an image, in lower case; other files are passed over.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+Transform = Callable[[Image.Image], torch.Tensor]
+
+
+class UnreadableImage(RogaError):
+    """A file with an image's name that cannot be decoded.
+
+    Attributes:
+        path: the file; None where the error crossed a loader process, because torch carries the text alone.
+    """
+
+    def __init__(self, message: str, path: str | None = None):
+        super().__init__(message)
+        self.path = path
+
+
+def read_image(path: str) -> Image.Image:
+    """The image in ``path``, decoded whole, as RGB; ``UnreadableImage`` if it is damaged or none."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except MemoryError:
+        raise
+    except Exception as error:  # each of PIL's decoders fails in a way of its own, SyntaxError included
+        reason = str(error) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "it is in no image format" if os.path.getsize(path) else "it is empty"
+        raise UnreadableImage(
+            f"cannot read the image {path!r} ({reason}): remove it or put a good copy in its place", path
+        ) from None
+
+
+class ImageEnvironment(Dataset):
+    """Image files with labels.
+
+    Args:
+        name: the environment's folder.
+        samples: (path, class index) of every image.
+        transform: applied on reading, augmentation included.
+        plain_transform: the one without augmentation.
+    """
+
+    def __init__(
+        self, name: str, samples: list[tuple[str, int]], transform: Transform, plain_transform: Transform
+    ):
+        self.name = name
+        self.samples = samples
+        self.labels = np.array([label for _, label in samples], dtype=np.int64)
+        self.transform = transform
+        self._plain_transform = plain_transform
+
+    @property
+    def evaluation(self) -> ImageEnvironment:
+        """The same images without augmentation."""
+        if self.transform is self._plain_transform:
+            return self
+        return ImageEnvironment(self.name, self.samples, self._plain_transform, self._plain_transform)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        path, label = self.samples[index]
+        return self.transform(read_image(path)), label
+
+
+class MultipleEnvironmentImageFolder(MultipleDomainDataset):
+    """Every folder in ``root`` is an environment, every folder in it a class.
+
+    Hidden folders and files, files outside class folders and files without an image's suffix are passed over.
+    Environments are in alphabetical order, or in the order of ``ENVIRONMENTS`` where those are the folders' names.
+
+    Args:
+        root: the folder of environments.
+        test_envs: indices of environments that are never augmented.
+        augment: whether the others are.
+        hparams: ``image_size`` is the side in pixels, 224 if absent.
+
+    Attributes:
+        classes: names of the classes in the order of their indices; real is 0 and fake is 1.
+
+    Raises:
+        RogaError: no such folder; no images; an environment without one of the classes; folders that are not
+            the environments of ``ENVIRONMENTS``. All faults at once.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike, test_envs: Sequence[int], augment: bool, hparams: dict[str, Any]
+    ):
+        root = os.fspath(root)
+        side = hparams.get("image_size", 224)
+        if not isinstance(side, int) or side < 1:
+            raise RogaError(f"hparam 'image_size' must be a whole number of pixels, at least 1; got {side!r}")
+        try:
+            environments = self._environment_folders(root)
+            found = {name: _class_folders(os.path.join(root, name)) for name in environments}
+        except OSError as error:
+            raise RogaError(f"cannot list the folder {error.filename!r}: {error.strerror}") from None
+        index_of, self.classes = class_indices(folder for folders in found.values() for folder in folders)
+        _check_classes(root, found, index_of, self.classes)
+
+        plain, augmenting = evaluation_transform(side), augmenting_transform(side)
+        self.input_shape = (3, side, side)
+        self.num_classes = len(self.classes)
+        self.datasets = []
+        for index, name in enumerate(environments):
+            samples = [(path, index_of[folder]) for folder, paths in found[name].items() for path in paths]
+            transform = augmenting if augment and index not in test_envs else plain
+            self.datasets.append(ImageEnvironment(name, samples, transform, plain))
+
+    def _environment_folders(self, root: str) -> list[str]:
+        if not os.path.isdir(root):
+            raise RogaError(
+                f"no such folder: {root!r}; {type(self).__name__} is expected there as "
+                "<environment>/<class>/<image>. Check --data_dir"
+            )
+        folders = _folders(root)
+        if not folders:
+            raise RogaError(f"no environments in {root!r}: expected folders <environment>/<class>/<image>")
+        names = self.ENVIRONMENTS
+        if names is None:
+            return folders
+        if set(names) == set(folders):
+            return list(names)
+        if len(names) != len(folders) or not all(map(_abbreviates, names, folders)):
+            raise RogaError(
+                f"{type(self).__name__} has the environments {', '.join(names)}, but {root!r} has the folders "
+                f"{', '.join(folders)}: there must be one folder for each, named alike. Move other folders away"
+            )
+        return folders
+
+
+def _check_classes(
+    root: str, found: dict[str, dict[str, list[str]]], index_of: dict[str, int], classes: list[str]
+) -> None:
+    problems = Problems()
+    for environment, folders in found.items():
+        where = os.path.join(root, environment)
+        if not folders:
+            problems.add(f"environment {environment!r} ({where}) has no class folders")
+            continue
+        present = {index_of[folder] for folder in folders}
+        for index, name in enumerate(classes):
+            if index not in present:
+                problems.add(
+                    f"environment {environment!r} lacks the class {name!r}; in {where} there are: "
+                    f"{', '.join(folders)}"
+                )
+        for folder, paths in folders.items():
+            if not paths:
+                problems.add(
+                    f"environment {environment!r}: the class folder {os.path.join(where, folder)} has no images "
+                    f"({' '.join(IMAGE_SUFFIXES)})"
+                )
+    if len(classes) == 1:
+        problems.add(f"{root!r} has one class only, {classes[0]!r}; at least two are needed")
+    problems.check()
+
+
+def _folders(path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _class_folders(environment: str) -> dict[str, list[str]]:
+    """Class folder to its images, in the order in which they become samples."""
+    return {folder: _images(os.path.join(environment, folder)) for folder in _folders(environment)}
+
+
+def _images(folder: str) -> list[str]:
+    """All images below ``folder``; folders are sorted as whole paths and files by name, as torchvision does."""
+    found = []
+    for where, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images = [
+            name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+        ]
+        found.append((where, sorted(images)))
+    return [os.path.join(where, name) for where, names in sorted(found) for name in names]
+
+
+def _raise(error: OSError) -> None:
+    # os.walk would pass over a folder that may not be read, and its images with it.
+    raise error
+
+
+def _abbreviates(short: str, name: str) -> bool:
+    """Whether the letters of ``short`` occur in ``name`` in that order: ``L38`` stands for ``location_38``."""
+    letters = iter(name.lower())
+    return all(letter in letters for letter in short.lower())
+
+
+class _Benchmark(MultipleEnvironmentImageFolder):
+    """One of DomainBed's datasets: ``FOLDER`` inside the data directory."""
+
+    CHECKPOINT_FREQ = 300
+    FOLDER: str
+
+    def __init__(self, root: str | os.PathLike | None, test_envs: Sequence[int], hparams: dict[str, Any]):
+        folder = Path(require_root(root, type(self).__name__), self.FOLDER)
+        super().__init__(folder, test_envs, hparams["data_augmentation"], hparams)
+
+
+def _environments(dataset: str) -> list[str]:
+    return list(catalog.DATASETS.get(dataset).environments)
+
+
+class VLCS(_Benchmark):
+    """Photographs from Caltech101, LabelMe, SUN09 and VOC2007; 5 classes."""
+
+    ENVIRONMENTS = _environments("VLCS")
+    FOLDER = "VLCS"
+
+
+class PACS(_Benchmark):
+    """Art paintings, cartoons, photographs and sketches; 7 classes (arXiv:1710.03077)."""
+
+    ENVIRONMENTS = _environments("PACS")
+    FOLDER = "PACS"
+
+
+class OfficeHome(_Benchmark):
+    """Art, clip art, product pictures and photographs of office objects; 65 classes (arXiv:1706.07522)."""
+
+    ENVIRONMENTS = _environments("OfficeHome")
+    FOLDER = "office_home"
+
+
+class TerraIncognita(_Benchmark):
+    """Camera-trap pictures from four locations; 10 classes (arXiv:1807.04975)."""
+
+    ENVIRONMENTS = _environments("TerraIncognita")
+    FOLDER = "terra_incognita"
+
+
+class DomainNet(_Benchmark):
+    """Six styles of pictures; 345 classes (arXiv:1812.01754)."""
+
+    CHECKPOINT_FREQ = 1000
+    ENVIRONMENTS = _environments("DomainNet")
+    FOLDER = "domain_net"
+
+
+class SVIRO(_Benchmark):
+    """Rendered rear seats of ten cars (arXiv:2001.03483)."""
+
+    ENVIRONMENTS = _environments("SVIRO")
+    FOLDER = "sviro"

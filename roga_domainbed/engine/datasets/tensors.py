@@ -1,0 +1,42 @@
+"""An environment that is held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+class TensorEnvironment(Dataset):
+    """Images in one tensor; nothing random happens on reading.
+
+    Args:
+        images: (N, …), of any type.
+        labels: (N,) class indices.
+        read: from a stored image to the float tensor that is handed out; None where they are the same. A
+            module-level function or a partial of one, since loader processes may have to pickle it.
+    """
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        labels: np.ndarray,
+        read: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ):
+        self.images = images
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self._read = read
+
+    @property
+    def evaluation(self) -> TensorEnvironment:
+        """The environment itself: it is never augmented."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image = self.images[index]
+        return (image if self._read is None else self._read(image)), int(self.labels[index])

@@ -1,0 +1,30 @@
+"""From a PIL image to the network's input, with and without augmentation (DomainBed's, to the number)."""
+
+from __future__ import annotations
+
+from torchvision import transforms
+
+# Channel means and standard deviations of ImageNet: what pretrained backbones expect.
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+def evaluation_transform(side: int) -> transforms.Compose:
+    """Resize to ``side`` × ``side`` without cropping, then normalize."""
+    return transforms.Compose(
+        [transforms.Resize((side, side)), transforms.ToTensor(), transforms.Normalize(_MEAN, _STD)]
+    )
+
+
+def augmenting_transform(side: int) -> transforms.Compose:
+    """Random crop, flip, colour jitter and grey, drawn from torch's random state, then normalize."""
+    return transforms.Compose(
+        [
+            transforms.RandomResizedCrop(side, scale=(0.7, 1.0)),
+            transforms.RandomHorizontalFlip(),
+            transforms.ColorJitter(0.3, 0.3, 0.3, 0.3),
+            transforms.RandomGrayscale(0.1),
+            transforms.ToTensor(),
+            transforms.Normalize(_MEAN, _STD),
+        ]
+    )

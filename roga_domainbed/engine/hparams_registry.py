@@ -1,0 +1,39 @@
+"""The hyper-parameters of an (algorithm, dataset) pair, in DomainBed's order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from roga_domainbed import catalog
+from roga_domainbed.hparams import HParam, resolve
+from roga_domainbed.registry import load
+
+
+def specs(algorithm: str, dataset: str) -> list[HParam]:
+    """Every declaration for the pair; a later one of the same name replaces an earlier one in its place.
+
+    Unknown names, and algorithms that only a DomainBed checkout has, get the generic declarations.
+    """
+    own: tuple[HParam, ...] = ()
+    plugin = False
+    if algorithm in catalog.ALGORITHMS:
+        info = catalog.ALGORITHMS.get(algorithm)
+        plugin = info.plugin
+        if info.target is not None:
+            own = load(info.target).HPARAMS
+    scale = catalog.scale_hparams(dataset)
+    # Upstream puts an algorithm's own before lr, weight decay and batch size. The plugin's come after them,
+    # because on an upstream checkout they can only be appended: both backends then give the same key order.
+    middle = (*scale, *own) if plugin else (*own, *scale)
+    extra = catalog.DATASETS.get(dataset).hparams if dataset in catalog.DATASETS else ()
+    return [*catalog.GENERIC_HPARAMS, *middle, *extra]
+
+
+def default_hparams(algorithm: str, dataset: str) -> dict[str, Any]:
+    """The defaults, which ``--hparams_seed 0`` means."""
+    return resolve(specs(algorithm, dataset))
+
+
+def random_hparams(algorithm: str, dataset: str, seed: int) -> dict[str, Any]:
+    """The draws of ``seed``; training passes ``seed_hash(hparams_seed, trial_seed)``."""
+    return resolve(specs(algorithm, dataset), seed)

@@ -1,0 +1,1 @@
+"""The helpers of DomainBed's ``lib`` folder, under the same module names."""

@@ -1,0 +1,226 @@
+"""Splits, balanced weights, accuracy, and how upstream's scripts print."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from roga_domainbed.errors import RogaError
+from roga_domainbed.seeds import seed_hash, shuffled
+
+__all__ = [
+    "Tee",
+    "accuracy",
+    "make_weights_for_balanced_classes",
+    "print_row",
+    "print_separator",
+    "random_pairs_of_minibatches",
+    "seed_hash",
+    "split_dataset",
+    "split_meta_train_test",
+]
+
+Minibatch = tuple[torch.Tensor, torch.Tensor]
+
+
+class _SplitDataset(Dataset):
+    """The samples of ``underlying_dataset`` at ``keys``, in that order."""
+
+    def __init__(self, underlying_dataset: Any, keys: list[int]):
+        self.underlying_dataset = underlying_dataset
+        self.keys = keys
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(len,) int, where the underlying dataset knows its labels; else ``AttributeError``."""
+        return np.asarray(self.underlying_dataset.labels)[self.keys]
+
+    @property
+    def evaluation(self) -> _SplitDataset:
+        """The same samples without augmentation, where the underlying dataset has such a view."""
+        view = self.underlying_dataset.evaluation
+        return self if view is self.underlying_dataset else _SplitDataset(view, self.keys)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.underlying_dataset[self.keys[index]]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def split_dataset(dataset: Any, n: int, seed: int = 0) -> tuple[_SplitDataset, _SplitDataset]:
+    """Split at random into ``n`` samples and the rest; ``seed`` gives upstream's split to the index."""
+    if not 0 <= n <= len(dataset):
+        raise RogaError(f"cannot put {n} of {len(dataset)} samples aside: a fraction must be between 0 and 1")
+    keys = shuffled(len(dataset), seed)
+    return _SplitDataset(dataset, keys[:n]), _SplitDataset(dataset, keys[n:])
+
+
+def make_weights_for_balanced_classes(dataset: Any) -> torch.Tensor:
+    """Sampling weights that give every class present the same probability.
+
+    Args:
+        dataset: its ``labels`` are used where it has them; otherwise every sample is read.
+
+    Returns:
+        (N,) float32 that sums to 1; empty for an empty dataset.
+    """
+    labels = getattr(dataset, "labels", None)
+    if labels is None:
+        labels = [int(y) for _, y in dataset]
+    _, which, counts = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True, return_counts=True)
+    if not len(counts):
+        return torch.empty(0)
+    return torch.from_numpy(1 / (counts[which] * len(counts))).float()
+
+
+def accuracy(
+    network: nn.Module,
+    loader: Iterable[Minibatch],
+    weights: torch.Tensor | None,
+    device: torch.device | str,
+) -> float:
+    """Fraction of samples that ``network.predict`` gets right; modules keep the mode they were in.
+
+    Args:
+        network: its ``predict(x)`` returns logits (B, C), or (B, 1) and (B,) where positive means class 1.
+        loader: minibatches ``(x, y)``.
+        weights: (N,) weight of each sample in the order of ``loader``; None for equal weights.
+        device: where ``x`` and ``y`` are moved.
+
+    Raises:
+        RogaError: the loader is empty, or all weights are zero.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    correct = total = 0.0
+    offset = 0
+    network.eval()
+    try:
+        with torch.no_grad():
+            for x, y in loader:
+                y = y.to(device)
+                logits = network.predict(x.to(device)).reshape(len(y), -1)
+                predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1)
+                right = predicted.eq(y).double()
+                batch_weights = torch.ones(len(y)) if weights is None else weights[offset : offset + len(y)]
+                batch_weights = batch_weights.to(right)
+                offset += len(y)
+                correct += (right * batch_weights).sum().item()
+                total += batch_weights.sum().item()
+    finally:
+        # Module by module: a plain train() would also wake the batch norms that a method keeps frozen.
+        for module, training in modes:
+            module.training = training
+    if total == 0:
+        raise RogaError("accuracy of nothing: the split has no samples, or all their weights are zero")
+    return correct / total
+
+
+def print_row(row: Iterable[Any], colwidth: int = 10, latex: bool = False) -> None:
+    """Print one line of a table: cells padded and cut to ``colwidth``, floats with ten decimals."""
+    cells = (f"{x:.10f}" if isinstance(x, (float, np.floating)) else str(x) for x in row)
+    line = (" & " if latex else "  ").join(cell.ljust(colwidth)[:colwidth] for cell in cells)
+    print(line, "\\\\" if latex else "")
+
+
+def print_separator() -> None:
+    """Print a line of 80 equals signs."""
+    print("=" * 80)
+
+
+class Tee:
+    """A text stream that writes to a standard stream and to a file.
+
+    Either assign it (``sys.stdout = Tee(path)``), or use it as a context manager: inside the block it stands in
+    for the standard stream, afterwards that one is back and the file is closed.
+
+    Args:
+        fname: the file.
+        mode: ``"a"`` appends, ``"w"`` starts anew.
+        channel: which of the standard streams.
+    """
+
+    def __init__(
+        self,
+        fname: str | os.PathLike,
+        mode: str = "a",
+        channel: Literal["stdout", "stderr"] = "stdout",
+    ):
+        self._channel = channel
+        self.stream = getattr(sys, channel)
+        self.file = open(fname, mode, encoding="utf-8")  # noqa: SIM115 - closed by close()
+
+    @property
+    def encoding(self) -> str:
+        """The standard stream's encoding."""
+        return self.stream.encoding
+
+    def write(self, message: str) -> int:
+        """Write to both, at once: a killed run keeps its last line."""
+        self.stream.write(message)
+        self.file.write(message)
+        self.flush()
+        return len(message)
+
+    def flush(self) -> None:
+        """Flush both."""
+        self.stream.flush()
+        self.file.flush()
+
+    def isatty(self) -> bool:
+        """Whether the standard stream is a terminal."""
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        """The standard stream's file descriptor."""
+        return self.stream.fileno()
+
+    def close(self) -> None:
+        """Close the file; the standard stream stays open."""
+        self.file.close()
+
+    def __enter__(self) -> Tee:
+        setattr(sys, self._channel, self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        setattr(sys, self._channel, self.stream)
+        self.close()
+
+
+def random_pairs_of_minibatches(minibatches: Sequence[Minibatch]) -> list[tuple[Minibatch, Minibatch]]:
+    """Each minibatch with the next one of a random circle, both cut to the shorter of the two."""
+    order = torch.randperm(len(minibatches)).tolist()
+    following = order[1:] + order[:1]
+    return [_cut(minibatches[i], minibatches[j]) for i, j in zip(order, following, strict=True)]
+
+
+def split_meta_train_test(
+    minibatches: Sequence[Minibatch], num_meta_test: int = 1
+) -> list[tuple[Minibatch, Minibatch]]:
+    """Each meta-train domain with a meta-test domain, the latter in turn, both cut to the shorter.
+
+    Raises:
+        RogaError: no domain is left for meta-training; upstream returns no pairs then and never learns.
+    """
+    if not 0 < num_meta_test < len(minibatches):
+        raise RogaError(
+            f"{num_meta_test} of {len(minibatches)} training domains for meta-test: both sides need at least one"
+        )
+    order = torch.randperm(len(minibatches)).tolist()
+    train, test = order[:-num_meta_test], order[-num_meta_test:]
+    pairs = zip(train, itertools.cycle(test), strict=False)
+    return [_cut(minibatches[i], minibatches[j]) for i, j in pairs]
+
+
+def _cut(first: Minibatch, second: Minibatch) -> tuple[Minibatch, Minibatch]:
+    n = min(len(first[0]), len(second[0]))
+    return (first[0][:n], first[1][:n]), (second[0][:n], second[1][:n])

@@ -1,0 +1,136 @@
+"""timm networks without their head, and where their first weights come from: nowhere, a file, or the hub."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from typing import Any
+
+import torch
+from torch import nn
+
+from roga_domainbed.errors import RogaError
+
+_PROBE_TIMEOUT_S = 5
+_WITHOUT_NETWORK = (
+    """set hparams 'weights' to a file with them (--hparams '{"weights": "FILE"}'), or hparams 'pretrained' to """
+    "false to start from random weights"
+)
+
+
+def timm_features(name: str, hparams: dict[str, Any], **arguments: Any) -> nn.Module:
+    """The timm network ``name`` with pooled features as its output.
+
+    Args:
+        name: a name timm knows, with or without the tag of its weights.
+        hparams: ``weights`` is a file (``.pth`` or ``.safetensors``) and comes first; else ``pretrained`` false
+            means random weights, and true (the default) the hub's, from its cache where they are there.
+        **arguments: further arguments of ``timm.create_model``, such as ``in_chans``.
+
+    Raises:
+        RogaError: a file that is missing, unreadable or another network's; no connection.
+    """
+    import timm  # three seconds, and the smaller featurizers do without
+
+    weights = hparams.get("weights")
+    if not weights and hparams.get("pretrained", True):
+        return _from_hub(name, arguments)
+    model = timm.create_model(name, num_classes=0, **arguments)
+    if weights:
+        _load_file(model, name, weights)
+    return model
+
+
+def _load_file(model: nn.Module, name: str, path: str) -> None:
+    """Load ``path`` into ``model``, refusing any weight that is missing, left over or of another shape."""
+    if not os.path.isfile(path):
+        raise RogaError(f"hparams 'weights': no such file: {path!r}")
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each format has its own kinds for damaged files
+        raise RogaError(f"hparams 'weights': {path!r} cannot be read as weights: {error}") from None
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict):
+        raise RogaError(f"hparams 'weights': {path!r} holds a {type(state).__name__}, not a state dict")
+
+    head = model.default_cfg.get("classifier") or ()
+    heads = tuple(f"{part}." for part in ((head,) if isinstance(head, str) else head))
+    wanted = model.state_dict()
+    state = {key: value for key, value in state.items() if key in wanted or not key.startswith(heads)}
+    # timm says nothing when ResNet-34's file is loaded into ResNet-18, so the names are compared here. Files from
+    # before 2018 lack the counters of batch norm, which inference and training at a fixed momentum never read.
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    left_over = [key for key in state if key not in wanted]
+    other_shape = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    for what, keys in (("lacks", missing), ("also has", left_over), ("has in another shape", other_shape)):
+        if keys:
+            shown = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+            raise RogaError(f"hparams 'weights': {path!r} is not for {name}: it {what} {shown}")
+    model.load_state_dict(state, strict=False)
+
+
+def _from_hub(name: str, arguments: dict[str, Any]) -> nn.Module:
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise RogaError(f"timm has no weights for {name}: {_WITHOUT_NETWORK}")
+    overlay = None
+    if config.hf_hub_id:
+        cached = _cached(config.hf_hub_id)
+        if cached:
+            overlay = {"file": cached}
+        else:
+            _require_hub(name)
+    try:
+        return timm.create_model(
+            name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **arguments
+        )
+    except Exception as error:  # urllib, httpx, requests and the hub's own kinds, by version
+        raise RogaError(
+            f"the weights of {name} could not be loaded ({type(error).__name__}: {_first_line(error)}): "
+            f"{_WITHOUT_NETWORK}"
+        ) from None
+
+
+def _cached(repository: str) -> str | None:
+    """The weights file of ``repository`` in the local cache, asked without the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        path = try_to_load_from_cache(repository, file)
+        if isinstance(path, str):
+            return path
+    return None
+
+
+def _require_hub(name: str) -> None:
+    """Refuse within seconds where there is no network.
+
+    The hub's own client tries again for three quarters of a minute, in every job of a sweep.
+    """
+    from huggingface_hub import constants
+
+    reason = "the hub is switched off by HF_HUB_OFFLINE"
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+            urllib.request.urlopen(request, timeout=_PROBE_TIMEOUT_S).close()
+            return
+        except urllib.error.HTTPError:
+            return  # it answered; whether it has the file is the client's question
+        except OSError as error:
+            reason = f"{constants.ENDPOINT} cannot be reached ({_first_line(error)})"
+    raise RogaError(f"the weights of {name} are not on this machine and {reason}: {_WITHOUT_NETWORK}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]

@@ -1,0 +1,118 @@
+"""``job.json`` and ``job.log``: what a job folder says about the process that works in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+JOB_FILE = "job.json"
+LOG_FILE = "job.log"
+
+#: A worker touches the job file this often; one on another machine that is silent for longer than
+#: STALE_AFTER_S is taken for dead.
+HEARTBEAT_S = 20.0
+STALE_AFTER_S = 180.0
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """What ``job.json`` holds.
+
+    Attributes:
+        argv: the job's arguments.
+        exit_code: None until it has ended; negative: ended by that signal.
+        started: Unix time in seconds.
+        seconds: wall time; None until it has ended.
+        host: the machine's name.
+        pid: of the job's process on that machine.
+        process_started: the kernel's start time of that process, which tells a pid that was used again; None
+            where it is not known.
+    """
+
+    argv: tuple[str, ...]
+    exit_code: int | None
+    started: float
+    seconds: float | None
+    host: str
+    pid: int
+    process_started: int | None = None
+
+
+def started_now(argv: tuple[str, ...], pid: int) -> JobFile:
+    """The file of a job that starts now as process ``pid`` of this machine."""
+    return JobFile(argv, None, time.time(), None, socket.gethostname(), pid, _process_started(pid))
+
+
+def write_job_file(folder: str | os.PathLike, job: JobFile) -> None:
+    """Write ``job.json``, atomically."""
+    partial = Path(folder) / f"{JOB_FILE}.part"
+    partial.write_text(json.dumps(asdict(job), indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, Path(folder) / JOB_FILE)
+
+
+def read_job_file(folder: str | os.PathLike) -> JobFile | None:
+    """The folder's job file; None if there is none or it cannot be read as one."""
+    try:
+        fields = json.loads((Path(folder) / JOB_FILE).read_text(encoding="utf-8"))
+        return JobFile(**{**fields, "argv": tuple(fields["argv"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def is_running(folder: str | os.PathLike) -> bool:
+    """Whether a process works in ``folder`` now.
+
+    On this machine: its process is alive and is the one that the file speaks of. On another machine: its
+    worker has touched the file within ``STALE_AFTER_S`` seconds.
+    """
+    job = read_job_file(folder)
+    if job is None or job.exit_code is not None:
+        return False
+    if job.host != socket.gethostname():
+        try:
+            return time.time() - (Path(folder) / JOB_FILE).stat().st_mtime < STALE_AFTER_S
+        except OSError:
+            return False
+    if not _is_alive(job.pid):
+        return False
+    return job.process_started is None or job.process_started == _process_started(job.pid)
+
+
+def describe_exit(code: int | None) -> str:
+    """``exited with 3``, ``was killed by SIGKILL`` for the negative code of a signal, ``failed`` for None."""
+    if code is None:
+        return "failed"
+    if code >= 0:
+        return f"exited with {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}" + (", as when memory runs out" if name == "SIGKILL" else "")
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # there os.kill(pid, 0) would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _process_started(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The command name, in parentheses, may hold blanks; the start time is the 20th field after it.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])

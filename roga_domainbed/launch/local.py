@@ -1,0 +1,175 @@
+"""Jobs on this machine: warm worker processes, each running one job at a time.
+
+Every worker leads a process group that its jobs and their data loaders belong to, so that ending the group
+ends all of them. It has its own session: Ctrl-C reaches the launcher alone, which then ends the groups.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from roga_domainbed.errors import RogaError
+from roga_domainbed.launch import Command, Options, Outcome
+from roga_domainbed.launch.jobfile import LOG_FILE, describe_exit, read_job_file, write_job_file
+
+
+def launch_local(commands: Sequence[Command], options: Options) -> Iterator[Outcome]:
+    """Run ``commands`` in ``options.n_workers`` processes (1 by default), in order."""
+    n_workers = min(options.n_workers or 1, len(commands))
+    yield from run_in_pool(commands, options, [{}] * n_workers)
+
+
+def run_in_pool(
+    commands: Sequence[Command], options: Options, environments: Sequence[Mapping[str, str]]
+) -> Iterator[Outcome]:
+    """Run ``commands`` with one worker for each of ``environments``, which are added to ours.
+
+    Yields an outcome for every command, as they end. A worker that dies takes its job with it: that job is
+    marked failed and a new worker takes the next.
+
+    Raises:
+        RogaError: if a worker cannot start at all.
+    """
+    threads_each = str(max(1, (os.cpu_count() or 1) // max(1, len(environments))))
+    waiting = deque(commands)
+    outcomes: queue.Queue[Outcome | Exception] = queue.Queue()
+    slots = [
+        _Slot(waiting, outcomes, options, {"OMP_NUM_THREADS": threads_each, **os.environ, **environment})
+        for environment in environments
+    ]
+    try:
+        for slot in slots:
+            slot.thread.start()
+        for _ in commands:
+            outcome = outcomes.get()
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
+    finally:
+        for slot in slots:
+            slot.stop()
+        for slot in slots:
+            slot.thread.join()
+
+
+class _Slot:
+    """A place for one worker process, and the thread that feeds it."""
+
+    def __init__(self, waiting: deque, outcomes: queue.Queue, options: Options, environment: dict[str, str]):
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self._waiting, self._outcomes = waiting, outcomes
+        self._options, self._environment = options, environment
+        self._worker: subprocess.Popen | None = None
+        self._lock = threading.Lock()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End the worker and whatever it runs; its thread follows."""
+        with self._lock:
+            self._stopping = True
+            if self._worker is not None:
+                end_group(self._worker)
+
+    def _serve(self) -> None:
+        try:
+            while not self._stopping:
+                try:
+                    command = self._waiting.popleft()
+                except IndexError:
+                    break
+                outcome = self._run(command)
+                if self._stopping:
+                    break
+                self._outcomes.put(outcome)
+        except Exception as error:
+            self._outcomes.put(error)
+        finally:
+            self._retire()
+
+    def _retire(self) -> int | None:
+        """End the worker from the thread that reads it; its exit code."""
+        with self._lock:
+            if self._worker is None:
+                return None
+            worker, self._worker = self._worker, None
+            end_group(worker)
+            worker.stdout.close()
+            return worker.returncode
+
+    def _run(self, command: Command) -> Outcome:
+        if self._worker is None and not self._start():
+            return Outcome(command, None, note="interrupted")
+        job = {"argv": command.argv, "output_dir": command.output_dir, "retry": command.retry}
+        try:
+            self._worker.stdin.write(json.dumps(job) + "\n")
+            self._worker.stdin.flush()
+            answer = self._worker.stdout.readline()
+        except OSError:
+            answer = ""
+        log = os.path.join(command.output_dir, LOG_FILE)
+        if answer:
+            fields = json.loads(answer)
+            if fields.get("skipped"):
+                return Outcome(command, None, note="another launch of this sweep has it", skipped=True)
+            if "error" in fields:
+                return Outcome(command, None, note=fields["error"])
+            return Outcome(command, fields["exit_code"], fields["seconds"], log)
+        code = self._retire()
+        if not self._stopping:
+            _mark_failed(command.output_dir, code)
+        return Outcome(command, None, log_path=log, note=f"its worker process {describe_exit(code)}")
+
+    def _start(self) -> bool:
+        command = [sys.executable, "-m", "roga_domainbed.launch.worker", "--entry", self._options.entry]
+        command += ["--preload", *self._options.preload]
+        with self._lock:
+            if self._stopping:
+                return False
+            self._worker = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                env=self._environment,
+                start_new_session=True,
+            )
+        if not self._worker.stdout.readline():
+            code = self._retire()
+            if self._stopping:
+                return False
+            raise RogaError(
+                f"a worker process could not start: it {describe_exit(code)}; its message is above"
+            )
+        return True
+
+
+def end_group(worker: subprocess.Popen) -> None:
+    """End a worker, its job and that job's children, at once; do nothing if all are gone."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(worker.pid, signal.SIGKILL)
+    else:
+        worker.kill()
+    worker.wait()
+    # Its stdout is closed by the thread that may be reading it now.
+    with contextlib.suppress(OSError):
+        worker.stdin.close()
+
+
+def _mark_failed(output_dir: str, code: int | None) -> None:
+    job = read_job_file(Path(output_dir))
+    if job is not None and job.exit_code is None:
+        with contextlib.suppress(OSError):
+            write_job_file(output_dir, replace(job, exit_code=code or -signal.SIGKILL))

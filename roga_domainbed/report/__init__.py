@@ -1,0 +1,1 @@
+"""Records to tables: values first, then text or LaTeX. No torch."""

@@ -1,0 +1,90 @@
+r"""Result tables as a LaTeX document, in the layout of upstream's ``collect_results --latex``.
+
+By default names are escaped and cells are never cut. With ``compat="upstream"`` only the per cent signs of
+column labels are escaped and cells are cut to the column's width, even inside ``\textbf{}``, as upstream does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from roga_domainbed.report.tables import Cell, Table, Tables
+from roga_domainbed.report.text import AVERAGES_WIDTH, DATASET_WIDTH, format_average, format_cell, remarks
+from roga_domainbed.selection import UPSTREAM
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "_%&#${}"},
+}
+_SPECIAL_PATTERN = re.compile("|".join(map(re.escape, _SPECIAL)))
+
+
+def render_latex(tables: Tables, *, compat: str | None = None) -> str:
+    """All tables, as one document that needs the packages booktabs and adjustbox."""
+    lines = [
+        r"\documentclass{article}",
+        r"\usepackage{booktabs}",
+        r"\usepackage{adjustbox}",
+        r"\begin{document}",
+        r"\section{Full DomainBed results}",
+        f"% Total records: {tables.n_records}",
+    ]
+    rule = None
+    for table in tables.tables:
+        if table.rule != rule:
+            rule = table.rule
+            lines += ["", f"\\subsection{{Model selection: {rule.title}}}"]
+        lines += ["", f"\\subsubsection{{{_title(table, compat)}}}", "", *_tabular(table, compat)]
+    lines.append(r"\end{document}")
+    return "".join(line + "\n" for line in lines)
+
+
+def escape(text: str) -> str:
+    """``text`` with every character that LaTeX would read as a command made printable."""
+    return _SPECIAL_PATTERN.sub(lambda match: _SPECIAL[match[0]], text)
+
+
+def _title(table: Table, compat: str | None) -> str:
+    title = (table.dataset or "Averages") + remarks(table)
+    return title if compat == UPSTREAM else escape(title)
+
+
+def _tabular(table: Table, compat: str | None) -> list[str]:
+    width = AVERAGES_WIDTH if table.dataset is None else DATASET_WIDTH
+    labels = ["Algorithm", *table.columns, "Avg"]
+    if compat == UPSTREAM:
+        labels = [label.replace("%", r"\%") for label in labels]
+        names = [row.algorithm for row in table.rows]
+    else:
+        labels = [escape(label) for label in labels]
+        names = [escape(row.algorithm) for row in table.rows]
+    rows = [
+        [name, *map(_cell, row.cells), format_average(row.average)]
+        for name, row in zip(names, table.rows, strict=True)
+    ]
+    return [
+        r"\begin{center}",
+        r"\adjustbox{max width=\textwidth}{%",
+        rf"\begin{{tabular}}{{l{'c' * (len(labels) - 1)}}}",
+        r"\toprule",
+        _line([f"\\textbf{{{label}}}" for label in labels], width, compat),
+        r"\midrule",
+        *(_line(row, width, compat) for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}}",
+        r"\end{center}",
+    ]
+
+
+def _line(cells: Sequence[str], width: int, compat: str | None) -> str:
+    cells = [cell.ljust(width) for cell in cells]
+    if compat == UPSTREAM:
+        cells = [cell[:width] for cell in cells]
+    return " & ".join(cells) + r" \\"
+
+
+def _cell(cell: Cell | None) -> str:
+    return format_cell(cell, r"$\pm$")

@@ -1,0 +1,214 @@
+"""Result tables as values: what upstream's ``collect_results`` prints, before it is printed.
+
+One table a dataset (algorithms by environments), then one of averages (algorithms by datasets), for each
+selection rule. Numbers are percentages. A cell is mean and error over trials; the error is the population
+standard deviation divided by the square root of the number of trials, as upstream defines it.
+
+Two behaviours, as in ``selection``. By default an average over trials takes complete trials only, and a dataset
+that the catalog does not know is shown after those it knows. With ``compat="upstream"`` a trial's average is
+over whatever test environments it has, and unknown datasets are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.records import Record
+from roga_domainbed.selection import (
+    ACCURACY,
+    UPSTREAM,
+    Metric,
+    Rule,
+    environments_in,
+    group_by_test_env,
+    held_out,
+    held_out_with,
+    sweep_value,
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Mean and error over ``n`` trials, in percent."""
+
+    mean: float
+    error: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """An algorithm's cells; None where there is no run. ``average`` is None if any cell is."""
+
+    algorithm: str
+    cells: tuple[Cell | None, ...]
+    average: float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes:
+        dataset: whose environments the columns are; None for the averages over datasets.
+        rule: the selection rule.
+        metric: what the cells show.
+        columns: environment names, or dataset names.
+        rows: one for every algorithm of the sweep.
+        caveats: what a reader must know about how the runs were made; printed in the header.
+    """
+
+    dataset: str | None
+    rule: Rule
+    metric: Metric
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    caveats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All tables of a sweep: for each rule those of the datasets, then the averages."""
+
+    n_records: int
+    tables: tuple[Table, ...]
+
+
+def build_tables(
+    records: Sequence[Record],
+    rules: Sequence[Rule],
+    metric: Metric = ACCURACY,
+    *,
+    compat: str | None = None,
+    n_records: int | None = None,
+) -> Tables:
+    """Apply every rule to every group of records.
+
+    Args:
+        records: all records of a sweep.
+        rules: in the order in which the tables shall come.
+        metric: what to select by and to show.
+        compat: None or ``"upstream"``.
+        n_records: the number of records to report, where ``records`` were merged; their number by default.
+    """
+    groups = group_by_test_env(records)
+    algorithms = _catalog_order(ALGORITHMS.names(), (key[2] for key in groups), keep_unknown=True)
+    datasets = _catalog_order(DATASETS.names(), (key[1] for key in groups), keep_unknown=compat != UPSTREAM)
+    layouts = [_layout(records, dataset, compat) for dataset in datasets]
+    tables = []
+    for rule in rules:
+        averages: dict[str, list[Cell | None]] = {algorithm: [] for algorithm in algorithms}
+        for layout in layouts:
+            rows = []
+            for algorithm in algorithms:
+                trials = _values(groups, layout, algorithm, rule, metric, compat)
+                rows.append(_row(algorithm, [_cell(list(values.values())) for values in trials]))
+                averages[algorithm].append(_average_cell(trials, compat))
+            columns = tuple(layout.columns)
+            tables.append(Table(layout.dataset, rule, metric, columns, tuple(rows), layout.caveats))
+        rows = [_row(algorithm, cells) for algorithm, cells in averages.items()]
+        caveats = tuple(dict.fromkeys(caveat for layout in layouts for caveat in layout.caveats))
+        tables.append(Table(None, rule, metric, tuple(datasets), tuple(rows), caveats))
+    return Tables(len(records) if n_records is None else n_records, tuple(tables))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    dataset: str
+    columns: tuple[str, ...]
+    test_envs: tuple[int, ...]
+    tested: dict[int, tuple[int, ...] | None]
+    caveats: tuple[str, ...]
+
+
+def _layout(records: Sequence[Record], dataset: str, compat: str | None) -> _Layout:
+    records = [record for record in records if record["args"]["dataset"] == dataset]
+    names = list(DATASETS.get(dataset).environments) if dataset in DATASETS else []
+    if compat == UPSTREAM:
+        indices = range(len(names))
+        tested = {index: (index,) for index in indices}
+        return _Layout(dataset, tuple(names), tuple(indices), tested, ())
+    names += [f"env{index}" for index in range(len(names), environments_in(records))]
+    # Where no run held out one environment alone, the protocol tests on some environments at once and never on
+    # the others: those are no gaps, so they get no column.
+    lists = {held_out(record) for record in records}
+    if any(len(envs) == 1 for envs in lists):
+        indices = range(len(names))
+    else:
+        indices = sorted({env for envs in lists for env in envs if env < len(names)})
+    return _Layout(
+        dataset,
+        tuple(names[index] for index in indices),
+        tuple(indices),
+        {index: held_out_with(records, index) for index in indices},
+        _caveats(records, dataset),
+    )
+
+
+def _caveats(records: Sequence[Record], dataset: str) -> tuple[str, ...]:
+    caveats = []
+    plugin = dataset in DATASETS and DATASETS.get(dataset).plugin
+    if plugin and any(record["args"].get("split") == "frame" for record in records):
+        caveats.append("frame split: frames of one video on both sides")
+    if any(record["args"].get("allow_leakage") for record in records):
+        caveats.append("leakage allowed")
+    return tuple(caveats)
+
+
+def _values(
+    groups: dict[tuple[int, str, str, int], list[Record]],
+    layout: _Layout,
+    algorithm: str,
+    rule: Rule,
+    metric: Metric,
+    compat: str | None,
+) -> list[dict[int, float]]:
+    """For every test environment: trial → test metric of the best run, where there is one."""
+    by_env: list[dict[int, float]] = []
+    trials = sorted({key[0] for key in groups if key[1:3] == (layout.dataset, algorithm)})
+    for env in layout.test_envs:
+        values = {}
+        for trial in trials:
+            group = groups.get((trial, layout.dataset, algorithm, env))
+            if group and layout.tested[env] is not None:
+                value = sweep_value(group, rule, env, metric, tested=layout.tested[env], compat=compat)
+                if value is not None:
+                    values[trial] = value
+        by_env.append(values)
+    return by_env
+
+
+def _average_cell(by_env: list[dict[int, float]], compat: str | None) -> Cell | None:
+    trials = sorted({trial for values in by_env for trial in values})
+    means = []
+    for trial in trials:
+        values = [values[trial] for values in by_env if trial in values]
+        if compat == UPSTREAM or len(values) == len(by_env):
+            means.append(np.mean(values))
+    return _cell(means)
+
+
+def _cell(values: Sequence[float]) -> Cell | None:
+    if not values:
+        return None
+    mean = 100 * np.mean(list(values))
+    error = 100 * np.std(list(values)) / np.sqrt(len(values))
+    return Cell(float(mean), float(error), len(values))
+
+
+def _row(algorithm: str, cells: Sequence[Cell | None]) -> Row:
+    means = [cell.mean for cell in cells if cell is not None]
+    complete = bool(cells) and len(means) == len(cells)
+    return Row(algorithm, tuple(cells), float(np.mean(means)) if complete else None)
+
+
+def _catalog_order(known: list[str], present: Iterable[str], *, keep_unknown: bool) -> list[str]:
+    present = list(dict.fromkeys(present))
+    ordered = [name for name in known if name in present]
+    if keep_unknown:
+        ordered += [name for name in present if name not in known]
+    return ordered

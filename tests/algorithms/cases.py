@@ -1,0 +1,17 @@
+"""One row an algorithm; the generic tests walk all rows, and a registered algorithm without one fails."""
+
+#: name → an odd value for every hyper-parameter it declares, and where the value must arrive.
+ODD_VALUES = {
+    "RoGA": {
+        "rho": 0.123,
+        "alpha": 0.0456,
+        "roga_terms": "align",
+        "roga_anchor": "pooled",
+        "roga_gradient": "exact",
+    },
+    "SAM": {"rho": 0.123},
+    "ASAM": {"rho": 0.123, "asam_eta": 0.0456},
+    "GSAM": {"rho": 0.123, "alpha": 0.0456},
+    "SAGM": {"rho": 0.123, "alpha": 0.0456},
+}
+SHARED_ODD_VALUES = {"optimizer": "sgd", "momentum": 0.789, "replay_rng": True}

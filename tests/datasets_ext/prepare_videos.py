@@ -1,0 +1,72 @@
+"""Small videos with a bright square for a face, a detector that finds it, and a tree of them like FF++."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+
+from datasets_ext.prepare.detectors import DetectorInfo
+
+WIDTH, HEIGHT, SIDE = 96, 64, 20
+SQUARES = DetectorInfo("squares", target="prepare_videos:SquareDetector")
+
+
+class SquareDetector:
+    """The bounding box of what is bright."""
+
+    n_calls = 0
+
+    def detect(self, rgb: np.ndarray) -> np.ndarray:
+        SquareDetector.n_calls += 1
+        rows, columns = np.nonzero(rgb.mean(axis=2) > 80)
+        if len(rows) < SIDE:
+            return np.zeros((0, 5))
+        x, y = columns.min(), rows.min()
+        return np.array([[x, y, columns.max() + 1 - x, rows.max() + 1 - y, 1.0]])
+
+
+def level(index: int) -> int:
+    """Brightness of the square in frame ``index``, so that a crop tells which frame it is from."""
+    return 110 + 6 * index
+
+
+def write_video(path: Path, n_frames: int = 12, no_face: tuple[int, ...] = ()) -> Path:
+    """Write ``n_frames`` key frames over noise, index in front, so that a cut file still decodes in part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0)
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream(
+            "libx264", rate=25, options={"crf": "10", "g": "1", "preset": "ultrafast"}
+        )
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for index in range(n_frames):
+            image = noise.integers(0, 40, (HEIGHT, WIDTH, 1), dtype=np.uint8).repeat(3, axis=2)
+            if index not in no_face:
+                image[20 : 20 + SIDE, 40 : 40 + SIDE] = level(index)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def real_folder(source: Path, comp: str = "c23") -> Path:
+    return source / "original_sequences" / "youtube" / comp / "videos"
+
+
+def fake_folder(source: Path, method: str, comp: str = "c23") -> Path:
+    return source / "manipulated_sequences" / method / comp / "videos"
+
+
+def small_tree(source: Path) -> Path:
+    """Reals 000 and 003; both fakes of Deepfakes, one of Face2Face and NeuralTextures, none of FaceSwap."""
+    write_video(real_folder(source) / "000.mp4")
+    write_video(real_folder(source) / "003.mp4", no_face=(0,))
+    write_video(fake_folder(source, "Deepfakes") / "000_003.mp4")
+    write_video(fake_folder(source, "Deepfakes") / "003_000.mp4")
+    write_video(fake_folder(source, "Face2Face") / "000_003.mp4")
+    write_video(fake_folder(source, "NeuralTextures").parent / "003_000.mp4")  # without the level videos/
+    return source

@@ -1,0 +1,398 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets_ext import manifest
+from datasets_ext.synthfake import generate as generate_module
+from datasets_ext.synthfake import png
+from datasets_ext.synthfake.face import disc, locate, render
+from datasets_ext.synthfake.frames import real_and_fake
+from datasets_ext.synthfake.generate import generate, official_splits
+from datasets_ext.synthfake.identity import draw_identity
+from datasets_ext.synthfake.manipulate import MANIPULATIONS, Strengths
+from datasets_ext.synthfake.recording import draw_recording
+from datasets_ext.synthfake.sampling import enlarge, lattice, reduce, soften, warp
+from roga_domainbed.catalog import DATASETS
+from roga_domainbed.errors import RogaError
+
+ENVS = ("DF", "F2F", "FS", "NT")
+SMALL = {"n_identities": 4, "n_frames": 2, "size": 32}
+
+
+def digests(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.png"))
+    }
+
+
+def pair(env="DF", index=0, size=64, **strengths):
+    real, fake = real_and_fake(draw_identity(0, index), 0, env, index, 2, size, Strengths(**strengths))
+    return real.astype(int), fake.astype(int)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return generate(tmp_path_factory.mktemp("synthfake"), **SMALL)
+
+
+# --- the files ---------------------------------------------------------------------------------------------
+
+
+def test_the_same_parameters_give_the_same_files(tree, tmp_path):
+    again = digests(generate(tmp_path, **SMALL))
+    assert len(again) == 4 * 2 * 2 * 4
+    assert again == digests(tree)
+
+
+def test_another_seed_gives_other_files(tree, tmp_path):
+    other = digests(generate(tmp_path, seed=1, **SMALL))
+    assert other.keys() == digests(tree).keys()
+    assert not set(other.values()) & set(digests(tree).values())
+
+
+def test_more_people_and_frames_leave_the_first_ones_as_they_are(tree, tmp_path):
+    more = digests(generate(tmp_path, **{**SMALL, "n_identities": 5, "n_frames": 3}))
+    assert digests(tree).items() <= more.items()
+
+
+def test_the_layout_is_the_one_that_domainbed_reads(tree):
+    folders = sorted(path.relative_to(tree).as_posix() for path in tree.glob("*/*"))
+    assert folders == sorted(f"{env}/{name}" for env in ENVS for name in ("0_real", "1_fake"))
+    assert {path.name for path in tree.iterdir() if path.is_dir()} == set(ENVS)
+    assert sorted(path.name for path in (tree / "NT" / "1_fake" / "id003").iterdir()) == [
+        "000.png",
+        "001.png",
+    ]
+
+
+def test_a_generated_file_decodes_to_the_pixels_that_were_drawn(tree):
+    real, fake = real_and_fake(draw_identity(0, 2), 0, "FS", 2, 2, 32, Strengths())
+    assert np.array_equal(np.asarray(Image.open(tree / "FS" / "0_real" / "id002" / "001.png")), real[1])
+    assert np.array_equal(np.asarray(Image.open(tree / "FS" / "1_fake" / "id002" / "001.png")), fake[1])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (5, 7, 3), (200, 150, 3)])
+def test_the_encoder_round_trips_through_pillow(tmp_path, shape):
+    pixels = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
+    (tmp_path / "x.png").write_bytes(png.encode(pixels))
+    with Image.open(tmp_path / "x.png") as image:
+        image.verify()
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "x.png")), pixels)
+
+
+def test_the_encoder_stores_and_does_not_compress():
+    data = png.encode(np.zeros((2, 2, 3), np.uint8))
+    # zlib's own level 0 stream of the same 14 bytes: two rows of a filter byte and six samples
+    assert zlib.compress(bytes(14), 0) in data
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((2, 2), np.uint8), np.zeros((2, 2, 3)), np.zeros((2, 2, 4), np.uint8)]
+)
+def test_the_encoder_refuses_what_is_not_rgb_bytes(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        png.encode(wrong)
+
+
+# --- the manifest ------------------------------------------------------------------------------------------
+
+
+def test_the_manifest_lists_exactly_the_files(tree):
+    rows = manifest.read(tree)
+    assert rows["path"].tolist() == sorted(digests(tree))
+    assert rows.groupby(["env", "label"]).size().unique().tolist() == [8]
+
+
+def test_manifest_columns_say_what_the_paths_say(tree):
+    rows = manifest.read(tree)
+    parts = rows["path"].str.split("/", expand=True)
+    assert (parts[0] == rows["env"]).all()
+    assert (parts[1] == rows["label"].map({0: "0_real", 1: "1_fake"})).all()
+    assert (parts[2] == rows["video"]).all()
+    assert (parts[3] == rows["frame"].map("{:03d}.png".format)).all()
+    assert (rows["method"] == rows["env"].where(rows["label"] == 1, "real")).all()
+
+
+def test_a_fake_and_its_real_are_one_recording_and_environments_share_none(tree):
+    rows = manifest.read(tree)
+    per_recording = rows.groupby("recording").agg(
+        {"label": "nunique", "env": "nunique", "identities": "nunique"}
+    )
+    assert len(per_recording) == 4 * 4
+    assert (per_recording == [2, 1, 1]).all(axis=None)
+
+
+def test_official_splits_share_no_person_and_every_environment_has_all_of_them(tree):
+    rows = manifest.read(tree)
+    assert (rows.groupby("identities")["split"].nunique() == 1).all()
+    assert (rows.groupby("env")["split"].nunique() == 3).all()
+
+
+def test_sixty_people_are_split_40_8_12():
+    splits = official_splits(60)
+    assert [splits.count(name) for name in ("train", "val", "test")] == [40, 8, 12]
+
+
+def test_three_people_fill_all_splits():
+    assert sorted(official_splits(3)) == ["test", "train", "val"]
+
+
+def test_the_environments_are_those_of_the_catalog():
+    assert tuple(MANIPULATIONS) == DATASETS.get("SynthFake").environments == ENVS
+
+
+# --- what is drawn -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_a_fake_is_its_real_outside_the_face(env):
+    real, fake = pair(env, index=1)
+    at = locate(draw_recording(0, env, 1, 2), 64)
+    outside = disc(at.face_x, at.face_y - 0.28, 0.75, 0.90, at.pixel) == 0
+    assert 0.3 < outside.mean() < 0.9
+    assert np.array_equal(real[outside], fake[outside])
+    assert not np.array_equal(real, fake)
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_strength_0_leaves_the_trace_alone(env):
+    real, fake = pair(env, **{env.lower(): 0.0})
+    difference = np.abs(fake - real)
+    # amplitude 0.015 × at most 1.7 is 6.5 grey levels, and rounding twice adds less than one
+    assert 0 < difference.max() <= 7
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_without_artefact_and_trace_a_fake_is_its_real(env):
+    real, fake = pair(env, trace=0.0, **{env.lower(): 0.0})
+    assert np.array_equal(real, fake)
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_a_stronger_artefact_changes_more(env):
+    weak, strong = (np.abs(np.subtract(*pair(env, trace=0.0, **{env.lower(): s}))).mean() for s in (0.3, 1.0))
+    assert 0 < weak < strong
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_the_strength_of_one_environment_says_nothing_to_the_others(env):
+    others = {name.lower(): 0.0 for name in ENVS if name != env}
+    assert np.array_equal(pair(env)[1], pair(env, **others)[1])
+
+
+def test_the_trace_alternates_from_pixel_to_pixel_and_has_no_mean():
+    env = "DF"
+    real, fake = pair(env, df=0.0, noise=0.0, trace=4.0)
+    difference = (fake - real)[..., 1].astype(float)
+    sign = 1 - 2 * (np.add.outer(np.arange(64), np.arange(64)) % 2)
+    assert (
+        difference * -sign >= -1
+    ).all()  # green goes down where the board is up; rounding may give one level
+    assert abs(difference.mean()) < 0.05 * np.abs(difference).mean()
+
+
+def test_the_trace_is_the_same_kind_in_every_environment():
+    sign = 1 - 2 * (np.add.outer(np.arange(64), np.arange(64)) % 2)
+    for env in ENVS:
+        real, fake = pair(env, noise=0.0, trace=4.0, **{env.lower(): 0.0})
+        weight = -((fake - real) * sign[None, :, :, None]).mean(axis=(0, 1, 2))
+        assert weight[1] > 0 > max(weight[0], weight[2])
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_classes_have_the_same_mean_brightness(env):
+    brightness = np.array([[frames.mean() for frames in pair(env, index=i)] for i in range(12)])
+    gap = brightness[:, 1] - brightness[:, 0]
+    assert abs(gap.mean()) < 0.1 * brightness[:, 0].std()
+
+
+def test_sensor_noise_is_on_every_pixel_of_every_frame():
+    noisy, clean = pair()[0], pair(noise=0.0)[0]
+    difference = (noisy - clean)[(clean > 20) & (clean < 235)]
+    assert difference.std() == pytest.approx(0.012 * 255, rel=0.05)
+    assert not np.array_equal((noisy - clean)[0], (noisy - clean)[1])
+
+
+def test_frames_of_a_recording_drift_and_recordings_differ():
+    frames, _ = render(draw_identity(0, 0), draw_recording(0, "DF", 0, 3), 64)
+    other, _ = render(draw_identity(0, 0), draw_recording(0, "NT", 0, 3), 64)
+    step = np.abs(frames[1] - frames[0]).mean()
+    assert 0 < step < 0.3 * np.abs(other[0] - frames[0]).mean()
+
+
+def test_larger_frames_show_the_same_picture():
+    identity, recording = draw_identity(0, 3), draw_recording(0, "DF", 3, 1)
+    small, large = (render(identity, recording, size)[0] for size in (64, 128))
+    assert np.abs(reduce(large, 2) - small).mean() < 0.02
+
+
+# --- sampling ----------------------------------------------------------------------------------------------
+
+
+def test_a_lattice_is_read_bilinearly_and_repeats():
+    values = np.array([[0.0, 2.0], [4.0, 10.0]])
+    assert lattice(values, np.array([0.0, 0.5, 1.0, 2.5]), np.array([0.0, 0.0, 1.0, 0.5])).tolist() == [
+        0,
+        1,
+        10,
+        4,
+    ]
+
+
+def test_a_warp_by_whole_and_half_pixels():
+    image = np.arange(4.0).reshape(1, 1, 1, 4) * np.ones((1, 3, 4, 1))
+    flat = np.zeros((1, 4, 4))
+    assert warp(image, flat + 1, flat)[0, 0, 0].tolist() == [1, 2, 3, 3]
+    assert warp(image, flat + 0.5, flat)[0, 0, 0].tolist() == [0.5, 1.5, 2.5, 3]
+    assert np.array_equal(warp(image.swapaxes(2, 3), flat, flat + 1)[0, 0, :, 0], [1, 2, 3, 3])
+
+
+def test_reduce_averages_and_enlarge_aligns_centres():
+    row = np.array([0.0, 2.0, 4.0, 6.0]).reshape(1, 1, 1, 4) * np.ones((1, 3, 4, 1))
+    assert reduce(row, 2)[0, 0, 0].tolist() == [1, 5]
+    assert enlarge(reduce(row, 2), 2)[0, 0, 0].tolist() == [1, 2, 4, 5]
+
+
+def test_soften_weighs_one_two_one():
+    point = np.zeros((1, 1, 3, 3))
+    point[..., 1, 1] = 16
+    assert soften(point)[0, 0].tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+
+
+# --- making it once, and refusals --------------------------------------------------------------------------
+
+
+def test_a_tree_with_the_same_parameters_is_used_again(tree):
+    marker = tree / "DF" / "0_real" / "id000" / "000.png"
+    before = marker.stat().st_mtime_ns
+    assert generate(tree.parent, **SMALL) == tree
+    assert marker.stat().st_mtime_ns == before
+
+
+def test_a_tree_with_other_parameters_is_refused(tree):
+    with pytest.raises(
+        RogaError, match=r"other parameters \(n_frames 2 there, 3 wanted\): delete the folder"
+    ):
+        generate(tree.parent, **{**SMALL, "n_frames": 3})
+    with pytest.raises(RogaError, match="strengths"):
+        generate(tree.parent, **SMALL, strengths=Strengths(trace=2.0))
+
+
+@pytest.mark.parametrize("content", [None, "[1, 2]", "{not json"])
+def test_a_folder_that_is_no_such_tree_is_refused(tmp_path, content):
+    (tmp_path / "SynthFake").mkdir()
+    if content is not None:
+        (tmp_path / "SynthFake" / "parameters.json").write_text(content)
+    with pytest.raises(RogaError, match="is not a tree that SynthFake made"):
+        generate(tmp_path, **SMALL)
+
+
+def test_parameters_out_of_range_are_reported_together(tmp_path):
+    with pytest.raises(RogaError) as caught:
+        generate(
+            tmp_path, n_identities=2, n_frames=0, size=50, strengths=Strengths(df=-1, noise=float("nan"))
+        )
+    message = str(caught.value)
+    assert message.startswith("5 problems")
+    assert "n_identities must be at least 3; got 2" in message
+    assert "size must be a multiple of 32; got 50" in message
+    assert "strength 'df' must be 0 or more; got -1" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_root_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RogaError, match=r"cannot write .*SynthFake"):
+        generate(tmp_path / "file", **SMALL)
+
+
+def test_a_build_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(generate_module.manifest, "write", full)
+    with pytest.raises(RogaError, match=r"cannot write .*No space left on device"):
+        generate(tmp_path, **SMALL)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_slower_of_two_processes_uses_the_tree_of_the_faster(tmp_path, monkeypatch):
+    original = generate_module._write_tree
+
+    def overtaken(folder, *rest):
+        monkeypatch.setattr(generate_module, "_write_tree", original)
+        generate(tmp_path, **SMALL)  # the other process finishes first
+        original(folder, *rest)
+
+    monkeypatch.setattr(generate_module, "_write_tree", overtaken)
+    assert generate(tmp_path, **SMALL) == tmp_path / "SynthFake"
+    assert [path.name for path in tmp_path.iterdir()] == ["SynthFake"]
+
+
+def test_the_generator_needs_no_torch():
+    code = "import sys, datasets_ext.synthfake.generate; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+# --- the data set class ------------------------------------------------------------------------------------
+
+
+def build(root, test_envs=(3,)):
+    from datasets_ext.synthfake import SynthFake
+
+    return SynthFake(root, list(test_envs), {"image_size": 32, "data_augmentation": True})
+
+
+def test_the_class_reads_a_generated_tree(tree):
+    dataset = build(tree.parent)
+    assert [environment.name for environment in dataset] == list(ENVS)
+    assert [len(environment) for environment in dataset] == [16] * 4
+    splits = dataset.split_indices("official", 0, 0.2, [3])
+    assert [(len(kept), len(out)) for kept, out in splits] == [(8, 4)] * 3 + [(4, 4)]
+
+
+def test_the_class_generates_the_tree_when_it_is_not_there(tmp_path, monkeypatch):
+    from datasets_ext.synthfake import dataset as dataset_module
+
+    asked = []
+
+    def small(root):
+        asked.append(root)
+        return generate(root, **SMALL)
+
+    monkeypatch.setattr(dataset_module, "generate", small)
+    build(tmp_path / "new")
+    build(tmp_path / "new")
+    assert asked == [tmp_path / "new"]
+
+
+def test_the_class_refuses_a_folder_of_its_name_that_is_something_else(tmp_path):
+    (tmp_path / "SynthFake").mkdir()
+    with pytest.raises(RogaError, match="is not a tree that SynthFake made"):
+        build(tmp_path)
+
+
+def test_the_class_does_not_generate_without_a_data_dir():
+    with pytest.raises(RogaError, match="--data_dir"):
+        build(None)
+
+
+def test_the_package_has_no_other_lazy_names():
+    import datasets_ext.synthfake as package
+
+    with pytest.raises(AttributeError, match="'Synthfake'"):
+        _ = package.Synthfake
+
+
+def test_parameters_are_written_beside_the_manifest(tree):
+    found = json.loads((tree / "parameters.json").read_text())
+    assert {name: found[name] for name in SMALL} == SMALL

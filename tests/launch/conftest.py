@@ -1,0 +1,39 @@
+import os
+import textwrap
+
+import pytest
+
+#: Stands in for the real entry: does what the word after --do says.
+ENTRY = """
+    import os, signal, sys, time
+
+    def main(argv):
+        value = lambda flag: argv[argv.index(flag) + 1]
+        out, what = value("--output_dir"), value("--do")
+        print("argv:", *argv)
+        print("to stderr", file=sys.stderr)
+        open(out + "/seen", "a").write(os.environ.get("CUDA_VISIBLE_DEVICES", "-") + " " + str("json" in sys.modules))
+        if what == "raise":
+            raise RuntimeError("boom")
+        if what == "exit":
+            sys.exit("a reason")
+        if what == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "kill_worker":
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
+        if what == "sleep":
+            open(out + "/pid", "w").write(str(os.getpid()))
+            time.sleep(60)
+        return int(what)
+"""
+
+
+@pytest.fixture
+def entry(tmp_path, monkeypatch):
+    """Name of an entry that workers can import."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "stand_in_entry.py").write_text(textwrap.dedent(ENTRY))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "modules"), root]))
+    return "stand_in_entry:main"

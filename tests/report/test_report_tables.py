@@ -1,0 +1,167 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from roga_domainbed import records as records_file
+from roga_domainbed.report.latex import escape, render_latex
+from roga_domainbed.report.tables import Cell, Row, Table, Tables, build_tables
+from roga_domainbed.report.text import format_cell, header, render_text
+from roga_domainbed.selection import ACCURACY, RULES, UPSTREAM, Metric
+
+DATA = Path(__file__).parents[1] / "data" / "report"
+RENDERERS = {"txt": render_text, "tex": render_latex}
+DEFAULT_RULES = [RULES.get(name) for name in ("iid", "loo", "oracle")]
+IID = RULES.get("iid")
+
+
+def record(
+    dataset="Debug28", algorithm="ERM", test_envs=(0,), trial_seed=0, n_envs=3, value=0.5, args=(), **values
+):
+    """A record whose accuracies are all ``value``."""
+    accuracies = {f"env{i}_{split}_acc": value for i in range(n_envs) for split in ("in", "out")}
+    full = {
+        "dataset": dataset,
+        "algorithm": algorithm,
+        "test_envs": list(test_envs),
+        "trial_seed": trial_seed,
+        "hparams_seed": 0,
+        **dict(args),
+    }
+    return {"args": full, "step": 0, **accuracies, **values}
+
+
+def each_env(n_envs=3, **kwargs):
+    return [record(test_envs=(env,), n_envs=n_envs, **kwargs) for env in range(n_envs)]
+
+
+@pytest.mark.parametrize("suffix", RENDERERS)
+@pytest.mark.parametrize(
+    ("sweep", "oracle", "compat"),
+    [
+        ("vlcs_sweep", "collect_results", None),
+        ("vlcs_sweep", "collect_results", UPSTREAM),
+        ("synthetic_sweep", "synthetic_collect", UPSTREAM),
+    ],
+)
+def test_tables_equal_upstreams_byte_for_byte(sweep_folder, sweep, oracle, compat, suffix):
+    records = records_file.load(sweep_folder(sweep)).records
+    got = RENDERERS[suffix](build_tables(records, DEFAULT_RULES, compat=compat), compat=compat)
+    assert got == (DATA / f"{oracle}.{suffix}").read_text()
+
+
+def test_by_default_only_incomplete_averages_differ_from_upstreams(sweep_folder):
+    records = records_file.load(sweep_folder("synthetic_sweep")).records
+    got = render_text(build_tables(records, DEFAULT_RULES)).splitlines()
+    upstream = (DATA / "synthetic_collect.txt").read_text().splitlines()
+    changed = [
+        (ours.split(), theirs.split()) for ours, theirs in zip(got, upstream, strict=True) if ours != theirs
+    ]
+    assert changed == [
+        (["IB_ERM", "X", "X", "X", "X"], ["IB_ERM", "X", "X", "69.3", "+/-", "0.0", "X"]),
+        (["IB_ERM", "X", "X", "X", "X"], ["IB_ERM", "X", "X", "62.6", "+/-", "0.0", "X"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in json.loads((DATA / "formatting.json").read_text())["format_mean"] if not case["latex"]],
+)
+def test_a_cell_is_mean_and_error_over_trials_as_upstream_formats_it(case):
+    records = [
+        record(trial_seed=trial, env0_in_acc=value) for trial, value in enumerate(case["data"])
+    ] or each_env()[1:]
+    cell = build_tables(records, [IID]).tables[0].rows[0].cells[0]
+    assert format_cell(cell, "+/-") == case["text"]
+    if case["data"]:
+        assert (cell.mean, cell.error) == pytest.approx((case["mean"], case["err"]), abs=1e-12)
+
+
+def test_an_average_takes_complete_trials_only():
+    records = each_env(value=0.5) + each_env(value=0.9, trial_seed=1)[:2]
+    ours, upstream = (build_tables(records, [IID], compat=compat).tables[1] for compat in (None, UPSTREAM))
+    assert ours.rows[0].cells == (Cell(50.0, 0.0, 1),)
+    assert upstream.rows[0].cells[0].mean == pytest.approx(70.0)
+
+
+def test_an_unknown_dataset_comes_last_with_columns_from_its_records():
+    records = each_env(dataset="Mine", n_envs=4) + each_env()
+    tables = build_tables(records, [IID]).tables
+    assert [table.dataset for table in tables] == ["Debug28", "Mine", None]
+    assert tables[1].columns == ("env0", "env1", "env2", "env3")
+    assert tables[2].columns == ("Debug28", "Mine")
+    assert [table.dataset for table in build_tables(records, [IID], compat=UPSTREAM).tables] == [
+        "Debug28",
+        None,
+    ]
+
+
+def test_an_environment_that_the_catalog_does_not_know_gets_a_column():
+    table = build_tables(each_env(n_envs=4), [IID]).tables[0]
+    assert table.columns == ("0", "1", "2", "env3")
+
+
+def test_algorithms_keep_the_catalogs_order_and_unknown_ones_follow():
+    records = [row for name in ("Zed", "SAM", "Abc", "ERM", "RoGA") for row in each_env(algorithm=name)]
+    assert [row.algorithm for row in build_tables(records, [IID]).tables[0].rows] == [
+        "ERM",
+        "RoGA",
+        "SAM",
+        "Zed",
+        "Abc",
+    ]
+
+
+def test_environments_tested_at_once_are_the_only_columns():
+    table = build_tables([record(dataset="SynthFake", n_envs=4, test_envs=(2, 3))], [IID]).tables[0]
+    assert table.columns == ("FS", "NT")
+    assert table.rows[0].average == 50.0
+
+
+def test_another_metric_is_in_the_header_of_every_table():
+    values = {f"env{i}_{split}_eer": 0.25 for i in range(3) for split in ("in", "out")}
+    tables = build_tables(each_env(**values), [IID], Metric("eer"))
+    text = render_text(tables)
+    assert (
+        text.count(
+            ", model selection method: training-domain validation set, metric: eer (lower is better)\n"
+        )
+        == 2
+    )
+    assert "25.0 +/- 0.0" in text
+    assert "\\subsubsection{Debug28, metric: eer (lower is better)}" in render_latex(tables)
+
+
+def test_how_runs_were_made_is_in_the_header():
+    args = {"split": "frame", "allow_leakage": True}
+    tables = build_tables(each_env(dataset="SynthFake", n_envs=4, args=args), [IID]).tables
+    for table in tables:
+        assert "frame split: frames of one video on both sides, leakage allowed" in header(table)
+    (plain, _) = build_tables(each_env(dataset="PACS", n_envs=4, args={"split": "frame"}), [IID]).tables
+    assert "frame" not in header(plain)
+
+
+def table_of(columns, algorithm):
+    cells = (None,) * len(columns)
+    return Tables(1, (Table("a_b", IID, ACCURACY, columns, (Row(algorithm, cells, None),)),))
+
+
+def test_latex_names_are_escaped_and_never_cut():
+    tables = table_of(("+90%", "SC_group_1 & more than wide"), "IB_ERM")
+    latex = render_latex(tables)
+    assert r"\textbf{+90\%}" in latex
+    assert r"\textbf{SC\_group\_1 \& more than wide} &" in latex
+    assert "\nIB\\_ERM " in latex
+    assert r"\subsubsection{a\_b}" in latex
+    cut = render_latex(tables, compat=UPSTREAM)
+    assert r"\textbf{SC_group_1 & & " in cut, "upstream cuts inside the command"
+
+
+def test_every_latex_special_character_is_printable():
+    assert escape("a\\b~^#${}") == r"a\textbackslash{}b\textasciitilde{}\textasciicircum{}\#\$\{\}"
+
+
+def test_a_long_name_widens_the_text_table_unless_compat():
+    tables = table_of(("x" * 30,), "A")
+    assert "x" * 30 in render_text(tables)
+    assert "x" * 20 + "  Avg" in render_text(tables, compat=UPSTREAM)

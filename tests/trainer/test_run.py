@@ -1,0 +1,195 @@
+"""Whole runs on 16 random images an environment: records, files, reproducibility, refusals."""
+
+import json
+
+import pytest
+import torch
+
+from roga_domainbed import catalog
+from roga_domainbed.engine.datasets import Debug28
+from roga_domainbed.errors import RogaError
+from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.run import train
+
+SMALL = {
+    "dataset": "Debug28",
+    "hparams": '{"batch_size": 8}',
+    "steps": 5,
+    "checkpoint_freq": 2,
+    "n_workers": 0,
+}
+
+# The keys of a record that upstream's trainer writes for ERM on three environments.
+UPSTREAM_KEYS = {
+    "args", "env0_in_acc", "env0_out_acc", "env1_in_acc", "env1_out_acc", "env2_in_acc", "env2_out_acc",
+    "epoch", "hparams", "loss", "mem_gb", "step", "step_time",
+}  # fmt: skip
+
+
+def run(folder, **kwargs):
+    train(TrainConfig(output_dir=str(folder), **{**SMALL, **kwargs}))
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def numbers(records):
+    """Everything but clocks and paths."""
+    skipped = ("step_time", "data_time", "args", "provenance")
+    return [{key: value for key, value in record.items() if key not in skipped} for record in records]
+
+
+def test_records_have_upstreams_keys_steps_and_epochs(tmp_path):
+    records = run(tmp_path / "run")
+    assert [record["step"] for record in records] == [0, 2, 4]
+    # 16 images, 3 held out: 13/8 steps an epoch
+    assert [record["epoch"] for record in records] == [0.0, 2 * 8 / 13, 4 * 8 / 13]
+    assert all(record.keys() >= UPSTREAM_KEYS for record in records)
+    assert records[0]["args"] == {
+        **TrainConfig(**SMALL).record_args(),
+        "output_dir": str(tmp_path / "run"),
+    }
+    assert records[0]["provenance"]["backend"] in ("engine", "upstream")
+    assert records[0]["provenance"]["split"] == "frame"
+
+
+def test_binary_tasks_carry_auc_ap_and_eer_with_a_reason_where_there_is_none(tmp_path):
+    for record in run(tmp_path / "run"):
+        for env in range(3):
+            for part, n in (("in", 13), ("out", 3)):
+                assert record[f"env{env}_{part}_n"] == n
+                for metric in ("auc", "ap", "eer"):
+                    key = f"env{env}_{part}_{metric}"
+                    if record[key] is None:
+                        assert "both classes are needed" in record["why_null"][key]
+                    else:
+                        assert 0 <= record[key] <= 1
+
+
+def test_files_of_a_finished_run(tmp_path):
+    folder = tmp_path / "run"
+    run(folder, save_model_every_checkpoint=True)
+    assert {path.name for path in folder.iterdir()} == {
+        "results.jsonl", "out.txt", "err.txt", "model.pkl", "done",
+        "model_step0.pkl", "model_step2.pkl", "model_step4.pkl",
+    }  # fmt: skip
+    assert (folder / "done").read_bytes() == b"done"
+    assert "HParams:" in (folder / "out.txt").read_text()
+    model = torch.load(folder / "model.pkl", weights_only=True)
+    assert set(model) == {
+        "args", "model_input_shape", "model_num_classes", "model_num_domains", "model_hparams", "model_dict",
+    }  # fmt: skip
+    assert model["model_input_shape"] == (3, 28, 28)
+    assert model["model_num_domains"] == 2
+
+
+def test_random_hparams_leave_a_model_that_loads_without_running_code(tmp_path):
+    run(tmp_path / "run", hparams_seed=3, hparams=None, steps=1)
+    torch.load(tmp_path / "run" / "model.pkl", weights_only=True)
+
+
+@pytest.mark.parametrize("algorithm", ["ERM", "RoGA"])
+def test_the_same_seed_gives_the_same_numbers_and_weights_and_another_does_not(tmp_path, algorithm):
+    first = run(tmp_path / "a", algorithm=algorithm)
+    assert numbers(first) == numbers(run(tmp_path / "b", algorithm=algorithm))
+    a, b = (torch.load(tmp_path / name / "model.pkl", weights_only=True)["model_dict"] for name in "ab")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert numbers(first) != numbers(run(tmp_path / "c", algorithm=algorithm, seed=1))
+
+
+def test_loader_processes_change_no_number(tmp_path):
+    assert numbers(run(tmp_path / "a")) == numbers(run(tmp_path / "b", n_workers=2))
+
+
+def test_an_environment_smaller_than_its_batch_trains_and_is_named_once(tmp_path, capsys):
+    records = run(tmp_path / "run", hparams=None, steps=2)  # batch 64 of 13 images: upstream hangs here
+    assert records[-1]["step"] == 1
+    notices = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Notice")]
+    assert notices == [
+        f"Notice: environment {i} has 13 samples for a minibatch of 64: samples repeat within a minibatch."
+        for i in (1, 2)
+    ]
+
+
+def test_records_of_roga_carry_its_step_values(tmp_path):
+    record = run(tmp_path / "run", algorithm="RoGA")[-1]
+    assert {"loss", "perturbed_loss", "grad_norm", "cosine", "alpha_ratio_0", "alpha_ratio_1"} <= set(record)
+
+
+def test_class_balanced_training_runs(tmp_path):
+    assert len(run(tmp_path / "run", hparams='{"batch_size": 8, "class_balanced": true}')) == 3
+
+
+def test_domain_adaptation_hands_over_unlabelled_images_of_the_test_environment(tmp_path, monkeypatch):
+    from roga_domainbed.engine.algorithms import ERM
+
+    seen = []
+    original = ERM.update
+
+    def spy(self, minibatches, unlabeled=None):
+        seen.append(unlabeled)
+        return original(self, minibatches, unlabeled)
+
+    monkeypatch.setattr(ERM, "update", spy)
+    records = run(tmp_path / "run", task="domain_adaptation", uda_holdout_fraction=0.5, test_envs=[1])
+    assert all(len(unlabeled) == 1 and unlabeled[0].shape == (8, 3, 28, 28) for unlabeled in seen)
+    assert "env1_uda_acc" in records[0], "named by the environment, not by its position"
+    assert records[0]["env1_uda_n"] + records[0]["env1_in_n"] == 13
+
+
+def test_a_run_that_exists_is_not_overwritten_unless_asked(tmp_path):
+    folder = tmp_path / "run"
+    run(folder)
+    before = (folder / "results.jsonl").read_bytes()
+    with pytest.raises(RogaError, match="holds a finished run; choose another, or pass --overwrite"):
+        run(folder)
+    assert (folder / "results.jsonl").read_bytes() == before
+    assert len(run(folder, overwrite=True)) == 3
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"hparams": '{"learning_rate": 1}'}, r"unknown hparam 'learning_rate'"),
+        ({"algorithm": "RoGA", "hparams": '{"rhoo": 1}'}, r"unknown hparam 'rhoo' \(did you mean 'rho'\?\)"),
+        ({"hparams": '{"lr": "high"}'}, "hparam 'lr' must be a number, .* got 'high'"),
+        (
+            {"algorithm": "RoGA", "hparams": '{"roga_terms": "all"}'},
+            "hparam 'roga_terms' must be one of 'both', 'perturb', 'align'; got 'all'",
+        ),
+        ({"algorithm": "IRM"}, "algorithm 'IRM' is DomainBed's own: set DOMAINBED_HOME"),
+        ({"split": "official"}, "--split official needs a manifest, which Debug28 does not have"),
+        ({"holdout_fraction": 0.01}, r"the out-split of environment 0 is empty"),
+    ],
+)
+def test_faults_that_need_the_classes_are_named_before_training(tmp_path, kwargs, message):
+    with pytest.raises(RogaError, match=message):
+        run(tmp_path / "run", **kwargs)
+    assert not (tmp_path / "run" / "results.jsonl").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_without_a_done_marker(tmp_path):
+    with pytest.raises(RogaError, match=r"step \d: .* is (nan|inf)"):
+        run(tmp_path / "run", hparams='{"batch_size": 8, "lr": 1e30}')
+    assert not (tmp_path / "run" / "done").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RogaError, match=r"--output_dir .* cannot be written"):
+        run(tmp_path / "file" / "run")
+
+
+def test_a_dataset_with_fewer_environments_than_names_is_refused(tmp_path, monkeypatch):
+    original = Debug28.__init__
+
+    def without_the_last(self, *args):
+        original(self, *args)
+        self.datasets.pop()
+
+    monkeypatch.setattr(Debug28, "__init__", without_the_last)
+    with pytest.raises(RogaError, match="Debug28 has 2 environments on disk and 3 names: 0, 1, 2"):
+        run(tmp_path / "run")
+
+
+def test_every_dataset_of_the_catalog_says_its_environments():
+    for info in catalog.DATASETS:
+        assert len(info.environments) == len(set(info.environments)) >= 3
