@@ -148,6 +148,8 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
         problems.check()
         size = hparams["image_size"]
         cache = 3 * size * size * sum(map(len, self.environment_rows)) <= _CACHE_BYTES
+        if cache:
+            self.N_WORKERS = 0  # each loader process would decode everything again, for a cache of its own
         self.datasets = [
             FaceEnvironment(
                 name,

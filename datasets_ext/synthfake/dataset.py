@@ -21,8 +21,8 @@ class SynthFake(ManifestDataset):
 
     NAME = NAME
     ENVIRONMENTS = list(DATASETS.get(NAME).environments)
-    N_STEPS = 301
-    CHECKPOINT_FREQ = 50
+    N_STEPS = 401
+    CHECKPOINT_FREQ = 100
 
     def __init__(self, root: str | os.PathLike | None, test_envs: Collection[int], hparams: dict[str, Any]):
         if root is not None and not (Path(root) / NAME / manifest.FILE).exists():

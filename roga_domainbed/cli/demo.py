@@ -16,8 +16,6 @@ from pathlib import Path
 
 from roga_domainbed.errors import Problems
 
-ALGORITHMS = ("ERM", "SAM", "SAGM", "RoGA")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where, and how large."""
@@ -25,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output_dir", default="roga-demo", help="folder for everything (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seeds the generated faces (default 0)")
-    parser.add_argument("--n_trials", type=int, default=2, help="repetitions of every cell (default 2)")
-    parser.add_argument("--steps", type=int, default=300, help="training steps of a model (default 300)")
+    parser.add_argument("--n_trials", type=int, default=1, help="repetitions of every cell (default 1)")
+    parser.add_argument("--steps", type=int, default=400, help="training steps of a model (default 400)")
     parser.add_argument("--n_workers", type=int, help="trainings at a time (default: the cores, at most 8)")
 
 
@@ -51,18 +49,14 @@ def run(args: argparse.Namespace) -> int:
     status = _command(
         "sweep launch",
         {
-            "--datasets": "SynthFake",
-            "--algorithms": list(ALGORITHMS),
+            "--preset": "demo",
             "--data_dir": str(root / "data"),
             "--output_dir": sweep_dir,
-            "--n_hparams": 1,
             "--n_trials": args.n_trials,
             "--steps": args.steps,
-            "--checkpoint_freq": max(1, args.steps // 3),
+            "--checkpoint_freq": max(1, args.steps // 4),
             "--n_workers": n_workers,
         },
-        "--single_test_envs",
-        "--skip_model_save",
         "--skip_confirmation",
     )
     if status != 0:

@@ -40,6 +40,7 @@ from roga_domainbed.launch import LAUNCHERS, Options
 from roga_domainbed.registry import Registry, load
 from roga_domainbed.sweep.grid import make_args_list
 from roga_domainbed.sweep.jobs import UNFINISHED, Job, State, failure_line
+from roga_domainbed.sweep.presets import load_preset, preset_names
 from roga_domainbed.sweep.status import status_table, summary_line
 from roga_domainbed.trainer.config import SPLIT_MODES, TASKS, test_env_problems
 
@@ -50,29 +51,35 @@ _PRELOAD = ("torch", "torchvision", "timm", "roga_domainbed.trainer.run")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Upstream's flags, then ours."""
     parser.add_argument("command", choices=["launch", "status", "delete_incomplete"])
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"take the arguments below from a preset ({', '.join(preset_names())}) or a YAML file; "
+        "those given here win",
+    )
     group = parser.add_argument_group("which jobs, as in DomainBed")
     group.add_argument("--datasets", nargs="+", metavar="NAME", help="default: all but the Debug ones")
     group.add_argument("--algorithms", nargs="+", metavar="NAME", help="default: all of this backend")
-    group.add_argument("--task", default=TASKS[0], help=f"one of {', '.join(TASKS)}")
-    group.add_argument("--n_hparams_from", type=int, default=0, help="first hparams_seed; 0 is the defaults")
-    group.add_argument("--n_hparams", type=int, default=20, help="one past the last hparams_seed (20)")
+    group.add_argument("--task", help=f"one of {', '.join(TASKS)}")
+    group.add_argument("--n_hparams_from", type=int, help="first hparams_seed (0, which is the defaults)")
+    group.add_argument("--n_hparams", type=int, help="one past the last hparams_seed (20)")
     group.add_argument("--output_dir", required=True, help="folder of the sweep")
     group.add_argument("--data_dir", help="folder of the data sets; required unless none needs it")
     group.add_argument("--seed", type=int, default=0, help="unused, as upstream: a job's seed is a hash")
-    group.add_argument("--n_trials", type=int, default=3, help="repetitions with other splits and seeds (3)")
+    group.add_argument("--n_trials", type=int, help="repetitions with other splits and seeds (3)")
     group.add_argument("--steps", type=int, help="training steps (default: the dataset's)")
     group.add_argument("--hparams", help="JSON object that overrides hyper-parameters of every job")
+    group.add_argument("--holdout_fraction", type=float, help="validation part of a domain (0.2)")
     group.add_argument(
-        "--holdout_fraction", type=float, default=0.2, help="validation part of a domain (0.2)"
+        "--single_test_envs", action="store_true", default=None, help="no pairs of test environments"
     )
-    group.add_argument("--single_test_envs", action="store_true", help="no pairs of test environments")
     group = parser.add_argument_group("which jobs, ours")
     group.add_argument(
         "--test_envs", type=int, nargs="+", metavar="ENV", help="hold out these together, in every job"
     )
     group.add_argument("--split", choices=SPLIT_MODES, help="how domains are split (default: train's)")
     group.add_argument("--checkpoint_freq", type=int, help="steps between records (default: the dataset's)")
-    group.add_argument("--skip_model_save", action="store_true", help="write no weights")
+    group.add_argument("--skip_model_save", action="store_true", default=None, help="write no weights")
     group = parser.add_argument_group("how to run them")
     group.add_argument(
         "--command_launcher",
@@ -193,7 +200,7 @@ def _progress(args: argparse.Namespace, n_jobs: int) -> Iterator:
         return
     from tqdm import tqdm  # only launching needs it
 
-    with tqdm(total=n_jobs, unit="job", file=sys.stderr) as bar:
+    with tqdm(total=n_jobs, unit="job", file=sys.stderr, smoothing=0) as bar:
         yield bar
 
 
@@ -215,7 +222,31 @@ def _terminated_like_interrupted() -> Iterator[None]:
             signal.signal(name, handler)
 
 
+#: What a preset may set, and what holds where neither it nor the command line says anything.
+_DEFAULTS = {
+    "datasets": None,
+    "algorithms": None,
+    "task": TASKS[0],
+    "n_hparams_from": 0,
+    "n_hparams": 20,
+    "data_dir": None,
+    "n_trials": 3,
+    "steps": None,
+    "hparams": None,
+    "holdout_fraction": 0.2,
+    "single_test_envs": False,
+    "test_envs": None,
+    "split": None,
+    "checkpoint_freq": None,
+    "skip_model_save": False,
+}
+
+
 def _fill_defaults(args: argparse.Namespace) -> None:
+    preset = load_preset(args.preset, _DEFAULTS) if args.preset else {}
+    for name, default in _DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, preset.get(name, default))
     if args.algorithms is None:
         args.algorithms = _available(ALGORITHMS)
     if args.datasets is None:
@@ -252,10 +283,8 @@ def _check(args: argparse.Namespace) -> None:
         problems.add(f"--n_hparams_from must be from 0 to below --n_hparams; got {args.n_hparams_from}")
     if not 0 < args.holdout_fraction < 1:
         problems.add(f"--holdout_fraction must be between 0 and 1; got {args.holdout_fraction}")
-    try:
-        hparams.parse_overrides(args.hparams)
-    except RogaError as error:
-        problems.add(str(error))
+    runs = args.command == "launch" and not args.dry_run and args.command_launcher != "dummy"
+    _check_hparams(args, problems, by_name=runs)
     known = [DATASETS.get(name) for name in dict.fromkeys(args.datasets) if name in DATASETS]
     if args.test_envs is not None and args.single_test_envs:
         problems.add("--test_envs and --single_test_envs exclude each other")
@@ -268,12 +297,36 @@ def _check(args: argparse.Namespace) -> None:
     needy = [info.name for info in known if info.needs_data_dir]
     if needy and args.data_dir is None:
         problems.add(f"--data_dir is required for {', '.join(needy)}")
-    runs = args.command == "launch" and not args.dry_run and args.command_launcher != "dummy"
     if runs and args.data_dir is not None and not Path(args.data_dir).is_dir():
         problems.add(f"--data_dir {args.data_dir!r} is not a folder")
     if Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
         problems.add(f"--output_dir {args.output_dir!r} is not a folder")
     problems.check()
+
+
+def _check_hparams(args: argparse.Namespace, problems: Problems, by_name: bool) -> None:
+    """Check ``--hparams``: its syntax, and ``by_name`` that every algorithm has what it names."""
+    try:
+        overrides = hparams.parse_overrides(args.hparams)
+    except RogaError as error:
+        problems.add(str(error))
+        return
+    if not overrides or not by_name:
+        return
+    from roga_domainbed import bridge  # torch: a launch needs it anyway, a dry run does not
+    from roga_domainbed.trainer.config import TrainConfig
+    from roga_domainbed.trainer.hyperparameters import resolve_hparams
+
+    host = bridge.register()
+    for algorithm in dict.fromkeys(args.algorithms):
+        found = Problems()
+        for dataset in dict.fromkeys(args.datasets):
+            config = TrainConfig(algorithm=algorithm, dataset=dataset, hparams=args.hparams)
+            resolve_hparams(config, host, found)
+        try:
+            found.check()
+        except RogaError as error:
+            problems.add(f"{algorithm}: {error}")
 
 
 def _train_args(args: argparse.Namespace) -> list[dict]:

@@ -53,7 +53,10 @@ class IndexDraw:
 
 def seed_everything(seed: int) -> None:
     """Seed the global generators of torch, numpy and ``random``: datasets and algorithms draw from any of them."""
-    torch.manual_seed(seed)
+    # Not torch.manual_seed: without CUDA that formats a stack trace at every call, 0.2 ms for each image.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - the global state is the point
     random.seed(seed)
 

@@ -1,0 +1,1 @@
+"""Presets of ``roga-domainbed sweep --preset NAME``: one YAML file each."""
