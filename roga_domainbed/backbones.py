@@ -69,7 +69,8 @@ class TimmFeaturizer(nn.Module):
     def __init__(self, network: nn.Module, hparams: dict[str, Any]):
         super().__init__()
         self.network = network
-        self.n_outputs = network.num_features
+        # Some families have a hidden layer between their features and their classifier.
+        self.n_outputs = getattr(network, "head_hidden_size", None) or network.num_features
         self.dropout = nn.Dropout(hparams.get("resnet_dropout", 0.0))
         self.activation = nn.Identity()
         self.freeze_bn = hparams.get("freeze_bn", False)

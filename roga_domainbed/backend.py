@@ -76,8 +76,7 @@ def host() -> Host:
                 f"DOMAINBED_HOME={wanted!r} is not a DomainBed checkout: there is no domainbed/algorithms.py in "
                 "it. Set it to the folder that git clone made, or unset it to use the embedded engine"
             )
-        if str(home) not in sys.path:
-            sys.path.insert(0, str(home))
+        sys.path.insert(0, str(home))  # in front of any other domainbed
         return Host("upstream", "domainbed", home)
     spec = importlib.util.find_spec("domainbed")
     if spec is not None and spec.submodule_search_locations:

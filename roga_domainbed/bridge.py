@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from roga_domainbed.backend import Host, host
-from roga_domainbed.catalog import ALGORITHMS, BACKBONES, DATASETS
+from roga_domainbed.catalog import ALGORITHMS, DATASETS, load_backbone
 from roga_domainbed.hparams import HParam
 from roga_domainbed.registry import Registry, load
 
@@ -69,10 +69,6 @@ def _with_plugin_hparams(original: Any) -> Any:
 def _with_backbones(original: Any) -> Any:
     def Featurizer(input_shape: tuple, hparams: dict[str, Any]) -> Any:
         name = hparams.get("backbone")
-        if not name:
-            return original(input_shape, hparams)
-        if name in BACKBONES:
-            return load(BACKBONES.get(name).target)(input_shape, hparams)
-        return load("roga_domainbed.backbones:timm_backbone")(name, input_shape, hparams)
+        return load_backbone(name)(input_shape, hparams) if name else original(input_shape, hparams)
 
     return Featurizer

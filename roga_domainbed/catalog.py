@@ -6,10 +6,13 @@ DomainBed: upstream's names first, in upstream's order, then ours.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from roga_domainbed.hparams import HParam, choice, constant, log_uniform, log_uniform_int
-from roga_domainbed.registry import Registry
+from roga_domainbed.registry import Registry, load
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,14 @@ BACKBONES.add(
         "meso4", target="roga_domainbed.backbones:Meso4", summary="MesoNet's Meso-4, 28 thousand weights"
     )
 )
+
+
+def load_backbone(name: str) -> Callable[[tuple[int, ...], dict[str, Any]], Any]:
+    """What builds the backbone ``name``: called with (input_shape, hparams), gives a module with ``n_outputs``."""
+    if name in BACKBONES:
+        return load(BACKBONES.get(name).target)
+    return functools.partial(load("roga_domainbed.backbones:timm_backbone"), name)
+
 
 #: The hyper-parameters that every algorithm has, in DomainBed's order, before its own.
 GENERIC_HPARAMS = (

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class RogaError(Exception):
-    """Something the user can put right; the command line prints it in one line, without a traceback."""
+    """Something the user can put right; the command line prints its message without a traceback."""
 
 
 class MissingExtra(RogaError):
@@ -15,6 +15,10 @@ class MissingExtra(RogaError):
 
     def __init__(self, package: str, extra: str, purpose: str):
         super().__init__(f"{purpose} needs the package {package!r}: pip install 'roga-domainbed[{extra}]'")
+        self._arguments = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple:
+        return MissingExtra, self._arguments  # loader processes send their errors to the parent
 
 
 def unknown_name(kind: str, got: str, known: Iterable[str]) -> str:
@@ -44,16 +48,16 @@ class Problems:
     """
 
     def __init__(self):
-        self._found: list[str] = []
+        self.messages: list[str] = []
 
     def add(self, message: str) -> None:
         """Note one fault."""
-        self._found.append(message)
+        self.messages.append(message)
 
     def check(self) -> None:
         """Raise ``RogaError`` with everything found; do nothing if nothing was."""
-        if len(self._found) == 1:
-            raise RogaError(self._found[0])
-        if self._found:
-            lines = "".join(f"\n  {i}. {message}" for i, message in enumerate(self._found, 1))
-            raise RogaError(f"{len(self._found)} problems:{lines}")
+        if len(self.messages) == 1:
+            raise RogaError(self.messages[0])
+        if self.messages:
+            lines = "".join(f"\n  {i}. {message}" for i, message in enumerate(self.messages, 1))
+            raise RogaError(f"{len(self.messages)} problems:{lines}")

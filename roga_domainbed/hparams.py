@@ -8,6 +8,7 @@ algorithm.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ import numpy as np
 
 from roga_domainbed.errors import RogaError, unknown_name
 from roga_domainbed.seeds import seed_hash
+
+_WHOLE = ("batch_size", "image_size")
+_POSITIVE = ("lr", "lr_g", "lr_d", *_WHOLE)
 
 Sampler = Callable[[np.random.RandomState], Any]
 
@@ -126,7 +130,22 @@ def override_problems(
                 f"hparam {name!r} must be {_kind(current[name])}, like its present value {current[name]!r}; "
                 f"got {value!r}"
             )
+        elif _kind(value) == "a number":
+            problems += _range_problems(name, value)
     return problems
+
+
+def _range_problems(name: str, value: float) -> list[str]:
+    """No hyper-parameter of DomainBed or ours is negative; some have to be more than that."""
+    if name in _WHOLE and (value != int(value) if math.isfinite(value) else True):
+        return [f"hparam {name!r} must be a whole number; got {value!r}"]
+    if name in _POSITIVE:
+        allowed, ok = "above 0", 0 < value < math.inf
+    elif name.endswith("dropout"):
+        allowed, ok = "at least 0 and below 1", 0 <= value < 1
+    else:
+        allowed, ok = "finite and at least 0", 0 <= value < math.inf
+    return [] if ok else [f"hparam {name!r} must be {allowed}; got {value!r}"]
 
 
 def _same_kind(value: Any, like: Any) -> bool:

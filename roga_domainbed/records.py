@@ -5,6 +5,7 @@ One JSON object a line, keys sorted, ASCII, as upstream writes it; either reader
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -33,12 +34,19 @@ class Loaded:
 
 
 def append_record(folder: str | os.PathLike, record: Record) -> None:
-    """Append one record to ``folder``'s file in a single write, flushed to disk."""
+    """Append one record to ``folder``'s file, flushed to disk; where that fails the file stays as it was."""
     line = json.dumps(record, sort_keys=True) + "\n"
-    with open(Path(folder) / RECORDS, "a", encoding="ascii") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    path = Path(folder) / RECORDS
+    before = path.stat().st_size if path.exists() else 0
+    try:
+        with open(path, "a", encoding="ascii") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(path, before)
+        raise
 
 
 def mark_done(folder: str | os.PathLike) -> None:

@@ -29,7 +29,7 @@ UPSTREAM = "upstream"
 GroupKey = tuple[int, str, str, int]
 _METRIC_KEY = re.compile(r"env(\d+)_(in|out)_(\w+)")
 _LOWER_IS_BETTER = ("eer",)
-_COUNTS = ("n", "n_videos", "video_n")
+_COUNTS = ("n", "video_n")
 
 
 @dataclass(frozen=True)

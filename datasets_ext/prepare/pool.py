@@ -23,13 +23,6 @@ _PACKAGES = {"av": "av", "cv2": "opencv-python-headless"}  # module → package 
 _worker: dict[str, Any] = {}  # what a worker process keeps between clips
 
 
-def usable_cpus() -> int:
-    """The processors that this process may use, which on a cluster are fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def require_detector(name: str) -> None:
     """Raise ``RogaError`` if videos cannot be decoded here or the detector cannot be made."""
     for module, package in _PACKAGES.items():

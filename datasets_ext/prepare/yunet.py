@@ -15,6 +15,7 @@ _MODEL = "face_detection_yunet_2023mar.onnx"
 _SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
 _LONGEST_SIDE = 640  # pixels given to the network
+_SMALLEST_FACE = 10  # pixels of that
 _SCORE_THRESHOLD = 0.7
 _NMS_THRESHOLD = 0.3  # OpenCV's default overlap above which two boxes are one face
 _TOP_K = 5000  # OpenCV's default number of candidates before that
@@ -37,6 +38,8 @@ class YuNet:
         height, width = rgb.shape[:2]
         scale = min(1.0, _LONGEST_SIDE / max(height, width))
         small = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if min(small) < _SMALLEST_FACE:
+            return np.zeros((0, 5))  # OpenCV answers with numbers from uninitialised memory there
         image = rgb if scale == 1 else cv2.resize(rgb, small, interpolation=cv2.INTER_AREA)
         self._net.setInputSize(small)
         _, faces = self._net.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
@@ -44,7 +47,7 @@ class YuNet:
             return np.zeros((0, 5))
         boxes = faces[:, [0, 1, 2, 3, 14]].astype(np.float64)  # between them: five landmarks
         boxes[:, :4] *= np.tile([width / small[0], height / small[1]], 2)
-        return boxes[np.isfinite(boxes).all(axis=1)]  # a picture a few pixels high gives infinite boxes
+        return boxes
 
 
 def model_file() -> Path:

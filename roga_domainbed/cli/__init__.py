@@ -53,12 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         except RogaError as error:
             print(f"roga-domainbed {argv[0]}: error: {error}", file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
-            print(f"roga-domainbed {argv[0]}: interrupted", file=sys.stderr)
-            return 130
         except BrokenPipeError:  # the reader of our output went away: `… | head`
             sys.stderr.close()
             return 1
+        except OSError as error:  # disk full, no permission: nothing a traceback would explain
+            where = f": {error.filename}" if error.filename else ""
+            print(f"roga-domainbed {argv[0]}: error: {error.strerror or error}{where}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print(f"roga-domainbed {argv[0]}: interrupted", file=sys.stderr)
+            return 130
     if not argv[0].startswith("-"):
         message = unknown_name("command", argv[0], COMMANDS)
         print(f"roga-domainbed: error: {message}", file=sys.stderr)

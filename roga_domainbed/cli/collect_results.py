@@ -72,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
         problems.add("--auto_lr has a selection rule of its own: leave out --select")
     names = ["auto_lr"] if args.auto_lr else args.select or ["iid", "loo", "oracle"]
     for name in names:
-        if name not in selection.RULES:
-            problems.add(unknown_name("selection rule", name, selection.RULES.names()))
+        if name not in selection.RULES or (name == "auto_lr" and not args.auto_lr):
+            known = [rule for rule in selection.RULES.names() if rule != "auto_lr"]
+            problems.add(unknown_name("selection rule", name, known))
     folder = Path(args.input_dir)
     if not folder.is_dir():
         problems.add(f"--input_dir {args.input_dir!r} is not a folder; give the output_dir of a sweep")
@@ -121,8 +122,13 @@ def _report_counts(folder: Path, runs: Sequence[str], skipped: Sequence[str]) ->
     from roga_domainbed.records import is_done
 
     finished = sum(is_done(folder / run) for run in runs)
+    started = {path.parent.name for path in folder.glob("*/job.json")}
+    empty = sorted(started - set(runs))
     counts = f"{len(runs)} runs found: {finished} finished, {len(runs) - finished} unfinished"
     print(f"{counts}; {len(skipped)} lines skipped.", file=sys.stderr)
+    if empty:
+        shown = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
+        print(f"{len(empty)} jobs ended or run without a record yet: {shown}", file=sys.stderr)
     for problem in skipped:
         print(f"  {problem}", file=sys.stderr)
 

@@ -14,6 +14,7 @@ import os
 import shlex
 from pathlib import Path
 
+from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import Problems
 
 
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     sweep_dir = str(root / "sweep")
     # One thread a training: sums then add up in one order whatever the number of cores.
     os.environ["OMP_NUM_THREADS"] = "1"
-    n_workers = args.n_workers or min(os.cpu_count() or 1, 8)
+    n_workers = args.n_workers or min(usable_cpus(), 8)
     status = _command(
         "sweep launch",
         {
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
             "--checkpoint_freq": max(1, args.steps // 4),
             "--n_workers": n_workers,
         },
+        "--retry",  # so that the same command finishes a demo that was interrupted
         "--skip_confirmation",
     )
     if status != 0:

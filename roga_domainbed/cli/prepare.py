@@ -15,7 +15,7 @@ from datasets_ext.prepare import ffpp
 from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.ffpp_layout import DATASET_NAMES
-from datasets_ext.prepare.pool import usable_cpus
+from roga_domainbed.cpus import usable_cpus
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -40,7 +40,7 @@ from roga_domainbed.launch import LAUNCHERS, Options
 from roga_domainbed.registry import Registry, load
 from roga_domainbed.sweep.grid import make_args_list
 from roga_domainbed.sweep.jobs import UNFINISHED, Job, State, failure_line
-from roga_domainbed.sweep.presets import load_preset, preset_names
+from roga_domainbed.sweep.presets import ARGUMENTS, load_preset, preset_names
 from roga_domainbed.sweep.status import status_table, summary_line
 from roga_domainbed.trainer.config import SPLIT_MODES, TASKS, test_env_problems
 
@@ -71,15 +71,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--hparams", help="JSON object that overrides hyper-parameters of every job")
     group.add_argument("--holdout_fraction", type=float, help="validation part of a domain (0.2)")
     group.add_argument(
-        "--single_test_envs", action="store_true", default=None, help="no pairs of test environments"
+        "--single_test_envs", action=argparse.BooleanOptionalAction, help="no pairs of test environments"
     )
     group = parser.add_argument_group("which jobs, ours")
     group.add_argument(
         "--test_envs", type=int, nargs="+", metavar="ENV", help="hold out these together, in every job"
     )
-    group.add_argument("--split", choices=SPLIT_MODES, help="how domains are split (default: train's)")
+    group.add_argument("--split", help=f"one of {', '.join(SPLIT_MODES)} (default: train's)")
     group.add_argument("--checkpoint_freq", type=int, help="steps between records (default: the dataset's)")
-    group.add_argument("--skip_model_save", action="store_true", default=None, help="write no weights")
+    group.add_argument("--skip_model_save", action=argparse.BooleanOptionalAction, help="write no weights")
     group = parser.add_argument_group("how to run them")
     group.add_argument(
         "--command_launcher",
@@ -222,31 +222,27 @@ def _terminated_like_interrupted() -> Iterator[None]:
             signal.signal(name, handler)
 
 
-#: What a preset may set, and what holds where neither it nor the command line says anything.
+#: What holds where neither the command line nor a preset says anything; None for all others.
 _DEFAULTS = {
-    "datasets": None,
-    "algorithms": None,
     "task": TASKS[0],
     "n_hparams_from": 0,
     "n_hparams": 20,
-    "data_dir": None,
     "n_trials": 3,
-    "steps": None,
-    "hparams": None,
     "holdout_fraction": 0.2,
     "single_test_envs": False,
-    "test_envs": None,
-    "split": None,
-    "checkpoint_freq": None,
     "skip_model_save": False,
 }
 
 
 def _fill_defaults(args: argparse.Namespace) -> None:
-    preset = load_preset(args.preset, _DEFAULTS) if args.preset else {}
-    for name, default in _DEFAULTS.items():
+    preset = load_preset(args.preset) if args.preset else {}
+    # The two exclude each other: given here, one replaces the other of the preset.
+    for given, replaced in (("test_envs", "single_test_envs"), ("single_test_envs", "test_envs")):
+        if getattr(args, given) is not None:
+            preset.pop(replaced, None)
+    for name in ARGUMENTS:
         if getattr(args, name) is None:
-            setattr(args, name, preset.get(name, default))
+            setattr(args, name, preset.get(name, _DEFAULTS.get(name)))
     if args.algorithms is None:
         args.algorithms = _available(ALGORITHMS)
     if args.datasets is None:
@@ -275,6 +271,8 @@ def _check(args: argparse.Namespace) -> None:
         problems.add(unknown_name(LAUNCHERS.kind, args.command_launcher, LAUNCHERS.names()))
     if args.task not in TASKS:
         problems.add(unknown_name("task", args.task, TASKS))
+    if args.split is not None and args.split not in SPLIT_MODES:
+        problems.add(unknown_name("split", args.split, SPLIT_MODES))
     for name in ("n_trials", "n_hparams", "steps", "checkpoint_freq", "n_workers"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -318,15 +316,17 @@ def _check_hparams(args: argparse.Namespace, problems: Problems, by_name: bool) 
     from roga_domainbed.trainer.hyperparameters import resolve_hparams
 
     host = bridge.register()
+    concerned: dict[str, list[str]] = {}
     for algorithm in dict.fromkeys(args.algorithms):
         found = Problems()
         for dataset in dict.fromkeys(args.datasets):
             config = TrainConfig(algorithm=algorithm, dataset=dataset, hparams=args.hparams)
             resolve_hparams(config, host, found)
-        try:
-            found.check()
-        except RogaError as error:
-            problems.add(f"{algorithm}: {error}")
+        for message in dict.fromkeys(found.messages):
+            # Each algorithm knows other names; one line a misspelt one is enough.
+            concerned.setdefault(message.partition("; known:")[0], []).append(algorithm)
+    for message, algorithms in concerned.items():
+        problems.add(f"{', '.join(algorithms)}: {message}")
 
 
 def _train_args(args: argparse.Namespace) -> list[dict]:

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import RogaError
 from roga_domainbed.launch import Command, Options, Outcome
 from roga_domainbed.launch.jobfile import LOG_FILE, describe_exit, read_job_file, write_job_file
@@ -45,7 +46,7 @@ def run_in_pool(
     Raises:
         RogaError: if a worker cannot start at all.
     """
-    threads_each = str(max(1, (os.cpu_count() or 1) // max(1, len(environments))))
+    threads_each = str(max(1, usable_cpus() // max(1, len(environments))))
     waiting = deque(commands)
     outcomes: queue.Queue[Outcome | Exception] = queue.Queue()
     slots = [

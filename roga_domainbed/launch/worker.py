@@ -32,6 +32,7 @@ from roga_domainbed.launch.jobfile import (
     started_now,
     write_job_file,
 )
+from roga_domainbed.records import is_done
 from roga_domainbed.registry import load
 
 _POLL_S = 0.02
@@ -106,12 +107,13 @@ def claim(output_dir: str, *, retry: bool) -> bool:
     try:
         os.mkdir(output_dir)
     except FileExistsError:
-        return retry and not is_running(output_dir)
+        return retry and not is_running(output_dir) and not is_done(output_dir)
     return True
 
 
 def run_entry(entry: str, argv: Sequence[str]) -> int:
     """Call the entry and turn whatever comes into an exit code; tracebacks go to stderr."""
+    sys.argv = ["roga-domainbed", *argv]  # what the job's log shows as its command
     try:
         code = load(entry)(list(argv))
     except SystemExit as error:

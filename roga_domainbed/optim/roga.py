@@ -214,6 +214,10 @@ class RoGA(SharpnessOptimizer):
         values += [
             ("loss at the perturbed point", i, loss) for i, loss in enumerate(domains.perturbed_losses)
         ]
+        values += [
+            ("gradient norm at the perturbed point", i, norm)
+            for i, norm in enumerate(domains.perturbed_norms)
+        ]
         values.append(("norm of the step's direction", None, global_norm(direction)))
         values.append(("cosine between domains", None, domains.mean_cosine()))
         if domains.anchor_norm is not None:
@@ -226,7 +230,7 @@ class RoGA(SharpnessOptimizer):
             "grad_norm": sum(norms) / K,
         }
         if K > 1:
-            report["cosine"] = floats[3 * K + 1]
+            report["cosine"] = floats[4 * K + 1]
         group = self.param_groups[0]
         if self.terms == "both" and group["rho"] > 0:
             for i, norm in enumerate(norms):
@@ -242,6 +246,7 @@ class _Domains:
         self.losses: list[Tensor] = []
         self.perturbed_losses: list[Tensor] = []
         self.norms: list[Tensor] = []
+        self.perturbed_norms: list[Tensor] = []
         self.reached = [False] * len(params)
         self.anchor_norm: Tensor | None = None
         self._units: list[Tensor] = []  # Σ g_i / ‖g_i‖
@@ -261,6 +266,7 @@ class _Domains:
     def add(self, second: Pass) -> None:
         """Add a domain's direction."""
         self.perturbed_losses.append(second.loss)
+        self.perturbed_norms.append(global_norm(second.grads))
         self.reached = [a or b for a, b in zip(self.reached, second.reached, strict=True)]
         if self._directions:
             torch._foreach_add_(self._directions, second.grads)

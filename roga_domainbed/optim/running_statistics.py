@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 
 class RunningStatistics:
@@ -37,18 +38,24 @@ class RunningStatistics:
 
     @contextmanager
     def untouched(self) -> Iterator[None]:
-        """Inside, training-mode layers use batch statistics and do not move their buffers."""
+        """Inside, training-mode layers use batch statistics; afterwards all buffers are as before."""
         layers = self._layers()
-        before = [layer.track_running_stats for layer in layers]
-        for layer in layers:
-            # In training mode this alone keeps the buffers out of the forward pass; in evaluation mode the
-            # layer still reads them.
+        batch = [layer for layer in layers if not isinstance(layer, _InstanceNorm)]
+        # Instance norm reads and moves its buffers whatever the flag says.
+        others = [b for layer in layers if isinstance(layer, _InstanceNorm) for b in layer.buffers()]
+        copies = [buffer.clone() for buffer in others]
+        tracked = [layer.track_running_stats for layer in batch]
+        for layer in batch:
+            # In training mode this alone keeps batch norm's buffers out of the forward pass; in evaluation mode
+            # it still reads them.
             layer.track_running_stats = False
         try:
             yield
         finally:
-            for layer, track in zip(layers, before, strict=True):
+            for layer, track in zip(batch, tracked, strict=True):
                 layer.track_running_stats = track
+            for buffer, copy in zip(others, copies, strict=True):
+                buffer.copy_(copy)
 
     @contextmanager
     def moved_once(self) -> Iterator[_MeanOfPasses]:

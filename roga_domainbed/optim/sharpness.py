@@ -80,6 +80,8 @@ def evaluate(
         remember_random_state: keep the state that the pass started from, so that another can replay it.
     """
     state = RandomState(list(params)) if remember_random_state else None
+    # Autocast keeps the low-precision copies of weights it has seen; θ may have moved since.
+    torch.clear_autocast_cache()
     with torch.enable_grad():
         loss = closure()
         if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.requires_grad:
@@ -89,10 +91,26 @@ def evaluate(
             )
         raw = torch.autograd.grad(loss, params, allow_unused=True, create_graph=create_graph)
     reached = [grad is not None for grad in raw]
-    grads = [torch.zeros_like(p) if grad is None else grad for grad, p in zip(raw, params, strict=True)]
+    grads = _distinct([torch.zeros_like(p) if g is None else g for g, p in zip(raw, params, strict=True)])
     if loss_scale != 1.0:
         grads = list(torch._foreach_div(grads, loss_scale))
     return Pass(loss.detach() / loss_scale, grads, reached, state)
+
+
+def _distinct(grads: list[Tensor]) -> list[Tensor]:
+    """``grads`` such that each may be changed in place.
+
+    Autograd may hand out one tensor for two parameters (of a sum of both), or a broadcast view of one number.
+    """
+    seen: set[int] = set()
+    owned = []
+    for grad in grads:
+        broadcast = any(step == 0 and size > 1 for step, size in zip(grad.stride(), grad.shape, strict=True))
+        owned.append(
+            grad.clone(memory_format=torch.contiguous_format) if broadcast or id(grad) in seen else grad
+        )
+        seen.add(id(grad))
+    return owned
 
 
 def global_norm(tensors: Sequence[Tensor]) -> Tensor:
@@ -175,10 +193,10 @@ class SharpnessOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict) -> None:
         """Add a group to the base optimizer; ρ and α default to this optimizer's."""
         if not any(param_group is group for group in self.base_optimizer.param_groups):
+            self._check_group(param_group)
             self.base_optimizer.add_param_group(param_group)
             for name, value in self.defaults.items():
                 param_group.setdefault(name, value)
-            self._check_group(param_group)
         elif not any(param_group is group for group in self.param_groups):
             super().add_param_group(param_group)
 
@@ -200,6 +218,7 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         for group, values in zip(self.param_groups, own, strict=True):
             for name, value in values.items():
                 group.setdefault(name, value)
+            self._check_group(group)
 
     def __getstate__(self) -> dict:
         return self.__dict__.copy()  # torch's own would leave the base optimizer behind
@@ -253,6 +272,7 @@ class SharpnessOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def _restore(params: list[Tensor], saved: list[Tensor]) -> None:
         torch._foreach_copy_(params, saved)
+        torch.clear_autocast_cache()
 
     def _apply(self, params: list[Tensor], direction: list[Tensor], reached: list[bool]) -> None:
         """Hand ``direction`` to the base optimizer; parameters no loss reaches keep no gradient."""

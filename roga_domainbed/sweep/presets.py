@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,35 @@ def preset_names() -> list[str]:
     )
 
 
-def load_preset(name: str, keys: Collection[str]) -> dict[str, Any]:
-    """The arguments of a preset.
+#: The arguments that a preset may have, and what each must be.
+ARGUMENTS: dict[str, str] = {
+    "datasets": "a list of names",
+    "algorithms": "a list of names",
+    "task": "a string",
+    "n_hparams_from": "a whole number",
+    "n_hparams": "a whole number",
+    "data_dir": "a string",
+    "n_trials": "a whole number",
+    "steps": "a whole number",
+    "hparams": "a string",
+    "holdout_fraction": "a number",
+    "single_test_envs": "true or false",
+    "test_envs": "a list of whole numbers",
+    "split": "a string",
+    "checkpoint_freq": "a whole number",
+    "skip_model_save": "true or false",
+}
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """The arguments of a preset; ``hparams`` may be a mapping there and is JSON text here.
 
     Args:
         name: one of ``preset_names()``, or the path of a YAML file.
-        keys: the arguments that a preset may have.
 
     Raises:
-        RogaError: no such preset or file, no YAML mapping, unknown keys; all of those at once.
+        RogaError: no such preset or file, no YAML mapping, unknown keys, values of another kind; all of the
+            last two at once.
     """
     import yaml
 
@@ -46,11 +66,27 @@ def load_preset(name: str, keys: Collection[str]) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RogaError(f"--preset {name}: expected 'argument: value' lines, as in sweeps/demo.yaml")
     problems = Problems()
-    for key in values:
-        if key not in keys:
-            problems.add(f"--preset {name}: {unknown_name('argument', str(key), keys)}")
+    if isinstance(values.get("hparams"), dict):
+        values["hparams"] = json.dumps(values["hparams"])
+    for key, value in values.items():
+        if key not in ARGUMENTS:
+            problems.add(f"--preset {name}: {unknown_name('argument', str(key), ARGUMENTS)}")
+        elif not _is(value, ARGUMENTS[key]):
+            problems.add(f"--preset {name}: {key} must be {ARGUMENTS[key]}; got {value!r}")
     problems.check()
     return values
+
+
+def _is(value: Any, kind: str) -> bool:
+    if kind.startswith("a list of "):
+        item = {"names": "a string", "whole numbers": "a whole number"}[kind.removeprefix("a list of ")]
+        return isinstance(value, list) and len(value) > 0 and all(_is(element, item) for element in value)
+    if kind == "true or false":
+        return isinstance(value, bool)
+    if kind == "a string":
+        return isinstance(value, str)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (kind == "a number" and isinstance(value, float))
 
 
 def _folder() -> Any:

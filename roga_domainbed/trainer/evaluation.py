@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.metrics.binary import auc, average_precision, eer
 from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.trainer.minibatches import sequential_batches
@@ -48,17 +49,13 @@ def score_split(
     A dataset that has no view without augmentation (upstream's image folders) is read as it is.
     """
     view = getattr(environment, "evaluation", environment)
-    was_training = algorithm.training
-    algorithm.eval()
-    try:
-        logits, labels = [], []
+    logits, labels = [], []
+    with evaluation_mode(algorithm):
         for x, y in sequential_batches(
             view, indices, seed=seed, batch_size=BATCH_SIZE, n_workers=n_workers, device=device
         ):
             logits.append(algorithm.predict(x).float().cpu())
             labels.append(y.cpu())
-    finally:
-        algorithm.train(was_training)
     stacked = torch.cat(logits)
     if stacked.shape[1] == 1:  # a single logit: its sign is the class
         stacked = torch.cat([torch.zeros_like(stacked), stacked], dim=1)

@@ -12,6 +12,8 @@ from roga_domainbed.registry import load
 from roga_domainbed.seeds import seed_hash
 from roga_domainbed.trainer.config import TrainConfig
 
+_WHOLE_NUMBERS = ("batch_size", "image_size")
+
 
 def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict[str, Any]:
     """The run's hyper-parameters, as plain Python values; faults of ``--hparams`` are added to ``problems``.
@@ -32,17 +34,25 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
         overrides = parse_overrides(config.hparams)
     except RogaError:
         return hparams  # already among the problems
-    for message in override_problems(overrides, _known(hparams, config, host), _declared(config)):
+    known = _known(hparams, config, host, overrides)
+    for message in override_problems(overrides, known, _declared(config)):
         problems.add(message)
     hparams.update(overrides)
+    for name in _WHOLE_NUMBERS:  # JSON knows one kind of number, torch insists on two
+        if isinstance(hparams.get(name), float) and hparams[name].is_integer():
+            hparams[name] = int(hparams[name])
     return hparams
 
 
-def _known(hparams: dict[str, Any], config: TrainConfig, host: Host) -> dict[str, Any]:
+def _known(
+    hparams: dict[str, Any], config: TrainConfig, host: Host, overrides: dict[str, Any]
+) -> dict[str, Any]:
     """What may be overridden: the run's own, and the choice of a backbone for any dataset."""
     anywhere = {spec.name: spec.default for spec in BACKBONE_HPARAMS}
     if host.name == "upstream" and not DATASETS.get(config.dataset).plugin:
         del anywhere["image_size"]  # upstream's image folders are 224 pixels wide whatever one asks for
+        if not overrides.get("backbone"):  # nor do its own networks look at the rest
+            anywhere = {"backbone": ""}
     return {**anywhere, **hparams}
 
 

@@ -61,13 +61,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
-def balanced_weights(labels: np.ndarray) -> np.ndarray:
-    """Weights under which every class that occurs is drawn equally often; they sum to 1."""
-    counts = np.bincount(labels)
-    present = np.count_nonzero(counts)
-    return 1.0 / (counts[labels] * present)
-
-
 class Samples(Dataset):
     """The environments of a run behind one ``__getitem__``, so that one pool of workers serves them all."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,15 @@ import torch
 
 from roga_domainbed import bridge
 from roga_domainbed.backend import Host, host
-from roga_domainbed.engine.lib.misc import Tee
+from roga_domainbed.engine.lib.misc import Tee, balanced_weights
 from roga_domainbed.errors import Problems, RogaError
-from roga_domainbed.records import RECORDS, append_record, is_done, mark_done
+from roga_domainbed.records import DONE, RECORDS, append_record, is_done, mark_done
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer.config import TrainConfig, require_finite, test_env_problems
 from roga_domainbed.trainer.evaluation import score_split, split_metrics
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.trainer.minibatches import (
     IndexDraw,
-    balanced_weights,
     seed_everything,
     training_minibatches,
 )
@@ -57,9 +58,19 @@ def train(config: TrainConfig) -> Path:
         )
     problems.check()
     _make_folder(output_dir)
-    with Tee(output_dir / "out.txt"), Tee(output_dir / "err.txt", channel="stderr"):
+    run = _Run(config, hparams, host())
+    # Only now, when nothing but the training itself can fail, does an earlier run give way.
+    _clear_folder(output_dir)
+    with Tee(output_dir / "out.txt"), Tee(output_dir / "err.txt", channel="stderr") as err:
         _print_header(config, hparams)
-        _Run(config, hparams, host()).train()
+        try:
+            run.train()
+        except RogaError as error:
+            err.file.write(f"error: {error}\n")  # the caller prints it
+            raise
+        except Exception:
+            err.file.write(traceback.format_exc())
+            raise
     return output_dir
 
 
@@ -215,27 +226,35 @@ class _Run:
         """Upstream's checkpoint, with plain Python values so that ``weights_only`` loading accepts it."""
         path = self.output_dir / name
         partial = path.with_suffix(".part")
-        torch.save(
-            {
-                "args": self.config.record_args(),
-                "model_input_shape": self.dataset.input_shape,
-                "model_num_classes": self.dataset.num_classes,
-                "model_num_domains": len(self.train_envs),
-                "model_hparams": self.hparams,
-                "model_dict": self.algorithm.state_dict(),
-            },
-            partial,
-        )
-        partial.replace(path)
+        checkpoint = {
+            "args": self.config.record_args(),
+            "model_input_shape": self.dataset.input_shape,
+            "model_num_classes": self.dataset.num_classes,
+            "model_num_domains": len(self.train_envs),
+            "model_hparams": self.hparams,
+            "model_dict": self.algorithm.state_dict(),
+        }
+        try:
+            torch.save(checkpoint, partial)
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            partial.unlink(missing_ok=True)
+            raise RogaError(f"cannot write {str(path)!r}: {str(error).splitlines()[0]}") from None
 
 
 def _make_folder(output_dir: Path) -> None:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        for name in (RECORDS, "done", "out.txt", "err.txt"):
-            (output_dir / name).unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=output_dir):
+            pass
     except OSError as error:
         raise RogaError(f"--output_dir {str(output_dir)!r} cannot be written: {error.strerror}") from None
+
+
+def _clear_folder(output_dir: Path) -> None:
+    for pattern in (DONE, RECORDS, "out.txt", "err.txt", "model*.pkl", "*.part"):
+        for path in output_dir.glob(pattern):
+            path.unlink()
 
 
 def _print_header(config: TrainConfig, hparams: dict[str, Any]) -> None:

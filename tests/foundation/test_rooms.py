@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ROW = {
     "roga_domainbed": 0,
+    "roga_domainbed.cpus": 0,
     "roga_domainbed.errors": 0,
     "roga_domainbed.records": 0,
     "roga_domainbed.seeds": 0,
@@ -61,7 +62,7 @@ def imported(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "path"), modules(), ids=lambda value: value if isinstance(value, str) else ""
+    ("name", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_a_module_imports_from_its_own_row_or_above(name, path):
     for target in imported(path):

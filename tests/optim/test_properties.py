@@ -404,6 +404,25 @@ def test_replay_rng_gives_every_pass_of_a_closure_the_same_dropout_mask(name):
             assert not torch.equal(*firsts), "two domains must not share a mask"
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_instance_norm_buffers_are_protected_too(name):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.InstanceNorm1d(5, affine=True, track_running_stats=True)
+            self.out = torch.nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.out(self.norm(x.unsqueeze(-1) * torch.arange(1.0, 4.0, dtype=x.dtype)).mean(-1) + x)
+
+    (domain,) = P.make_domains(1)
+    ours, reference = P.twins(Net().double())
+    step(name, ALL[name](ours.parameters(), lr=0.1, model=ours), ours, [domain])
+    P.closures(reference, [domain])[0]()
+    assert torch.equal(ours.norm.running_mean, reference.norm.running_mean)
+    assert torch.equal(ours.norm.running_var, reference.norm.running_var)
+
+
 # --- 9: weight decay, zero and non-finite gradients ------------------------------------------------------
 
 
@@ -465,3 +484,58 @@ def test_a_non_finite_gradient_under_a_finite_loss_stops_too(name):
     with pytest.raises(NonFiniteError, match="gradient norm"):
         optimizer.step([kink] if name in ROGA else kink)
     assert w.item() == 0.0
+
+
+@pytest.mark.parametrize("anchor", ["domain", "pooled"])
+def test_a_non_finite_gradient_at_a_perturbed_point_names_its_domain(anchor):
+    # −√(w²) at w = −1 has slope 1, so ρ = 1 moves w to 0, where the loss is 0 and the slope 0/0.
+    w = torch.nn.Parameter(torch.tensor([-1.0], dtype=torch.float64))
+    optimizer = RoGA([w], rho=1.0, alpha=0.0, anchor=anchor, lr=0.1)
+    with pytest.raises(
+        NonFiniteError, match="gradient norm at the perturbed point of domain 1 is nan"
+    ) as caught:
+        optimizer.step([lambda: (w**2).sum(), lambda: -(w**2).sum().sqrt()])
+    assert caught.value.domain == 1
+    assert w.item() == -1.0
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_that_autograd_shares_between_parameters_are_not_mixed_up(name):
+    # p and q enter as p + q: autograd hands out one tensor for both. The step on each is the base optimizer's.
+    a = P.vector(3, 5)
+    p, q = (torch.nn.Parameter(torch.zeros(3, dtype=torch.float64)) for _ in range(2))
+    settings = {"rho": 0.0, "lr": 1.0, **({} if name in ("SAM", "ASAM") else {"alpha": 0.0})}
+    cls = {"SAM": SAM, "ASAM": ASAM, "GSAM": GSAM, "SAGM": SAGM}.get(name, RoGA)
+    optimizer = cls([p, q], **settings)
+
+    def closure():
+        return (p + q) @ a
+
+    optimizer.step([closure, closure] if cls is RoGA else closure)
+    assert torch.allclose(p.detach(), -a, rtol=0, atol=1e-15)
+    assert torch.allclose(q.detach(), -a, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_that_are_broadcast_views_can_be_summed(name):
+    w = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    optimizer = ALL[name]([w], lr=1.0)
+
+    def closure():
+        return w.sum()
+
+    optimizer.step([closure, closure] if name in ROGA else closure)
+    assert torch.allclose(w.detach(), torch.full((3,), -1.0, dtype=torch.float64), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_inside_autocast_the_second_pass_sees_the_moved_weights(name):
+    # Autocast keeps copies of the weights it has cast; without care the second pass would repeat the first.
+    domains = [(x.float(), y) for x, y in P.make_domains(2)]
+    net = P.make_net().float()
+    optimizer = ALL[name](net.parameters(), lr=0.1)
+    for group in optimizer.param_groups:
+        group["rho"] = 3.0
+    with torch.autocast("cpu", torch.bfloat16):
+        step(name, optimizer, net, domains)
+    assert optimizer.report["perturbed_loss"] > optimizer.report["loss"] + 0.1

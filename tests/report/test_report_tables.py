@@ -105,8 +105,8 @@ def test_algorithms_keep_the_catalogs_order_and_unknown_ones_follow():
     records = [row for name in ("Zed", "SAM", "Abc", "ERM", "RoGA") for row in each_env(algorithm=name)]
     assert [row.algorithm for row in build_tables(records, [IID]).tables[0].rows] == [
         "ERM",
-        "RoGA",
         "SAM",
+        "RoGA",
         "Zed",
         "Abc",
     ]

@@ -6,8 +6,6 @@ from roga_domainbed.cli import main
 from roga_domainbed.errors import RogaError
 from roga_domainbed.sweep.presets import load_preset, preset_names
 
-KEYS = ("datasets", "algorithms", "steps", "n_trials")
-
 
 def dry_run(capsys, *argv):
     assert main(["sweep", "launch", *argv, "--output_dir", "out", "--dry-run"]) == 0
@@ -42,8 +40,8 @@ def test_the_jobs_of_a_preset_are_those_of_its_arguments_written_out(capsys):
 
 def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("datasets: [Debug28]\nsteps: 5\n")
-    assert load_preset(str(path), KEYS) == {"datasets": ["Debug28"], "steps": 5}
+    path.write_text("datasets: [Debug28]\nsteps: 5\nhparams: {lr: 0.01}\n")
+    assert load_preset(str(path)) == {"datasets": ["Debug28"], "steps": 5, "hparams": '{"lr": 0.01}'}
 
 
 @pytest.mark.parametrize(
@@ -55,20 +53,24 @@ def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path):
         ),
         ("just words", "expected 'argument: value' lines"),
         ("a: [1", "not valid YAML"),
+        ("datasets: SynthFake\n", "datasets must be a list of names; got 'SynthFake'"),
+        ("steps: 4e2\n", "steps must be a whole number; got '4e2'"),
+        ("test_envs: 3\n", "test_envs must be a list of whole numbers; got 3"),
+        ("skip_model_save: 1\n", "skip_model_save must be true or false; got 1"),
     ],
 )
 def test_a_preset_that_is_none_is_refused(text, message, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(RogaError, match=message):
-        load_preset(str(path), KEYS)
+        load_preset(str(path))
 
 
 def test_an_unknown_preset_or_file_is_refused():
     with pytest.raises(RogaError, match=r"unknown preset 'dmeo' \(did you mean 'demo'\?\)"):
-        load_preset("dmeo", KEYS)
+        load_preset("dmeo")
     with pytest.raises(RogaError, match=r"no such file: 'no\.yaml'"):
-        load_preset("no.yaml", KEYS)
+        load_preset("no.yaml")
 
 
 def test_misspelt_hparams_stop_a_launch_before_its_first_job(tmp_path, capsys):
@@ -76,6 +78,11 @@ def test_misspelt_hparams_stop_a_launch_before_its_first_job(tmp_path, capsys):
     out = tmp_path / "out"
     assert main([*argv, "--output_dir", str(out), "--hparams", '{"rhoo": 1}']) == 2
     error = capsys.readouterr().err
-    assert "RoGA: unknown hparam 'rhoo' (did you mean 'rho'?)" in error
+    assert "SAM, SAGM, RoGA: unknown hparam 'rhoo' (did you mean 'rho'?)" in error
     assert "ERM: unknown hparam 'rhoo'" in error
     assert not out.exists()
+
+
+def test_test_envs_given_on_the_command_line_replace_the_presets_single_ones(capsys):
+    lines = dry_run(capsys, "--preset", "demo", "--data_dir", "data", "--test_envs", "0", "1")
+    assert "4 jobs: 0 done, 0 incomplete, 4 not launched." in lines

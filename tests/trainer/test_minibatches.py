@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
 from roga_domainbed.trainer.minibatches import (
     IndexDraw,
-    balanced_weights,
     sequential_batches,
     training_minibatches,
 )

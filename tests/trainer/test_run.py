@@ -193,3 +193,44 @@ def test_a_dataset_with_fewer_environments_than_names_is_refused(tmp_path, monke
 def test_every_dataset_of_the_catalog_says_its_environments():
     for info in catalog.DATASETS:
         assert len(info.environments) == len(set(info.environments)) >= 3
+
+
+def test_an_earlier_run_survives_a_replacement_that_cannot_start(tmp_path):
+    folder = tmp_path / "run"
+    run(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(RogaError, match="is DomainBed's own"):
+        run(folder, overwrite=True, algorithm="IRM")
+    with pytest.raises(RogaError, match="out-split of environment 0 is empty"):
+        run(folder, overwrite=True, holdout_fraction=0.01)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_replacement_leaves_nothing_of_the_earlier_run(tmp_path):
+    folder = tmp_path / "run"
+    run(folder, save_model_every_checkpoint=True)
+    run(folder, overwrite=True, skip_model_save=True, steps=1)
+    assert {path.name for path in folder.iterdir()} == {"results.jsonl", "out.txt", "err.txt", "done"}
+
+
+def test_err_txt_says_why_a_run_stopped(tmp_path):
+    with pytest.raises(RogaError):
+        run(tmp_path / "run", hparams='{"batch_size": 8, "lr": 1e30}')
+    assert (tmp_path / "run" / "err.txt").read_text().startswith("error: step ")
+
+
+@pytest.mark.parametrize(
+    ("hparams", "message"),
+    [
+        ('{"lr": -1}', "hparam 'lr' must be above 0; got -1"),
+        ('{"lr": NaN}', "hparam 'lr' must be above 0; got nan"),
+        ('{"batch_size": 0}', "hparam 'batch_size' must be above 0; got 0"),
+        ('{"batch_size": 16.5}', "hparam 'batch_size' must be a whole number; got 16.5"),
+        ('{"resnet_dropout": 2}', "hparam 'resnet_dropout' must be at least 0 and below 1; got 2"),
+        ('{"weight_decay": -0.1}', "hparam 'weight_decay' must be finite and at least 0; got -0.1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(tmp_path, hparams, message):
+    with pytest.raises(RogaError, match=message):
+        run(tmp_path / "run", hparams=hparams)
+    assert not (tmp_path / "run").exists()

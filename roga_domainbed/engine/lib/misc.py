@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ from roga_domainbed.seeds import seed_hash, shuffled
 __all__ = [
     "Tee",
     "accuracy",
+    "balanced_weights",
+    "evaluation_mode",
     "make_weights_for_balanced_classes",
     "print_row",
     "print_separator",
@@ -76,10 +79,26 @@ def make_weights_for_balanced_classes(dataset: Any) -> torch.Tensor:
     labels = getattr(dataset, "labels", None)
     if labels is None:
         labels = [int(y) for _, y in dataset]
-    _, which, counts = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True, return_counts=True)
-    if not len(counts):
-        return torch.empty(0)
-    return torch.from_numpy(1 / (counts[which] * len(counts))).float()
+    return torch.from_numpy(balanced_weights(np.asarray(labels, dtype=np.int64))).float()
+
+
+def balanced_weights(labels: np.ndarray) -> np.ndarray:
+    """(N,) float64 weights under which every class that occurs is drawn equally often; they sum to 1."""
+    _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return 1 / (counts[which] * max(1, len(counts)))
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Inside, ``network`` is in evaluation mode; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        # Module by module: a plain train() would also wake the batch norms that a method keeps frozen.
+        for module, training in modes:
+            module.training = training
 
 
 def accuracy(
@@ -99,26 +118,19 @@ def accuracy(
     Raises:
         RogaError: the loader is empty, or all weights are zero.
     """
-    modes = [(module, module.training) for module in network.modules()]
     correct = total = 0.0
     offset = 0
-    network.eval()
-    try:
-        with torch.no_grad():
-            for x, y in loader:
-                y = y.to(device)
-                logits = network.predict(x.to(device)).reshape(len(y), -1)
-                predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1)
-                right = predicted.eq(y).double()
-                batch_weights = torch.ones(len(y)) if weights is None else weights[offset : offset + len(y)]
-                batch_weights = batch_weights.to(right)
-                offset += len(y)
-                correct += (right * batch_weights).sum().item()
-                total += batch_weights.sum().item()
-    finally:
-        # Module by module: a plain train() would also wake the batch norms that a method keeps frozen.
-        for module, training in modes:
-            module.training = training
+    with evaluation_mode(network), torch.no_grad():
+        for x, y in loader:
+            y = y.to(device)
+            logits = network.predict(x.to(device)).reshape(len(y), -1)
+            predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1)
+            right = predicted.eq(y).double()
+            batch_weights = torch.ones(len(y)) if weights is None else weights[offset : offset + len(y)]
+            batch_weights = batch_weights.to(right)
+            offset += len(y)
+            correct += (right * batch_weights).sum().item()
+            total += batch_weights.sum().item()
     if total == 0:
         raise RogaError("accuracy of nothing: the split has no samples, or all their weights are zero")
     return correct / total

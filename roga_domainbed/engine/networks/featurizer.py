@@ -13,10 +13,6 @@ from roga_domainbed.engine.networks.mnist_cnn import MNIST_CNN
 from roga_domainbed.engine.networks.resnet import ResNet
 from roga_domainbed.engine.networks.wide_resnet import Wide_ResNet
 from roga_domainbed.errors import RogaError
-from roga_domainbed.registry import load
-
-# A string and not an import: backbones are built on the engine, so the import arrow points the other way.
-_TIMM_BACKBONE = "roga_domainbed.backbones:timm_backbone"
 
 
 def Featurizer(input_shape: tuple[int, ...], hparams: dict[str, Any]) -> nn.Module:
@@ -33,9 +29,7 @@ def Featurizer(input_shape: tuple[int, ...], hparams: dict[str, Any]) -> nn.Modu
     shape = tuple(input_shape)
     backbone = hparams.get("backbone")
     if backbone:
-        if backbone in catalog.BACKBONES:
-            return load(catalog.BACKBONES.get(backbone).target)(shape, hparams)
-        return load(_TIMM_BACKBONE)(backbone, shape, hparams)
+        return catalog.load_backbone(backbone)(shape, hparams)
     if len(shape) == 1:
         missing = [key for key in ("mlp_width", "mlp_depth", "mlp_dropout") if key not in hparams]
         if missing:
