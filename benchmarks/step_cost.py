@@ -4,7 +4,8 @@
 
 ERM and the method step in turn on the same minibatches, ERM A ERM B …; each ratio is a method's step over the
 ERM step just before it, and the median of the pairs is reported, so a machine that drifts drifts for both.
-The base optimizer is Adam, as in DomainBed. Data are resident: loading is not measured.
+The base optimizer is Adam: DomainBed's for ERM, ours steps fused (--plain_adam compares without that). Data are
+resident: loading is not measured.
 """
 
 import argparse
@@ -15,11 +16,12 @@ import time
 import torch
 import torchvision
 
-from roga_domainbed.algorithms._sharpness import SharpnessAlgorithm
+from roga_domainbed.algorithms import _sharpness
 from roga_domainbed.backend import host
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.hparams import resolve
 from roga_domainbed.registry import load
+from roga_domainbed.trainer.memory import keep_freed_memory
 
 METHODS = ("RoGA", "SAM", "SAGM")
 DOMAINS = 3
@@ -33,7 +35,7 @@ NETWORKS = {
 def build(name, side, hparams, device):
     torch.manual_seed(0)
     cls = host().algorithms.ERM if name == "ERM" else load(ALGORITHMS.get(name).target)
-    own = resolve(SharpnessAlgorithm.HPARAMS if name == "ERM" else cls.HPARAMS)
+    own = resolve(_sharpness.SharpnessAlgorithm.HPARAMS if name == "ERM" else cls.HPARAMS)
     defaults = host().hparams_registry.default_hparams(name, "Debug28")
     return cls((3, side, side), 2, DOMAINS, {**defaults, **own, **hparams}).to(device)
 
@@ -86,10 +88,16 @@ def main():
     )
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument(
+        "--plain_adam", action="store_true", help="the methods step with torch's default Adam"
+    )
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
     args = parser.parse_args()
+    if args.plain_adam:
+        _sharpness._FUSED = None
     if args.threads:
         torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as the trainer does
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(
         f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}, "

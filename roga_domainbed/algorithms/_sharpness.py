@@ -17,6 +17,9 @@ Minibatches = list[tuple[Tensor, Tensor]]
 
 _BASES = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
+# One kernel for a whole step, on CPU and GPU; older torch has it for GPUs alone.
+_FUSED = True if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4) else None
+
 #: After a method's own hyper-parameters, these; adam is what DomainBed's ERM steps with.
 SHARED_HPARAMS = (
     HParam("optimizer", "adam", constant("adam"), "base optimizer", choices=tuple(_BASES)),
@@ -35,7 +38,7 @@ class SharpnessAlgorithm(host().algorithms.ERM):
         name = hparams["optimizer"]
         if name not in _BASES:
             raise RogaError(f"hparam 'optimizer' must be one of {', '.join(_BASES)}; got {name!r}")
-        base_kwargs = {"lr": hparams["lr"], "weight_decay": hparams["weight_decay"]}
+        base_kwargs = {"lr": hparams["lr"], "weight_decay": hparams["weight_decay"], "fused": _FUSED}
         if name == "sgd":
             base_kwargs["momentum"] = hparams["momentum"]
         self.optimizer = self.make_optimizer(

@@ -50,9 +50,9 @@ class RoGA(SharpnessAlgorithm):
             unlabeled: ignored, as by DomainBed's ERM.
 
         Returns:
-            Means over the domains of ``loss``, ``perturbed_loss`` and ``grad_norm``; ``cosine``, the mean over
-            pairs of domains of the cosine between their gradients; ``alpha_ratio_<i>`` = α‖a_i‖/ρ, how far the
-            alignment moves domain i's ascent point compared with the perturbation.
+            Means over the domains of ``loss``, ``perturbed_loss`` and ``grad_norm``; ``alpha_ratio_<i>`` = α‖a_i‖/ρ,
+            how far the alignment moves domain i's ascent point compared with the perturbation; every tenth step
+            ``cosine``, the mean over pairs of domains of the cosine between their gradients.
         """
         self.optimizer.step([lambda x=x, y=y: F.cross_entropy(self.predict(x), y) for x, y in minibatches])
         return dict(self.optimizer.report)

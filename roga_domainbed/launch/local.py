@@ -24,10 +24,6 @@ from roga_domainbed.errors import RogaError
 from roga_domainbed.launch import Command, Options, Outcome
 from roga_domainbed.launch.jobfile import LOG_FILE, describe_exit, read_job_file, write_job_file
 
-# glibc gives large buffers back to the kernel when they are freed and takes them anew, zeroed, at the next step:
-# short SynthFake runs on one core take 1.3 times as long without this. Other C libraries ignore it.
-_KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**32)}
-
 
 def launch_local(commands: Sequence[Command], options: Options) -> Iterator[Outcome]:
     """Run ``commands`` in ``options.n_workers`` processes (1 by default), in order."""
@@ -54,7 +50,7 @@ def run_in_pool(
             waiting,
             outcomes,
             options,
-            {"OMP_NUM_THREADS": threads_each, **_KEEP_MEMORY, **os.environ, **environment},
+            {"OMP_NUM_THREADS": threads_each, **os.environ, **environment},
         )
         for environment in environments
     ]

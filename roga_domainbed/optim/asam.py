@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from roga_domainbed.optim.sharpness import TwoPass, add_scaled_, global_norm, inverse_or_zero
+from roga_domainbed.optim.sharpness import TwoPass, global_norm, inverse_or_zero, moved
 
 
 class ASAM(TwoPass):
@@ -44,15 +44,17 @@ class ASAM(TwoPass):
         own = {"rho": rho, "eta": eta}
         super().__init__(params, base_optimizer, own, model=model, replay_rng=replay_rng, **base_kwargs)
 
-    def _displace(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> None:
+    def _point(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> list[Tensor]:
         scales: list[Tensor] = []
         for group, p in self._grouped(params):
             scales += torch._foreach_add(torch._foreach_abs(p), group["eta"])
         scaled = torch._foreach_mul(grads, scales)
         inverse = inverse_or_zero(global_norm(scaled))
         torch._foreach_mul_(scaled, scales)
+        point: list[Tensor] = []
         for group, p, d in self._grouped(params, scaled):
-            add_scaled_(p, d, group["rho"] * inverse)
+            point += moved(p, d, group["rho"] * inverse, consume=True)
+        return point
 
     def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
         return perturbed

@@ -45,7 +45,7 @@ class GSAM(TwoPass):
         own = {"rho": rho, "alpha": alpha}
         super().__init__(params, base_optimizer, own, model=model, replay_rng=replay_rng, **base_kwargs)
 
-    _displace = SAM._displace
+    _point = SAM._point
 
     def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
         along = inner(grads, perturbed) * inverse_or_zero(inner(perturbed, perturbed))

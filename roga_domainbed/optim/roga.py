@@ -35,21 +35,24 @@ from roga_domainbed.optim.sharpness import (
     Pass,
     SharpnessOptimizer,
     add_scaled_,
+    at_point,
     global_norm,
     inner,
     inverse_or_zero,
+    moved,
 )
 
 TERMS = ("both", "perturb", "align")
 ANCHORS = ("domain", "pooled")
 GRADIENTS = ("first_order", "exact")
+COSINE_EVERY = 10  # steps; measuring it passes over all gradients once more
 
 
 class RoGA(SharpnessOptimizer):
     """Step along the mean of the domains' gradients, each at its own aligned ascent point.
 
-    Peak memory beyond ERM's: three copies of the parameters whatever K (saved weights, sum of directions, sum
-    of unit gradients); ``anchor="pooled"`` and ``gradient="exact"`` keep K gradients more.
+    Peak memory beyond ERM's: three copies of the parameters whatever K (ascent point, sum of directions, sum of
+    unit gradients); ``anchor="pooled"`` and ``gradient="exact"`` keep K gradients more.
 
     Args:
         params: parameters or groups of them.
@@ -108,14 +111,12 @@ class RoGA(SharpnessOptimizer):
         if not closures:
             raise ValueError("RoGA needs at least one domain: closures is empty")
         params = self._params()
-        domains = _Domains(params)
+        domains = _Domains(params, measure_cosine=self.steps_taken % COSINE_EVERY == 0)
         estimate = self._first_order if self.gradient == "first_order" else self._exact
         with self.statistics.moved_once() as passes:
-            with self._restoring(params) as saved:
-                estimate(closures, params, saved, passes, loss_scale, domains)
-            direction = domains.mean_direction()
-            self.report = self._checked_report(domains, direction)
-        self._apply(params, direction, domains.reached)
+            estimate(closures, params, passes, loss_scale, domains)
+            self.report = self._checked_report(domains)
+        self._apply(params, domains.direction, domains.reached)
         return torch.stack(domains.losses)
 
     # --- the two estimators ----------------------------------------------------------------------------
@@ -124,7 +125,6 @@ class RoGA(SharpnessOptimizer):
         self,
         closures: list[Closure],
         params: list[Tensor],
-        saved: list[Tensor],
         passes: _MeanOfPasses,
         loss_scale: float,
         domains: _Domains,
@@ -134,10 +134,12 @@ class RoGA(SharpnessOptimizer):
             for closure in closures:
                 first = self._first(closure, params, passes, loss_scale)
                 domains.saw(first)
-                self._ascend(params, first.grads, domains.norms[-1], anchor=first.grads)
-                first.grads = []
-                domains.add(self._again(closure, params, first, loss_scale))
-                self._restore(params, saved)
+                point = self._point(params, first.grads, domains.norms[-1], anchor=first.grads)
+                first.grads = []  # its memory holds the point now
+                with at_point(params, point):
+                    second = self._again(closure, params, first, loss_scale, weight=1 / len(closures))
+                del point
+                domains.add(second)
             return
         firsts = [self._first(closure, params, passes, loss_scale) for closure in closures]
         for first in firsts:
@@ -145,15 +147,13 @@ class RoGA(SharpnessOptimizer):
         anchor = _mean([first.grads for first in firsts])
         domains.anchor_norm = global_norm(anchor)
         for closure, first, norm in zip(closures, firsts, domains.norms, strict=True):
-            self._ascend(params, first.grads, norm, anchor)
-            domains.add(self._again(closure, params, first, loss_scale))
-            self._restore(params, saved)
+            with at_point(params, self._point(params, first.grads, norm, anchor)):
+                domains.add(self._again(closure, params, first, loss_scale, weight=1 / len(closures)))
 
     def _exact(
         self,
         closures: list[Closure],
         params: list[Tensor],
-        saved: list[Tensor],
         passes: _MeanOfPasses,
         loss_scale: float,
         domains: _Domains,
@@ -168,37 +168,42 @@ class RoGA(SharpnessOptimizer):
         # h_i − α ∇²L_i(θ + ε_i) a_i; the h_i are kept, α weighs a_i and h_i group by group.
         perturbed: list[list[Tensor]] = []
         for closure, first, norm in zip(closures, firsts, domains.norms, strict=True):
-            self._ascend(params, first.grads, norm, anchor=None)
-            second = self._again(closure, params, first, loss_scale, create_graph=True)
-            anchor = self._times_alpha(first.grads if self.anchor == "domain" else pooled)
-            curved = _derivative(inner(second.grads, anchor), params)
+            with at_point(params, self._point(params, first.grads, norm, anchor=None)):
+                second = self._again(closure, params, first, loss_scale, create_graph=True)
+                anchor = self._times_alpha(first.grads if self.anchor == "domain" else pooled)
+                curved = _derivative(inner(second.grads, anchor), params)
             second.grads = [h.detach() for h in second.grads]
             perturbed.append(second.grads)
             domains.add(Pass(second.loss, torch._foreach_sub(second.grads, curved), second.reached, None))
-            self._restore(params, saved)
 
         # ∇a_i · h_i: ∇²L_i(θ) h_i for the domain's own anchor; with the pooled one, ∇²L_j(θ) meets the mean of h.
         mean_perturbed = _mean(perturbed)
         for closure, first, h in zip(closures, firsts, perturbed, strict=True):
             at_theta = self._again(closure, params, first, loss_scale, create_graph=True)
             vector = self._times_alpha(h if self.anchor == "domain" else mean_perturbed)
-            domains.subtract(_derivative(inner(at_theta.grads, vector), params))
+            torch._foreach_sub_(domains.direction, _derivative(inner(at_theta.grads, vector), params))
+        torch._foreach_div_(domains.direction, len(closures))
 
-    def _ascend(
+    @torch.no_grad()
+    def _point(
         self, params: list[Tensor], grads: list[Tensor], norm: Tensor, anchor: list[Tensor] | None
-    ) -> None:
-        """Move θ in place by ε_i − α a_i, or by ε_i alone where ``anchor`` is None."""
+    ) -> list[Tensor]:
+        """θ + ε_i − α a_i, or θ + ε_i where ``anchor`` is None; ``grads`` is consumed if it is the anchor."""
         inverse = inverse_or_zero(norm)
-        anchor = anchor if self.terms != "perturb" else None
-        with torch.no_grad():
-            for group, p, g, *rest in self._grouped(params, grads, *([anchor] if anchor else [])):
-                rho = 0.0 if self.terms == "align" else group["rho"]
-                if anchor is grads:
-                    add_scaled_(p, g, rho * inverse - group["alpha"])
-                    continue
-                add_scaled_(p, g, rho * inverse)
-                if rest:
-                    torch._foreach_add_(p, rest[0], alpha=-group["alpha"])
+        own = anchor is grads
+        if self.terms == "perturb":
+            anchor = None
+        point: list[Tensor] = []
+        for group, p, g, *rest in self._grouped(params, grads, *([anchor] if anchor else [])):
+            scale = (0.0 if self.terms == "align" else group["rho"]) * inverse
+            if own and anchor:
+                point += moved(p, g, scale - group["alpha"], consume=True)
+                continue
+            part = moved(p, g, scale)
+            if rest:
+                torch._foreach_add_(part, rest[0], alpha=-group["alpha"])
+            point += part
+        return point
 
     def _times_alpha(self, tensors: list[Tensor]) -> list[Tensor]:
         scaled: list[Tensor] = []
@@ -206,7 +211,7 @@ class RoGA(SharpnessOptimizer):
             scaled += torch._foreach_mul(t, 0.0 if self.terms == "perturb" else group["alpha"])
         return scaled
 
-    def _checked_report(self, domains: _Domains, direction: list[Tensor]) -> dict[str, float]:
+    def _checked_report(self, domains: _Domains) -> dict[str, float]:
         K = len(domains.losses)
         # Causes before consequences: with the pooled anchor one domain's NaN spoils every second pass.
         values = [("loss", i, loss) for i, loss in enumerate(domains.losses)]
@@ -218,8 +223,11 @@ class RoGA(SharpnessOptimizer):
             ("gradient norm at the perturbed point", i, norm)
             for i, norm in enumerate(domains.perturbed_norms)
         ]
-        values.append(("norm of the step's direction", None, global_norm(direction)))
-        values.append(("cosine between domains", None, domains.mean_cosine()))
+        if self.gradient == "exact":  # otherwise it is the mean of gradients that were looked at
+            values.append(("norm of the step's direction", None, global_norm(domains.direction)))
+        measured = domains.measure_cosine and K > 1
+        if measured:
+            values.append(("cosine between domains", None, domains.mean_cosine()))
         if domains.anchor_norm is not None:
             values.append(("norm of the pooled gradient", None, domains.anchor_norm))
         floats = self._require_finite(values)
@@ -229,8 +237,8 @@ class RoGA(SharpnessOptimizer):
             "perturbed_loss": sum(perturbed) / K,
             "grad_norm": sum(norms) / K,
         }
-        if K > 1:
-            report["cosine"] = floats[4 * K + 1]
+        if measured:
+            report["cosine"] = floats[-1 if domains.anchor_norm is None else -2]
         group = self.param_groups[0]
         if self.terms == "both" and group["rho"] > 0:
             for i, norm in enumerate(norms):
@@ -242,15 +250,16 @@ class RoGA(SharpnessOptimizer):
 class _Domains:
     """What one step gathers over its domains, without keeping the gradients."""
 
-    def __init__(self, params: list[Tensor]):
+    def __init__(self, params: list[Tensor], measure_cosine: bool):
         self.losses: list[Tensor] = []
         self.perturbed_losses: list[Tensor] = []
         self.norms: list[Tensor] = []
         self.perturbed_norms: list[Tensor] = []
         self.reached = [False] * len(params)
         self.anchor_norm: Tensor | None = None
+        self.measure_cosine = measure_cosine
+        self.direction: list[Tensor] = []  # Σ of what ``add`` was given
         self._units: list[Tensor] = []  # Σ g_i / ‖g_i‖
-        self._directions: list[Tensor] = []  # Σ of the second passes' gradients
 
     def saw(self, first: Pass) -> None:
         """Note a domain's pass at θ."""
@@ -258,6 +267,8 @@ class _Domains:
         self.losses.append(first.loss)
         self.norms.append(norm)
         self.reached = [a or b for a, b in zip(self.reached, first.reached, strict=True)]
+        if not self.measure_cosine:
+            return
         if self._units:
             add_scaled_(self._units, first.grads, inverse_or_zero(norm))
         else:
@@ -268,17 +279,10 @@ class _Domains:
         self.perturbed_losses.append(second.loss)
         self.perturbed_norms.append(global_norm(second.grads))
         self.reached = [a or b for a, b in zip(self.reached, second.reached, strict=True)]
-        if self._directions:
-            torch._foreach_add_(self._directions, second.grads)
+        if self.direction:
+            torch._foreach_add_(self.direction, second.grads)
         else:
-            self._directions = list(second.grads)
-
-    def subtract(self, tensors: list[Tensor]) -> None:
-        torch._foreach_sub_(self._directions, tensors)
-
-    def mean_direction(self) -> list[Tensor]:
-        torch._foreach_div_(self._directions, len(self.losses))
-        return self._directions
+            self.direction = list(second.grads)
 
     def mean_cosine(self) -> Tensor:
         """Mean of cos(g_i, g_j) over i ≠ j, from ‖Σ g_i/‖g_i‖‖² = n + Σ_{i≠j} cos(g_i, g_j).

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from roga_domainbed.optim.sharpness import TwoPass, add_scaled_
+from roga_domainbed.optim.sharpness import TwoPass, moved
 
 
 class SAGM(TwoPass):
@@ -45,9 +45,11 @@ class SAGM(TwoPass):
         own = {"rho": rho, "alpha": alpha}
         super().__init__(params, base_optimizer, own, model=model, replay_rng=replay_rng, **base_kwargs)
 
-    def _displace(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> None:
+    def _point(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> list[Tensor]:
+        point: list[Tensor] = []
         for group, p, g in self._grouped(params, grads):
-            add_scaled_(p, g, group["rho"] / (norm + 1e-12) - group["alpha"])
+            point += moved(p, g, group["rho"] / (norm + 1e-12) - group["alpha"])
+        return point
 
     def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
         return list(torch._foreach_lerp(grads, perturbed, 0.5))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from roga_domainbed.optim.sharpness import TwoPass, add_scaled_, inverse_or_zero
+from roga_domainbed.optim.sharpness import TwoPass, inverse_or_zero, moved
 
 
 class SAM(TwoPass):
@@ -42,10 +42,12 @@ class SAM(TwoPass):
             params, base_optimizer, {"rho": rho}, model=model, replay_rng=replay_rng, **base_kwargs
         )
 
-    def _displace(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> None:
+    def _point(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> list[Tensor]:
         inverse = inverse_or_zero(norm)
+        point: list[Tensor] = []
         for group, p, g in self._grouped(params, grads):
-            add_scaled_(p, g, group["rho"] * inverse)
+            point += moved(p, g, group["rho"] * inverse)
+        return point
 
     def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
         return perturbed

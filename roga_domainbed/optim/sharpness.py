@@ -3,7 +3,7 @@
 Guarantees of a step, for SAM, ASAM, GSAM, SAGM and RoGA alike:
 
 - Weights after it equal, bit for bit, weights before it plus the base optimizer's own change: the perturbed
-  weights are restored from saved values, never by subtracting.
+  point has memory of its own, nothing is added to θ and subtracted again.
 - An exception in any pass leaves weights and batch-norm buffers as they were before the step.
 - Batch-norm buffers move once, by the pass at θ (see ``running_statistics``).
 - Weight decay acts once, at θ, through the base optimizer.
@@ -66,6 +66,7 @@ def evaluate(
     params: Sequence[Tensor],
     *,
     loss_scale: float = 1.0,
+    weight: float = 1.0,
     create_graph: bool = False,
     remember_random_state: bool = False,
 ) -> Pass:
@@ -76,6 +77,7 @@ def evaluate(
         params: the trainable parameters.
         loss_scale: what the closure multiplied its loss with (fp16 training). Gradients are divided by it
             here, because α ⟨·,·⟩ is not scale-free.
+        weight: factor of the gradients, applied on their way back, where it costs nothing.
         create_graph: keep the graph of the gradients, for second derivatives.
         remember_random_state: keep the state that the pass started from, so that another can replay it.
     """
@@ -89,7 +91,9 @@ def evaluate(
                 "a closure must return a scalar loss tensor with its graph and call no backward(); got "
                 f"{type(loss).__name__}{tuple(loss.shape) if isinstance(loss, Tensor) else ''}"
             )
-        raw = torch.autograd.grad(loss, params, allow_unused=True, create_graph=create_graph)
+        raw = torch.autograd.grad(
+            loss, params, torch.full_like(loss, weight), allow_unused=True, create_graph=create_graph
+        )
     reached = [grad is not None for grad in raw]
     grads = _distinct([torch.zeros_like(p) if g is None else g for g, p in zip(raw, params, strict=True)])
     if loss_scale != 1.0:
@@ -136,6 +140,40 @@ def add_scaled_(targets: Sequence[Tensor], sources: Sequence[Tensor], scale: Ten
         torch._foreach_add_(list(targets), list(sources), alpha=scale.item())
     else:
         torch._foreach_add_(list(targets), torch._foreach_mul(list(sources), scale))
+
+
+def moved(
+    params: Sequence[Tensor], direction: Sequence[Tensor], scale: Tensor, *, consume: bool = False
+) -> list[Tensor]:
+    """θ + scale · direction, one tensor a parameter; in the memory of ``direction`` if it may be consumed."""
+    params, direction = [p.detach() for p in params], list(direction)
+    if scale.device.type == "cpu":
+        alpha = scale.item()
+        return [
+            torch.add(p, d, alpha=alpha, out=d if consume else None)
+            for p, d in zip(params, direction, strict=True)
+        ]
+    scaled = direction if consume else [torch.empty_like(d).copy_(d) for d in direction]
+    torch._foreach_mul_(scaled, scale)
+    torch._foreach_add_(scaled, params)
+    return scaled
+
+
+@contextmanager
+def at_point(params: Sequence[Tensor], point: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, ``params`` have the values of ``point``; afterwards, whatever happened, their own.
+
+    The memory of θ is exchanged and not written to: nothing is copied back, and what comes back is θ to the bit.
+    """
+    own = [p.data for p in params]
+    try:
+        for p, value in zip(params, point, strict=True):
+            p.data = value
+        yield
+    finally:
+        for p, value in zip(params, own, strict=True):
+            p.data = value
+        torch.clear_autocast_cache()
 
 
 class SharpnessOptimizer(torch.optim.Optimizer):
@@ -253,26 +291,13 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         params: list[Tensor],
         first: Pass,
         loss_scale: float,
+        *,
+        weight: float = 1.0,
         create_graph: bool = False,
     ) -> Pass:
         """A further pass of the same closure: buffers untouched, the mask replayed if that was asked for."""
         with self.statistics.untouched(), replayed(first.random_state, params):
-            return evaluate(closure, params, loss_scale=loss_scale, create_graph=create_graph)
-
-    @contextmanager
-    def _restoring(self, params: list[Tensor]) -> Iterator[list[Tensor]]:
-        """Give a saved copy of θ; at the end, whatever happened, θ is that copy again."""
-        saved = [p.detach().clone() for p in params]
-        try:
-            yield saved
-        finally:
-            self._restore(params, saved)
-
-    @staticmethod
-    @torch.no_grad()
-    def _restore(params: list[Tensor], saved: list[Tensor]) -> None:
-        torch._foreach_copy_(params, saved)
-        torch.clear_autocast_cache()
+            return evaluate(closure, params, loss_scale=loss_scale, weight=weight, create_graph=create_graph)
 
     def _apply(self, params: list[Tensor], direction: list[Tensor], reached: list[bool]) -> None:
         """Hand ``direction`` to the base optimizer; parameters no loss reaches keep no gradient."""
@@ -314,9 +339,11 @@ class TwoPass(SharpnessOptimizer):
         with self.statistics.moved_once() as passes:
             first = self._first(closure, params, passes, loss_scale)
             norm = global_norm(first.grads)
-            with self._restoring(params), torch.no_grad():
-                self._displace(params, first.grads, norm)
+            with torch.no_grad():
+                point = self._point(params, first.grads, norm)
+            with at_point(params, point):
                 second = self._again(closure, params, first, loss_scale)
+            del point
             direction = self._direction(first.grads, second.grads)
             # Causes before consequences, so that the error names where it began.
             loss, grad_norm, perturbed_loss, _ = self._require_finite(
@@ -331,8 +358,8 @@ class TwoPass(SharpnessOptimizer):
         self.report = {"loss": loss, "perturbed_loss": perturbed_loss, "grad_norm": grad_norm}
         return first.loss
 
-    def _displace(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> None:
-        """Move ``params`` in place from θ to the point of the second pass."""
+    def _point(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> list[Tensor]:
+        """Where the second pass is, one tensor a parameter. ``grads`` may be consumed if ``_direction`` ignores it."""
         raise NotImplementedError
 
     def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:

@@ -23,6 +23,7 @@ from roga_domainbed.seeds import derive
 from roga_domainbed.trainer.config import TrainConfig, require_finite, test_env_problems
 from roga_domainbed.trainer.evaluation import score_split, split_metrics
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
+from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.minibatches import (
     IndexDraw,
     seed_everything,
@@ -80,6 +81,7 @@ class _Run:
     def __init__(self, config: TrainConfig, hparams: dict[str, Any], host: Host):
         self.config, self.hparams, self.host = config, hparams, host
         self.output_dir = Path(config.output_dir)
+        keep_freed_memory()
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
