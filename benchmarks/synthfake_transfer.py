@@ -1,6 +1,6 @@
 """Is leaving one environment of SynthFake out a real test? ERM trained on one environment, tested on all.
 
-    python benchmarks/synthfake_transfer.py --data_dir data [--seeds 5] [--steps 400] [--workers 2]
+    python benchmarks/synthfake_transfer.py --data_dir data [--seeds 5] [--steps 800] [--workers 2]
 
 For every environment: train on it alone, official split, default hyper-parameters; AUC on its own held-out people
 (the out-split) and on the test people of the three others. Mean and standard deviation over seeds, in percent.
@@ -45,7 +45,7 @@ def main():
     )
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     jobs = [(source, seed) for source in range(len(ENVIRONMENTS)) for seed in range(args.seeds)]
