@@ -214,6 +214,11 @@ def _file_problems(folder: Path, rows_of: dict[str, pd.DataFrame]) -> Iterator[s
         if len(rows) and not (folder / env).is_dir():
             yield f"environment {env!r} is in the manifest, but there is no folder {str(folder / env)!r}"
             continue
+        lacking = {path.split("/")[1] for path in map(str, rows["path"]) if path.count("/") > 1}
+        lacking = {name for name in lacking if not (folder / env / name).is_dir()}
+        if lacking:
+            yield f"environment {env!r} lacks the class folder {', '.join(sorted(map(repr, lacking)))} on disk"
+            continue
         listed: dict[str, set[str]] = {}
         for path in map(str, rows["path"]):
             parent, _, file = path.rpartition("/")

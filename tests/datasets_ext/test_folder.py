@@ -233,6 +233,12 @@ def test_an_environment_that_is_not_on_disk_is_named(root):
         build(root)
 
 
+def test_a_class_folder_that_is_not_on_disk_is_named(root):
+    (root / "Faces" / "B" / "1_fake").rename(root / "Faces" / "elsewhere")
+    with pytest.raises(RogaError, match=r"^environment 'B' lacks the class folder '1_fake' on disk$"):
+        build(root)
+
+
 def test_missing_files_are_counted_and_the_first_three_named(root):
     for video in ("v0", "v1"):
         for frame in (0, 1):
