@@ -18,8 +18,9 @@ import numpy as np
 from roga_domainbed.errors import RogaError, unknown_name
 from roga_domainbed.seeds import seed_hash
 
-_WHOLE = ("batch_size", "image_size")
-_POSITIVE = ("lr", "lr_g", "lr_d", *_WHOLE)
+#: Hyper-parameters that torch takes as integers alone.
+WHOLE_NUMBERS = ("batch_size", "image_size")
+_POSITIVE = ("lr", "lr_g", "lr_d", *WHOLE_NUMBERS)
 
 Sampler = Callable[[np.random.RandomState], Any]
 
@@ -137,7 +138,7 @@ def override_problems(
 
 def _range_problems(name: str, value: float) -> list[str]:
     """No hyper-parameter of DomainBed or ours is negative; some have to be more than that."""
-    if name in _WHOLE and (value != int(value) if math.isfinite(value) else True):
+    if name in WHOLE_NUMBERS and not (math.isfinite(value) and value == int(value)):
         return [f"hparam {name!r} must be a whole number; got {value!r}"]
     if name in _POSITIVE:
         allowed, ok = "above 0", 0 < value < math.inf

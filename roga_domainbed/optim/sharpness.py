@@ -104,16 +104,15 @@ def evaluate(
 def _distinct(grads: list[Tensor]) -> list[Tensor]:
     """``grads`` such that each may be changed in place.
 
-    Autograd may hand out one tensor for two parameters (of a sum of both), or a broadcast view of one number.
+    Autograd may hand out the same memory for two parameters (of a sum of both), or a broadcast view of one number.
     """
     seen: set[int] = set()
     owned = []
     for grad in grads:
+        shared = grad.data_ptr() in seen
         broadcast = any(step == 0 and size > 1 for step, size in zip(grad.stride(), grad.shape, strict=True))
-        owned.append(
-            grad.clone(memory_format=torch.contiguous_format) if broadcast or id(grad) in seen else grad
-        )
-        seen.add(id(grad))
+        seen.add(grad.data_ptr())
+        owned.append(grad.clone(memory_format=torch.contiguous_format) if shared or broadcast else grad)
     return owned
 
 

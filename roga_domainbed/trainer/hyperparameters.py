@@ -7,12 +7,10 @@ from typing import Any
 from roga_domainbed.backend import Host
 from roga_domainbed.catalog import ALGORITHMS, BACKBONE_HPARAMS, DATASETS
 from roga_domainbed.errors import Problems, RogaError
-from roga_domainbed.hparams import override_problems, parse_overrides
+from roga_domainbed.hparams import WHOLE_NUMBERS, override_problems, parse_overrides
 from roga_domainbed.registry import load
 from roga_domainbed.seeds import seed_hash
 from roga_domainbed.trainer.config import TrainConfig
-
-_WHOLE_NUMBERS = ("batch_size", "image_size")
 
 
 def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict[str, Any]:
@@ -38,7 +36,7 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
     for message in override_problems(overrides, known, _declared(config)):
         problems.add(message)
     hparams.update(overrides)
-    for name in _WHOLE_NUMBERS:  # JSON knows one kind of number, torch insists on two
+    for name in WHOLE_NUMBERS:  # JSON knows one kind of number, torch insists on two
         if isinstance(hparams.get(name), float) and hparams[name].is_integer():
             hparams[name] = int(hparams[name])
     return hparams

@@ -499,21 +499,23 @@ def test_a_non_finite_gradient_at_a_perturbed_point_names_its_domain(anchor):
     assert w.item() == -1.0
 
 
+@pytest.mark.parametrize("shape", [(4,), (2, 2)], ids=["one tensor", "a view of it"])
 @pytest.mark.parametrize("name", ALL)
-def test_gradients_that_autograd_shares_between_parameters_are_not_mixed_up(name):
-    # p and q enter as p + q: autograd hands out one tensor for both. The step on each is the base optimizer's.
-    a = P.vector(3, 5)
-    p, q = (torch.nn.Parameter(torch.zeros(3, dtype=torch.float64)) for _ in range(2))
+def test_gradients_that_autograd_shares_between_parameters_are_not_mixed_up(name, shape):
+    # p and q enter as a sum: autograd hands out the same memory for both. The step on each is the base optimizer's.
+    a = P.vector(4, 5)
+    p = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
+    q = torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64))
     settings = {"rho": 0.0, "lr": 1.0, **({} if name in ("SAM", "ASAM") else {"alpha": 0.0})}
     cls = {"SAM": SAM, "ASAM": ASAM, "GSAM": GSAM, "SAGM": SAGM}.get(name, RoGA)
     optimizer = cls([p, q], **settings)
 
     def closure():
-        return (p + q) @ a
+        return (p + q.reshape(4)) @ a
 
     optimizer.step([closure, closure] if cls is RoGA else closure)
     assert torch.allclose(p.detach(), -a, rtol=0, atol=1e-15)
-    assert torch.allclose(q.detach(), -a, rtol=0, atol=1e-15)
+    assert torch.allclose(q.detach().flatten(), -a, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", ALL)
