@@ -301,7 +301,9 @@ class SharpnessOptimizer(torch.optim.Optimizer):
     def _apply(self, params: list[Tensor], direction: list[Tensor], reached: list[bool]) -> None:
         """Hand ``direction`` to the base optimizer; parameters no loss reaches keep no gradient."""
         for p, d, used in zip(params, direction, reached, strict=True):
-            p.grad = d if used else None
+            # As backward() would leave it: fused optimizers read a gradient in the order of the parameter's memory.
+            aligned = d if d.stride() == p.stride() else torch.empty_like(p).copy_(d)
+            p.grad = aligned if used else None
         self.base_optimizer.step()
         self.steps_taken += 1
 

@@ -112,6 +112,32 @@ def test_without_a_perturbation_it_takes_erms_step(name):
         assert torch.allclose(mine, theirs, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("name", ["SAM", "RoGA"])
+def test_gradients_in_another_memory_order_step_every_weight_by_its_own(name, optimizer):
+    # Meso-4 runs channels-last, so autograd's gradients of its kernels lie in another order than the kernels. The
+    # step must be the one that torch's plain optimizer makes of the same gradients.
+    settings = {"optimizer": optimizer, "backbone": "meso4", "lr": 0.01, "momentum": 0.9}
+    torch.manual_seed(0)
+    hparams = {**HOST.hparams_registry.default_hparams(name, "SynthFake"), **settings}
+    ours = HOST.algorithms.get_algorithm_class(name)((3, 64, 64), 2, 3, hparams)
+    before = [p.detach().clone() for p in ours.network.parameters()]
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        (torch.randn(4, 3, 64, 64, generator=generator), torch.randint(0, 2, (4,), generator=generator))
+        for _ in range(3)
+    ]
+    ours.update(batches)
+    plain = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimizer]
+    reference = [torch.nn.Parameter(p) for p in before]
+    for theirs, mine in zip(reference, ours.network.parameters(), strict=True):
+        theirs.grad = mine.grad.clone(memory_format=torch.contiguous_format)
+    kwargs = {"momentum": 0.9} if optimizer == "sgd" else {}
+    plain(reference, lr=0.01, weight_decay=0.0, **kwargs).step()
+    for theirs, mine in zip(reference, ours.network.parameters(), strict=True):
+        assert torch.allclose(theirs, mine, rtol=0, atol=1e-6)
+
+
 def test_sagm_follows_the_released_rule():
     # d = (ρ/(‖g‖ + 1e-12) − α) g; direction ½ g + ½ ∇L(θ + d); here with SGD, written out.
     rho, alpha, lr = 0.2, 0.03, 0.1

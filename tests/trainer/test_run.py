@@ -110,8 +110,10 @@ def test_an_environment_smaller_than_its_batch_trains_and_is_named_once(tmp_path
 
 
 def test_records_of_roga_carry_its_step_values(tmp_path):
-    record = run(tmp_path / "run", algorithm="RoGA")[-1]
-    assert {"loss", "perturbed_loss", "grad_norm", "cosine", "alpha_ratio_0", "alpha_ratio_1"} <= set(record)
+    first, *others = run(tmp_path / "run", algorithm="RoGA")
+    for record in (first, *others):
+        assert {"loss", "perturbed_loss", "grad_norm", "alpha_ratio_0", "alpha_ratio_1"} <= set(record)
+    assert -1 <= first["cosine"] <= 1, "measured every tenth step, the first one included"
 
 
 def test_class_balanced_training_runs(tmp_path):
