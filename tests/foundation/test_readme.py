@@ -1,5 +1,6 @@
 """What the README claims: its links lead somewhere, its Python runs as written."""
 
+import os
 import re
 import subprocess
 import sys
@@ -42,8 +43,8 @@ def test_the_example_with_ones_own_faces_runs_as_written(tmp_path):
     write_faces(tmp_path / "data" / "MyFakes")
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "my_fakes.py").write_text(code)
-    result = subprocess.run(
-        [sys.executable, "my_fakes.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}  # also where the package is not installed
+    command = [sys.executable, "my_fakes.py"]
+    result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "runs" / "my-fakes" / "done").exists()
