@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from roga_domainbed.engine.networks.pooled import PooledFeaturizer
 from roga_domainbed.engine.networks.pretrained import timm_features
 from roga_domainbed.errors import RogaError, unknown_name
 
@@ -63,34 +64,7 @@ def _block(inputs: int, outputs: int, kernel: int, pool: int) -> nn.Sequential:
     )
 
 
-class TimmFeaturizer(nn.Module):
-    """A timm model without its classifier, with DomainBed's dropout and activation slot after it."""
-
-    def __init__(self, network: nn.Module, hparams: dict[str, Any]):
-        super().__init__()
-        self.network = network
-        # Some families have a hidden layer between their features and their classifier.
-        self.n_outputs = getattr(network, "head_hidden_size", None) or network.num_features
-        self.dropout = nn.Dropout(hparams.get("resnet_dropout", 0.0))
-        self.activation = nn.Identity()
-        self.freeze_bn = hparams.get("freeze_bn", False)
-        self.train()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, height, width) → (B, n_outputs)."""
-        return self.activation(self.dropout(self.network(x)))
-
-    def train(self, mode: bool = True) -> TimmFeaturizer:
-        """Set the mode; with ``hparams['freeze_bn']`` batch-norm layers stay in evaluation mode."""
-        super().train(mode)
-        if self.freeze_bn:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
-
-
-def timm_backbone(name: str, input_shape: tuple[int, int, int], hparams: dict[str, Any]) -> TimmFeaturizer:
+def timm_backbone(name: str, input_shape: tuple[int, int, int], hparams: dict[str, Any]) -> PooledFeaturizer:
     """Build the timm model ``name`` as a featurizer.
 
     Args:
@@ -111,7 +85,10 @@ def timm_backbone(name: str, input_shape: tuple[int, int, int], hparams: dict[st
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         arguments["img_size"] = (height, width)
-    return TimmFeaturizer(timm_features(name, hparams, **arguments), hparams)
+    network = timm_features(name, hparams, **arguments)
+    # Some families have a hidden layer between their features and their classifier.
+    n_outputs = getattr(network, "head_hidden_size", None) or network.num_features
+    return PooledFeaturizer(network, n_outputs, hparams)
 
 
 def _unknown_backbone(name: str, known: list[str]) -> str:

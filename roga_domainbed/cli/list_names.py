@@ -68,17 +68,10 @@ def _print_elsewhere(registry: Registry, here: list) -> None:
 
 def _print_hparams(algorithm: str, dataset: str) -> None:
     from roga_domainbed import bridge  # torch: an algorithm declares its hyper-parameters beside its code
-    from roga_domainbed.catalog import GENERIC_HPARAMS, scale_hparams
+    from roga_domainbed.engine.hparams_registry import specs
 
     registry = bridge.register().hparams_registry
-    declared = {
-        spec.name: spec
-        for spec in (
-            *GENERIC_HPARAMS,
-            *scale_hparams(dataset),
-            *bridge.plugin_hparams(algorithm, dataset),
-        )
-    }
+    declared = {spec.name: spec for spec in specs(algorithm, dataset)}
     draws = [registry.random_hparams(algorithm, dataset, seed) for seed in range(1, _N_DRAWS + 1)]
     print(f"Hyper-parameters of {algorithm} on {dataset}: default | random draws | meaning")
     for name, default in registry.default_hparams(algorithm, dataset).items():

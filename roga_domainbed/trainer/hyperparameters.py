@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from roga_domainbed.backend import Host
+from roga_domainbed.bridge import plugin_hparams
 from roga_domainbed.catalog import ALGORITHMS, BACKBONE_HPARAMS, DATASETS
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.hparams import WHOLE_NUMBERS, override_problems, parse_overrides
-from roga_domainbed.registry import load
 from roga_domainbed.seeds import seed_hash
 from roga_domainbed.trainer.config import TrainConfig
 
@@ -33,7 +33,7 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
     except RogaError:
         return hparams  # already among the problems
     known = _known(hparams, config, host, overrides)
-    for message in override_problems(overrides, known, _declared(config)):
+    for message in override_problems(overrides, known, plugin_hparams(config.algorithm, config.dataset)):
         problems.add(message)
     hparams.update(overrides)
     for name in WHOLE_NUMBERS:  # JSON knows one kind of number, torch insists on two
@@ -52,9 +52,3 @@ def _known(
         if not overrides.get("backbone"):  # nor do its own networks look at the rest
             anywhere = {"backbone": ""}
     return {**anywhere, **hparams}
-
-
-def _declared(config: TrainConfig) -> list:
-    info = ALGORITHMS.get(config.algorithm)
-    own = getattr(load(info.target), "HPARAMS", ()) if info.plugin else ()
-    return [*own, *DATASETS.get(config.dataset).hparams]

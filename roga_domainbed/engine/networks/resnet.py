@@ -7,49 +7,29 @@ from typing import Any
 import torch
 from torch import nn
 
+from roga_domainbed.engine.networks.pooled import PooledFeaturizer
 from roga_domainbed.engine.networks.pretrained import timm_features
 
 
-class ResNet(nn.Module):
+class ResNet(PooledFeaturizer):
     """A residual network without its last layer.
 
     Which one, and which ImageNet weights it starts from, as in DomainBed: ``resnet50_augmix`` (the default)
     is ResNet-50 with AugMix weights; without it, ``resnet18`` or else ResNet-50 with torchvision's first weights.
-
-    Attributes:
-        n_outputs: 512 for ResNet-18, 2048 for ResNet-50.
-        network: the backbone.
-        activation: applied last; the identity.
+    ``n_outputs`` is 512 for ResNet-18 and 2048 for ResNet-50.
     """
 
     def __init__(self, input_shape: tuple[int, ...], hparams: dict[str, Any]):
-        super().__init__()
         if hparams.get("resnet50_augmix", True):
-            name, self.n_outputs = "resnet50.ram_in1k", 2048
+            name, n_outputs = "resnet50.ram_in1k", 2048
         elif hparams.get("resnet18", False):
-            name, self.n_outputs = "resnet18.tv_in1k", 512
+            name, n_outputs = "resnet18.tv_in1k", 512
         else:
-            name, self.n_outputs = "resnet50.tv_in1k", 2048
-        self.network = timm_features(name, hparams)
+            name, n_outputs = "resnet50.tv_in1k", 2048
+        network = timm_features(name, hparams)
         if input_shape[0] != 3:
-            self.network.conv1 = _with_channels(self.network.conv1, input_shape[0])
-        self.dropout = nn.Dropout(hparams.get("resnet_dropout", 0.0))
-        self.activation = nn.Identity()
-        self._freeze_bn = hparams.get("freeze_bn", False)
-        self.train()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, C, H, W) to (B, n_outputs)."""
-        return self.activation(self.dropout(self.network(x)))
-
-    def train(self, mode: bool = True) -> ResNet:
-        """As ``nn.Module.train``, but with ``freeze_bn`` the batch norms keep their running statistics."""
-        super().train(mode)
-        if self._freeze_bn:
-            for module in self.network.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-        return self
+            network.conv1 = _with_channels(network.conv1, input_shape[0])
+        super().__init__(network, n_outputs, hparams)
 
 
 def _with_channels(conv: nn.Conv2d, n_channels: int) -> nn.Conv2d:
