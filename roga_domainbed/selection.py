@@ -28,7 +28,8 @@ UPSTREAM = "upstream"
 
 GroupKey = tuple[int, str, str, int]
 _METRIC_KEY = re.compile(r"env(\d+)_(in|out)_(\w+)")
-_LOWER_IS_BETTER = ("eer",)
+_LOWER_IS_BETTER = ("eer", "eer_nearest", "log_loss", "ece")
+_VIDEO = re.compile(r"video_(max_|top_k_)?")
 _COUNTS = ("n", "video_n")
 
 
@@ -40,8 +41,8 @@ class Metric:
 
     @property
     def lower_is_better(self) -> bool:
-        """True for error rates: ``eer``, ``video_eer``, ``eer_nearest``."""
-        return self.name.removeprefix("video_").startswith(_LOWER_IS_BETTER)
+        """True for errors, of frames and of videos: ``eer``, ``video_eer``, ``video_max_log_loss``, …"""
+        return _VIDEO.sub("", self.name, count=1) in _LOWER_IS_BETTER
 
     def rank(self, value: float) -> float:
         """``value`` on a scale where larger is better."""

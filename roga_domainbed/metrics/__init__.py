@@ -1,1 +1,1 @@
-"""Metrics of deepfake detection: pure functions of one-dimensional scores and labels."""
+"""Metrics of deepfake detection: pure functions of scores and labels, frame or video level alike."""

@@ -20,7 +20,7 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         ValueError: if only one class is present or a score is not finite.
     """
-    scores, labels = _checked(scores, labels)
+    scores, labels = checked(scores, labels)
     return float(roc_auc_score(labels, scores))
 
 
@@ -39,7 +39,7 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         ValueError: if only one class is present or a score is not finite.
     """
-    scores, labels = _checked(scores, labels)
+    scores, labels = checked(scores, labels)
     return float(average_precision_score(labels, scores))
 
 
@@ -59,7 +59,7 @@ def eer(scores: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         ValueError: if only one class is present or a score is not finite.
     """
-    scores, labels = _checked(scores, labels)
+    scores, labels = checked(scores, labels)
     fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
     gap = (1.0 - tpr) - fpr  # falls from 1 to −1 along the curve
     after = int(np.argmax(gap <= 0))
@@ -68,7 +68,54 @@ def eer(scores: ArrayLike, labels: ArrayLike) -> float:
     return float(fpr[before] + weight * (fpr[after] - fpr[before]))
 
 
-def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def eer_nearest(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Equal error rate in the convention of DeepfakeBench: for comparison with its tables.
+
+    The false-positive rate of the ROC point where |FNR − FPR| is smallest, the first of equals, without
+    interpolation; points on a straight piece of the curve are dropped before, as scikit-learn's ``roc_curve``
+    does by default.
+
+    Args:
+        scores: (N,) float; higher means fake.
+        labels: (N,) int, 0 real and 1 fake; both must occur.
+
+    Returns:
+        A fraction in [0, 1], lower is better.
+
+    Raises:
+        ValueError: if only one class is present or a score is not finite.
+    """
+    scores, labels = checked(scores, labels)
+    fpr, tpr, _ = roc_curve(labels, scores)
+    return float(fpr[np.argmin(np.abs((1.0 - tpr) - fpr))])
+
+
+def tpr_at_fpr(scores: ArrayLike, labels: ArrayLike, max_fpr: float) -> float:
+    """The largest share of fakes found by a threshold that accuses at most ``max_fpr`` of the reals.
+
+    A point of the ROC curve, not an interpolation: a rate that no threshold reaches is not reported. With fewer
+    than 1 / ``max_fpr`` reals no real at all may be accused.
+
+    Args:
+        scores: (N,) float; higher means fake.
+        labels: (N,) int, 0 real and 1 fake; both must occur.
+        max_fpr: in [0, 1], such as 0.01 or 0.001.
+
+    Returns:
+        A fraction in [0, 1].
+
+    Raises:
+        ValueError: if only one class is present or a score is not finite.
+    """
+    scores, labels = checked(scores, labels)
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    return float(tpr[fpr <= max_fpr].max())
+
+
+def checked(
+    scores: ArrayLike, labels: ArrayLike, *, both_classes: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores as float64 and labels as an array, or ``ValueError`` with the reason why no metric can be given."""
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     if scores.ndim != 1 or scores.shape != labels.shape:
         raise ValueError(
@@ -79,7 +126,8 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarr
     present = set(np.unique(labels).tolist())
     if not present <= {0, 1}:
         raise ValueError(f"labels must be 0 (real) or 1 (fake); got {sorted(present)}")
-    if len(present) < 2:
+    if len(present) < (2 if both_classes else 1):
         only = "no samples" if not present else f"only {'fakes' if present == {1} else 'reals'}"
-        raise ValueError(f"{only} among {len(labels)} samples: both classes are needed")
+        needed = "both classes are" if both_classes else "at least one is"
+        raise ValueError(f"{only} among {len(labels)} samples: {needed} needed")
     return scores, labels

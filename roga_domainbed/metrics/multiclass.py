@@ -1,0 +1,35 @@
+"""The threshold-free metric of tasks with more than two classes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from roga_domainbed.metrics.binary import auc
+
+
+def macro_auc(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Mean over classes of the AUC of one class against the rest, every class with the same weight.
+
+    Args:
+        scores: (N, C) float; column c ranks how much a sample looks like class c.
+        labels: (N,) int in 0 … C−1; each class must occur, and none may be alone.
+
+    Returns:
+        A fraction in [0, 1].
+
+    Raises:
+        ValueError: if a class does not occur, a label is no class or a score is not finite.
+    """
+    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise ValueError(f"scores must be (N, C) and labels (N,); got {scores.shape} and {labels.shape}")
+    classes = range(scores.shape[1])
+    present = set(np.unique(labels).tolist())
+    if not present <= set(classes):
+        raise ValueError(f"labels must be classes 0 to {scores.shape[1] - 1}; got {sorted(present)}")
+    missing = [label for label in classes if label not in present]
+    if missing or len(classes) < 2:
+        lacking = f"classes {missing} do not occur" if missing else f"{len(classes)} class"
+        raise ValueError(f"{lacking} among {len(labels)} samples: every class is needed")
+    return float(np.mean([auc(scores[:, label], (labels == label).astype(int)) for label in classes]))
