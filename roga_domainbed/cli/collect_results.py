@@ -2,8 +2,9 @@ r"""Tables from the records of a sweep, in DomainBed's layout.
 
 For each selection rule: one table a dataset (algorithms by test environments, mean +/- error over trials in
 percent), then one of averages over datasets. The error is the population standard deviation divided by the
-square root of the number of trials. The same text goes to <input_dir>/results.txt (results.tex with --latex,
-results_<metric>.* for another metric than acc).
+square root of the number of trials. The same goes to <input_dir>/results.txt (.tex, .md, .csv, .parquet, .json by
+--format; results_<metric>.* for another metric than acc; results_oracle.* where only the oracle selects), or to the
+file named by --output. With several input folders, the first.
 
   $ roga-domainbed collect-results --input_dir sweeps/s1
   Total records: 200
@@ -22,30 +23,61 @@ Where upstream is wrong, the default differs from it; --compat upstream gives up
   - the averages table takes complete trials only, X if there is none (upstream: averages what there is);
   - runs that test on several environments at once are shown (upstream: ignored);
   - datasets DomainBed does not know are shown last (upstream: dropped);
-  - names are never cut, and are escaped in LaTeX (upstream: cut to 20 or 25 characters, not escaped).
-How many runs were found, are unfinished or have unreadable lines is said on stderr.
+  - names are never cut, and are escaped in LaTeX (upstream: cut to 20 or 25 characters, not escaped);
+  - a number made of fewer trials than the sweep has is marked *, and missing runs are listed below each table
+    (upstream: a number like any other).
+How many runs were found, are unfinished, are there twice or have unreadable lines is said on stderr. What was read
+is kept in <input_dir>/.collect-results-cache.jsonl, which may be deleted at any time.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from roga_domainbed.errors import Problems, RogaError, unknown_name
+
+if TYPE_CHECKING:
+    from roga_domainbed.records import Loaded, Record
+    from roga_domainbed.report.tables import Tables
+
+SUFFIXES = {
+    "text": ".txt", "latex": ".tex", "markdown": ".md", "csv": ".csv", "parquet": ".parquet", "json": ".json"
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Upstream's flags, then ours."""
-    parser.add_argument("--input_dir", required=True, help="the sweep's output_dir")
-    parser.add_argument("--latex", action="store_true", help="a LaTeX document instead of text")
+    parser.add_argument(
+        "--input_dir", required=True, nargs="+", help="the sweep's output_dir; several are read as one sweep"
+    )
+    parser.add_argument("--latex", action="store_true", help="a LaTeX document: --format latex")
+    parser.add_argument(
+        "--format",
+        choices=SUFFIXES,
+        help="text (default) or latex: upstream's layout; markdown; csv, json, parquet: one line a cell",
+    )
+    parser.add_argument("--output", help="the file to write, instead of <input_dir>/results.*")
     parser.add_argument("--auto_lr", action="store_true", help="for runs of DomainBed's train_autolr")
     parser.add_argument(
         "--metric",
         default="acc",
         help="acc (default), or another one that the records have, such as auc, ap, eer",
     )
+    parser.add_argument(
+        "--level",
+        choices=["frame", "video"],
+        default="frame",
+        help="video: the metric of videos, as --metric video_<metric> does",
+    )
+    parser.add_argument("--algorithms", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only these")
     parser.add_argument(
         "--select",
         nargs="+",
@@ -60,45 +92,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
     # Imported here so that --help stays instant.
-    from roga_domainbed import records as records_file
     from roga_domainbed import selection
     from roga_domainbed.catalog import DATASETS
-    from roga_domainbed.report.latex import render_latex
     from roga_domainbed.report.tables import build_tables
-    from roga_domainbed.report.text import render_text
 
-    problems = Problems()
-    if args.auto_lr and args.select:
-        problems.add("--auto_lr has a selection rule of its own: leave out --select")
-    names = ["auto_lr"] if args.auto_lr else args.select or ["iid", "loo", "oracle"]
-    for name in names:
-        if name not in selection.RULES or (name == "auto_lr" and not args.auto_lr):
-            known = [rule for rule in selection.RULES.names() if rule != "auto_lr"]
-            problems.add(unknown_name("selection rule", name, known))
-    folder = Path(args.input_dir)
-    if not folder.is_dir():
-        problems.add(f"--input_dir {args.input_dir!r} is not a folder; give the output_dir of a sweep")
-    problems.check()
-
-    loaded = records_file.load(folder)
-    _report_counts(folder, loaded.folders, loaded.problems)
-    if not loaded.records:
-        raise RogaError(
-            f"no records under {args.input_dir!r}: expected <job>/results.jsonl in it. Give the output_dir of a "
-            "sweep whose jobs have reached their first checkpoint"
-        )
-    mixed = selection.mixed_runs(loaded.records)
-    if mixed:
-        print(
-            f"{mixed} runs are read from several folders each, which differ in other options than dataset, algorithm, "
-            "test envs, trial and hparams_seed; give every sweep its own output_dir.",
-            file=sys.stderr,
-        )
-    metric = selection.Metric(args.metric)
-    known = selection.metrics_in(loaded.records)
+    gc.disable()  # a million small dicts, none of them garbage: collecting would be half of the time
+    names = _check(args)
+    folders = list(map(Path, args.input_dir))
+    loaded = _load(folders)
+    records = _filtered(loaded.records, args)
+    n_records = len(records)
+    metric = selection.Metric(("video_" if args.level == "video" else "") + args.metric)
+    known = selection.metrics_in(records)
     if metric.name not in known:
         raise RogaError(unknown_name("metric", metric.name, known))
-    records = loaded.records
     if args.auto_lr:
         records = selection.merge_auto_lr_stages(records)
         if not any(key.startswith("fd_env") for record in records for key in record):
@@ -111,31 +118,133 @@ def run(args: argparse.Namespace) -> int:
         )
 
     rules = [selection.RULES.get(name) for name in names]
-    tables = build_tables(records, rules, metric, compat=args.compat, n_records=len(loaded.records))
-    text = (render_latex if args.latex else render_text)(tables, compat=args.compat)
-    _save(folder, metric.name, ".tex" if args.latex else ".txt", text)
-    sys.stdout.write(text)
-    return 0
+    tables = build_tables(records, rules, metric, compat=args.compat, n_records=n_records)
+    layout = "latex" if args.latex else args.format or "text"
+    content = _render(tables, layout, args.compat)
+    oracle = "_oracle" * (names == ["oracle"])
+    name = "results" + (f"_{metric.name}" if metric.name != "acc" else "") + oracle + SUFFIXES[layout]
+    path = Path(args.output) if args.output else folders[0] / name
+    saved = _save(path, content)
+    if isinstance(content, str):
+        sys.stdout.write(content)
+    elif saved:
+        print(f"Written to {path}")
+    return 0 if saved or isinstance(content, str) else 1
 
 
-def _report_counts(folder: Path, runs: Sequence[str], skipped: Sequence[str]) -> None:
+def _check(args: argparse.Namespace) -> list[str]:
+    """The names of the selection rules; all faults of the flags at once."""
+    from roga_domainbed import selection
+
+    problems = Problems()
+    if args.auto_lr and args.select:
+        problems.add("--auto_lr has a selection rule of its own: leave out --select")
+    if args.latex and args.format not in (None, "latex"):
+        problems.add(f"--latex and --format {args.format} exclude each other")
+    if args.format == "parquet" and find_spec("pyarrow") is None:
+        problems.add("--format parquet needs the package 'pyarrow': pip install pyarrow")
+    names = ["auto_lr"] if args.auto_lr else args.select or ["iid", "loo", "oracle"]
+    for name in names:
+        if name not in selection.RULES or (name == "auto_lr" and not args.auto_lr):
+            known = [rule for rule in selection.RULES.names() if rule != "auto_lr"]
+            problems.add(unknown_name("selection rule", name, known))
+    for folder in args.input_dir:
+        if not Path(folder).is_dir():
+            problems.add(f"--input_dir {folder!r} is not a folder; give the output_dir of a sweep")
+    problems.check()
+    return names
+
+
+def _load(folders: Sequence[Path]) -> Loaded:
+    """The records of all folders; what was found is said on stderr."""
+    from roga_domainbed import records as records_file
+
+    whole = records_file.Loaded()
+    for folder in {folder.resolve(): folder for folder in folders}.values():
+        loaded = records_file.load(folder, metrics_only=True, cache=True)
+        _report_counts(folder, loaded)
+        whole.records += loaded.records
+        whole.sources += loaded.sources
+    if not whole.records:
+        raise RogaError(
+            f"no records under {', '.join(repr(str(folder)) for folder in folders)}: expected <job>/results.jsonl "
+            "in it. Give the output_dir of a sweep whose jobs have reached their first checkpoint"
+        )
+    mixed = records_file.runs_in_several_folders(whole)
+    if mixed:
+        print(
+            f"{len(mixed)} runs are read from several folders each: a sweep that was copied, or sweeps that differ "
+            "in other options than dataset, algorithm, test envs, trial and hparams_seed. Of a step that is there "
+            "twice the later folder counts.",
+            file=sys.stderr,
+        )
+        _print_some(
+            f"{run[1]} on {run[0]}, test_envs {list(run[2])}, trial {run[3]}, hparams_seed {run[4]}: "
+            + ", ".join(sources)
+            for run, sources in mixed.items()
+        )
+    return whole
+
+
+def _filtered(records: list[Record], args: argparse.Namespace) -> list[Record]:
+    """The records of ``--algorithms`` and ``--datasets``."""
+    problems = Problems()
+    for kind, wanted in (("algorithm", args.algorithms), ("dataset", args.datasets)):
+        if wanted:
+            present = sorted({record["args"][kind] for record in records})
+            for name in wanted:
+                if name not in present:
+                    problems.add(unknown_name(f"{kind} of these records", name, present))
+            records = [record for record in records if record["args"][kind] in wanted] or records
+    problems.check()
+    return records
+
+
+def _render(tables: Tables, layout: str, compat: str | None) -> str | bytes:
+    from roga_domainbed.report import cells, latex, markdown, text
+
+    if layout in ("text", "latex"):
+        return {"text": text.render_text, "latex": latex.render_latex}[layout](tables, compat=compat)
+    renderers = {
+        "markdown": markdown.render_markdown,
+        "csv": cells.render_csv,
+        "json": cells.render_json,
+        "parquet": cells.render_parquet,
+    }
+    return renderers[layout](tables)
+
+
+def _report_counts(folder: Path, loaded: Loaded) -> None:
     from roga_domainbed.records import is_done
 
-    finished = sum(is_done(folder / run) for run in runs)
-    started = {path.parent.name for path in folder.glob("*/job.json")}
-    empty = sorted(started - set(runs))
-    counts = f"{len(runs)} runs found: {finished} finished, {len(runs) - finished} unfinished"
-    print(f"{counts}; {len(skipped)} lines skipped.", file=sys.stderr)
+    finished = sum(is_done(folder / run) for run in loaded.folders)
+    without = sorted(set(os.listdir(folder)) - set(loaded.folders))
+    empty = [run for run in without if (folder / run / "job.json").exists()]
+    counts = (
+        f"{len(loaded.folders)} runs found: {finished} finished, {len(loaded.folders) - finished} unfinished"
+    )
+    print(f"{counts}; {len(loaded.problems)} lines skipped.", file=sys.stderr)
     if empty:
         shown = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
         print(f"{len(empty)} jobs ended or run without a record yet: {shown}", file=sys.stderr)
-    for problem in skipped:
+    for problem in loaded.problems:
         print(f"  {problem}", file=sys.stderr)
+    _print_some(loaded.notes)
 
 
-def _save(folder: Path, metric: str, suffix: str, text: str) -> None:
-    path = folder / ("results" + ("" if metric == "acc" else f"_{metric}") + suffix)
+def _print_some(lines: Iterable[str], most: int = 20) -> None:
+    lines = list(lines)
+    for line in lines[:most]:
+        print(f"  {line}", file=sys.stderr)
+    if len(lines) > most:
+        print(f"  … and {len(lines) - most} more like these", file=sys.stderr)
+
+
+def _save(path: Path, content: str | bytes) -> bool:
     try:
-        path.write_text(text, encoding="utf-8", newline="\n")
+        path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
-        print(f"Not saved to {path}: {error.strerror}. The tables follow on stdout.", file=sys.stderr)
+        follow = " The tables follow on stdout." if isinstance(content, str) else ""
+        print(f"Not saved to {path}: {error.strerror}.{follow}", file=sys.stderr)
+        return False
+    return True

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from roga_domainbed.report.tables import Cell, Table, Tables
-from roga_domainbed.report.text import AVERAGES_WIDTH, DATASET_WIDTH, format_average, format_cell, remarks
+from roga_domainbed.report.tables import Table, Tables
+from roga_domainbed.report.text import AVERAGES_WIDTH, DATASET_WIDTH, footnotes, format_cells, remarks
 from roga_domainbed.selection import UPSTREAM
 
 _SPECIAL = {
@@ -61,10 +61,7 @@ def _tabular(table: Table, compat: str | None) -> list[str]:
     else:
         labels = [escape(label) for label in labels]
         names = [escape(row.algorithm) for row in table.rows]
-    rows = [
-        [name, *map(_cell, row.cells), format_average(row.average)]
-        for name, row in zip(names, table.rows, strict=True)
-    ]
+    rows = [[name, *format_cells(table, row, r"$\pm$")] for name, row in zip(names, table.rows, strict=True)]
     return [
         r"\begin{center}",
         r"\adjustbox{max width=\textwidth}{%",
@@ -76,6 +73,7 @@ def _tabular(table: Table, compat: str | None) -> list[str]:
         r"\bottomrule",
         r"\end{tabular}}",
         r"\end{center}",
+        *(escape(line.strip()) + r"\\" for line in footnotes(table)),
     ]
 
 
@@ -84,7 +82,3 @@ def _line(cells: Sequence[str], width: int, compat: str | None) -> str:
     if compat == UPSTREAM:
         cells = [cell[:width] for cell in cells]
     return " & ".join(cells) + r" \\"
-
-
-def _cell(cell: Cell | None) -> str:
-    return format_cell(cell, r"$\pm$")

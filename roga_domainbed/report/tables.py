@@ -6,7 +6,7 @@ standard deviation divided by the square root of the number of trials, as upstre
 
 Two behaviours, as in ``selection``. By default an average over trials takes complete trials only, and a dataset
 that the catalog does not know is shown after those it knows. With ``compat="upstream"`` a trial's average is
-over whatever test environments it has, and unknown datasets are dropped.
+over whatever test environments it has, unknown datasets are dropped, and nothing is said of missing runs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.records import Record
+from roga_domainbed.report.gaps import missing_runs
 from roga_domainbed.selection import (
     ACCURACY,
     UPSTREAM,
@@ -60,6 +61,8 @@ class Table:
         columns: environment names, or dataset names.
         rows: one for every algorithm of the sweep.
         caveats: what a reader must know about how the runs were made; printed in the header.
+        trials: for every column the number of trials the sweep has there; empty if not to be checked.
+        gaps: runs that are missing, in words, one line a cell; empty for upstream's tables.
     """
 
     dataset: str | None
@@ -68,6 +71,21 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     caveats: tuple[str, ...] = ()
+    trials: tuple[int, ...] = ()
+    gaps: tuple[str, ...] = ()
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether test data chose what the cells show."""
+        return "oracle" in self.rule.title
+
+    def is_short(self, row: Row, column: int) -> bool:
+        """Whether a cell is made of fewer trials than the sweep has; column −1 is the row's average."""
+        if not self.trials:
+            return False
+        columns = range(len(row.cells)) if column < 0 else [column]
+        cells = [(row.cells[index], self.trials[index]) for index in columns]
+        return any(cell is not None and cell.n < trials for cell, trials in cells)
 
 
 @dataclass(frozen=True)
@@ -98,7 +116,7 @@ def build_tables(
     groups = group_by_test_env(records)
     algorithms = _catalog_order(ALGORITHMS.names(), (key[2] for key in groups), keep_unknown=True)
     datasets = _catalog_order(DATASETS.names(), (key[1] for key in groups), keep_unknown=compat != UPSTREAM)
-    layouts = [_layout(records, dataset, compat) for dataset in datasets]
+    layouts = [_layout(records, dataset, algorithms, compat) for dataset in datasets]
     tables = []
     for rule in rules:
         averages: dict[str, list[Cell | None]] = {algorithm: [] for algorithm in algorithms}
@@ -109,10 +127,14 @@ def build_tables(
                 rows.append(_row(algorithm, [_cell(list(values.values())) for values in trials]))
                 averages[algorithm].append(_average_cell(trials, compat))
             columns = tuple(layout.columns)
-            tables.append(Table(layout.dataset, rule, metric, columns, tuple(rows), layout.caveats))
+            trials = (layout.trials,) * len(columns) if layout.trials else ()
+            tables.append(
+                Table(layout.dataset, rule, metric, columns, tuple(rows), layout.caveats, trials, layout.gaps)
+            )
         rows = [_row(algorithm, cells) for algorithm, cells in averages.items()]
         caveats = tuple(dict.fromkeys(caveat for layout in layouts for caveat in layout.caveats))
-        tables.append(Table(None, rule, metric, tuple(datasets), tuple(rows), caveats))
+        trials = () if compat == UPSTREAM else tuple(layout.trials for layout in layouts)
+        tables.append(Table(None, rule, metric, tuple(datasets), tuple(rows), caveats, trials))
     return Tables(len(records) if n_records is None else n_records, tuple(tables))
 
 
@@ -123,9 +145,13 @@ class _Layout:
     test_envs: tuple[int, ...]
     tested: dict[int, tuple[int, ...] | None]
     caveats: tuple[str, ...]
+    trials: int = 0
+    gaps: tuple[str, ...] = ()
 
 
-def _layout(records: Sequence[Record], dataset: str, compat: str | None) -> _Layout:
+def _layout(
+    records: Sequence[Record], dataset: str, algorithms: Sequence[str], compat: str | None
+) -> _Layout:
     records = [record for record in records if record["args"]["dataset"] == dataset]
     names = list(DATASETS.get(dataset).environments) if dataset in DATASETS else []
     if compat == UPSTREAM:
@@ -140,12 +166,17 @@ def _layout(records: Sequence[Record], dataset: str, compat: str | None) -> _Lay
         indices = range(len(names))
     else:
         indices = sorted({env for envs in lists for env in envs if env < len(names)})
+    names = [names[index] for index in indices]
+    one_a_list = list({held_out(record): record for record in records}.values())
+    tested = {index: held_out_with(one_a_list, index) for index in indices}
     return _Layout(
         dataset,
-        tuple(names[index] for index in indices),
+        tuple(names),
         tuple(indices),
-        {index: held_out_with(records, index) for index in indices},
+        tested,
         _caveats(records, dataset),
+        len({record["args"]["trial_seed"] for record in records}),
+        missing_runs(records, algorithms, dict(zip(names, tested.values(), strict=True))),
     )
 
 

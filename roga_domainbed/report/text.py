@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from roga_domainbed.report.tables import Cell, Table, Tables
+from roga_domainbed.report.tables import Cell, Row, Table, Tables
 from roga_domainbed.selection import UPSTREAM
 
 DATASET_WIDTH = 20
 AVERAGES_WIDTH = 25
+MOST_GAPS = 12
 
 
 def render_text(tables: Tables, *, compat: str | None = None) -> str:
@@ -20,11 +21,12 @@ def render_text(tables: Tables, *, compat: str | None = None) -> str:
     for table in tables.tables:
         width = AVERAGES_WIDTH if table.dataset is None else DATASET_WIDTH
         rows = [["Algorithm", *table.columns, "Avg"]]
-        rows += [[row.algorithm, *map(_cell, row.cells), format_average(row.average)] for row in table.rows]
+        rows += [[row.algorithm, *format_cells(table, row, "+/-")] for row in table.rows]
         if compat != UPSTREAM:
             width = max(width, *(len(cell) for row in rows for cell in row))
         parts.append(f"\n-------- {header(table)}\n")
         parts += [format_row(row, width) for row in rows]
+        parts += [f"{line}\n" for line in footnotes(table)]
     return "".join(parts)
 
 
@@ -38,7 +40,10 @@ def remarks(table: Table) -> str:
     """Metric and caveats of a table, each after a comma; empty for plain accuracy."""
     found = list(table.caveats)
     if table.metric.name != "acc":
-        found.insert(0, f"metric: {table.metric.name}{' (lower is better)' * table.metric.lower_is_better}")
+        unit = ", 1/100 nat" * table.metric.name.endswith("log_loss")
+        found.insert(
+            0, f"metric: {table.metric.name}{' (lower is better)' * table.metric.lower_is_better}{unit}"
+        )
     return "".join(f", {remark}" for remark in found)
 
 
@@ -57,5 +62,25 @@ def format_cell(cell: Cell | None, plus_minus: str) -> str:
     return "X" if cell is None else f"{cell.mean:.1f} {plus_minus} {cell.error:.1f}"
 
 
-def _cell(cell: Cell | None) -> str:
-    return format_cell(cell, "+/-")
+def format_cells(table: Table, row: Row, plus_minus: str) -> list[str]:
+    """A row's cells and its average; ``*`` after a number that fewer trials than the sweep's have made."""
+    texts = [format_cell(cell, plus_minus) for cell in row.cells] + [format_average(row.average)]
+    columns = [*range(len(row.cells)), -1]
+    return [
+        text + "*" if text != "X" and table.is_short(row, column) else text
+        for text, column in zip(texts, columns, strict=True)
+    ]
+
+
+def footnotes(table: Table) -> list[str]:
+    """What a reader must know below a table: the meaning of ``*``, and which runs are missing."""
+    notes = []
+    if any(table.is_short(row, -1) for row in table.rows):
+        trials = " or ".join(map(str, sorted(set(table.trials))))
+        notes.append(f"* fewer trials than the {trials} of the sweep")
+    if table.gaps:
+        notes.append(f"Missing runs in {len(table.gaps)} cells:")
+        notes += [f"  {gap}" for gap in table.gaps[:MOST_GAPS]]
+        if len(table.gaps) > MOST_GAPS:
+            notes.append(f"  and {len(table.gaps) - MOST_GAPS} cells more; --format json lists all")
+    return notes

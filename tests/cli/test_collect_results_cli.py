@@ -123,7 +123,9 @@ def test_two_sweeps_in_one_folder_are_noticed(tmp_path, capsys):
     write_run(tmp_path / "a", args={"output_dir": "a"})
     write_run(tmp_path / "b", args={"output_dir": "b"})
     assert collect("--input_dir", tmp_path) == 0
-    assert "1 runs are read from several folders each" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "1 runs are read from several folders each" in err
+    assert f"trial 0, hparams_seed 0: {tmp_path / 'a'}, {tmp_path / 'b'}" in err
 
 
 def test_help_is_instant_and_the_tables_need_no_torch(vlcs):
@@ -143,3 +145,193 @@ def test_help_is_instant_and_the_tables_need_no_torch(vlcs):
     )
     assert helped.returncode == 0
     assert time.perf_counter() - start < 2.0, "some tenths of a second when the machine is free"
+
+
+def damage(sweep):
+    """Ten kinds of damage to a sweep, none of which takes a record away; what must be said of each."""
+    runs = sorted(path / "results.jsonl" for path in sweep.iterdir())
+    (first, again) = (json.loads(runs[i].read_text().splitlines()[0]) for i in (0, 6))
+    del first["args"]["trial_seed"]
+    nan = json.loads(runs[5].read_text().splitlines()[0])
+    nan["step"], nan["env0_out_acc"] = -1, float("nan")
+    appended = {
+        0: b'{"args": {"test_envs": [0], "tri',
+        1: b"\n",
+        2: b'{"name": "foreign", "values": [1, 2]}\n',
+        3: json.dumps(first).encode() + b"\n",
+        4: b"\x00\xff\xfe\x80 \x1b[31m\n",
+        5: json.dumps(nan).encode() + b"\n",
+        6: b"[" * (17 * 2**20) + b"\n",
+    }
+    for index, content in appended.items():
+        with open(runs[index], "ab") as file:
+            file.write(content)
+    copy = sweep / "zz_copy"
+    copy.mkdir()
+    (copy / "results.jsonl").write_text(json.dumps(again, sort_keys=True) + "\n")
+    (sweep / "zz_empty").mkdir()
+    (sweep / "zz_empty" / "results.jsonl").touch()
+    (sweep / "zz_unreadable" / "results.jsonl").mkdir(parents=True)
+    return [
+        f"{runs[0]}, line 6: not a JSON record, skipped",
+        f"{runs[1]}, line 6: blank, skipped",
+        f"{runs[2]}, line 6: not a DomainBed record (lacks args, step), skipped",
+        f"{runs[3]}, line 6: not a DomainBed record (lacks args.trial_seed), skipped",
+        f"{runs[4]}, line 6: not a JSON record, skipped",
+        f"{runs[5]}, line 6: not finite numbers in it; NaN is never chosen",
+        f"{runs[6]}, line 6: longer than 16 MiB, skipped",
+        f"{runs[6].parent}, {copy}",
+        f"{sweep / 'zz_empty' / 'results.jsonl'}: empty",
+        f"{sweep / 'zz_unreadable' / 'results.jsonl'}: Is a directory, skipped",
+    ]
+
+
+def test_records_damaged_in_ten_ways_are_named_and_the_table_comes(vlcs, capsys):
+    said = damage(vlcs)
+    assert len(said) == 10
+    for _ in range(2):  # read afresh, then beside the cache
+        assert collect("--input_dir", vlcs) == 0
+        captured = capsys.readouterr()
+        intact = (DATA / "collect_results.txt").read_text().splitlines()
+        assert captured.out.splitlines()[1:] == intact[1:]
+        assert captured.out.splitlines()[0] == "Total records: 202"
+        assert "; 7 lines skipped." in captured.err
+        for sentence in said:
+            assert sentence in captured.err
+
+
+def test_deeply_nested_json_is_a_bad_line(vlcs, capsys):
+    run = sorted(vlcs.iterdir())[0] / "results.jsonl"
+    with open(run, "ab") as file:
+        file.write(b"[" * 100_000 + b"\n")
+    assert collect("--input_dir", vlcs) == 0
+    assert f"{run}, line 6: not a JSON record" in capsys.readouterr().err
+
+
+def test_a_second_reading_from_the_cache_gives_the_same_and_notices_every_change(vlcs, capsys):
+    cache = vlcs / ".collect-results-cache.jsonl"
+    oracle = (DATA / "collect_results.txt").read_text()
+    assert collect("--input_dir", vlcs) == 0
+    assert cache.exists()
+    for content in (cache.read_bytes(), b"", b"no cache\n", cache.read_bytes()[:-700], None):
+        if content is None:
+            cache.unlink()
+        else:
+            cache.write_bytes(content)
+        capsys.readouterr()
+        assert collect("--input_dir", vlcs) == 0
+        assert capsys.readouterr().out == oracle
+    run = sorted(path for path in vlcs.iterdir() if path.is_dir())[0]
+    lines = (run / "results.jsonl").read_text().splitlines(keepends=True)
+    (run / "results.jsonl").write_text("".join(lines[:-1]))
+    assert collect("--input_dir", vlcs) == 0
+    assert capsys.readouterr().out.startswith("Total records: 199\n")
+
+
+def test_the_folder_is_read_also_where_orjson_is_missing(vlcs, capsys, monkeypatch):
+    from roga_domainbed import records
+
+    monkeypatch.setattr(records, "_orjson", None)
+    said = damage(vlcs)
+    assert collect("--input_dir", vlcs) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[1:] == (DATA / "collect_results.txt").read_text().splitlines()[1:]
+    assert all(sentence in captured.err for sentence in said)
+    assert not (vlcs / ".collect-results-cache.jsonl").exists()
+
+
+def cells_of(path):
+    import csv
+
+    import pyarrow.parquet
+
+    text = (path / "results.json").read_text()
+    with open(path / "results.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    return json.loads(text)["cells"], lines, pyarrow.parquet.read_table(path / "results.parquet").to_pylist()
+
+
+def test_data_formats_hold_the_same_cells_and_those_of_the_text_table(vlcs, capsys):
+    for layout in ("json", "csv", "parquet"):
+        assert collect("--input_dir", vlcs, "--format", layout) == 0
+    as_json, as_csv, as_parquet = cells_of(vlcs)
+    assert as_json == as_parquet
+    assert [
+        {key: "" if value is None else str(value) for key, value in cell.items()} for cell in as_json
+    ] == as_csv
+    cell = next(cell for cell in as_json if cell["dataset"] == "VLCS" and cell["column"] != "Avg")
+    first_row = (DATA / "collect_results.txt").read_text().splitlines()[4]
+    assert first_row.split("  ")[0] == cell["algorithm"]
+    assert f"{cell['mean']:.1f} +/- {cell['standard_error']:.1f}" in first_row
+    assert {cell["oracle"] for cell in as_json if "oracle" in cell["selection"]} == {True}
+    assert sum(cell["oracle"] for cell in as_json) == len(as_json) / 3
+
+
+def test_what_test_data_chose_says_oracle_in_row_caption_and_file(vlcs, capsys):
+    assert collect("--input_dir", vlcs, "--select", "oracle", "--format", "markdown") == 0
+    text = (vlcs / "results_oracle.md").read_text()
+    assert capsys.readouterr().out == text
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "Algorithm" not in line]
+    assert rows
+    assert all("(oracle)" in row.split("|")[1] for row in rows)
+    captions = [line for line in text.splitlines() if line.startswith("**")]
+    assert all("test-domain validation set (oracle)" in caption for caption in captions)
+
+
+def test_several_folders_are_read_as_one_sweep(vlcs, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    for run in sorted(vlcs.iterdir())[::2]:
+        run.rename(other / run.name)
+    assert collect("--input_dir", vlcs, other, "--output", tmp_path / "both.txt") == 0
+    assert capsys.readouterr().out == (DATA / "collect_results.txt").read_text()
+    assert (tmp_path / "both.txt").exists()
+    assert not (vlcs / "results.txt").exists()
+
+
+def test_algorithms_and_datasets_can_be_chosen(tmp_path, capsys):
+    for algorithm in ("ERM", "SAM"):
+        for dataset in ("Debug28", "Debug224"):
+            write_run(tmp_path / f"{algorithm}{dataset}", args={"algorithm": algorithm, "dataset": dataset})
+    assert collect("--input_dir", tmp_path, "--algorithms", "SAM", "--datasets", "Debug224") == 0
+    out = capsys.readouterr().out
+    assert "Total records: 1\n" in out
+    assert "ERM" not in out
+    assert "Dataset: Debug28" not in out
+    assert collect("--input_dir", tmp_path, "--algorithms", "SAN", "--datasets", "PACS") == 2
+    err = capsys.readouterr().err
+    assert "unknown algorithm of these records 'SAN' (did you mean 'SAM'?)" in err
+    assert "unknown dataset of these records 'PACS'" in err
+
+
+def test_the_video_level_shows_the_metric_of_videos(tmp_path, capsys):
+    values = {f"env{i}_{split}_video_auc": 0.75 for i in range(3) for split in ("in", "out")}
+    write_run(tmp_path / "a", **values)
+    assert collect("--input_dir", tmp_path, "--metric", "auc", "--level", "video") == 0
+    out = capsys.readouterr().out
+    assert "metric: video_auc" in out
+    assert "75.0 +/- 0.0" in out
+
+
+def test_missing_runs_are_listed_and_thin_cells_marked(tmp_path, capsys):
+    for algorithm in ("ERM", "SAM"):
+        for env in range(3):
+            for trial in range(2):
+                if (algorithm, env, trial) not in {("SAM", 1, 1), ("SAM", 2, 0), ("SAM", 2, 1)}:
+                    name = f"{algorithm}{env}{trial}"
+                    args = {"algorithm": algorithm, "test_envs": [env], "trial_seed": trial}
+                    write_run(tmp_path / name, args=args)
+    assert collect("--input_dir", tmp_path, "--select", "iid") == 0
+    out = capsys.readouterr().out
+    (sam,) = [line for line in out.split("-------- Averages")[0].splitlines() if line.startswith("SAM")]
+    assert sam.split("  ")[0] == "SAM"
+    assert [cell.strip() for cell in sam.split("  ") if cell.strip()] == [
+        "SAM", "50.0 +/- 0.0", "50.0 +/- 0.0*", "X", "X"
+    ]  # fmt: skip
+    assert "* fewer trials than the 2 of the sweep\n" in out
+    assert "Missing runs in 2 cells:\n" in out
+    assert "  SAM, 1: trial 1 has none of 1 hparams\n  SAM, 2: no run\n" in out
+    assert collect("--input_dir", tmp_path, "--select", "iid", "--compat", "upstream") == 0
+    out = capsys.readouterr().out
+    assert "*" not in out
+    assert "Missing" not in out

@@ -14,7 +14,6 @@ from roga_domainbed.selection import (
     held_out_with,
     merge_auto_lr_stages,
     metrics_in,
-    mixed_runs,
     sweep_value,
 )
 
@@ -158,11 +157,6 @@ def test_metrics_are_those_with_both_splits_and_counts_are_none():
     }
     assert metrics_in([record(**values)]) == ["acc", "auc"]
     assert environments_in([record(**accuracies((0, 0), (0, 0)))]) == 2
-
-
-def test_two_folders_with_the_same_run_are_noticed():
-    assert mixed_runs([record(), record(step=1)]) == 0
-    assert mixed_runs([record(), record(output_dir="p"), record(hparams_seed=1)]) == 1
 
 
 def test_auto_lr_stages_merge_into_one_record():

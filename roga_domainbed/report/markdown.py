@@ -1,0 +1,34 @@
+"""Result tables as GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from roga_domainbed.report.tables import Tables
+from roga_domainbed.report.text import footnotes, format_cells, header
+
+
+def render_markdown(tables: Tables) -> str:
+    """All tables; a row that test data decided says *oracle* beside the algorithm's name."""
+    parts = [f"Total records: {tables.n_records}\n"]
+    for table in tables.tables:
+        labels = ["Algorithm", *table.columns, "Avg"]
+        parts.append(f"\n**{_escape(header(table))}**\n\n")
+        parts += [_line(labels), "|---|" + "---:|" * (len(labels) - 1) + "\n"]
+        for row in table.rows:
+            name = row.algorithm + " (oracle)" * table.is_oracle
+            parts.append(_line([name, *format_cells(table, row, "±")]))
+        notes = footnotes(table)
+        if notes:
+            parts.append("\n" + "".join(f"{_escape(note.strip())}  \n" for note in notes))
+    return "".join(parts)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_escape, cells))} |\n"
+
+
+def _escape(text: str) -> str:
+    for character in "\\|*_<":
+        text = text.replace(character, "\\" + character)
+    return text
