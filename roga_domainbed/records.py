@@ -88,15 +88,13 @@ def read_file(path: str | os.PathLike, loaded: Loaded, *, metrics_only: bool = F
     with open(path, "rb") as file:
         for number, raw in enumerate(_lines(file), 1):
             try:
-                record, has_nan = _parse(raw)
+                record, has_nan = _parse(raw, args)
             except ValueError as error:
                 loaded.problems.append(f"{path}, line {number}: {error}, skipped")
                 continue
             if has_nan:
                 with_nan.append(number)
             if metrics_only:
-                if record["args"] == args:
-                    record["args"] = args
                 args = record["args"]
                 record = {key: value for key, value in record.items() if _is_for_tables(key)}
             loaded.records.append(record)
@@ -173,8 +171,11 @@ def _lines(file: Any) -> Iterator[bytes]:
         yield raw
 
 
-def _parse(raw: bytes) -> tuple[Record, bool]:
-    """The record of a line, and whether it has NaN or Infinity in it; ValueError says what is wrong."""
+def _parse(raw: bytes, args: dict | None) -> tuple[Record, bool]:
+    """The record of a line, and whether it has NaN or Infinity in it; ValueError says what is wrong.
+
+    A record with args equal to ``args``, those of a record that was good, gets that very object.
+    """
     if len(raw) > LONGEST_LINE:
         raise ValueError(f"longer than {LONGEST_LINE // 2**20} MiB")
     record, has_nan = None, False
@@ -191,6 +192,10 @@ def _parse(raw: bytes) -> tuple[Record, bool]:
         has_nan = isinstance(record, dict) and any(
             isinstance(value, float) and not math.isfinite(value) for value in record.values()
         )
+    if args is not None and isinstance(record, dict) and record.get("args") == args:
+        record["args"] = args
+        if isinstance(record.get("step"), int):
+            return record, has_nan
     if not _is_record(record):
         raise ValueError(f"not a DomainBed record{_lacking(record)}")
     return record, has_nan
@@ -255,7 +260,9 @@ def _restore(entry: dict, source: str, loaded: Loaded) -> bool:
         ]
     except (KeyError, TypeError, ValueError, IndexError):
         return False
-    if not all(map(_is_record, records)):
+    if not all(_is_record({"args": own, "step": 0}) for own in args):
+        return False
+    if not all(isinstance(record.get("step"), int) for record in records):
         return False
     loaded.records += records
     loaded.sources += [source] * len(records)

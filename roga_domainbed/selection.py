@@ -14,6 +14,7 @@ the largest ``hparams_seed``. These are upstream's. Where upstream is wrong we d
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import re
@@ -41,7 +42,7 @@ class Metric:
 
     name: str
 
-    @property
+    @functools.cached_property
     def lower_is_better(self) -> bool:
         """True for errors, of frames and of videos: ``eer``, ``video_ece``, ``video_max_log_loss``."""
         return _VIDEO.sub("", self.name, count=1) in _LOWER_IS_BETTER
@@ -247,7 +248,7 @@ def _by_training_validation(
 
 
 def _loo(run: Sequence[Record], test_env: int, tested: tuple[int, ...], metric: Metric) -> list[Choice]:
-    if all(len(held_out(record)) != 2 for record in run):
+    if all(len(record["args"]["test_envs"]) == 1 for record in run):
         return []
     steps: dict[int, list[Record]] = {}
     for record in run:
@@ -340,7 +341,9 @@ def merge_auto_lr_stages(records: Iterable[Record]) -> list[Record]:
     return list(merged.values())
 
 
-def _latest_of_each_step(run: Sequence[Record]) -> list[Record]:
+def _latest_of_each_step(run: Sequence[Record]) -> Sequence[Record]:
+    if len({record["step"] for record in run}) == len(run):
+        return run
     latest = {(held_out(record), record["step"]): record for record in run}
     return list(latest.values())
 
@@ -356,20 +359,29 @@ def _last_record(run: Sequence[Record], tested: tuple[int, ...]) -> Record | Non
 def _training_validations(run: Sequence[Record], tested: tuple[int, ...], metric: Metric) -> list[float]:
     """For every record the mean over the out-splits of the training environments.
 
-    All records of one number of environments at once: a call of numpy a record would be most of the time that
-    the tables of a full sweep take. The sums are those of upstream's ``np.mean`` of each record, to the bit.
+    All records at once, where they have the same environments and no gap: calls of numpy would be most of the
+    time that the tables of a full sweep take. The bits are those of upstream's ``np.mean`` of each record.
     """
-    by_count: dict[int, list[int]] = {}
-    for position, record in enumerate(run):
-        by_count.setdefault(_n_environments(record, metric), []).append(position)
-    means = [math.nan] * len(run)
-    for count, positions in by_count.items():
-        keys = [key for env, key in enumerate(_out_keys(metric, count)) if env not in tested]
-        if keys:
-            rows = np.array([[_number(run[position], key) for key in keys] for position in positions])
-            for position, mean in zip(positions, rows.mean(axis=1).tolist(), strict=True):
-                means[position] = mean
-    return means
+    if not run:
+        return []
+    count = _n_environments(run[0], metric)
+    keys = _out_keys(metric, count + 1)
+    training = [env for env in range(count) if env not in tested]
+    if training and not any(keys[count] in record for record in run):
+        with contextlib.suppress(KeyError):
+            rows = np.array([[record[key] for key in keys[:count]] for record in run])
+            if rows.dtype == np.float64:
+                return np.ascontiguousarray(rows[:, training]).mean(axis=1).tolist()
+    return [_training_validation(record, tested, metric) for record in run]
+
+
+def _training_validation(record: Record, tested: tuple[int, ...], metric: Metric) -> float:
+    values = [
+        _number(record, f"env{env}_out_{metric.name}")
+        for env in range(_n_environments(record, metric))
+        if env not in tested
+    ]
+    return float(np.mean(values)) if values else math.nan
 
 
 @functools.lru_cache(maxsize=256)

@@ -46,6 +46,7 @@ from roga_domainbed.errors import Problems, RogaError, unknown_name
 if TYPE_CHECKING:
     from roga_domainbed.records import Loaded, Record
     from roga_domainbed.report.tables import Tables
+    from roga_domainbed.selection import Metric, Rule
 
 SUFFIXES = {
     "text": ".txt", "latex": ".tex", "markdown": ".md", "csv": ".csv", "parquet": ".parquet", "json": ".json"
@@ -85,6 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="selection rules, in the order of the tables: iid, loo, oracle, last (default: iid loo oracle)",
     )
     parser.add_argument(
+        "--compare",
+        metavar="BASELINE",
+        help="also compare every algorithm with this one, paired: differences, intervals, tests, ranks",
+    )
+    parser.add_argument(
         "--compat", choices=["upstream"], help="reproduce upstream to the byte, with its known faults"
     )
 
@@ -121,6 +127,8 @@ def run(args: argparse.Namespace) -> int:
     tables = build_tables(records, rules, metric, compat=args.compat, n_records=n_records)
     layout = "latex" if args.latex else args.format or "text"
     content = _render(tables, layout, args.compat)
+    if args.compare:
+        content += _comparisons(records, rules, args.compare, metric)
     oracle = "_oracle" * (names == ["oracle"])
     name = "results" + (f"_{metric.name}" if metric.name != "acc" else "") + oracle + SUFFIXES[layout]
     path = Path(args.output) if args.output else folders[0] / name
@@ -148,6 +156,8 @@ def _check(args: argparse.Namespace) -> list[str]:
         if name not in selection.RULES or (name == "auto_lr" and not args.auto_lr):
             known = [rule for rule in selection.RULES.names() if rule != "auto_lr"]
             problems.add(unknown_name("selection rule", name, known))
+    if args.compare and (args.latex or args.compat or args.format not in (None, "text")):
+        problems.add("--compare goes with text tables: leave out --latex, --format and --compat")
     for folder in args.input_dir:
         if not Path(folder).is_dir():
             problems.add(f"--input_dir {folder!r} is not a folder; give the output_dir of a sweep")
@@ -212,6 +222,15 @@ def _render(tables: Tables, layout: str, compat: str | None) -> str | bytes:
         "parquet": cells.render_parquet,
     }
     return renderers[layout](tables)
+
+
+def _comparisons(records: list[Record], rules: Sequence[Rule], baseline: str, metric: Metric) -> str:
+    from roga_domainbed.report.comparison import render_comparison
+
+    known = sorted({record["args"]["algorithm"] for record in records})
+    if baseline not in known:
+        raise RogaError(unknown_name("algorithm of these records", baseline, known))
+    return "".join(render_comparison(records, rule, baseline, metric) for rule in rules)
 
 
 def _report_counts(folder: Path, loaded: Loaded) -> None:

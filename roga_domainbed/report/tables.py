@@ -159,6 +159,8 @@ def _layout(
         tested = {index: (index,) for index in indices}
         return _Layout(dataset, tuple(names), tuple(indices), tested, ())
     names += [f"env{index}" for index in range(len(names), environments_in(records))]
+    # What follows looks at args alone, which the records of one run mostly share.
+    records = list({id(record["args"]): record for record in records}.values())
     # Where no run held out one environment alone, the protocol tests on some environments at once and never on
     # the others: those are no gaps, so they get no column.
     lists = {held_out(record) for record in records}
@@ -167,8 +169,7 @@ def _layout(
     else:
         indices = sorted({env for envs in lists for env in envs if env < len(names)})
     names = [names[index] for index in indices]
-    one_a_list = list({held_out(record): record for record in records}.values())
-    tested = {index: held_out_with(one_a_list, index) for index in indices}
+    tested = {index: held_out_with(records, index) for index in indices}
     return _Layout(
         dataset,
         tuple(names),

@@ -335,3 +335,27 @@ def test_missing_runs_are_listed_and_thin_cells_marked(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "*" not in out
     assert "Missing" not in out
+
+
+def test_a_comparison_with_a_baseline_follows_the_tables(tmp_path, capsys):
+    for env in range(3):
+        for trial in range(3):
+            for algorithm, value in (
+                ("ERM", 0.5),
+                ("SAM", 0.51 + 0.01 * trial),
+                ("SAGM", 0.49 + 0.01 * trial),
+            ):
+                args = {"algorithm": algorithm, "test_envs": [env], "trial_seed": trial}
+                write_run(tmp_path / f"{algorithm}{env}{trial}", args=args, **{f"env{env}_in_acc": value})
+    assert collect("--input_dir", tmp_path, "--select", "iid", "--compare", "ERM") == 0
+    tables, _, compared = capsys.readouterr().out.partition("-------- Compared with ERM, metric: acc, ")
+    assert "-------- Averages" in tables
+    (sam,) = [line.split() for line in compared.splitlines() if line.startswith("SAM ")]
+    assert sam[1] == "+2.0"
+    assert sam[-3:] == ["9/0/0", "9", "1.00"]
+    assert "Better than ERM, beyond noise: SAM.\n" in compared
+    assert "Differences from ERM within noise (p >= 0.05): SAGM.\n" in compared
+    assert collect("--input_dir", tmp_path, "--compare", "EMR") == 2
+    assert "unknown algorithm of these records 'EMR'" in capsys.readouterr().err
+    assert collect("--input_dir", tmp_path, "--compare", "ERM", "--format", "csv") == 2
+    assert "--compare goes with text tables" in capsys.readouterr().err

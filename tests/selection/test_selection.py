@@ -2,6 +2,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from roga_domainbed.selection import (
@@ -166,3 +167,15 @@ def test_auto_lr_stages_merge_into_one_record():
     second["args"]["holdout_fraction"] = 0.0
     (merged,) = merge_auto_lr_stages([first, second])
     assert (merged["step"], merged["env0_in_acc"], merged["fd_env0_in_acc"]) == (3, 0.1, 0.7)
+
+
+@pytest.mark.parametrize("n_envs", [2, 4, 9, 20])
+def test_the_mean_over_training_environments_has_the_bits_of_numpys_mean_of_each_record(n_envs):
+    rng = np.random.RandomState(n_envs)
+    run = [record(step=i, **accuracies(*rng.rand(n_envs, 2))) for i in range(17)]
+    for judged in (run, [*run, record(step=17, **accuracies(*rng.rand(n_envs + 1, 2)))]):
+        best = max(
+            np.mean([entry[f"env{i}_out_acc"] for i in range(1, n_envs + 2) if f"env{i}_out_acc" in entry])
+            for entry in judged
+        )
+        assert choose(judged, RULES.get("iid"), 0).val == best

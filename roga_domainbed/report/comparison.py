@@ -1,0 +1,88 @@
+"""Algorithms against a baseline, in numbers and in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from roga_domainbed.records import Record
+from roga_domainbed.report.text import format_row
+from roga_domainbed.selection import ACCURACY, Metric, Rule, group_by_test_env, held_out_with, sweep_value
+from roga_domainbed.statistics import Comparison, average_ranks, compare
+
+SIGNIFICANT = 0.05
+_WIDTHS = ("Algorithm", "Difference", "95 % interval", "p (Holm)", "Win/tie/loss", "Pairs", "Average rank")
+
+
+def render_comparison(records: Sequence[Record], rule: Rule, baseline: str, metric: Metric = ACCURACY) -> str:
+    """One rule's comparison of every algorithm with ``baseline``, as text; differences in percentage points."""
+    values = values_by_algorithm(records, rule, metric)
+    found = compare(values, baseline, lower_is_better=metric.lower_is_better)
+    ranks, blocks = average_ranks(values, lower_is_better=metric.lower_is_better)
+    rows = [[*_WIDTHS], [baseline, "", "", "", "", "", _rank(ranks[baseline])]]
+    rows += [[*_cells(row), _rank(ranks[row.algorithm])] for row in found]
+    width = max(len(cell) for row in rows for cell in row)
+    return (
+        f"\n-------- Compared with {baseline}, metric: {metric.name}, model selection method: {rule.title}\n"
+        + "".join(format_row(row, width) for row in rows)
+        + "Pairs: (dataset, test environment, trial) that both have; p: Wilcoxon signed-rank test, Holm-corrected; "
+        + f"ranks over the {blocks} that all have.\n"
+        + "".join(f"{sentence}\n" for sentence in verdicts(found, baseline, metric))
+    )
+
+
+def values_by_algorithm(
+    records: Sequence[Record], rule: Rule, metric: Metric = ACCURACY
+) -> dict[str, dict[tuple, float]]:
+    """Algorithm → (dataset, test environment, trial) → the test metric of the run the rule picks."""
+    by_dataset: dict[str, dict[int, Record]] = {}
+    for record in records:
+        by_dataset.setdefault(record["args"]["dataset"], {})[id(record["args"])] = record
+    values: dict[str, dict[tuple, float]] = {}
+    for (trial, dataset, algorithm, env), group in group_by_test_env(records).items():
+        own = values.setdefault(algorithm, {})
+        tested = held_out_with(by_dataset[dataset].values(), env)
+        value = None if tested is None else sweep_value(group, rule, env, metric, tested=tested)
+        if value is not None:
+            own[dataset, env, trial] = value
+    return values
+
+
+def verdicts(found: Sequence[Comparison], baseline: str, metric: Metric = ACCURACY) -> list[str]:
+    """What the comparison says, one sentence for each kind of outcome."""
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "noise": [], "none": []}
+    for row in found:
+        if not row.pairs:
+            groups["none"].append(row.algorithm)
+        elif row.p_value >= SIGNIFICANT:
+            groups["noise"].append(row.algorithm)
+        else:
+            better = (row.difference < 0) == metric.lower_is_better
+            groups["better" if better else "worse"].append(row.algorithm)
+    sentences = {
+        "better": f"Better than {baseline}, beyond noise",
+        "worse": f"Worse than {baseline}, beyond noise",
+        "noise": f"Differences from {baseline} within noise (p >= {SIGNIFICANT})",
+        "none": f"No pair in common with {baseline}",
+    }
+    return [f"{text}: {', '.join(groups[kind])}." for kind, text in sentences.items() if groups[kind]]
+
+
+def _cells(row: Comparison) -> list[str]:
+    if not row.pairs:
+        return [row.algorithm, "X", "X", "X", "X", "0"]
+    low, high = row.interval
+    interval = "X" if math.isnan(low) else f"{100 * low:+.1f} to {100 * high:+.1f}"
+    outcome = f"{row.wins}/{row.ties}/{row.losses}"
+    return [
+        row.algorithm,
+        f"{100 * row.difference:+.1f}",
+        interval,
+        f"{row.p_value:.3f}",
+        outcome,
+        str(row.pairs),
+    ]
+
+
+def _rank(rank: float) -> str:
+    return "X" if math.isnan(rank) else f"{rank:.2f}"
