@@ -85,6 +85,7 @@ def read_file(path: str | os.PathLike, loaded: Loaded, *, metrics_only: bool = F
     """
     source = os.path.dirname(path)
     number, with_nan, args = 0, [], None
+    before, kept = (), []
     with open(path, "rb") as file:
         for number, raw in enumerate(_lines(file), 1):
             try:
@@ -96,7 +97,9 @@ def read_file(path: str | os.PathLike, loaded: Loaded, *, metrics_only: bool = F
                 with_nan.append(number)
             if metrics_only:
                 args = record["args"]
-                record = {key: value for key, value in record.items() if _is_for_tables(key)}
+                if (names := tuple(record)) != before:  # the records of a run have the same keys
+                    before, kept = names, [key for key in names if _is_for_tables(key)]
+                record = {key: record[key] for key in kept}
             loaded.records.append(record)
             loaded.sources.append(source)
     if not number:
