@@ -97,12 +97,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
+    gc.disable()  # a million small dicts, none of them garbage: collecting would be much of the time
+    try:
+        return _run(args)
+    finally:
+        gc.enable()
+
+
+def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help stays instant.
     from roga_domainbed import selection
     from roga_domainbed.catalog import DATASETS
     from roga_domainbed.report.tables import build_tables
 
-    gc.disable()  # a million small dicts, none of them garbage: collecting would be half of the time
     names = _check(args)
     folders = list(map(Path, args.input_dir))
     loaded = _load(folders)
