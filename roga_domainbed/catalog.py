@@ -58,6 +58,24 @@ class DatasetInfo:
     needs_data_dir: bool = True
     hparams: tuple[HParam, ...] = ()
 
+    @property
+    def folder(self) -> str:
+        """Where it lies below ``--data_dir``, with forward slashes."""
+        return _FOLDERS.get(self.name, self.name)
+
+
+#: Upstream's own names for the folders of these datasets; all others lie in a folder of their name.
+_FOLDERS = {
+    "ColoredMNIST": "MNIST",
+    "RotatedMNIST": "MNIST",
+    "OfficeHome": "office_home",
+    "TerraIncognita": "terra_incognita",
+    "DomainNet": "domain_net",
+    "SVIRO": "sviro",
+    "WILDSCamelyon": "camelyon17_v1.0",
+    "WILDSFMoW": "fmow_v1.1",
+}
+
 
 @dataclass(frozen=True)
 class BackboneInfo:

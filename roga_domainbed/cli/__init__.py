@@ -27,6 +27,8 @@ COMMANDS = {
     "train": ("roga_domainbed.cli.train", "train one model"),
     "sweep": ("roga_domainbed.cli.sweep", "launch, watch and clean up many trainings"),
     "collect-results": ("roga_domainbed.cli.collect_results", "tables from the records of a sweep"),
+    "upstream": ("roga_domainbed.cli.upstream", "run a script of a DomainBed checkout with the plugin in it"),
+    "doctor": ("roga_domainbed.cli.doctor", "say what was found here, what is missing, and how to get it"),
 }
 _ALIASES = {"collect_results": "collect-results"}
 
