@@ -16,6 +16,7 @@ from typing import Any
 
 from roga_domainbed.backend import Host, host
 from roga_domainbed.catalog import ALGORITHMS, DATASETS, load_backbone
+from roga_domainbed.errors import RogaError
 from roga_domainbed.hparams import HParam
 from roga_domainbed.launch.from_upstream import upstream_launchers
 from roga_domainbed.registry import Registry, load
@@ -37,6 +38,7 @@ def register() -> Host:
         _wrap(current.hparams_registry, "_hparams", _with_plugin_hparams)
         _wrap(current.networks, "Featurizer", _with_backbones)
         _wrap(current.misc, "split_dataset", _with_stock_splits)
+        _wrap(current.fast_data_loader, "InfiniteDataLoader", _refusing_small_sets)
         _add_launchers(current.command_launchers)
     return current
 
@@ -75,7 +77,7 @@ def _add_launchers(module: ModuleType) -> None:
 def _wrap(module: ModuleType, name: str, wrapper: Any) -> None:
     original = getattr(module, name)
     if not hasattr(original, _MARK):
-        wrapped = functools.wraps(original)(wrapper(original))
+        wrapped = functools.wraps(original, updated=())(wrapper(original))
         setattr(wrapped, _MARK, original)
         setattr(module, name, wrapped)
 
@@ -116,3 +118,16 @@ def _with_stock_splits(original: Any) -> Any:
         return planned or original(dataset, n, seed)
 
     return split_dataset
+
+
+def _refusing_small_sets(original: Any) -> Any:
+    def InfiniteDataLoader(dataset: Any, weights: Any, batch_size: int, num_workers: int) -> Any:
+        if weights is None and len(dataset) < batch_size:
+            raise RogaError(
+                f"a split of {len(dataset)} samples cannot give minibatches of {batch_size}; DomainBed would wait "
+                f"for one for ever. Lower the hparam batch_size to {len(dataset)} or less, or train with "
+                "'roga-domainbed train', which repeats samples"
+            )
+        return original(dataset, weights, batch_size, num_workers)
+
+    return InfiniteDataLoader

@@ -34,12 +34,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.registry import load
+from roga_domainbed.report.renderers import RENDERERS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Upstream's flags, then ours."""
     parser.add_argument("--input_dir", required=True, help="the sweep's output_dir")
-    parser.add_argument("--latex", action="store_true", help="a LaTeX document instead of text")
+    parser.add_argument(
+        "--format",
+        metavar="NAME",
+        help="; ".join(f"{info.name}: {info.summary}" for info in RENDERERS) + " (default text)",
+    )
+    parser.add_argument("--latex", action="store_true", help="the same as --format latex")
     parser.add_argument("--auto_lr", action="store_true", help="for runs of DomainBed's train_autolr")
     parser.add_argument(
         "--metric",
@@ -63,11 +70,14 @@ def run(args: argparse.Namespace) -> int:
     from roga_domainbed import records as records_file
     from roga_domainbed import selection
     from roga_domainbed.catalog import DATASETS
-    from roga_domainbed.report.latex import render_latex
     from roga_domainbed.report.tables import build_tables
-    from roga_domainbed.report.text import render_text
 
     problems = Problems()
+    if args.latex and args.format not in (None, "latex"):
+        problems.add(f"--latex and --format {args.format} exclude each other")
+    wanted = "latex" if args.latex else args.format or "text"
+    if wanted not in RENDERERS:
+        problems.add(unknown_name(RENDERERS.kind, wanted, RENDERERS.names()))
     if args.auto_lr and args.select:
         problems.add("--auto_lr has a selection rule of its own: leave out --select")
     names = ["auto_lr"] if args.auto_lr else args.select or ["iid", "loo", "oracle"]
@@ -112,8 +122,9 @@ def run(args: argparse.Namespace) -> int:
 
     rules = [selection.RULES.get(name) for name in names]
     tables = build_tables(records, rules, metric, compat=args.compat, n_records=len(loaded.records))
-    text = (render_latex if args.latex else render_text)(tables, compat=args.compat)
-    _save(folder, metric.name, ".tex" if args.latex else ".txt", text)
+    renderer = RENDERERS.get(wanted)
+    text = load(renderer.target)(tables, compat=args.compat)
+    _save(folder, metric.name, renderer.suffix, text)
     sys.stdout.write(text)
     return 0
 

@@ -125,6 +125,11 @@ class _Layout:
     caveats: tuple[str, ...]
 
 
+def _split_mode(record: Record) -> str | None:
+    """As our trainer notes it; DomainBed's own train has it among the hyper-parameters, or does not know it."""
+    return record["args"].get("split") or (record.get("hparams") or {}).get("split")
+
+
 def _layout(records: Sequence[Record], dataset: str, compat: str | None) -> _Layout:
     records = [record for record in records if record["args"]["dataset"] == dataset]
     names = list(DATASETS.get(dataset).environments) if dataset in DATASETS else []
@@ -152,7 +157,7 @@ def _layout(records: Sequence[Record], dataset: str, compat: str | None) -> _Lay
 def _caveats(records: Sequence[Record], dataset: str) -> tuple[str, ...]:
     caveats = []
     plugin = dataset in DATASETS and DATASETS.get(dataset).plugin
-    if plugin and any(record["args"].get("split") == "frame" for record in records):
+    if plugin and any(_split_mode(record) == "frame" for record in records):
         caveats.append("frame split: frames of one video on both sides")
     if any(record["args"].get("allow_leakage") for record in records):
         caveats.append("leakage allowed")
