@@ -50,7 +50,9 @@ def run_stock(home):
 
     def run(script, *arguments, code=0):
         command = [sys.executable, "-m", f"domainbed.scripts.{script}", *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        # A stock sweep starts its jobs with the word "python".
+        path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path}
         done = subprocess.run(command, cwd=home, capture_output=True, text=True, env=environment)
         assert done.returncode == code, done.stdout + done.stderr
         return done
