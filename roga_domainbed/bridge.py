@@ -13,6 +13,7 @@ from typing import Any
 
 from roga_domainbed.backend import Host, host
 from roga_domainbed.catalog import ALGORITHMS, DATASETS, load_backbone
+from roga_domainbed.featurizer_slot import any_featurizer
 from roga_domainbed.hparams import HParam
 from roga_domainbed.registry import Registry, load
 
@@ -27,6 +28,8 @@ def register() -> Host:
         _add_classes(current.datasets, current.datasets.DATASETS, DATASETS)
         _wrap(current.hparams_registry, "_hparams", _with_plugin_hparams)
         _wrap(current.networks, "Featurizer", _with_backbones)
+        if hasattr(current.algorithms, "URM"):  # a fork may be older
+            _wrap(current.algorithms.URM, "_modify_generator_output", any_featurizer(current.networks))
     return current
 
 
@@ -38,7 +41,7 @@ def _add_classes(module: ModuleType, names: list[str], catalog: Registry) -> Non
                 names.append(info.name)
 
 
-def _wrap(module: ModuleType, name: str, wrapper: Any) -> None:
+def _wrap(module: ModuleType | type, name: str, wrapper: Any) -> None:
     original = getattr(module, name)
     if not hasattr(original, _MARK):
         wrapped = functools.wraps(original)(wrapper(original))
@@ -69,6 +72,15 @@ def _with_plugin_hparams(original: Any) -> Any:
 def _with_backbones(original: Any) -> Any:
     def Featurizer(input_shape: tuple, hparams: dict[str, Any]) -> Any:
         name = hparams.get("backbone")
-        return load_backbone(name)(input_shape, hparams) if name else original(input_shape, hparams)
+        if name:
+            return load_backbone(name)(input_shape, hparams)
+        if tuple(input_shape[1:]) == (224, 224) and not hparams.get("vit") and _own_start(hparams):
+            return load("roga_domainbed.engine.networks.resnet:ResNet")(input_shape, hparams)
+        return original(input_shape, hparams)
 
     return Featurizer
+
+
+def _own_start(hparams: dict[str, Any]) -> bool:
+    """Whether the first weights are not the ones that upstream's ResNet always fetches; ours is the same network."""
+    return bool(hparams.get("weights")) or not hparams.get("pretrained", True)
