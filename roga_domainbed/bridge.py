@@ -17,6 +17,7 @@ from typing import Any
 from roga_domainbed.backend import Host, host
 from roga_domainbed.catalog import ALGORITHMS, DATASETS, load_backbone
 from roga_domainbed.errors import RogaError
+from roga_domainbed.featurizer_slot import any_featurizer
 from roga_domainbed.hparams import HParam
 from roga_domainbed.launch.from_upstream import upstream_launchers
 from roga_domainbed.registry import Registry, load
@@ -40,6 +41,8 @@ def register() -> Host:
         _wrap(current.misc, "split_dataset", _with_stock_splits)
         _wrap(current.fast_data_loader, "InfiniteDataLoader", _refusing_small_sets)
         _add_launchers(current.command_launchers)
+        if hasattr(current.algorithms, "URM"):  # a fork may be older
+            _wrap(current.algorithms.URM, "_modify_generator_output", any_featurizer(current.networks))
     return current
 
 
@@ -74,7 +77,7 @@ def _add_launchers(module: ModuleType) -> None:
         module.REGISTRY.update(upstream_launchers(module.REGISTRY))
 
 
-def _wrap(module: ModuleType, name: str, wrapper: Any) -> None:
+def _wrap(module: ModuleType | type, name: str, wrapper: Any) -> None:
     original = getattr(module, name)
     if not hasattr(original, _MARK):
         wrapped = functools.wraps(original, updated=())(wrapper(original))
@@ -107,9 +110,18 @@ def _with_plugin_hparams(original: Any) -> Any:
 def _with_backbones(original: Any) -> Any:
     def Featurizer(input_shape: tuple, hparams: dict[str, Any]) -> Any:
         name = hparams.get("backbone")
-        return load_backbone(name)(input_shape, hparams) if name else original(input_shape, hparams)
+        if name:
+            return load_backbone(name)(input_shape, hparams)
+        if tuple(input_shape[1:]) == (224, 224) and not hparams.get("vit") and _own_start(hparams):
+            return load("roga_domainbed.engine.networks.resnet:ResNet")(input_shape, hparams)
+        return original(input_shape, hparams)
 
     return Featurizer
+
+
+def _own_start(hparams: dict[str, Any]) -> bool:
+    """Whether the first weights are not the ones that upstream's ResNet always fetches; ours is the same network."""
+    return bool(hparams.get("weights")) or not hparams.get("pretrained", True)
 
 
 def _with_stock_splits(original: Any) -> Any:

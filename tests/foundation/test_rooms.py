@@ -29,6 +29,7 @@ ROW = {
     "roga_domainbed.launch": 2,
     "roga_domainbed.algorithms": 3,
     "roga_domainbed.backbones": 3,
+    "roga_domainbed.featurizer_slot": 3,
     "datasets_ext": 3,
     "roga_domainbed.sweep": 3,
     "roga_domainbed.trainer": 4,
