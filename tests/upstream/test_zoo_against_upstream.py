@@ -14,9 +14,7 @@ from roga_domainbed.engine.hparams_registry import default_hparams, random_hpara
 
 pytestmark = pytest.mark.upstream
 
-ZOO = (
-    "IRM GroupDRO Mixup MLDG CORAL MMD VREx RSC SD DANN CDANN Fish ANDMask SelfReg ERM".split()
-)
+ZOO = "IRM GroupDRO Mixup MLDG CORAL MMD VREx RSC SD DANN CDANN Fish ANDMask SelfReg ERM".split()
 SEEDS = (None, 1, 2, 7)  # None: the defaults
 N_STEPS = 5
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
