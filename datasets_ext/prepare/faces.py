@@ -28,7 +28,7 @@ def crop_clip(clip: Clip, options: CropOptions, detector: Detector, root: Path, 
         return Outcome(clip.key, clip.folder, reason="missing")
     if size == 0:
         return Outcome(clip.key, clip.folder, reason="empty")
-    part = staging / clip.key.replace("/", "-")
+    part = staging / clip.key
     try:
         outcome = _write_crops(clip, size, options, detector, part)
     except UnreadableVideo as error:
