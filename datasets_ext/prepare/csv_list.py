@@ -102,7 +102,7 @@ def _fault(row: dict[str, str]) -> str:
     """Why the line cannot be used; empty if it can."""
     if row["label"].lower() not in _LABELS:
         return f"has the label {row['label']!r}, which is none of 0, real, 1, fake"
-    if not row["path"]:
+    if not row["path"] or "\0" in row["path"]:
         return "has no path"
     for column in ("env", "video"):
         fault = _name_fault(row[column])

@@ -147,7 +147,7 @@ def _metadata(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str,
         said = entry if isinstance(entry, dict) else {}
         is_test = "label" not in said
         label = _label(said.get("is_fake") if is_test else said.get("label"))
-        if label is None:
+        if label is None or not stem_of(name):
             odd.append(name)
             continue
         split = _SPLITS.get(str(said.get("split", "")).lower(), "test" if is_test else "train")
@@ -162,13 +162,25 @@ def _labels(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str, _
                 f"{layout.place(path)} lacks the columns filename, label; its videos have no label from it"
             )
             return
-        for row in reader:
+        for row in _readable(reader, path, layout):
             label = _label(row["label"])
-            if label is None or not row["filename"]:
+            if label is None or not stem_of(row["filename"] or ""):
                 odd.append(row["filename"] or f"line {reader.line_num}")
             else:
                 yield stem_of(row["filename"]), _Entry(label, "test")
 
 
+def _readable(reader: csv.DictReader, path: Path, layout: Layout) -> Iterator[dict]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        layout.notes.append(
+            f"{layout.place(path)} cannot be read from line {reader.line_num + 1} on: {error}"
+        )
+
+
 def _label(value: object) -> int | None:
-    return _WORDS.get(str(int(value) if isinstance(value, bool | float) else value).strip().lower())
+    """0 or 1 for REAL, FAKE, 0, 1, false, true, as text or not; None for everything else, 0.5 included."""
+    if isinstance(value, bool | float) and value in (0, 1):
+        value = int(value)
+    return _WORDS.get(str(value).strip().lower())

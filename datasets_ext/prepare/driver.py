@@ -70,7 +70,7 @@ def prepare(
         _check_own(root)
         if overwrite:
             _remove_made(root, layout)
-        book = journal.Journal.open(root, options)
+        book = journal.Journal.open(root, options, layout.complete)
         result = report.Report(layout.dataset, root, layout.source, layout.compression, options)
         videos = _make(layout, book, root, staging, n_workers, result)
         _finish(layout, videos, result)
@@ -221,7 +221,7 @@ def _is_finished(root: Path, clip: Clip, outcome: Outcome | None) -> bool:
         return False
     try:
         return clip.source.stat().st_size == outcome.source_bytes
-    except FileNotFoundError:  # a link whose target went away after it had been prepared
+    except OSError:  # a link whose target went away after it had been prepared
         return True
 
 

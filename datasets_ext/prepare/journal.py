@@ -26,27 +26,35 @@ class Journal:
 
     Attributes:
         options: what the crops were made with.
+        from_list: whether a list says which videos belong to the dataset, and the others go.
         outcomes: key → the latest outcome.
         videos: key → the video; has every key of ``outcomes``.
     """
 
-    def __init__(self, root: Path, options: CropOptions):
+    def __init__(self, root: Path, options: CropOptions, from_list: bool = False):
         self.path = root / FILE
         self.options = options
+        self.from_list = from_list
         self.outcomes: dict[str, Outcome] = {}
         self.videos: dict[str, Video] = {}
 
     @classmethod
-    def open(cls, root: Path, options: CropOptions) -> Journal:
+    def open(cls, root: Path, options: CropOptions, from_list: bool = False) -> Journal:
         """The journal that is there, or a new one.
 
         Raises:
-            RogaError: if the crops in ``root`` were made with other options.
+            RogaError: if the crops in ``root`` were made with other options, or the other way.
         """
-        journal = cls(root, options)
+        journal = cls(root, options, from_list)
         entries = _entries(journal.path)
         if entries:
             journal._compare(entries[0].get("options", {}))
+            if entries[0].get("from_list", False) != from_list:
+                way = "as distributed" if from_list else "from a list"
+                raise RogaError(
+                    f"{root} was prepared {way}: choose another --data_dir or another name, or make it anew with "
+                    "--overwrite"
+                )
         for entry in entries[1:]:
             video, outcome = _video(entry.pop("video", None)), _outcome(entry)
             if video is not None and outcome is not None:
@@ -57,7 +65,8 @@ class Journal:
     def __enter__(self) -> Journal:
         # Rewritten whole first: a line that a kill cut short would swallow the one appended after it.
         partial = self.path.with_suffix(".part")
-        lines = [{"options": asdict(self.options)}, *map(self._entry, self.outcomes.values())]
+        head = {"options": asdict(self.options), "from_list": self.from_list}
+        lines = [head, *map(self._entry, self.outcomes.values())]
         partial.write_text("".join(_line(item) for item in lines), encoding="utf-8")
         os.replace(partial, self.path)
         self._file = open(self.path, "a", encoding="utf-8")

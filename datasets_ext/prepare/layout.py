@@ -81,7 +81,7 @@ class Layout:
     def add(self, video: Video) -> None:
         """Take ``video`` in, unless one with its folder is there: the first stays, the second is named."""
         if not video.name.isprintable():  # control characters, and bytes that are no text
-            self.notes.append(f"{self.place(video.source)!a}: the name cannot be printed, left out")
+            self.notes.append(f"{self.place(video.source)}: the name cannot be printed, left out")
         elif video.key in self.videos:
             self.notes.append(f"{self.place(video.source)}: second file of video {video.key}, left out")
         else:
@@ -144,7 +144,10 @@ def name_parts(path: str) -> list[str]:
 def stem_of(path: str) -> str:
     """The stem of the file that a list or a json file names."""
     parts = name_parts(path)
-    return Path(parts[-1]).stem if parts else ""
+    stem = Path(parts[-1]).stem if parts else ""
+    return stem.encode(
+        "utf-8", "backslashreplace"
+    ).decode()  # JSON can hold halves of characters, a manifest cannot
 
 
 def joined(people: Iterable[str]) -> str:
@@ -156,6 +159,6 @@ def read_json_object(path: Path) -> dict[str, Any] | str:
     """The object in a JSON file, or in words why there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         return f"cannot be read as JSON: {error}"
     return value if isinstance(value, dict) else "must hold a JSON object keyed by file name"

@@ -138,7 +138,8 @@ class Report:
                 f"  fewer frames decode than announced, used as far as they do: {_named(short, 'video')}"
             )
         lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        # File names need not be text; what cannot be printed must not stop the printing.
+        return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
 
     def write(self) -> Path:
         """Write the report file into the dataset's folder, atomically."""

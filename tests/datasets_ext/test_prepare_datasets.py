@@ -188,6 +188,16 @@ def test_names_of_other_datasets_are_left_out(source, place, tmp_path):
     assert (0, "id0_0001") not in videos(tmp_path / "CelebDF2")
 
 
+def test_a_file_name_that_is_no_text_and_a_link_to_itself_are_entries_in_the_report(source, place, tmp_path):
+    small_celebdf(source, place)
+    (source / "Celeb-real" / os.fsdecode(b"id1_\xff.mp4")).touch()
+    (source / "Celeb-real/id5_0000.mp4").symlink_to(source / "Celeb-real/id5_0000.mp4")
+    report = prepared(celebdf.read, source, 2, out=tmp_path)
+    assert "is not that of a Celeb-real video, left out: Celeb-real/id1_\\udcff.mp4" in report.summary()
+    assert dropped(report)["Celeb-real/id5_0000"] == "unreadable"
+    assert report.n_prepared == 5
+
+
 def test_more_videos_than_the_dataset_has_are_pointed_out(source, place, tmp_path, monkeypatch):
     small_celebdf(source, place)
     monkeypatch.setitem(celebdf._EXPECTED, 1, (2, 250, 795))
@@ -399,6 +409,31 @@ def test_dfdc_labels_that_contradict_each_other_leave_the_video_out(source, plac
     assert list(videos(tmp_path / "DFDC")) == [(1, "kkkkkkkkkk")]
 
 
+@pytest.mark.parametrize("label", [0.5, float("nan"), float("inf"), 2, None, [], "", "reall", "-1"])
+@pytest.mark.parametrize("field", ["label", "is_fake"])
+def test_dfdc_a_label_that_is_none_is_never_taken_for_one(source, place, tmp_path, label, field):
+    small_dfdc(source, place)
+    place("odd/mmmmmmmmmm.mp4")
+    (source / "odd/metadata.json").write_text(json.dumps({"mmmmmmmmmm.mp4": {field: label}, "": {field: 1}}))
+    report = prepared(dfdc.read, source, out=tmp_path)
+    assert "1 videos have no label, left out: odd/mmmmmmmmmm.mp4" in report.summary()
+    assert report.n_prepared == 3
+
+
+def test_dfdc_names_that_are_no_text_are_shown_escaped(source, place, tmp_path):
+    small_dfdc(source, place)
+    metadata = json.loads((source / "dfdc_train_part_0/metadata.json").read_text())
+    metadata |= {
+        "cccccccccc.mp4": {"label": "FAKE", "original": "\ud800.mp4"},
+        "\udfff.mp4": {"label": "REAL"},
+    }
+    (source / "dfdc_train_part_0/metadata.json").write_text(json.dumps(metadata))
+    report = prepared(dfdc.read, source, out=tmp_path)
+    report.summary().encode()
+    assert report.missing["train real"] == ["\\udfff"]
+    assert videos(tmp_path / "DFDC")[1, "cccccccccc"][0] == "\\ud800"
+
+
 def test_dfdc_a_label_that_is_corrected_moves_the_video(source, place, tmp_path):
     small_dfdc(source, place)
     prepared(dfdc.read, source, out=tmp_path / "out")
@@ -413,7 +448,7 @@ def test_dfdc_a_label_that_is_corrected_moves_the_video(source, place, tmp_path)
     assert not (tmp_path / "out/DFDC/DFDC/0_real/aaaaaaaaaa").exists()
 
 
-@pytest.mark.parametrize("text", ["", '{"aaaaaaaaaa.mp4": {"label": "RE', "[1, 2]"])
+@pytest.mark.parametrize("text", ["", '{"aaaaaaaaaa.mp4": {"label": "RE', "[1, 2]", "[" * 100_000])
 def test_dfdc_damaged_metadata_costs_its_part_alone(source, place, tmp_path, text):
     small_dfdc(source, place)
     place("dfdc_train_part_1/mmmmmmmmmm.mp4")
@@ -525,6 +560,19 @@ def test_the_name_of_ones_own_dataset_must_be_that_of_a_folder(source, place, tm
     faces = write_list(source / "l.csv", ("a.mp4", "X", "0", "a"), columns=("path", "env", "label", "video"))
     with pytest.raises(RogaError, match="--name"):
         prepared(csv_list.read, faces, name, out=tmp_path)
+
+
+def test_a_list_does_not_take_over_a_dataset_that_was_prepared_as_distributed(source, place, tmp_path):
+    small_celebdf(source, place)
+    prepared(celebdf.read, source, 2, out=tmp_path)
+    before = manifest.read(tmp_path / "CelebDF2")
+    faces = source / "l.csv"
+    write_list(faces, ("Celeb-real/id0_0000.mp4", "X", "0", "a"), columns=("path", "env", "label", "video"))
+    with pytest.raises(RogaError, match=r"was prepared as distributed: .*--overwrite"):
+        prepared(csv_list.read, faces, "CelebDF2", out=tmp_path)
+    assert manifest.read(tmp_path / "CelebDF2").equals(before)
+    prepared(csv_list.read, faces, "CelebDF2", out=tmp_path, overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "CelebDF2").iterdir() if path.is_dir()) == ["X"]
 
 
 # --- all of them -----------------------------------------------------------------------------------------------
