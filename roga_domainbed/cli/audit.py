@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 
+from datasets_ext.audit import audit
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.registry import load
 from roga_domainbed.trainer.config import SPLIT_MODES, TrainConfig, test_env_problems
 
 
@@ -50,14 +52,11 @@ def run(args: argparse.Namespace) -> int:
         problems.add(f"--holdout_fraction must lie between 0 and 1; got {args.holdout_fraction}")
     problems.check()
     info = DATASETS.get(args.dataset)
-    if not info.plugin:
+    dataset_class = load(info.target) if info.plugin else None  # torch comes with it
+    if not hasattr(dataset_class, "split_indices"):
         raise RogaError(f"{info.name} has no manifest, so nothing is known of its videos and people")
-
-    from datasets_ext.audit import audit
-    from roga_domainbed.registry import load  # torch comes with the class
-
     hparams = {item.name: item.default for item in info.hparams} | {"data_augmentation": False}
-    dataset = load(info.target)(args.data_dir, args.test_envs, hparams)
+    dataset = dataset_class(args.data_dir, args.test_envs, hparams)
     splits = dataset.split_indices(args.split, args.trial_seed, args.holdout_fraction, args.test_envs)
     found = audit(splits, dataset.environment_rows, args.test_envs)
     tested = ", ".join(info.environments[index] for index in args.test_envs)
