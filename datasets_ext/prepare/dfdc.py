@@ -6,7 +6,7 @@
 
 Any folder below the source with a ``metadata.json`` or a ``labels.csv`` is a part, and so may the source be. Nothing
 but these files tells the label: a video that they do not name, or name twice with different labels, is left out.
-The people are not published; a fake's recording is its ``original``. There is no official validation part.
+The people are not published; a fake's recording is its ``original``. Few copies have the validation videos.
 Source: Dolhansky et al., arXiv:2006.07397.
 """
 
