@@ -224,6 +224,24 @@ for _name, _summary in (
             hparams=FACE_HPARAMS,
         )
     )
+for _name, _environments, _summary in (
+    ("DeepfakeDatasets", "FFPP CelebDF2 DFDC DFDCP UADFV", "five datasets, one environment each"),
+    (
+        "FFPPCross",
+        "DF F2F FS NT CelebDF1 CelebDF2 UADFV DFDC DFDCP",
+        "FaceForensics++ c23 by manipulation, and five other datasets to test on",
+    ),
+):
+    DATASETS.add(
+        DatasetInfo(
+            _name,
+            tuple(_environments.split()),
+            target=f"datasets_ext.combined:{_name}",
+            summary=_summary,
+            plugin=True,
+            hparams=FACE_HPARAMS,
+        )
+    )
 
 # --- backbones ---------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ COMMANDS = {
         "the algorithms, datasets, backbones and their hyper-parameters",
     ),
     "prepare": ("roga_domainbed.cli.prepare", "make face crops and a manifest from a dataset as distributed"),
+    "audit": ("roga_domainbed.cli.audit", "what training, selection and test have in common"),
     "train": ("roga_domainbed.cli.train", "train one model"),
     "sweep": ("roga_domainbed.cli.sweep", "launch, watch and clean up many trainings"),
     "collect-results": ("roga_domainbed.cli.collect_results", "tables from the records of a sweep"),
