@@ -137,11 +137,12 @@ def _datasets(data_dir: str) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("FAIL", "data", f"--data_dir {data_dir!r} is not a folder")
         return
-    found = []
-    for info in DATASETS:
-        if info.needs_data_dir and (folder / info.folder).is_dir():
-            found.append(info.name)
-            manifest = " with a manifest" if (folder / info.folder / "manifest.parquet").is_file() else ""
-            yield Finding("ok", "data", f"{info.name} in {folder / info.folder}{manifest}")
-    if not found:
+    prepared = {path.parent.name for path in folder.glob("*/manifest.parquet")}
+    known = {info.folder for info in DATASETS if info.needs_data_dir and (folder / info.folder).is_dir()}
+    for name in sorted(prepared | known):
+        manifest = ", with a manifest" if name in prepared else ""
+        registered = [info.name for info in DATASETS if info.folder == name]
+        role = f"for {', '.join(registered)}" if registered else "a part of combined datasets"
+        yield Finding("ok", "data", f"{folder / name}: {role}{manifest}")
+    if not prepared | known:
         yield Finding("-", "data", f"no dataset in {folder}")
