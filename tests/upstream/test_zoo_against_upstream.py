@@ -14,10 +14,8 @@ from roga_domainbed.engine.hparams_registry import default_hparams, random_hpara
 
 pytestmark = pytest.mark.upstream
 
-ZOO = (
-    "IRM GroupDRO Mixup MLDG CORAL MMD VREx RSC SD DANN CDANN Fish ANDMask SelfReg ERM".split()
-)
-SEEDS = (None, 1, 2, 7)  # None: the defaults
+ZOO = "IRM GroupDRO Mixup MLDG CORAL MMD VREx RSC SD DANN CDANN Fish ANDMask SelfReg ERM".split()
+SEEDS = (None, 7)  # None: the defaults
 N_STEPS = 5
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 #: What DomainBed reports is the last environment's value alone; ours is the mean over them.
@@ -46,7 +44,7 @@ def hparams_of(name, seed):
     return hparams
 
 
-def batches(n_domains, n_classes, rows=9, shape=(3, 28, 28)):
+def batches(n_domains, n_classes, rows=6, shape=(3, 28, 28)):
     generator = torch.Generator().manual_seed(5)
     for _ in range(N_STEPS):
         yield [
