@@ -163,7 +163,7 @@ def main():
     parser.add_argument("--algorithms", nargs="+", help="default: all that the backend has")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # those of DomainBed on newer libraries
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # the networks are small, and threads wait for each other
     host = bridge.register()
     if host.name == "upstream":
         names = args.algorithms or host.algorithms.ALGORITHMS
