@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
         datasets: one ``FaceEnvironment`` each, in the order of ``ENVIRONMENTS``.
         input_shape: (3, S, S) with S = ``hparams['image_size']``.
         num_classes: 2.
-        manifest: the rows of all environments, as read; ``environment_rows`` has those of one.
+        environment_rows: the manifest's rows of each environment, in that order.
     """
 
     NAME: str
@@ -133,19 +133,8 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
 
     def __init__(self, root: str | os.PathLike | None, test_envs: Collection[int], hparams: dict[str, Any]):
         super().__init__()
-        folder = _dataset_folder(root, self.NAME)
-        self.manifest = manifest.read(folder)
-        self.environment_rows = [
-            self.manifest[self.manifest["env"] == env].reset_index(drop=True) for env in self.ENVIRONMENTS
-        ]
-        problems = Problems()
-        for message in _manifest_problems(self.manifest, self.NAME, self.ENVIRONMENTS):
-            problems.add(message)
-        for message in _file_problems(
-            folder, dict(zip(self.ENVIRONMENTS, self.environment_rows, strict=True))
-        ):
-            problems.add(message)
-        problems.check()
+        environments = self.read_environments(root)
+        self.environment_rows = [rows for _, rows in environments]
         size = hparams["image_size"]
         cache = 3 * size * size * sum(map(len, self.environment_rows)) <= _CACHE_BYTES
         if cache:
@@ -159,10 +148,22 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
                 augment=hparams["data_augmentation"] and i not in test_envs,
                 cache=cache,
             )
-            for i, (name, rows) in enumerate(zip(self.ENVIRONMENTS, self.environment_rows, strict=True))
+            for i, (name, (folder, rows)) in enumerate(zip(self.ENVIRONMENTS, environments, strict=True))
         ]
         self.input_shape = (3, size, size)
         self.num_classes = 2
+
+    @classmethod
+    def read_environments(cls, root: str | os.PathLike | None) -> list[tuple[Path, pd.DataFrame]]:
+        """The folder that an environment's paths count from, and its rows, for each environment.
+
+        Raises:
+            RogaError: a manifest, a file or a class is missing; all such faults at once.
+        """
+        problems = Problems()
+        folder, rows_of = read_tree(root, cls.NAME, cls.ENVIRONMENTS, problems)
+        problems.check()
+        return [(folder, rows_of[env]) for env in cls.ENVIRONMENTS]
 
     def split_indices(
         self, mode: str, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
@@ -173,6 +174,21 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
         )
 
 
+def read_tree(
+    root: str | os.PathLike | None, name: str, environments: Sequence[str], problems: Problems
+) -> tuple[Path, dict[str, pd.DataFrame]]:
+    """The folder of the data set ``name`` below ``root``, and the manifest's rows of each environment, from 0.
+
+    Faults of the content are added to ``problems``; what leaves nothing to look at is raised.
+    """
+    folder = _dataset_folder(root, name)
+    rows = manifest.read(folder)
+    rows_of = {env: rows[rows["env"] == env].reset_index(drop=True) for env in environments}
+    for message in (*_manifest_problems(rows, name, environments), *_file_problems(folder, rows_of)):
+        problems.add(message)
+    return folder, rows_of
+
+
 def _dataset_folder(root: str | os.PathLike | None, name: str) -> Path:
     if root is None:
         raise RogaError(f"{name} lies on disk: give the folder that holds {name}/ with --data_dir")
@@ -181,7 +197,7 @@ def _dataset_folder(root: str | os.PathLike | None, name: str) -> Path:
     return Path(root) / name
 
 
-def _manifest_problems(rows: pd.DataFrame, name: str, environments: list[str]) -> Iterator[str]:
+def _manifest_problems(rows: pd.DataFrame, name: str, environments: Sequence[str]) -> Iterator[str]:
     """What the manifest lacks or has too much of."""
     for column in sorted(set(manifest.COLUMNS) - {"label", "frame"}):
         odd = sum(not isinstance(value, str) for value in rows[column].unique())

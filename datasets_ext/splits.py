@@ -114,29 +114,37 @@ def official(
     return parts
 
 
-def group(environments: Sequence[pd.DataFrame], trial_seed: int, holdout_fraction: float) -> list[np.ndarray]:
+def group(
+    environments: Sequence[pd.DataFrame],
+    trial_seed: int,
+    holdout_fraction: float,
+    held_out: Sequence[str] = ("val", "test"),
+) -> list[np.ndarray]:
     """Parts such that no recording and no person is in two of them, over all environments.
 
     Rows that share a recording or a person are linked; linked rows are one group. Groups are shuffled and dealt to
-    val, then test, until each holds ``holdout_fraction`` of the frames, and the rest is train.
+    the parts ``held_out``, in their order, until each holds ``holdout_fraction`` of the frames; the rest is train.
 
     Raises:
-        RogaError: fewer than three groups, or too large ones to fill all parts.
+        RogaError: fewer groups than parts, or too large ones to fill all parts.
     """
     columns = pd.concat([rows[["recording", "identities"]] for rows in environments], ignore_index=True)
     keys = _group_keys(columns)
     frames = keys.value_counts()
     order = sorted(frames.index)
     np.random.RandomState(seed_hash(trial_seed, "group")).shuffle(order)
-    wanted = holdout_fraction * len(columns)
-    val = _take(order, frames, wanted)
-    test = _take(order[len(val) :], frames, wanted)
-    if len(val) + len(test) >= len(order):
+    part_of = dict.fromkeys(order, "train")
+    n_dealt = 0
+    for part in held_out:
+        taken = _take(order[n_dealt:], frames, holdout_fraction * len(columns))
+        n_dealt += len(taken)
+        part_of |= dict.fromkeys(taken, part)
+    if n_dealt >= len(order):
         raise RogaError(
-            f"--split group: {len(order)} groups that share no recording and no person are too few for train, val "
-            f"and test parts with a holdout fraction of {holdout_fraction}; use a smaller one, or --split official"
+            f"--split group: {len(order)} groups that share no recording and no person are too few for the parts "
+            f"train, {', '.join(held_out)} with a holdout fraction of {holdout_fraction}; use a smaller one, or "
+            "--split official"
         )
-    part_of = dict.fromkeys(order, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
     parts = keys.map(part_of).to_numpy(dtype=object)
     ends = np.cumsum([len(rows) for rows in environments])
     return np.split(parts, ends[:-1])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from roga_domainbed.engine.networks.pooled import PooledFeaturizer
-from roga_domainbed.engine.networks.pretrained import timm_features
+from roga_domainbed.engine.networks.pretrained import load_weights, timm_features
 from roga_domainbed.errors import RogaError, unknown_name
 
 
@@ -21,7 +21,8 @@ class Meso4(nn.Module):
 
     Args:
         input_shape: (channels, height, width).
-        hparams: ``meso4_dropout`` (0.5, the paper's), used before and after the hidden layer.
+        hparams: ``meso4_dropout`` (0.5, the paper's), used before and after the hidden layer; ``weights``, a file
+            with a state dict of this class to start from.
     """
 
     n_outputs = 16
@@ -47,6 +48,8 @@ class Meso4(nn.Module):
             nn.Dropout(dropout),
         )
         self.activation = nn.Identity()  # the slot that some DomainBed algorithms replace
+        if hparams.get("weights"):
+            load_weights(self, "meso4", hparams["weights"])
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, height, width) → (B, 16)."""

@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from roga_domainbed.checkout import is_checkout, require_supported
 from roga_domainbed.errors import RogaError
+from roga_domainbed.optional_imports import stand_ins
 
 _MODULES = ("algorithms", "command_launchers", "datasets", "hparams_registry", "model_selection", "networks")
 _LIB = ("fast_data_loader", "misc", "query", "reporting")
@@ -51,7 +53,8 @@ class Host:
         else:
             raise AttributeError(module)
         try:
-            value = importlib.import_module(path)
+            with stand_ins("wilds"):
+                value = importlib.import_module(path)
         except ModuleNotFoundError as error:
             if self.home is None or (error.name or "").startswith(self.package):
                 raise
@@ -71,16 +74,18 @@ def host() -> Host:
     wanted = os.environ.get("DOMAINBED_HOME")
     if wanted:
         home = Path(wanted).expanduser().resolve()
-        if not (home / "domainbed" / "algorithms.py").is_file():
+        if not is_checkout(home):
             raise RogaError(
                 f"DOMAINBED_HOME={wanted!r} is not a DomainBed checkout: there is no domainbed/algorithms.py in "
                 "it. Set it to the folder that git clone made, or unset it to use the embedded engine"
             )
+        require_supported(home)
         sys.path.insert(0, str(home))  # in front of any other domainbed
         return Host("upstream", "domainbed", home)
     spec = importlib.util.find_spec("domainbed")
     if spec is not None and spec.submodule_search_locations:
-        folder = Path(next(iter(spec.submodule_search_locations)))
-        if (folder / "algorithms.py").is_file():
-            return Host("upstream", "domainbed", folder.parent)
+        home = Path(next(iter(spec.submodule_search_locations))).parent
+        if is_checkout(home):
+            require_supported(home)
+            return Host("upstream", "domainbed", home)
     return Host("engine", "roga_domainbed.engine", None)

@@ -58,6 +58,24 @@ class DatasetInfo:
     needs_data_dir: bool = True
     hparams: tuple[HParam, ...] = ()
 
+    @property
+    def folder(self) -> str:
+        """Where it lies below ``--data_dir``, with forward slashes."""
+        return _FOLDERS.get(self.name, self.name)
+
+
+#: Upstream's own names for the folders of these datasets; all others lie in a folder of their name.
+_FOLDERS = {
+    "ColoredMNIST": "MNIST",
+    "RotatedMNIST": "MNIST",
+    "OfficeHome": "office_home",
+    "TerraIncognita": "terra_incognita",
+    "DomainNet": "domain_net",
+    "SVIRO": "sviro",
+    "WILDSCamelyon": "camelyon17_v1.0",
+    "WILDSFMoW": "fmow_v1.1",
+}
+
 
 @dataclass(frozen=True)
 class BackboneInfo:
@@ -74,19 +92,36 @@ BACKBONES: Registry[BackboneInfo] = Registry("backbone")
 
 # --- algorithms --------------------------------------------------------------------------------------------
 
-ALGORITHMS.add(
-    AlgorithmInfo(
-        "ERM",
-        target="roga_domainbed.engine.algorithms.erm:ERM",
-        summary="empirical risk minimization on the pooled minibatches",
-        reference="Vapnik 1998",
-    )
-)
-for _name in (
-    "ERMPlusPlus Fish IRM GroupDRO Mixup MLDG CORAL MMD DANN CDANN MTL SagNet ARM VREx RSC SD ANDMask SANDMask "
-    "IGA SelfReg Fishr TRM IB_ERM IB_IRM CAD CondCAD Transfer CausIRL_CORAL CausIRL_MMD EQRM RDM ADRMX URM"
-).split():
-    ALGORITHMS.add(AlgorithmInfo(_name, summary="from a DomainBed checkout"))
+_FROM_A_CHECKOUT = "from a DomainBed checkout"
+for _name, _module, _summary, _reference in (
+    ("ERM", "erm", "empirical risk minimization on the pooled minibatches", "Vapnik 1998"),
+    ("ERMPlusPlus", None, _FROM_A_CHECKOUT, ""),
+    ("Fish", "fish", "a step on each environment in a copy, then part of the way to it", "arXiv:2104.09937"),
+    ("IRM", "irm", "one classifier optimal in every environment", "arXiv:1907.02893"),
+    ("GroupDRO", "group_dro", "weights that grow for the worst environments", "arXiv:1911.08731"),
+    ("Mixup", "mixup", "mixtures of samples from two environments", "arXiv:1912.01805"),
+    ("MLDG", "mldg", "meta-learning with environments held out in each step", "arXiv:1710.03463"),
+    ("CORAL", "coral", "features of equal mean and covariance in all environments", "arXiv:1607.01719"),
+    ("MMD", "mmd", "features of equal distribution, by maximum mean discrepancy", "CVPR 2018"),
+    ("DANN", "dann", "features that hide the environment from a discriminator", "arXiv:1505.07818"),
+    ("CDANN", "cdann", "DANN with a discriminator that knows the class", "ECCV 2018"),
+    ("MTL", None, _FROM_A_CHECKOUT, ""),
+    ("SagNet", None, _FROM_A_CHECKOUT, ""),
+    ("ARM", None, _FROM_A_CHECKOUT, ""),
+    ("VREx", "vrex", "a small variance of the environments' risks", "arXiv:2003.00688"),
+    ("RSC", "rsc", "mutes the features with the largest gradients", "arXiv:2007.02454"),
+    ("SD", "sd", "spectral decoupling: small logits", "arXiv:2011.09468"),
+    ("ANDMask", "and_mask", "moves weights where the environments' gradients agree", "arXiv:2009.00329"),
+    ("SANDMask", None, _FROM_A_CHECKOUT, ""),
+    ("IGA", None, _FROM_A_CHECKOUT, ""),
+    ("SelfReg", "self_reg", "draws samples of one class together, without negatives", "arXiv:2104.09841"),
+    *(
+        (_name, None, _FROM_A_CHECKOUT, "")
+        for _name in "Fishr TRM IB_ERM IB_IRM CAD CondCAD Transfer CausIRL_CORAL CausIRL_MMD EQRM RDM ADRMX URM".split()
+    ),
+):
+    _target = f"roga_domainbed.engine.algorithms.{_module}:{_name}" if _module else None
+    ALGORITHMS.add(AlgorithmInfo(_name, target=_target, summary=_summary, reference=_reference))
 for _name, _summary, _reference in (
     ("SAM", "sharpness-aware minimization of the pooled loss", "arXiv:2010.01412"),
     ("ASAM", "SAM with a perturbation that scales with the weights", "arXiv:2102.11600"),
@@ -137,7 +172,7 @@ for _name, _environments in (
         for level in ("easy", "medium", "hard")
     ),
 ):
-    DATASETS.add(DatasetInfo(_name, tuple(_environments), summary="from a DomainBed checkout"))
+    DATASETS.add(DatasetInfo(_name, tuple(_environments), summary=_FROM_A_CHECKOUT))
 
 
 def _backbone_hparams(
@@ -184,6 +219,24 @@ for _name, _summary in (
             _name,
             ("DF", "F2F", "FS", "NT"),
             target=f"datasets_ext.ffpp:{_name}",
+            summary=_summary,
+            plugin=True,
+            hparams=FACE_HPARAMS,
+        )
+    )
+for _name, _environments, _summary in (
+    ("DeepfakeDatasets", "FFPP CelebDF2 DFDC DFDCP UADFV", "five datasets, one environment each"),
+    (
+        "FFPPCross",
+        "DF F2F FS NT CelebDF1 CelebDF2 UADFV DFDC DFDCP",
+        "FaceForensics++ c23 by manipulation, and five other datasets to test on",
+    ),
+):
+    DATASETS.add(
+        DatasetInfo(
+            _name,
+            tuple(_environments.split()),
+            target=f"datasets_ext.combined:{_name}",
             summary=_summary,
             plugin=True,
             hparams=FACE_HPARAMS,

@@ -19,7 +19,14 @@ from roga_domainbed.errors import RogaError, unknown_name
 from roga_domainbed.seeds import seed_hash
 
 #: Hyper-parameters that torch takes as integers alone.
-WHOLE_NUMBERS = ("batch_size", "image_size")
+WHOLE_NUMBERS = (
+    "batch_size",
+    "image_size",
+    "mlp_width",
+    "mlp_depth",
+    "d_steps_per_g_step",
+    "n_meta_test",
+)
 _POSITIVE = ("lr", "lr_g", "lr_d", *WHOLE_NUMBERS)
 
 Sampler = Callable[[np.random.RandomState], Any]

@@ -99,7 +99,10 @@ def read_file(path: str | os.PathLike, loaded: Loaded, *, metrics_only: bool = F
                 args = record["args"]
                 if (names := tuple(record)) != before:  # the records of a run have the same keys
                     before, kept = names, [key for key in names if _is_for_tables(key)]
+                mode = split_mode(record)
                 record = {key: record[key] for key in kept}
+                if mode is not None and "split" not in args:
+                    record["split"] = mode
             loaded.records.append(record)
             loaded.sources.append(source)
     if not number:
@@ -108,6 +111,16 @@ def read_file(path: str | os.PathLike, loaded: Loaded, *, metrics_only: bool = F
         lines = f"line{'s' * (len(with_nan) > 1)} {', '.join(map(str, with_nan[:5]))}"
         more = f" and {len(with_nan) - 5} more" if len(with_nan) > 5 else ""
         loaded.notes.append(f"{path}, {lines}{more}: not finite numbers in it; NaN is never chosen")
+
+
+def split_mode(record: Record) -> str | None:
+    """How the data were split, where that is known.
+
+    Our trainer notes it among the arguments; DomainBed's own train, with the plugin in it, among the hyper-parameters.
+    """
+    hparams = record.get("hparams")
+    found = hparams.get("split") if isinstance(hparams, dict) else record.get("split")
+    return record["args"].get("split") or found
 
 
 def load(folder: str | os.PathLike, *, metrics_only: bool = False, cache: bool = False) -> Loaded:

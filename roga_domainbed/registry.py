@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 from roga_domainbed.errors import RogaError, unknown_name
+from roga_domainbed.plugins import load_plugins
 
 
 class Entry(Protocol):
@@ -21,17 +22,22 @@ T = TypeVar("T", bound=Entry)
 
 
 class Registry(Generic[T]):
-    """Entries in order of registration. Listing them imports nothing."""
+    """Entries in order of registration: ours, then those of other packages. Listing them imports none of them."""
 
     def __init__(self, kind: str):
         self.kind = kind
-        self._entries: dict[str, T] = {}
+        self._own: dict[str, T] = {}
+
+    @property
+    def _entries(self) -> dict[str, T]:
+        load_plugins()
+        return self._own
 
     def add(self, entry: T) -> T:
         """Register ``entry``; a name that is taken is an error."""
-        if entry.name in self._entries:
+        if entry.name in self._own:
             raise ValueError(f"{self.kind} {entry.name!r} is registered already")
-        self._entries[entry.name] = entry
+        self._own[entry.name] = entry
         return entry
 
     def get(self, name: str) -> T:
@@ -61,7 +67,7 @@ class Registry(Generic[T]):
         try:
             yield entry
         finally:
-            del self._entries[entry.name]
+            del self._own[entry.name]
 
 
 def load(target: str) -> Any:

@@ -26,9 +26,11 @@ def crop_clip(clip: Clip, options: CropOptions, detector: Detector, root: Path, 
         size = clip.source.stat().st_size
     except FileNotFoundError:
         return Outcome(clip.key, clip.folder, reason="missing")
+    except OSError as error:  # a link to itself, a folder that may not be entered
+        return Outcome(clip.key, clip.folder, reason="unreadable", detail=error.strerror or str(error))
     if size == 0:
         return Outcome(clip.key, clip.folder, reason="empty")
-    part = staging / clip.key.replace("/", "-")
+    part = staging / clip.key
     try:
         outcome = _write_crops(clip, size, options, detector, part)
     except UnreadableVideo as error:

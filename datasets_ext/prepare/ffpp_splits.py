@@ -77,7 +77,7 @@ def _read(folder: Path, problems: Problems) -> Splits:
         path = folder / f"{name}.json"
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
+        except (ValueError, RecursionError, OSError) as error:
             problems.add(f"{path} cannot be read as JSON: {error}")
             continue
         wrong = _wrong_part(value)

@@ -1,18 +1,21 @@
 """What is finished: one line a video, appended as it comes, so that a killed run resumes where it stopped.
 
-The first line holds the options. The file stays beside the crops, since it is the only record of which frames
-were dropped.
+The first line holds the options. The others hold an outcome and what was known of the video, so that videos which
+are no longer in the source (another part of the dataset, another disk) keep their rows. The file stays beside the
+crops, since it is the only record of which frames were dropped.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, fields
+from collections.abc import Iterable
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import TracebackType
 
 from datasets_ext.prepare.clips import CropOptions, Outcome
+from datasets_ext.prepare.layout import Video
 from roga_domainbed.errors import RogaError
 
 FILE = "prepare-journal.jsonl"
@@ -23,36 +26,47 @@ class Journal:
 
     Attributes:
         options: what the crops were made with.
+        from_list: whether a list says which videos belong to the dataset, and the others go.
         outcomes: key → the latest outcome.
+        videos: key → the video; has every key of ``outcomes``.
     """
 
-    def __init__(self, root: Path, options: CropOptions):
+    def __init__(self, root: Path, options: CropOptions, from_list: bool = False):
         self.path = root / FILE
         self.options = options
+        self.from_list = from_list
         self.outcomes: dict[str, Outcome] = {}
+        self.videos: dict[str, Video] = {}
 
     @classmethod
-    def open(cls, root: Path, options: CropOptions) -> Journal:
+    def open(cls, root: Path, options: CropOptions, from_list: bool = False) -> Journal:
         """The journal that is there, or a new one.
 
         Raises:
-            RogaError: if the crops in ``root`` were made with other options.
+            RogaError: if the crops in ``root`` were made with other options, or the other way.
         """
-        journal = cls(root, options)
-        lines = journal.path.read_text(encoding="utf-8").splitlines() if journal.path.exists() else []
-        entries = [entry for entry in map(_parsed, lines) if entry]
+        journal = cls(root, options, from_list)
+        entries = _entries(journal.path)
         if entries:
             journal._compare(entries[0].get("options", {}))
+            if entries[0].get("from_list", False) != from_list:
+                way = "as distributed" if from_list else "from a list"
+                raise RogaError(
+                    f"{root} was prepared {way}: choose another --data_dir or another name, or make it anew with "
+                    "--overwrite"
+                )
         for entry in entries[1:]:
-            outcome = _outcome(entry)
-            if outcome is not None:
+            video, outcome = _video(entry.pop("video", None)), _outcome(entry)
+            if video is not None and outcome is not None:
+                journal.videos[outcome.key] = video
                 journal.outcomes[outcome.key] = outcome
         return journal
 
     def __enter__(self) -> Journal:
         # Rewritten whole first: a line that a kill cut short would swallow the one appended after it.
         partial = self.path.with_suffix(".part")
-        lines = [{"options": asdict(self.options)}, *map(asdict, self.outcomes.values())]
+        head = {"options": asdict(self.options), "from_list": self.from_list}
+        lines = [head, *map(self._entry, self.outcomes.values())]
         partial.write_text("".join(_line(item) for item in lines), encoding="utf-8")
         os.replace(partial, self.path)
         self._file = open(self.path, "a", encoding="utf-8")
@@ -64,8 +78,16 @@ class Journal:
     def add(self, outcome: Outcome) -> None:
         """Keep ``outcome``, on disk before this returns."""
         self.outcomes[outcome.key] = outcome
-        self._file.write(_line(asdict(outcome)))
+        self._file.write(_line(self._entry(outcome)))
         self._file.flush()
+
+    def forget(self, key: str) -> None:
+        """Drop what is known of the video with that key."""
+        del self.outcomes[key], self.videos[key]
+
+    def _entry(self, outcome: Outcome) -> dict:
+        video = replace(self.videos[outcome.key], source=str(self.videos[outcome.key].source))
+        return {**asdict(outcome), "video": asdict(video)}
 
     def _compare(self, before: dict) -> None:
         now = asdict(self.options)
@@ -81,6 +103,17 @@ class Journal:
             )
 
 
+def environments(root: Path) -> set[str]:
+    """The environments that the dataset in ``root`` was given folders in, whatever its options."""
+    videos = (_video(entry.get("video")) for entry in _entries(root / FILE))
+    return {env for video in videos if video is not None for env in video.envs}
+
+
+def _entries(path: Path) -> list[dict]:
+    lines: Iterable[str] = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
+    return [entry for entry in map(_parsed, lines) if entry]
+
+
 def _line(item: dict) -> str:
     return json.dumps(item, sort_keys=True) + "\n"
 
@@ -91,6 +124,12 @@ def _parsed(line: str) -> dict | None:
     except ValueError:  # cut short by a kill: that video is done again
         return None
     return value if isinstance(value, dict) else None
+
+
+def _video(entry: object) -> Video | None:
+    if not isinstance(entry, dict) or set(entry) != {field.name for field in fields(Video)}:
+        return None
+    return Video(**{**entry, "source": Path(entry["source"]), "envs": tuple(entry["envs"])})
 
 
 def _outcome(entry: dict) -> Outcome | None:

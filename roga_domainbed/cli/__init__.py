@@ -24,9 +24,12 @@ COMMANDS = {
         "the algorithms, datasets, backbones and their hyper-parameters",
     ),
     "prepare": ("roga_domainbed.cli.prepare", "make face crops and a manifest from a dataset as distributed"),
+    "audit": ("roga_domainbed.cli.audit", "what training, selection and test have in common"),
     "train": ("roga_domainbed.cli.train", "train one model"),
     "sweep": ("roga_domainbed.cli.sweep", "launch, watch and clean up many trainings"),
     "collect-results": ("roga_domainbed.cli.collect_results", "tables from the records of a sweep"),
+    "upstream": ("roga_domainbed.cli.upstream", "run a script of a DomainBed checkout with the plugin in it"),
+    "doctor": ("roga_domainbed.cli.doctor", "say what was found here, what is missing, and how to get it"),
 }
 _ALIASES = {"collect_results": "collect-results"}
 

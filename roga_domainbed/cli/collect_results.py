@@ -42,15 +42,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.registry import load
+from roga_domainbed.report.renderers import RENDERERS
 
 if TYPE_CHECKING:
     from roga_domainbed.records import Loaded, Record
-    from roga_domainbed.report.tables import Tables
     from roga_domainbed.selection import Metric, Rule
-
-SUFFIXES = {
-    "text": ".txt", "latex": ".tex", "markdown": ".md", "csv": ".csv", "parquet": ".parquet", "json": ".json"
-}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--latex", action="store_true", help="a LaTeX document: --format latex")
     parser.add_argument(
         "--format",
-        choices=SUFFIXES,
-        help="text (default) or latex: upstream's layout; markdown; csv, json, parquet: one line a cell",
+        metavar="NAME",
+        help="; ".join(f"{info.name}: {info.summary}" for info in RENDERERS) + " (default text)",
     )
     parser.add_argument("--output", help="the file to write, instead of <input_dir>/results.*")
     parser.add_argument("--auto_lr", action="store_true", help="for runs of DomainBed's train_autolr")
@@ -132,12 +129,12 @@ def _run(args: argparse.Namespace) -> int:
 
     rules = [selection.RULES.get(name) for name in names]
     tables = build_tables(records, rules, metric, compat=args.compat, n_records=n_records)
-    layout = "latex" if args.latex else args.format or "text"
-    content = _render(tables, layout, args.compat)
+    renderer = RENDERERS.get(_format(args))
+    content = load(renderer.target)(tables, compat=args.compat)
     if args.compare:
         content += _comparisons(records, rules, args.compare, metric)
     oracle = "_oracle" * (names == ["oracle"])
-    name = "results" + (f"_{metric.name}" if metric.name != "acc" else "") + oracle + SUFFIXES[layout]
+    name = "results" + (f"_{metric.name}" if metric.name != "acc" else "") + oracle + renderer.suffix
     path = Path(args.output) if args.output else folders[0] / name
     saved = _save(path, content)
     if isinstance(content, str):
@@ -145,6 +142,10 @@ def _run(args: argparse.Namespace) -> int:
     elif saved:
         print(f"Written to {path}")
     return 0 if saved or isinstance(content, str) else 1
+
+
+def _format(args: argparse.Namespace) -> str:
+    return "latex" if args.latex else args.format or "text"
 
 
 def _check(args: argparse.Namespace) -> list[str]:
@@ -156,6 +157,8 @@ def _check(args: argparse.Namespace) -> list[str]:
         problems.add("--auto_lr has a selection rule of its own: leave out --select")
     if args.latex and args.format not in (None, "latex"):
         problems.add(f"--latex and --format {args.format} exclude each other")
+    if _format(args) not in RENDERERS:
+        problems.add(unknown_name(RENDERERS.kind, _format(args), RENDERERS.names()))
     if args.format == "parquet" and find_spec("pyarrow") is None:
         problems.add("--format parquet needs the package 'pyarrow': pip install pyarrow")
     names = ["auto_lr"] if args.auto_lr else args.select or ["iid", "loo", "oracle"]
@@ -215,20 +218,6 @@ def _filtered(records: list[Record], args: argparse.Namespace) -> list[Record]:
             records = [record for record in records if record["args"][kind] in wanted] or records
     problems.check()
     return records
-
-
-def _render(tables: Tables, layout: str, compat: str | None) -> str | bytes:
-    from roga_domainbed.report import cells, latex, markdown, text
-
-    if layout in ("text", "latex"):
-        return {"text": text.render_text, "latex": latex.render_latex}[layout](tables, compat=compat)
-    renderers = {
-        "markdown": markdown.render_markdown,
-        "csv": cells.render_csv,
-        "json": cells.render_json,
-        "parquet": cells.render_parquet,
-    }
-    return renderers[layout](tables)
 
 
 def _comparisons(records: list[Record], rules: Sequence[Rule], baseline: str, metric: Metric) -> str:

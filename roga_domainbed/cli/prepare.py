@@ -10,43 +10,128 @@ and ends with what was expected, found, made and dropped. An interrupted run is 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from datasets_ext.prepare import ffpp
+from datasets_ext.prepare import celebdf, csv_list, dfdc, dfdcp, driver, ffpp, uadfv
 from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.ffpp_layout import DATASET_NAMES
+from datasets_ext.prepare.layout import Layout
 from roga_domainbed.cpus import usable_cpus
+from roga_domainbed.errors import Problems
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add one subcommand a dataset."""
-    datasets = parser.add_subparsers(dest="prepared", metavar="DATASET", required=True)
-    _add_ffpp(datasets.add_parser("ffpp", help="FaceForensics++: DF, F2F, FS, NT", description=ffpp.__doc__))
+@dataclass(frozen=True)
+class _Command:
+    """One dataset: its line of help, its long help, its own options, and its reader."""
+
+    summary: str
+    description: str | None
+    add_options: Callable[[argparse.ArgumentParser], None]
+    read: Callable[[argparse.Namespace, Problems], Layout]
 
 
-def run(args: argparse.Namespace) -> int:
-    """Prepare and print the summary."""
-    options = CropOptions(args.n_frames, args.size, args.margin, args.detector)
-    report = ffpp.prepare(
-        args.source, args.data_dir, args.compression, options, args.splits, args.n_workers, args.overwrite
-    )
-    print(report.summary())
-    return 0
+def _source_only(help_text: str) -> Callable[[argparse.ArgumentParser], None]:
+    def add_source(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--source", required=True, metavar="DIR", help=help_text)
+
+    return add_source
 
 
 def _add_ffpp(parser: argparse.ArgumentParser) -> None:
-    default = CropOptions()
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "--source", required=True, metavar="DIR", help="has original_sequences/ and manipulated_sequences/"
-    )
-    parser.add_argument("--data_dir", required=True, metavar="DIR", help="the dataset's folder is made in it")
+    _source_only("has original_sequences/ and manipulated_sequences/")(parser)
     parser.add_argument(
         "--compression",
         choices=list(DATASET_NAMES),
         default="c23",
         help="c23 (light) makes FFPP, c40 (strong) FFPP_c40, raw FFPP_raw; default %(default)s",
     )
+    parser.add_argument(
+        "--splits",
+        metavar="DIR",
+        help="has train.json, val.json, test.json; default: the source, its splits/ or dataset/splits/",
+    )
+
+
+def _add_csv(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--list", required=True, metavar="FILE", help=f"CSV file: {', '.join(csv_list.COLUMNS)}, …"
+    )
+    parser.add_argument("--name", required=True, help="the dataset's name, and that of its folder")
+
+
+_CELEBDF = _source_only("has Celeb-real/, YouTube-real/, Celeb-synthesis/ and the list of testing videos")
+COMMANDS = {
+    "ffpp": _Command(
+        "FaceForensics++: DF, F2F, FS, NT",
+        ffpp.__doc__,
+        _add_ffpp,
+        lambda args, problems: ffpp.read(args.source, args.compression, args.splits, problems),
+    ),
+    "celebdf1": _Command(
+        "Celeb-DF v1",
+        celebdf.__doc__,
+        _CELEBDF,
+        lambda args, problems: celebdf.read(args.source, 1, problems),
+    ),
+    "celebdf2": _Command(
+        "Celeb-DF v2",
+        celebdf.__doc__,
+        _CELEBDF,
+        lambda args, problems: celebdf.read(args.source, 2, problems),
+    ),
+    "dfdc": _Command(
+        "DFDC: train parts, validation, test",
+        dfdc.__doc__,
+        _source_only("has folders with videos and a metadata.json or labels.csv, or is one"),
+        lambda args, problems: dfdc.read(args.source, problems),
+    ),
+    "dfdcp": _Command(
+        "DFDC preview",
+        dfdcp.__doc__,
+        _source_only("has original_videos/, method_A/, method_B/ and dataset.json"),
+        lambda args, problems: dfdcp.read(args.source, problems),
+    ),
+    "uadfv": _Command(
+        "UADFV",
+        uadfv.__doc__,
+        _source_only("has real/ and fake/"),
+        lambda args, problems: uadfv.read(args.source, problems),
+    ),
+    "csv": _Command(
+        "any videos, listed in a CSV file",
+        csv_list.__doc__,
+        _add_csv,
+        lambda args, problems: csv_list.read(args.list, args.name, problems),
+    ),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add one subcommand a dataset."""
+    datasets = parser.add_subparsers(dest="prepared", metavar="DATASET", required=True)
+    for name, command in COMMANDS.items():
+        sub = datasets.add_parser(name, help=command.summary, description=command.description)
+        sub.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.add_options(sub)
+        _add_common(sub)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare and print the summary."""
+    command = COMMANDS[args.prepared]
+    options = CropOptions(args.n_frames, args.size, args.margin, args.detector)
+    report = driver.prepare(
+        lambda problems: command.read(args, problems), args.data_dir, options, args.n_workers, args.overwrite
+    )
+    print(report.summary())
+    return 0
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    default = CropOptions()
+    parser.add_argument("--data_dir", required=True, metavar="DIR", help="the dataset's folder is made in it")
     parser.add_argument(
         "--n_frames",
         type=int,
@@ -66,11 +151,6 @@ def _add_ffpp(parser: argparse.ArgumentParser) -> None:
         "--detector",
         default=default.detector,
         help=f"one of: {', '.join(DETECTORS.names())}; default %(default)s",
-    )
-    parser.add_argument(
-        "--splits",
-        metavar="DIR",
-        help="has train.json, val.json, test.json; default: the source, its splits/ or dataset/splits/",
     )
     parser.add_argument(
         "--n_workers",

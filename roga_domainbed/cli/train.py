@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 
+from roga_domainbed.errors import RogaError
+from roga_domainbed.hparams import parse_overrides
 from roga_domainbed.trainer.config import SPLIT_MODES, TASKS, TrainConfig
 
 _DEFAULTS = {
@@ -62,6 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=str,
     )
     add("n_workers", "processes that read images (default: the dataset's, at most the threads)", type=int)
+    parser.add_argument(
+        "--weights",
+        help="file with the backbone's first weights (.pth or .safetensors); the same as the hparam 'weights'",
+    )
     add("overwrite", "replace a run that --output_dir already holds", action="store_true")
 
 
@@ -69,5 +76,19 @@ def run(args: argparse.Namespace) -> int:
     """Train; 0 on success."""
     from roga_domainbed.trainer.run import train  # torch: not needed for --help
 
-    train(TrainConfig(**vars(args)))
+    values = vars(args)
+    values["hparams"] = _with_weights(values["hparams"], values.pop("weights"))
+    train(TrainConfig(**values))
     return 0
+
+
+def _with_weights(hparams: str | None, weights: str | None) -> str | None:
+    """``--hparams`` with ``--weights`` among them, so that records and jobs know one way to say it."""
+    if weights is None:
+        return hparams
+    overrides = parse_overrides(hparams)
+    if overrides.get("weights", weights) != weights:
+        raise RogaError(
+            f"--weights {weights!r} and hparam 'weights' {overrides['weights']!r} differ: give one"
+        )
+    return json.dumps({**overrides, "weights": weights})

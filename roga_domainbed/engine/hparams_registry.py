@@ -15,13 +15,18 @@ def specs(algorithm: str, dataset: str) -> list[HParam]:
     Unknown names, and algorithms that only a DomainBed checkout has, get the generic declarations.
     """
     own: tuple[HParam, ...] = ()
+    scale = catalog.scale_hparams(dataset)
     plugin = False
     if algorithm in catalog.ALGORITHMS:
         info = catalog.ALGORITHMS.get(algorithm)
         plugin = info.plugin
         if info.target is not None:
-            own = load(info.target).HPARAMS
-    scale = catalog.scale_hparams(dataset)
+            cls = load(info.target)
+            own = cls.HPARAMS
+            if (
+                not plugin
+            ):  # on a checkout the plugin's descend from upstream's classes, which declare nothing
+                scale += cls.dataset_hparams(dataset)
     # Upstream puts an algorithm's own before lr, weight decay and batch size. The plugin's come after them,
     # because on an upstream checkout they can only be appended: both backends then give the same key order.
     middle = (*scale, *own) if plugin else (*own, *scale)

@@ -25,7 +25,7 @@ def cells(tables: Tables) -> list[dict[str, Any]]:
     return [cell for table in tables.tables for cell in _of_table(table)]
 
 
-def render_csv(tables: Tables) -> str:
+def render_csv(tables: Tables, *, compat: str | None = None) -> str:
     """A header line, then a line a cell; an empty field for None."""
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
@@ -34,14 +34,14 @@ def render_csv(tables: Tables) -> str:
     return text.getvalue()
 
 
-def render_json(tables: Tables) -> str:
+def render_json(tables: Tables, *, compat: str | None = None) -> str:
     """``n_records``, the ``cells``, and for each dataset the ``missing_runs``."""
     gaps = {table.dataset: list(table.gaps) for table in tables.tables if table.dataset is not None}
     content = {"n_records": tables.n_records, "missing_runs": gaps, "cells": cells(tables)}
     return json.dumps(content, indent=1) + "\n"
 
 
-def render_parquet(tables: Tables) -> bytes:
+def render_parquet(tables: Tables, *, compat: str | None = None) -> bytes:
     """The cells as a Parquet file."""
     import pyarrow as pa
     from pyarrow import parquet

@@ -8,7 +8,7 @@ from roga_domainbed.report.tables import Tables
 from roga_domainbed.report.text import footnotes, format_cells, header
 
 
-def render_markdown(tables: Tables) -> str:
+def render_markdown(tables: Tables, *, compat: str | None = None) -> str:
     """All tables; a row that test data decided says *oracle* beside the algorithm's name."""
     parts = [f"Total records: {tables.n_records}\n"]
     for table in tables.tables:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
-from roga_domainbed.records import Record
+from roga_domainbed.records import Record, split_mode
 from roga_domainbed.report.gaps import missing_runs
 from roga_domainbed.selection import (
     ACCURACY,
@@ -184,7 +184,7 @@ def _layout(
 def _caveats(records: Sequence[Record], dataset: str) -> tuple[str, ...]:
     caveats = []
     plugin = dataset in DATASETS and DATASETS.get(dataset).plugin
-    if plugin and any(record["args"].get("split") == "frame" for record in records):
+    if plugin and any(split_mode(record) == "frame" for record in records):
         caveats.append("frame split: frames of one video on both sides")
     if any(record["args"].get("allow_leakage") for record in records):
         caveats.append("leakage allowed")

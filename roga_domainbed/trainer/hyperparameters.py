@@ -32,7 +32,7 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
         overrides = parse_overrides(config.hparams)
     except RogaError:
         return hparams  # already among the problems
-    known = _known(hparams, config, host, overrides)
+    known = _known(hparams, config, host)
     for message in override_problems(overrides, known, plugin_hparams(config.algorithm, config.dataset)):
         problems.add(message)
     hparams.update(overrides)
@@ -42,13 +42,9 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
     return hparams
 
 
-def _known(
-    hparams: dict[str, Any], config: TrainConfig, host: Host, overrides: dict[str, Any]
-) -> dict[str, Any]:
+def _known(hparams: dict[str, Any], config: TrainConfig, host: Host) -> dict[str, Any]:
     """What may be overridden: the run's own, and the choice of a backbone for any dataset."""
     anywhere = {spec.name: spec.default for spec in BACKBONE_HPARAMS}
     if host.name == "upstream" and not DATASETS.get(config.dataset).plugin:
         del anywhere["image_size"]  # upstream's image folders are 224 pixels wide whatever one asks for
-        if not overrides.get("backbone"):  # nor do its own networks look at the rest
-            anywhere = {"backbone": ""}
     return {**anywhere, **hparams}

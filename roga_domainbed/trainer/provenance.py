@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from typing import Any
 
 import numpy
@@ -11,7 +10,7 @@ import PIL
 import torch
 import torchvision
 
-from roga_domainbed import __version__
+from roga_domainbed import __version__, checkout
 from roga_domainbed.backend import Host
 
 
@@ -40,20 +39,10 @@ def provenance(host: Host, split: str, device: torch.device, environments: list[
     return {
         "roga_domainbed": __version__,
         "backend": host.name,
-        "backend_commit": _commit(host),
+        "backend_commit": None if host.home is None else checkout.commit(host.home),
         "split": split,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch_threads": torch.get_num_threads(),
         "environments": environments,
         "versions": environment_versions(),
     }
-
-
-def _commit(host: Host) -> str | None:
-    if host.home is None:
-        return None
-    command = ["git", "-C", str(host.home), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None  # an unpacked archive has no commit; the record says so

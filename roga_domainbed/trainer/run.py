@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import tempfile
@@ -16,10 +17,12 @@ import torch
 
 from roga_domainbed import bridge
 from roga_domainbed.backend import Host, host
+from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.engine.lib.misc import Tee, balanced_weights
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.records import DONE, RECORDS, append_record, is_done, mark_done
 from roga_domainbed.seeds import derive
+from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.config import TrainConfig, require_finite, test_env_problems
 from roga_domainbed.trainer.evaluation import score_split, split_metrics
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
@@ -108,12 +111,34 @@ class _Run:
         self.checkpoint_freq = config.checkpoint_freq or self.dataset.CHECKPOINT_FREQ
         self.train_envs = [i for i in range(len(self.dataset)) if i not in config.test_envs]
 
+        _check_weights(hparams, self.dataset.input_shape)
+        self.defects = upstream_defects.Job(config.algorithm, hparams, len(self.train_envs))
+        if self._is_upstreams():
+            problems = Problems()
+            for message in upstream_defects.refusals(self.defects):
+                problems.add(message)
+            problems.check()
         seed_everything(derive(config.seed, "weights"))
         algorithm_class = host.algorithms.get_algorithm_class(config.algorithm)
-        self.algorithm = algorithm_class(
-            self.dataset.input_shape, self.dataset.num_classes, len(self.train_envs), hparams
-        )
+        with self._explained():
+            self.algorithm = algorithm_class(
+                self.dataset.input_shape, self.dataset.num_classes, len(self.train_envs), hparams
+            )
         self.algorithm.to(self.device)
+
+    def _is_upstreams(self) -> bool:
+        return self.host.name == "upstream" and not ALGORITHMS.get(self.config.algorithm).plugin
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Inside, an error that is a known defect of upstream's algorithm becomes a sentence."""
+        try:
+            yield
+        except Exception as error:
+            sentence = upstream_defects.explain(self.defects, error) if self._is_upstreams() else None
+            if sentence is None:
+                raise
+            raise RogaError(sentence) from error
 
     def _check_environments(self) -> None:
         if len(self.names) != len(self.dataset):
@@ -128,6 +153,9 @@ class _Run:
 
     def train(self) -> None:
         config = self.config
+        if self._is_upstreams():
+            for message in upstream_defects.notices(self.defects):
+                print(f"Notice: {message}.")
         minibatches = self._minibatches("minibatch", self.train_envs, lambda split: split.in_split)
         unlabelled = self._unlabelled()
         table = CheckpointTable(self.names, config.test_envs, self.n_steps)
@@ -140,7 +168,8 @@ class _Run:
             loaded = time.perf_counter()
             # Dropout and whatever else an algorithm draws depend on the step alone.
             seed_everything(derive(config.seed, "update", step))
-            values = self.algorithm.update(batches, unlabelled_batches)
+            with self._explained():
+                values = self.algorithm.update(batches, unlabelled_batches)
             require_finite(values, step)
             window.setdefault("data_time", []).append(loaded - start)
             window.setdefault("step_time", []).append(time.perf_counter() - start)
@@ -225,16 +254,19 @@ class _Run:
         return values
 
     def _save(self, name: str) -> None:
-        """Upstream's checkpoint, with plain Python values so that ``weights_only`` loading accepts it."""
+        """Write upstream's checkpoint, with plain Python values so that ``weights_only`` loading accepts it."""
         path = self.output_dir / name
         partial = path.with_suffix(".part")
+        state = self.algorithm.state_dict()
+        if self._is_upstreams():
+            state = upstream_defects.saved_state(self.config.algorithm, state)
         checkpoint = {
             "args": self.config.record_args(),
             "model_input_shape": self.dataset.input_shape,
             "model_num_classes": self.dataset.num_classes,
             "model_num_domains": len(self.train_envs),
             "model_hparams": self.hparams,
-            "model_dict": self.algorithm.state_dict(),
+            "model_dict": state,
         }
         try:
             torch.save(checkpoint, partial)
@@ -242,6 +274,15 @@ class _Run:
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             partial.unlink(missing_ok=True)
             raise RogaError(f"cannot write {str(path)!r}: {str(error).splitlines()[0]}") from None
+
+
+def _check_weights(hparams: dict[str, Any], input_shape: tuple[int, ...]) -> None:
+    """Refuse a file of weights that no network would read."""
+    if hparams.get("weights") and not hparams.get("backbone") and tuple(input_shape[1:]) != (224, 224):
+        raise RogaError(
+            f"hparam 'weights' is for a backbone or for images of 224x224; the network for inputs of shape "
+            f"{tuple(input_shape)} starts from random weights: drop it, or name a backbone"
+        )
 
 
 def _make_folder(output_dir: Path) -> None:

@@ -1,27 +1,33 @@
 import pytest
 
-from datasets_ext.prepare import ffpp
+from datasets_ext.prepare import celebdf, csv_list, dfdc, dfdcp, driver, ffpp, uadfv
 from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.report import ClassCount, Report
 from roga_domainbed.cli import main
+from roga_domainbed.errors import Problems
 
 
 @pytest.fixture
 def called(monkeypatch, tmp_path):
-    """What the command hands on, without doing it."""
+    """What the command hands on, without doing it: the reader's arguments, then the driver's."""
     calls = []
 
-    def stand_in(*args):
-        calls.append(args)
+    def stand_in(read, *args):
+        calls.append((read(Problems()), *args))
         return Report("FFPP", tmp_path, tmp_path, "c23", CropOptions(), classes=[ClassCount("real", 1000, 0)])
 
-    monkeypatch.setattr(ffpp, "prepare", stand_in)
+    monkeypatch.setattr(driver, "prepare", stand_in)
+    for module in (ffpp, celebdf, dfdc, dfdcp, uadfv, csv_list):
+        name = module.__name__.split(".")[-1]
+        monkeypatch.setattr(module, "read", lambda *args, name=name: (name, *args[:-1]))
     return calls
 
 
 def test_the_defaults_are_those_of_the_field(called):
     assert main(["prepare", "ffpp", "--source", "in", "--data_dir", "out", "--n_workers", "3"]) == 0
-    assert called == [("in", "out", "c23", CropOptions(32, 256, 1.3, "yunet"), None, 3, False)]
+    assert called == [
+        (("ffpp", "in", "c23", None), "out", CropOptions(32, 256, 1.3, "yunet"), 3, False),
+    ]
 
 
 def test_every_option_arrives(called):
@@ -31,7 +37,25 @@ def test_every_option_arrives(called):
     assert (
         main(["prepare", "ffpp", *argv.split(), "--splits", "lists", "--n_workers", "2", "--overwrite"]) == 0
     )
-    assert called == [("in", "out", "c40", CropOptions(8, 128, 1.7, "other"), "lists", 2, True)]
+    assert called == [
+        (("ffpp", "in", "c40", "lists"), "out", CropOptions(8, 128, 1.7, "other"), 2, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "read"),
+    [
+        ("celebdf1 --source in", ("celebdf", "in", 1)),
+        ("celebdf2 --source in", ("celebdf", "in", 2)),
+        ("dfdc --source in", ("dfdc", "in")),
+        ("dfdcp --source in", ("dfdcp", "in")),
+        ("uadfv --source in", ("uadfv", "in")),
+        ("csv --list faces.csv --name Mine", ("csv_list", "faces.csv", "Mine")),
+    ],
+)
+def test_each_dataset_has_its_reader(called, argv, read):
+    assert main(["prepare", *argv.split(), "--data_dir", "out", "--n_workers", "1"]) == 0
+    assert called == [(read, "out", CropOptions(), 1, False)]
 
 
 def test_a_fault_of_the_user_is_one_line_and_status_2(tmp_path, capsys):

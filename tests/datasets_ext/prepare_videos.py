@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 
 from datasets_ext.prepare.detectors import DetectorInfo
@@ -14,17 +15,15 @@ SQUARES = DetectorInfo("squares", target="prepare_videos:SquareDetector")
 
 
 class SquareDetector:
-    """The bounding box of what is bright."""
+    """A box for each patch of what is bright."""
 
     n_calls = 0
 
     def detect(self, rgb: np.ndarray) -> np.ndarray:
         SquareDetector.n_calls += 1
-        rows, columns = np.nonzero(rgb.mean(axis=2) > 80)
-        if len(rows) < SIDE:
-            return np.zeros((0, 5))
-        x, y = columns.min(), rows.min()
-        return np.array([[x, y, columns.max() + 1 - x, rows.max() + 1 - y, 1.0]])
+        bright = (rgb.mean(axis=2) > 80).astype(np.uint8)
+        _, _, patches, _ = cv2.connectedComponentsWithStats(bright)
+        return np.array([[*patch[:4], 1.0] for patch in patches[1:] if patch[4] >= SIDE]).reshape(-1, 5)
 
 
 def level(index: int) -> int:
@@ -32,8 +31,13 @@ def level(index: int) -> int:
     return 110 + 6 * index
 
 
-def write_video(path: Path, n_frames: int = 12, no_face: tuple[int, ...] = ()) -> Path:
-    """Write ``n_frames`` key frames over noise, index in front, so that a cut file still decodes in part."""
+def write_video(
+    path: Path, n_frames: int = 12, no_face: tuple[int, ...] = (), bystander: bool = False
+) -> Path:
+    """Write ``n_frames`` key frames over noise, index in front, so that a cut file still decodes in part.
+
+    A bystander is a second, smaller square, all white.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(0)
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
@@ -46,6 +50,8 @@ def write_video(path: Path, n_frames: int = 12, no_face: tuple[int, ...] = ()) -
             image = noise.integers(0, 40, (HEIGHT, WIDTH, 1), dtype=np.uint8).repeat(3, axis=2)
             if index not in no_face:
                 image[20 : 20 + SIDE, 40 : 40 + SIDE] = level(index)
+            if bystander:
+                image[8:20, 8:20] = 255
             for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():

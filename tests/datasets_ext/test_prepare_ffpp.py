@@ -16,7 +16,7 @@ from PIL import Image
 from prepare_videos import SQUARES, SquareDetector, fake_folder, level, real_folder, small_tree, write_video
 
 from datasets_ext import manifest
-from datasets_ext.prepare import faces, ffpp, pool
+from datasets_ext.prepare import driver, faces, ffpp, pool
 from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
 from roga_domainbed.cli import main
@@ -141,7 +141,7 @@ def test_without_hard_links_the_reals_are_copied_and_the_report_says_so(source, 
     def refuse(path, target):
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(ffpp.os, "link", refuse)
+    monkeypatch.setattr(driver.os, "link", refuse)
     copied = prepared(source, tmp_path / "copied")
     assert files(tmp_path / "copied") == files(tmp_path / "linked")
     assert "no hard links" in copied.summary()

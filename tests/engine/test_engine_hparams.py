@@ -6,6 +6,7 @@ import pytest
 
 from roga_domainbed import catalog
 from roga_domainbed.catalog import BACKBONE_HPARAMS
+from roga_domainbed.engine.algorithms import Algorithm
 from roga_domainbed.engine.hparams_registry import default_hparams, random_hparams, specs
 from roga_domainbed.hparams import HParam, constant
 from roga_domainbed.seeds import seed_hash
@@ -40,8 +41,22 @@ def test_unknown_names_get_the_generic_entries():
     assert default_hparams("Nobody", "Nowhere") == default_hparams("ERM", "PACS")
 
 
-class _WithOwn:
+class _WithOwn(Algorithm):
     HPARAMS = (HParam("own", 7, constant(7)),)
+
+
+class _WithBatchSize(Algorithm):
+    @classmethod
+    def dataset_hparams(cls, dataset):
+        return (HParam("batch_size", 8, constant(8)), HParam("where", dataset, constant(dataset)))
+
+
+def test_hparams_that_depend_on_the_dataset_replace_in_place_or_come_last():
+    info = catalog.AlgorithmInfo("WithBatchSize", target=f"{__name__}:_WithBatchSize")
+    with catalog.ALGORITHMS.temporarily(info):
+        hparams = default_hparams("WithBatchSize", "PACS")
+    assert list(hparams)[-4:] == ["lr", "weight_decay", "batch_size", "where"]
+    assert (hparams["batch_size"], hparams["where"]) == (8, "PACS")
 
 
 @pytest.mark.parametrize(

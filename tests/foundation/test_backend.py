@@ -50,3 +50,77 @@ def test_a_package_that_the_checkout_needs_is_named(checkout):
     code = "from roga_domainbed.backend import host; host().networks"
     result = ask(code, DOMAINBED_HOME=str(checkout))
     assert "needs the package 'no_such_package': pip install no_such_package" in result.stderr
+
+
+def fork(folder, update, package=False):
+    """A checkout whose base class has this ``update``."""
+    where = folder / "domainbed" / ("algorithms/algorithms.py" if package else "algorithms.py")
+    where.parent.mkdir(parents=True)
+    where.write_text(f"class Algorithm:\n    {update}\n        raise NotImplementedError\n")
+    return folder
+
+
+@pytest.mark.parametrize("package", [False, True])
+@pytest.mark.parametrize(
+    "update",
+    [
+        "def update(self, x, y, **kwargs):",
+        "def update(self, minibatches):",
+        "def update(self, minibatches, unlabeled, step):",
+    ],
+)
+def test_a_fork_with_another_update_is_refused_before_it_is_imported(tmp_path, update, package):
+    result = ask(SHOW, DOMAINBED_HOME=str(fork(tmp_path, update, package)))
+    assert f"is a fork of DomainBed whose algorithms have {update[4:-1]}" in result.stderr
+    assert "supported is DomainBed's own update(self, minibatches, unlabeled=None)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        "def update(self, minibatches, unlabeled=None):",
+        "def update(self, minibatches, unlabeled=None, step=0):",
+    ],
+)
+def test_a_fork_that_is_called_as_domainbed_is_used(tmp_path, update):
+    assert ask(SHOW, DOMAINBED_HOME=str(fork(tmp_path, update))).stdout == f"upstream domainbed {tmp_path}\n"
+
+
+def test_a_fork_that_is_no_python_is_named(tmp_path):
+    result = ask(SHOW, DOMAINBED_HOME=str(fork(tmp_path, "def update(self")))
+    assert "cannot be read as Python" in result.stderr
+
+
+WITHOUT_WILDS = """
+import importlib.machinery, sys
+find = importlib.machinery.PathFinder.find_spec
+importlib.machinery.PathFinder.find_spec = staticmethod(
+    lambda name, path=None, target=None: None if name.split(".")[0] == "wilds" else find(name, path, target))
+"""
+
+
+def test_who_uses_no_wilds_data_needs_no_wilds(checkout):
+    (checkout / "domainbed" / "datasets.py").write_text(
+        "from wilds.datasets.camelyon17_dataset import Camelyon17Dataset\nDATASETS = ['Debug28']\n"
+    )
+    code = (
+        WITHOUT_WILDS
+        + """
+from roga_domainbed.backend import host
+datasets = host().datasets
+print(datasets.DATASETS, "wilds" in sys.modules)
+try:
+    datasets.Camelyon17Dataset(root_dir="data")
+except Exception as error:
+    print(type(error).__name__, error)
+try:
+    import wilds
+except ModuleNotFoundError:
+    print("nobody else is given a stand-in")
+"""
+    )
+    assert ask(code, DOMAINBED_HOME=str(checkout)).stdout.splitlines() == [
+        "['Debug28'] False",
+        "RogaError the package 'wilds' is needed for the WILDS datasets (WILDSCamelyon, WILDSFMoW): pip install wilds",
+        "nobody else is given a stand-in",
+    ]

@@ -169,3 +169,19 @@ def test_a_long_name_widens_the_text_table_unless_compat():
     tables = table_of(("x" * 30,), "A")
     assert "x" * 30 in render_text(tables)
     assert "x" * 20 + "  Avg" in render_text(tables, compat=UPSTREAM)
+
+
+@pytest.mark.parametrize("metrics_only", [False, True])
+def test_a_frame_split_is_said_whether_our_trainer_or_upstreams_noted_it(tmp_path, metrics_only):
+    """Upstream's own train has no argument for it: there the split is a hyper-parameter."""
+    for name, args, hparams in (("ours", {"split": "frame"}, {}), ("stock", {}, {"split": "frame"})):
+        args = {"dataset": "SynthFake", "algorithm": "ERM", "test_envs": [0], **args}
+        args |= {"trial_seed": 0, "hparams_seed": 0}
+        record = {"args": args, "hparams": hparams, "step": 0}
+        record |= {f"env{i}_{part}_acc": 0.5 for i in range(4) for part in ("in", "out")}
+        folder = tmp_path / name / "run"
+        folder.mkdir(parents=True)
+        (folder / "results.jsonl").write_text(json.dumps(record) + "\n")
+        loaded = records_file.load(tmp_path / name, metrics_only=metrics_only)
+        tables = build_tables(loaded.records, [RULES.get("iid")])
+        assert tables.tables[0].caveats == ("frame split: frames of one video on both sides",)

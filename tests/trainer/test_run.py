@@ -157,7 +157,7 @@ def test_a_run_that_exists_is_not_overwritten_unless_asked(tmp_path):
             {"algorithm": "RoGA", "hparams": '{"roga_terms": "all"}'},
             "hparam 'roga_terms' must be one of 'both', 'perturb', 'align'; got 'all'",
         ),
-        ({"algorithm": "IRM"}, "algorithm 'IRM' is DomainBed's own: set DOMAINBED_HOME"),
+        ({"algorithm": "Fishr"}, "algorithm 'Fishr' is DomainBed's own: set DOMAINBED_HOME"),
         ({"split": "official"}, "--split official needs a manifest, which Debug28 does not have"),
         ({"holdout_fraction": 0.01}, r"the out-split of environment 0 is empty"),
     ],
@@ -202,7 +202,7 @@ def test_an_earlier_run_survives_a_replacement_that_cannot_start(tmp_path):
     run(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(RogaError, match="is DomainBed's own"):
-        run(folder, overwrite=True, algorithm="IRM")
+        run(folder, overwrite=True, algorithm="Fishr")
     with pytest.raises(RogaError, match="out-split of environment 0 is empty"):
         run(folder, overwrite=True, holdout_fraction=0.01)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

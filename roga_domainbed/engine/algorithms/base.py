@@ -14,7 +14,8 @@ class Algorithm(nn.Module):
     """A domain-generalization algorithm.
 
     Attributes:
-        HPARAMS: the hyper-parameters of this algorithm alone, in the order they get in ``hparams``.
+        HPARAMS: the hyper-parameters of this algorithm alone, in the order they get in ``hparams``; those that
+            depend on the dataset are in ``dataset_hparams``.
     """
 
     HPARAMS: tuple[HParam, ...] = ()
@@ -32,6 +33,14 @@ class Algorithm(nn.Module):
         """
         super().__init__()
         self.hparams = hparams
+
+    @classmethod
+    def dataset_hparams(cls, dataset: str) -> tuple[HParam, ...]:
+        """Hyper-parameters that depend on the dataset, after lr, weight decay and batch size.
+
+        One that has the name of an earlier declaration replaces it in its place.
+        """
+        return ()
 
     def update(
         self,

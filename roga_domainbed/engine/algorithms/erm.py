@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from roga_domainbed.engine import networks
+from roga_domainbed.engine.algorithms._minibatches import pool
 from roga_domainbed.engine.algorithms.base import Algorithm
 
 
@@ -42,13 +43,16 @@ class ERM(Algorithm):
         unlabeled: list[torch.Tensor] | None = None,
     ) -> dict[str, float]:
         """One Adam step on the mean cross-entropy of all samples; see ``Algorithm.update``."""
-        x = torch.cat([x for x, _ in minibatches])
-        y = torch.cat([y for _, y in minibatches])
+        x, y = pool(minibatches)
         loss = F.cross_entropy(self.predict(x), y)
+        self.descend(loss)
+        return {"loss": loss.item()}
+
+    def descend(self, loss: torch.Tensor) -> None:
+        """One step of the optimizer down the gradient of the scalar ``loss``."""
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return {"loss": loss.item()}
 
     def predict(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of shape (B, C)."""

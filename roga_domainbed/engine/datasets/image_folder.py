@@ -231,32 +231,36 @@ def _environments(dataset: str) -> list[str]:
     return list(catalog.DATASETS.get(dataset).environments)
 
 
+def _folder(dataset: str) -> str:
+    return catalog.DATASETS.get(dataset).folder
+
+
 class VLCS(_Benchmark):
     """Photographs from Caltech101, LabelMe, SUN09 and VOC2007; 5 classes."""
 
     ENVIRONMENTS = _environments("VLCS")
-    FOLDER = "VLCS"
+    FOLDER = _folder("VLCS")
 
 
 class PACS(_Benchmark):
     """Art paintings, cartoons, photographs and sketches; 7 classes (arXiv:1710.03077)."""
 
     ENVIRONMENTS = _environments("PACS")
-    FOLDER = "PACS"
+    FOLDER = _folder("PACS")
 
 
 class OfficeHome(_Benchmark):
     """Art, clip art, product pictures and photographs of office objects; 65 classes (arXiv:1706.07522)."""
 
     ENVIRONMENTS = _environments("OfficeHome")
-    FOLDER = "office_home"
+    FOLDER = _folder("OfficeHome")
 
 
 class TerraIncognita(_Benchmark):
     """Camera-trap pictures from four locations; 10 classes (arXiv:1807.04975)."""
 
     ENVIRONMENTS = _environments("TerraIncognita")
-    FOLDER = "terra_incognita"
+    FOLDER = _folder("TerraIncognita")
 
 
 class DomainNet(_Benchmark):
@@ -264,11 +268,11 @@ class DomainNet(_Benchmark):
 
     CHECKPOINT_FREQ = 1000
     ENVIRONMENTS = _environments("DomainNet")
-    FOLDER = "domain_net"
+    FOLDER = _folder("DomainNet")
 
 
 class SVIRO(_Benchmark):
     """Rendered rear seats of ten cars (arXiv:2001.03483)."""
 
     ENVIRONMENTS = _environments("SVIRO")
-    FOLDER = "sviro"
+    FOLDER = _folder("SVIRO")

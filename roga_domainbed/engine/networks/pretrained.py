@@ -38,11 +38,11 @@ def timm_features(name: str, hparams: dict[str, Any], **arguments: Any) -> nn.Mo
         return _from_hub(name, arguments)
     model = timm.create_model(name, num_classes=0, **arguments)
     if weights:
-        _load_file(model, name, weights)
+        load_weights(model, name, weights)
     return model
 
 
-def _load_file(model: nn.Module, name: str, path: str) -> None:
+def load_weights(model: nn.Module, name: str, path: str) -> None:
     """Load ``path`` into ``model``, refusing any weight that is missing, left over or of another shape."""
     if not os.path.isfile(path):
         raise RogaError(f"hparams 'weights': no such file: {path!r}")
@@ -61,10 +61,12 @@ def _load_file(model: nn.Module, name: str, path: str) -> None:
     if not isinstance(state, dict):
         raise RogaError(f"hparams 'weights': {path!r} holds a {type(state).__name__}, not a state dict")
 
-    head = model.default_cfg.get("classifier") or ()
+    config = getattr(model, "default_cfg", {})
+    head = config.get("classifier") or ()
     heads = tuple(f"{part}." for part in ((head,) if isinstance(head, str) else head))
     wanted = model.state_dict()
     state = {key: value for key, value in state.items() if key in wanted or not key.startswith(heads)}
+    _adapt_channels(state, wanted, config.get("first_conv") or ())
     # timm says nothing when ResNet-34's file is loaded into ResNet-18, so the names are compared here. Files from
     # before 2018 lack the counters of batch norm, which inference and training at a fixed momentum never read.
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
@@ -75,6 +77,16 @@ def _load_file(model: nn.Module, name: str, path: str) -> None:
             shown = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
             raise RogaError(f"hparams 'weights': {path!r} is not for {name}: it {what} {shown}")
     model.load_state_dict(state, strict=False)
+
+
+def _adapt_channels(state: dict[str, Any], wanted: dict[str, Any], layers: str | tuple[str, ...]) -> None:
+    """Fit first layers for colour images to other inputs (ARM's has four channels), as timm does for the hub's."""
+    for layer in (layers,) if isinstance(layers, str) else layers:
+        key = f"{layer}.weight"
+        if key in state and key in wanted and state[key].dim() == 4 and state[key].shape[1] == 3:
+            from timm.models import adapt_input_conv
+
+            state[key] = adapt_input_conv(wanted[key].shape[1], state[key])
 
 
 def _from_hub(name: str, arguments: dict[str, Any]) -> nn.Module:

@@ -1,0 +1,154 @@
+"""Data sets whose environments come from several prepared trees, for generalization from one data set to another.
+
+``prepare`` makes one tree a source (``FFPP``, ``CelebDF2``, …), each with its own manifest; nothing is copied to
+combine them. An environment is one or more environments of one tree. Label: 0 real, 1 fake, in all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datasets_ext import manifest, splits
+from datasets_ext.folder import ManifestDataset, read_tree
+from roga_domainbed.catalog import DATASETS
+from roga_domainbed.errors import Problems, RogaError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an environment comes from.
+
+    Attributes:
+        tree: the prepared data set.
+        envs: those of its environments that make one here.
+        family: data sets that share recordings or people have one; keys of different families never meet.
+        has_split: whether its authors publish a split. One that has none is used whole, for training or for testing.
+    """
+
+    tree: str
+    envs: tuple[str, ...]
+    family: str
+    has_split: bool = True
+
+
+def _single(tree: str, family: str | None = None, has_split: bool = True) -> Source:
+    return Source(tree, (tree,), family or tree, has_split)
+
+
+_FFPP = tuple(DATASETS.get("FFPP").environments)
+_CELEBDF1 = _single("CelebDF1", "Celeb-DF")  # names are shared with v2, and very probably videos
+_CELEBDF2 = _single("CelebDF2", "Celeb-DF")
+_DFDC = _single("DFDC")
+_DFDCP = _single("DFDCP")
+_UADFV = _single("UADFV", has_split=False)
+
+
+class CombinedDataset(ManifestDataset):
+    """Environments from ``SOURCES``, one each, in the order of ``ENVIRONMENTS``.
+
+    The rows' ``recording`` and ``identities`` begin with the family, so that equal names in different data sets do
+    not count as one. The splits:
+
+    - ``official``: as for one tree. A source without a published split is test where it is tested on, and train, from
+      which a val part is cut by recording, where it is trained on.
+    - ``group``: a family that is only tested on is test; from one that is only trained on, val is cut; one on both
+      sides is cut into all three.
+    """
+
+    SOURCES: tuple[Source, ...]
+
+    @classmethod
+    def read_environments(cls, root: str | os.PathLike | None) -> list[tuple[Path, pd.DataFrame]]:
+        """See ``ManifestDataset``; the faults of all trees come at once."""
+        problems = Problems()
+        envs_of: dict[str, list[str]] = {}
+        for source in cls.SOURCES:
+            envs_of.setdefault(source.tree, []).extend(source.envs)
+        trees = {}
+        for tree, envs in envs_of.items():
+            try:
+                trees[tree] = read_tree(root, tree, envs, problems)
+            except RogaError as error:
+                problems.add(str(error))
+                if root is None or not Path(root).is_dir():
+                    break  # the same fault for every tree
+        problems.check()
+        return [
+            (trees[source.tree][0], _one_environment(source, trees[source.tree][1])) for source in cls.SOURCES
+        ]
+
+    def split_indices(
+        self, mode: str, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
+    ) -> list[splits.Split]:
+        """The (in, out) indices of every environment."""
+        if mode == "group":
+            parts = self._grouped(trial_seed, holdout_fraction, test_envs)
+            return splits.expand(parts, self.ENVIRONMENTS, test_envs)
+        environments = [
+            rows if source.has_split else rows.assign(split="test" if index in test_envs else "train")
+            for index, (source, rows) in enumerate(zip(self.SOURCES, self.environment_rows, strict=True))
+        ]
+        return splits.split_indices(
+            mode, environments, self.ENVIRONMENTS, trial_seed, holdout_fraction, test_envs
+        )
+
+    def _grouped(
+        self, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
+    ) -> list[np.ndarray]:
+        parts: list[np.ndarray] = [np.empty(0, dtype=object)] * len(self.SOURCES)
+        for family in dict.fromkeys(source.family for source in self.SOURCES):
+            members = [index for index, source in enumerate(self.SOURCES) if source.family == family]
+            rows = [self.environment_rows[index] for index in members]
+            tested = {index in test_envs for index in members}
+            if tested == {True}:
+                cut = [np.full(len(part), "test", dtype=object) for part in rows]
+            else:
+                held_out = ("val",) if tested == {False} else ("val", "test")
+                try:
+                    cut = splits.group(rows, trial_seed, holdout_fraction, held_out)
+                except RogaError as error:
+                    raise RogaError(f"{family}: {error}") from None
+            for index, part in zip(members, cut, strict=True):
+                parts[index] = part
+        return parts
+
+
+def _one_environment(source: Source, rows_of: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    rows = pd.concat([rows_of[env] for env in source.envs], ignore_index=True)
+    if len(source.envs) > 1:
+        # Environments of one tree share their reals, and each has a fake of the same name.
+        shared = (rows["label"] == manifest.REAL) & rows.duplicated(["label", "video", "frame"])
+        rows = rows[~shared].reset_index(drop=True)
+        fake = rows["label"] == manifest.FAKE
+        rows["video"] = rows["video"].where(~fake, rows["method"] + "-" + rows["video"])
+    prefix = f"{source.family}/"
+    people = {
+        joined: "+".join(prefix + person for person in joined.split("+")) if joined else ""
+        for joined in rows["identities"].unique()
+    }
+    return rows.assign(recording=prefix + rows["recording"], identities=rows["identities"].map(people))
+
+
+class DeepfakeDatasets(CombinedDataset):
+    """Leave one data set out: FaceForensics++ c23 (all four manipulations), Celeb-DF v2, DFDC, its preview, UADFV."""
+
+    NAME = "DeepfakeDatasets"
+    ENVIRONMENTS = list(DATASETS.get(NAME).environments)
+    SOURCES = (Source("FFPP", _FFPP, "FFPP"), _CELEBDF2, _DFDC, _DFDCP, _UADFV)
+
+
+class FFPPCross(CombinedDataset):
+    """Train on the four manipulations of FaceForensics++ c23 and test on all others: ``--test_envs 4 5 6 7 8``."""
+
+    NAME = "FFPPCross"
+    ENVIRONMENTS = list(DATASETS.get(NAME).environments)
+    SOURCES = (
+        *(Source("FFPP", (env,), "FFPP") for env in _FFPP),
+        *(_CELEBDF1, _CELEBDF2, _UADFV, _DFDC, _DFDCP),
+    )

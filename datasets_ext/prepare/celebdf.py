@@ -1,0 +1,147 @@
+"""Celeb-DF v1 and v2 as distributed → ``CelebDF1`` and ``CelebDF2``, one environment each.
+
+    <source>/Celeb-real/id<A>_<NNNN>.mp4                  v2: 590 videos of celebrities
+    <source>/YouTube-real/<NNNNN>.mp4                     v2: 300 of other people
+    <source>/Celeb-synthesis/id<A>_id<B>_<NNNN>.mp4       v2: 5639; recording <NNNN> of A with the face of B
+    <source>/List_of_testing_videos.txt                   v2: 518 lines "<label> <folder>/<file>", no header
+
+In the list **1 is real and 0 is fake**, the opposite of the rest of the field. The label comes from the folder, and the
+list is only held against it. What is not in the list is the train part; there is no official validation part.
+Source: the README of yuezunli/celeb-deepfakeforensics; Li et al., CVPR 2020, arXiv:1909.12962. Licence: on request.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets_ext import manifest
+from datasets_ext.prepare.layout import (
+    Layout,
+    Video,
+    folders,
+    is_folder,
+    joined,
+    name_parts,
+    stem_of,
+    subfolder,
+    video_files,
+)
+from roga_domainbed.errors import Problems
+
+#: Version → name of the dataset.
+DATASET_NAMES = {1: "CelebDF1", 2: "CelebDF2"}
+LIST = "List_of_testing_videos.txt"
+
+_NAMES = {
+    "Celeb-real": re.compile(r"(?P<target>id\d+)_\d+"),
+    "YouTube-real": re.compile(r"(?P<target>\d+)"),
+    "Celeb-synthesis": re.compile(r"(?P<target>id\d+)_(?P<donor>id\d+)_(?P<take>\d+)"),
+}
+_FAKES = "Celeb-synthesis"
+# v1 has 408 reals; that 158 of them are of celebrities is what papers say.
+_EXPECTED = {1: (158, 250, 795), 2: (590, 300, 5639)}
+_N_LISTED = {2: 518}
+_LINE = re.compile(r"([01])\s+(\S.*)")
+
+
+@dataclass
+class _TestList:
+    """Group → names in the list, what is odd in it, and where its label is not the inverse of the folder's."""
+
+    names: dict[str, list[str]] = field(default_factory=lambda: {group: [] for group in _NAMES})
+    odd_lines: list[str] = field(default_factory=list)
+    contradictions: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.names.values()))
+
+
+def read(source: str | os.PathLike, version: int, problems: Problems) -> Layout:
+    """The videos of version 1 or 2 below ``source``; adds to ``problems`` if there are none."""
+    source = Path(source)
+    env = DATASET_NAMES[version]
+    layout = Layout(env, source, (env,), dict(zip(_NAMES, _EXPECTED[version], strict=True)))
+    if not is_folder(source, problems):
+        return layout
+    places = {group: subfolder(source, group) for group in _NAMES}
+    if not any(places.values()):
+        inside = [path.name for path in folders(source) if any(subfolder(path, group) for group in _NAMES)]
+        hint = f"; did you mean {str(source / inside[0])!r}?" if inside else ""
+        problems.add(
+            f"--source {str(source)!r} is not Celeb-DF as distributed: there is none of "
+            f"{', '.join(_NAMES)} in it{hint}"
+        )
+        return layout
+    tests = _read_list(source, version, layout)
+    for group, folder in places.items():
+        listed = None if tests is None else set(tests.names[group])
+        strange = []
+        for path in video_files(folder):
+            match = _NAMES[group].fullmatch(path.stem)
+            if match is None:
+                strange.append(path)
+            else:
+                split = "" if listed is None else "test" if path.stem in listed else "train"
+                layout.add(_video(env, group, path, match, split))
+        layout.note_files(strange, f"files whose name is not that of a {group} video, left out")
+    if not layout.videos:
+        problems.add(f"no Celeb-DF video in the folders {', '.join(_NAMES)} of {str(source)!r}")
+    return layout
+
+
+def _video(env: str, group: str, path: Path, match: re.Match, split: str) -> Video:
+    fake = group == _FAKES
+    people = [match["target"], match["donor"]] if fake else [match["target"]]
+    return Video(
+        group,
+        path.stem,
+        path,
+        (env,),
+        method=_FAKES if fake else "real",
+        label=manifest.FAKE if fake else manifest.REAL,
+        recording=f"{match['target']}_{match['take']}" if fake else path.stem,
+        identities=joined(people),
+        split=split,
+    )
+
+
+def _read_list(source: Path, version: int, layout: Layout) -> _TestList | None:
+    path = next((path for path in sorted(source.iterdir()) if path.name.casefold() == LIST.casefold()), None)
+    if path is None or not path.is_file():
+        layout.notes.append(
+            f"there is no {LIST}: the column 'split' is empty; put it into the source and run again, nothing is "
+            "cropped again"
+        )
+        return None
+    tests = _parsed(path.read_text(encoding="utf-8-sig", errors="replace"))
+    wanted = _N_LISTED.get(version)
+    if wanted is not None and len(tests) != wanted:
+        lacking = "" if tests.names["YouTube-real"] else "; it has none of YouTube-real"
+        layout.notes.append(f"{LIST} names {len(tests)} videos; the official one has {wanted}{lacking}")
+    layout.note_names(tests.odd_lines, f"lines of {LIST} are not '<label> <folder>/<file>', left out")
+    layout.note_names(
+        tests.contradictions, f"labels of {LIST} (1 real, 0 fake) contradict the folder, which is believed"
+    )
+    layout.wanted = tests.names
+    return tests
+
+
+def _parsed(text: str) -> _TestList:
+    tests = _TestList()
+    groups = {group.casefold(): group for group in _NAMES}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        match = _LINE.fullmatch(line)
+        parts = name_parts(match[2]) if match else []
+        group = next((groups[part.casefold()] for part in parts[:-1] if part.casefold() in groups), None)
+        if group is None:
+            tests.odd_lines.append(line if len(line) <= 60 else line[:57] + "...")
+            continue
+        name = stem_of(match[2])
+        if (match[1] == "0") != (group == _FAKES):
+            tests.contradictions.append(f"{group}/{name}")
+        if name not in tests.names[group]:
+            tests.names[group].append(name)
+    return tests

@@ -1,0 +1,186 @@
+"""DFDC as distributed → ``DFDC``, one environment: any of the 50 train parts, the validation and the test videos.
+
+    <source>/dfdc_train_part_<n>/<ten letters>.mp4 and metadata.json     file → label REAL or FAKE, original
+    <source>/test/[videos/]<name>.mp4 and labels.csv                     filename, label: 1 is fake
+    <source>/test/[videos/]<name>.mp4 and metadata.json                  file → is_fake 0 or 1
+
+Any folder below the source with a ``metadata.json`` or a ``labels.csv`` is a part, and so may the source be. Nothing
+but these files tells the label: a video that they do not name, or name twice with different labels, is left out.
+The people are not published; a fake's recording is its ``original``. Few copies have the validation videos.
+Source: Dolhansky et al., arXiv:2006.07397.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets_ext import manifest
+from datasets_ext.prepare.layout import Layout, Video, is_folder, read_json_object, stem_of, video_files
+from roga_domainbed.errors import Problems
+
+DATASET_NAME = "DFDC"
+METADATA, LABELS = "metadata.json", "labels.csv"
+
+#: Group → videos in the whole dataset.
+EXPECTED = {
+    "train real": 19154,
+    "train fake": 100000,
+    "val real": 2000,
+    "val fake": 2000,
+    "test real": 2500,
+    "test fake": 2500,
+}
+_SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
+_WORDS = {"real": manifest.REAL, "0": manifest.REAL, "fake": manifest.FAKE, "1": manifest.FAKE}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a label file says of one video."""
+
+    label: int
+    split: str
+    original: str = ""
+
+
+def read(source: str | os.PathLike, problems: Problems) -> Layout:
+    """The videos below ``source``; adds to ``problems`` if no part has any."""
+    source = Path(source)
+    layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED))
+    if not is_folder(source, problems):
+        return layout
+    parts = list(_parts(source))
+    without_original: list[Path] = []
+    for part in parts:
+        _add_part(part, layout, without_original)
+    layout.note_files(
+        without_original, "fakes of the train parts name no original, each counts as a recording of its own"
+    )
+    if not parts:
+        problems.add(
+            f"--source {str(source)!r} is not DFDC as distributed: neither it nor a folder in it has a {METADATA} or "
+            f"a {LABELS}, and without them no label is known"
+        )
+    elif not layout.videos:
+        reasons = "; ".join(layout.notes[:3]) or "the videos that they name are not there"
+        problems.add(f"no video with a label in the {len(parts)} parts of {str(source)!r}: {reasons}")
+    layout.expected = _asked_for(layout)
+    return layout
+
+
+def _parts(source: Path) -> Iterator[Path]:
+    for parent, inner, files in os.walk(source):
+        inner.sort()
+        if METADATA in files or LABELS in files:
+            yield Path(parent)
+
+
+def _add_part(part: Path, layout: Layout, without_original: list[Path]) -> None:
+    entries, contradicted = _entries(part, layout)
+    unlabelled, denied = [], []
+    for path in video_files(part):
+        entry = entries.get(path.stem)
+        if path.stem in contradicted:
+            denied.append(path)
+        elif entry is None:
+            unlabelled.append(path)
+        else:
+            real = entry.label == manifest.REAL
+            if entry.split == "train" and not real and not entry.original:
+                without_original.append(path)
+            layout.add(
+                Video(
+                    _group(entry),
+                    path.stem,
+                    path,
+                    (DATASET_NAME,),
+                    method="real" if real else "DFDC",
+                    label=entry.label,
+                    recording=path.stem if real else entry.original or path.stem,
+                    split=entry.split,
+                )
+            )
+    layout.note_files(unlabelled, "videos have no label, left out")
+    layout.note_files(denied, "videos have two different labels, left out")
+    for stem, entry in entries.items():
+        layout.wanted.setdefault(_group(entry), []).append(stem)
+
+
+def _group(entry: _Entry) -> str:
+    return f"{entry.split} {'real' if entry.label == manifest.REAL else 'fake'}"
+
+
+def _asked_for(layout: Layout) -> dict[str, int | None]:
+    """The counts of the splits that the source has something of: few people have all of them."""
+    there = Counter(group.split()[0] for group, names in layout.wanted.items() if names)
+    shown = {group: number for group, number in EXPECTED.items() if group.split()[0] in there}
+    return shown or dict(EXPECTED)
+
+
+def _entries(part: Path, layout: Layout) -> tuple[dict[str, _Entry], set[str]]:
+    """Stem → entry, and the stems that the part's files contradict each other about."""
+    found: dict[str, _Entry] = {}
+    contradicted: set[str] = set()
+    for path, read_file in ((part / METADATA, _metadata), (part / LABELS, _labels)):
+        if not path.is_file():
+            continue
+        odd: list[str] = []
+        for stem, entry in read_file(path, layout, odd):
+            if stem in found and found[stem].label != entry.label:
+                contradicted.add(stem)
+            found.setdefault(stem, entry)
+        layout.note_names(odd, f"entries of {layout.place(path)} give no label, left out")
+    return {stem: entry for stem, entry in found.items() if stem not in contradicted}, contradicted
+
+
+def _metadata(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str, _Entry]]:
+    value = read_json_object(path)
+    if isinstance(value, str):
+        layout.notes.append(f"{layout.place(path)} {value}; its videos have no label from it")
+        return
+    for name, entry in value.items():
+        said = entry if isinstance(entry, dict) else {}
+        is_test = "label" not in said
+        label = _label(said.get("is_fake") if is_test else said.get("label"))
+        if label is None or not stem_of(name):
+            odd.append(name)
+            continue
+        split = _SPLITS.get(str(said.get("split", "")).lower(), "test" if is_test else "train")
+        yield stem_of(name), _Entry(label, split, stem_of(str(said.get("original") or "")))
+
+
+def _labels(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str, _Entry]]:
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.DictReader(file)
+        if not {"filename", "label"} <= set(reader.fieldnames or ()):
+            layout.notes.append(
+                f"{layout.place(path)} lacks the columns filename, label; its videos have no label from it"
+            )
+            return
+        for row in _readable(reader, path, layout):
+            label = _label(row["label"])
+            if label is None or not stem_of(row["filename"] or ""):
+                odd.append(row["filename"] or f"line {reader.line_num}")
+            else:
+                yield stem_of(row["filename"]), _Entry(label, "test")
+
+
+def _readable(reader: csv.DictReader, path: Path, layout: Layout) -> Iterator[dict]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        layout.notes.append(
+            f"{layout.place(path)} cannot be read from line {reader.line_num + 1} on: {error}"
+        )
+
+
+def _label(value: object) -> int | None:
+    """0 or 1 for REAL, FAKE, 0, 1, false, true, as text or not; None for everything else, 0.5 included."""
+    if isinstance(value, bool | float) and value in (0, 1):
+        value = int(value)
+    return _WORDS.get(str(value).strip().lower())

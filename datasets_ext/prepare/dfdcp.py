@@ -1,0 +1,130 @@
+"""The DFDC preview as distributed → ``DFDCP``, one environment.
+
+    <source>/original_videos/<P>/<P>_<L>_<nnn>.mp4                       1131 videos of the person P
+    <source>/method_{A,B}/<T>/<T>_<L>/<W>_<T>_<L>_<nnn>.mp4              4119; T's recording with the face of W
+    <source>/dataset.json                                                path → label, set (train or test), …
+
+The source may also be the folder around ``dfdc_preview_set/``. Videos are looked for at any depth. A label comes from
+the top folder; where the json says otherwise, the video is left out. Stems may repeat between the two methods, so a
+fake's key begins with its method. There is no official validation part.
+Source: Dolhansky et al., arXiv:1910.08854.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets_ext import manifest
+from datasets_ext.prepare.layout import (
+    Layout,
+    Video,
+    is_folder,
+    is_video,
+    joined,
+    name_parts,
+    read_json_object,
+    stem_of,
+    subfolder,
+)
+from roga_domainbed.errors import Problems
+
+DATASET_NAME = "DFDCP"
+LIST = "dataset.json"
+
+_REALS = "original_videos"
+_GROUPS = (_REALS, "method_A", "method_B")
+_REAL_STEM = re.compile(r"(?P<target>\d+)_[A-Za-z]+_\d+")
+_FAKE_STEM = re.compile(r"(?P<donor>\d+)_(?P<recording>(?P<target>\d+)_[A-Za-z]+_\d+)")
+_SPLITS = {"train", "val", "test"}
+
+
+def read(source: str | os.PathLike, problems: Problems) -> Layout:
+    """The videos below ``source``; adds to ``problems`` if there are none."""
+    source = Path(source)
+    # How the 4119 fakes are divided between the methods is not published.
+    expected = {_REALS: 1131, "method_A": None, "method_B": None}
+    layout = Layout(DATASET_NAME, source, (DATASET_NAME,), expected)
+    if not is_folder(source, problems):
+        return layout
+    root = subfolder(source, "dfdc_preview_set") or source
+    entries = _read_list(root, layout)
+    for group in _GROUPS:
+        _add_group(group, root, entries, layout)
+    if not layout.videos:
+        problems.add(f"--source {str(source)!r} has no DFDC-preview video in {', '.join(_GROUPS)}")
+    return layout
+
+
+def _add_group(group: str, root: Path, entries: dict[tuple[str, str], dict], layout: Layout) -> None:
+    real = group == _REALS
+    pattern = _REAL_STEM if real else _FAKE_STEM
+    strange, contradicted, unlisted = [], [], []
+    for path in _files_below(subfolder(root, group)):
+        match = pattern.fullmatch(path.stem)
+        if match is None:
+            strange.append(path)
+            continue
+        entry = entries.get((group, path.stem))
+        if entry is None:
+            unlisted.append(path)
+            entry = {}
+        label = str(entry.get("label", "")).lower()
+        if label in ("real", "fake") and (label == "real") != real:
+            contradicted.append(path)
+            continue
+        split = str(entry.get("set", "")).lower()
+        layout.add(
+            Video(
+                group,
+                _name(group, path.stem),
+                path,
+                (DATASET_NAME,),
+                method="real" if real else group,
+                label=manifest.REAL if real else manifest.FAKE,
+                recording=path.stem if real else match["recording"],
+                identities=match["target"] if real else joined([match["target"], match["donor"]]),
+                split=split if split in _SPLITS else "",
+            )
+        )
+    layout.note_files(strange, f"files whose name is not that of a {group} video, left out")
+    layout.note_files(contradicted, f"videos of {group} have the other label in {LIST}, left out")
+    if entries:
+        layout.note_files(unlisted, f"videos of {group} are not in {LIST}, their 'split' is empty")
+
+
+def _name(group: str, stem: str) -> str:
+    return stem if group == _REALS else f"{group}-{stem}"
+
+
+def _files_below(folder: Path | None) -> Iterator[Path]:
+    for parent, inner, files in os.walk(folder) if folder is not None else ():
+        inner.sort()
+        yield from (path for path in (Path(parent, file) for file in sorted(files)) if is_video(path))
+
+
+def _read_list(root: Path, layout: Layout) -> dict[tuple[str, str], dict[str, Any]]:
+    """(top folder, stem) → the list's entry."""
+    path = root / LIST
+    value = read_json_object(path) if path.is_file() else "is not there"
+    if isinstance(value, str):
+        layout.notes.append(
+            f"{LIST} {value}; labels come from the folders and the column 'split' is empty: put it right and run "
+            "again, nothing is cropped again"
+        )
+        return {}
+    groups = {group.casefold(): group for group in _GROUPS}
+    entries, odd = {}, []
+    for key, entry in value.items():
+        group = next((groups[part.casefold()] for part in name_parts(key) if part.casefold() in groups), None)
+        if group is None or not isinstance(entry, dict):
+            odd.append(key)
+        else:
+            entries[group, stem_of(key)] = entry
+    layout.note_names(odd, f"entries of {LIST} name no video of {', '.join(_GROUPS)}, left out")
+    for group in _GROUPS:
+        layout.wanted[group] = [_name(group, stem) for top, stem in entries if top == group]
+    return entries

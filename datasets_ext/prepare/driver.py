@@ -1,0 +1,310 @@
+"""From a dataset's ``Layout`` to crops, manifest and report: the part of preparation that all datasets share.
+
+A video may belong to several environments, as the reals of FaceForensics++ do. It is cropped once; the other
+environments get hard links, or copies where the file system has no links.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from datasets_ext import manifest
+from datasets_ext.prepare import journal, pool, report
+from datasets_ext.prepare.clips import Clip, CropOptions, Outcome, frame_name
+from datasets_ext.prepare.detectors import DETECTORS
+from datasets_ext.prepare.layout import Layout, Video
+from roga_domainbed.errors import Problems, RogaError, unknown_name
+
+#: Reads a source; adds to the problems what is wrong with the arguments or with the source as a whole.
+Reader = Callable[[Problems], Layout]
+
+
+def prepare(
+    read: Reader,
+    data_dir: str | os.PathLike,
+    options: CropOptions | None = None,
+    n_workers: int = 1,
+    overwrite: bool = False,
+) -> report.Report:
+    """Make ``<data_dir>/<dataset>/<env>/{0_real,1_fake}/<video>/<frame>.png``, its manifest and its report.
+
+    A run that was interrupted continues: videos that are finished are not touched, videos that gave nothing are
+    tried again. Each video's folder appears whole; the manifest is taken away at the start and written last, so
+    what can be read as a dataset is one. The source is only read.
+
+    Args:
+        read: the dataset's reader, with its arguments bound.
+        data_dir: the folder to make the dataset's folder in.
+        options: what decides the pixels; ``CropOptions()`` if None.
+        n_workers: processes; 1 works in this one.
+        overwrite: take away what an earlier run made and begin anew.
+
+    Raises:
+        RogaError: for wrong arguments, all at once and before anything is written; if no video gives a crop;
+            if a crop cannot be written.
+    """
+    data_dir = Path(data_dir)
+    options = options or CropOptions()
+    problems = Problems()
+    for problem in options.problems():
+        problems.add(problem)
+    if options.detector not in DETECTORS:
+        problems.add(unknown_name("detector", options.detector, DETECTORS.names()))
+    if n_workers < 1:
+        problems.add(f"--n_workers must be at least 1; got {n_workers}")
+    if data_dir.exists() and not data_dir.is_dir():
+        problems.add(f"--data_dir {str(data_dir)!r} is a file; it must be a folder, or a name for a new one")
+    layout = read(problems)
+    problems.check()
+    pool.require_detector(options.detector)
+
+    root, staging = data_dir / layout.dataset, data_dir / f".{layout.dataset}.partial"
+    try:
+        _check_own(root)
+        if overwrite:
+            _remove_made(root, layout)
+        book = journal.Journal.open(root, options, layout.complete)
+        result = report.Report(layout.dataset, root, layout.source, layout.compression, options)
+        videos = _make(layout, book, root, staging, n_workers, result)
+        _finish(layout, videos, result)
+    except OSError as error:
+        raise RogaError(
+            f"{error.strerror or error}: {error.filename or data_dir}; finished videos are kept and there is no "
+            "manifest yet: put it right and run the same command again"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # what a kill leaves there, the next run removes
+    if not result.n_prepared:
+        raise RogaError(f"nothing was prepared; {root / report.FILE} has the reasons. {result.summary()}")
+    return result
+
+
+def _check_own(root: Path) -> None:
+    if root.is_dir() and any(root.iterdir()) and not (root / journal.FILE).is_file():
+        raise RogaError(
+            f"{root} is there already and was not made by 'prepare' (it has no {journal.FILE}): "
+            "move it away or choose another --data_dir"
+        )
+
+
+def _remove_made(root: Path, layout: Layout) -> None:
+    # The manifest goes first and the journal last: at no moment does a dataset that is being removed look whole.
+    (root / manifest.FILE).unlink(missing_ok=True)
+    (root / report.FILE).unlink(missing_ok=True)
+    for env in {*layout.envs, *journal.environments(root)}:
+        if (root / env).is_dir():
+            shutil.rmtree(root / env)
+    (root / journal.FILE).unlink(missing_ok=True)
+
+
+def _make(
+    layout: Layout, book: journal.Journal, root: Path, staging: Path, n_workers: int, result: report.Report
+) -> dict[str, Video]:
+    """Crop what is not finished; returns key → video for the outcomes of ``result``, of this run or an earlier one."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / manifest.FILE).unlink(missing_ok=True)
+    if staging.exists():
+        shutil.rmtree(staging)
+    staging.mkdir()
+    _forget_replaced(layout, book, root, staging)
+    earlier = {
+        key: video
+        for key, video in book.videos.items()
+        if key not in layout.videos and _is_whole(root, book.outcomes[key])
+    }
+    videos = {**layout.videos, **earlier}
+    used = _used(layout, videos)
+    book.videos.update(layout.videos)
+    clips = {key: _clip(video, _placed(video, used)[0]) for key, video in layout.videos.items()}
+    todo = [clip for clip in clips.values() if not _is_finished(root, clip, book.outcomes.get(clip.key))]
+    result.n_resumed = len(clips) - len(todo)
+    for clip in todo:
+        _set_aside(root, layout.videos[clip.key], staging)
+    with (
+        book,
+        tqdm(
+            total=len(clips),
+            initial=result.n_resumed,
+            desc=root.name,
+            unit="video",
+            mininterval=0.5 if sys.stderr.isatty() else 30,  # a log file needs no more
+        ) as progress,
+    ):
+        for outcome in pool.crop_all(todo, book.options, root, staging, n_workers):
+            book.add(outcome)
+            progress.update()
+    if earlier:
+        result.notes.append(f"{len(earlier)} videos prepared earlier are not in this source; they are kept")
+    groups = list(layout.expected)
+    result.outcomes = sorted(
+        (book.outcomes[key] for key in videos),
+        key=lambda item: (groups.index(videos[item.key].group), item.key),
+    )
+    made = [outcome for outcome in result.outcomes if outcome.written]
+    n_copied = sum(
+        not _share(root, outcome, env, staging)
+        for outcome in made
+        for env in _placed(videos[outcome.key], used)
+    )
+    if n_copied:
+        result.notes.append("the file system has no hard links: each environment has a copy of the reals")
+    return videos
+
+
+def _finish(layout: Layout, videos: dict[str, Video], result: report.Report) -> None:
+    result.splits = layout.split_pairs
+    found = dict.fromkeys(layout.expected, 0)
+    for video in layout.videos.values():
+        found[video.group] += 1
+    result.classes = report.count_classes(layout.expected, found, result.outcomes)
+    result.missing = _missing(layout, result.outcomes)
+    result.notes += layout.notes
+    for count in result.classes:
+        if count.expected is not None and count.found > count.expected:
+            result.notes.append(
+                f"{count.name} has {count.found - count.expected} videos more than {layout.dataset} has: "
+                "is the source another dataset, or another version of this one?"
+            )
+    rows = _rows(layout, videos, result)
+    result.notes += _lacking(layout, rows)
+    result.write()
+    if len(rows):
+        manifest.write(result.folder, rows)
+
+
+def _lacking(layout: Layout, rows: pd.DataFrame) -> Iterable[str]:
+    """One sentence for every environment that lacks a class."""
+    for label, word in ((manifest.REAL, "reals"), (manifest.FAKE, "fakes")):
+        made = set(rows["env"][rows["label"] == label])
+        lacking = [env for env in layout.envs if env not in made]
+        if lacking:
+            plural = "s" if len(lacking) > 1 else ""
+            verb = "have" if plural else "has"
+            yield f"environment{plural} {', '.join(lacking)} {verb} no {word}: there is no usable video of them"
+
+
+def _used(layout: Layout, videos: dict[str, Video]) -> set[str]:
+    """The environments with videos of their own; shared videos go to no other, or to their first if there is none."""
+    return {video.envs[0] for video in videos.values() if len(video.envs) == 1}
+
+
+def _placed(video: Video, used: set[str]) -> list[str]:
+    return [env for env in video.envs if env in used] or [video.envs[0]]
+
+
+def _clip(video: Video, env: str) -> Clip:
+    return Clip(video.key, video.source, _folder(video, env))
+
+
+def _folder(video: Video, env: str) -> str:
+    return f"{env}/{manifest.CLASS_FOLDERS[video.label]}/{video.name}"
+
+
+def _forget_replaced(layout: Layout, book: journal.Journal, root: Path, staging: Path) -> None:
+    """Take away what an earlier run made of a file that now has another name, class or environment."""
+    sources = {video.source for video in layout.videos.values()}
+    for key, video in list(book.videos.items()):
+        if key not in layout.videos and (layout.complete or video.source in sources):
+            _set_aside(root, video, staging)
+            book.forget(key)
+
+
+def _is_finished(root: Path, clip: Clip, outcome: Outcome | None) -> bool:
+    if outcome is None or not _is_whole(root, outcome):
+        return False
+    try:
+        return clip.source.stat().st_size == outcome.source_bytes
+    except OSError:  # a link whose target went away after it had been prepared
+        return True
+
+
+def _is_whole(root: Path, outcome: Outcome) -> bool:
+    return bool(outcome.written) and _has_exactly(root / outcome.folder, outcome)
+
+
+def _has_exactly(folder: Path, outcome: Outcome) -> bool:
+    return folder.is_dir() and set(os.listdir(folder)) == {frame_name(index) for index in outcome.written}
+
+
+def _set_aside(root: Path, video: Video, staging: Path) -> None:
+    """Take away the folders of a video that is made again, from every environment that has a link of it."""
+    for env in video.envs:
+        _discard(root / _folder(video, env), staging)
+
+
+def _discard(folder: Path, staging: Path) -> None:
+    # Renamed before it is removed: a kill in between must not leave a folder with some of its frames.
+    if folder.is_dir():
+        aside = staging / "discarded"
+        os.rename(folder, aside)
+        shutil.rmtree(aside)
+
+
+def _share(root: Path, outcome: Outcome, env: str, staging: Path) -> bool:
+    """Give ``env`` the video of ``outcome``; False if it had to be copied."""
+    made = root / outcome.folder
+    target = root / env / outcome.folder.split("/", 1)[1]
+    if target == made or _has_exactly(target, outcome):
+        return True
+    _discard(target, staging)
+    part = staging / "shared"
+    part.mkdir()
+    linked = True
+    for index in outcome.written:
+        linked = _link_or_copy(made / frame_name(index), part / frame_name(index)) and linked
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(part, target)
+    return linked
+
+
+def _link_or_copy(path: Path, target: Path) -> bool:
+    try:
+        os.link(path, target)
+    except (
+        OSError
+    ):  # the kinds differ by system; a full disk fails in the copy as well, and is reported there
+        shutil.copyfile(path, target)
+        return False
+    return True
+
+
+def _missing(layout: Layout, outcomes: list[Outcome]) -> dict[str, list[str]]:
+    """Group → names that should be there, are not in the source, and were not prepared earlier."""
+    there = set(layout.videos) | {outcome.key for outcome in outcomes if outcome.written}
+    missing = {
+        group: [name for name in names if f"{group}/{name}" not in there]
+        for group, names in layout.wanted.items()
+    }
+    return {group: names for group, names in missing.items() if names}
+
+
+def _rows(layout: Layout, videos: dict[str, Video], result: report.Report) -> pd.DataFrame:
+    used = _used(layout, videos)
+    rows = []
+    for outcome in result.outcomes:
+        video = videos[outcome.key]
+        for env in _placed(video, used):
+            rows += [
+                {
+                    "path": f"{_folder(video, env)}/{frame_name(index)}",
+                    "dataset": layout.dataset,
+                    "env": env,
+                    "method": video.method,
+                    "compression": layout.compression,
+                    "label": video.label,
+                    "video": video.name,
+                    "recording": video.recording,
+                    "identities": video.identities,
+                    "split": video.split,
+                    "frame": index,
+                }
+                for index in outcome.written
+            ]
+    return pd.DataFrame(rows, columns=list(manifest.COLUMNS))

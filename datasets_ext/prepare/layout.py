@@ -1,0 +1,164 @@
+"""What a dataset contributes to its preparation: which videos there are, and what is known of each.
+
+A reader (``ffpp``, ``celebdf``, ``dfdc``, ``dfdcp``, ``uadfv``, ``csv_list``) turns a folder as distributed into a
+``Layout``; everything after that is ``driver``'s and the same for all. A reader decodes nothing and writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from roga_domainbed.errors import Problems
+
+_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm"}
+_N_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video and what its dataset says of it.
+
+    Attributes:
+        group: what the report counts it under, for example ``Deepfakes``; has no slash.
+        name: its folder's name and its key in the manifest; unique within (environment, label).
+        source: the file.
+        envs: environments that it belongs to; the first is cropped into, the others get links.
+        method: manipulation that made it; ``real`` for a real one.
+        label: 0 real, 1 fake.
+        recording: key of the recorded background, shared by a fake and what it was made from.
+        identities: the people in it, sorted, joined by ``+``; empty where nobody knows.
+        split: official part; empty where there is none.
+    """
+
+    group: str
+    name: str
+    source: Path
+    envs: tuple[str, ...]
+    method: str
+    label: int
+    recording: str
+    identities: str = ""
+    split: str = ""
+
+    @property
+    def key(self) -> str:
+        """``<group>/<name>``: unique in the dataset."""
+        return f"{self.group}/{self.name}"
+
+
+@dataclass
+class Layout:
+    """The videos of one dataset.
+
+    Attributes:
+        dataset: name of the folder that is made.
+        source: what was read.
+        envs: environments, in the order of the registered dataset.
+        expected: group → videos that the published dataset has; None where that is not known.
+        compression: raw, c23 or c40; empty where there is none.
+        videos: found ones, by key.
+        wanted: group → names that should be there, from lists or from the other classes.
+        split_pairs: split → pairs in the official lists (FaceForensics++).
+        complete: True if videos that an earlier run made and that are not here must go.
+        notes: one sentence for everything that was passed over.
+    """
+
+    dataset: str
+    source: Path
+    envs: tuple[str, ...]
+    expected: dict[str, int | None]
+    compression: str = ""
+    videos: dict[str, Video] = field(default_factory=dict)
+    wanted: dict[str, list[str]] = field(default_factory=dict)
+    split_pairs: dict[str, int] = field(default_factory=dict)
+    complete: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, video: Video) -> None:
+        """Take ``video`` in, unless one with its folder is there: the first stays, the second is named."""
+        if not video.name.isprintable():  # control characters, and bytes that are no text
+            self.notes.append(f"{self.place(video.source)}: the name cannot be printed, left out")
+        elif video.key in self.videos:
+            self.notes.append(f"{self.place(video.source)}: second file of video {video.key}, left out")
+        else:
+            self.videos[video.key] = video
+
+    def place(self, path: Path) -> str:
+        """``path`` as a message shows it: relative to the source where it lies in it."""
+        return path.relative_to(self.source).as_posix() if path.is_relative_to(self.source) else str(path)
+
+    def note_files(self, paths: Iterable[Path], what: str) -> None:
+        """One note for all ``paths``: their number, the first names, and ``what`` became of them."""
+        self.note_names([self.place(path) for path in paths], what)
+
+    def note_names(self, names: list[str], what: str) -> None:
+        """``note_files`` for names."""
+        if names:
+            shown = ", ".join(names[:_N_NAMED]) + (", …" if len(names) > _N_NAMED else "")
+            self.notes.append(f"{len(names)} {what}: {shown}")
+
+
+def is_folder(source: Path, problems: Problems) -> bool:
+    """Whether ``source`` is a folder; adds to ``problems`` if not."""
+    if not source.is_dir():
+        problems.add(f"--source {str(source)!r} is not a folder")
+    return source.is_dir()
+
+
+def subfolder(folder: Path, name: str) -> Path | None:
+    """The folder ``name`` in ``folder``, whatever its capitals; copies of datasets differ in them."""
+    same = [path for path in folders(folder) if path.name.casefold() == name.casefold()]
+    return next((path for path in same if path.name == name), same[0] if same else None)
+
+
+def folders(folder: Path) -> list[Path]:
+    """The folders in ``folder``, sorted; none if it is not there."""
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def video_files(folder: Path | None) -> list[Path]:
+    """The video files in ``folder``, or in its ``videos/`` where that exists, sorted.
+
+    A broken link is no file, yet it names a video that should be there: it is kept, and reported when it is opened.
+    """
+    if folder is None or not folder.is_dir():
+        return []
+    inner = folder / "videos"
+    return sorted(path for path in (inner if inner.is_dir() else folder).iterdir() if is_video(path))
+
+
+def is_video(path: Path) -> bool:
+    """Whether the name is that of a video file; hidden files and folders are none."""
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+
+
+def name_parts(path: str) -> list[str]:
+    """The parts of a path that a list or a json file names, with either separator."""
+    return [part for part in path.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+
+
+def stem_of(path: str) -> str:
+    """The stem of the file that a list or a json file names."""
+    parts = name_parts(path)
+    stem = Path(parts[-1]).stem if parts else ""
+    return stem.encode(
+        "utf-8", "backslashreplace"
+    ).decode()  # JSON can hold halves of characters, a manifest cannot
+
+
+def joined(people: Iterable[str]) -> str:
+    """Identities as the manifest has them: sorted, without repetition, joined by ``+``."""
+    return "+".join(sorted(set(people)))
+
+
+def read_json_object(path: Path) -> dict[str, Any] | str:
+    """The object in a JSON file, or in words why there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError, OSError) as error:
+        return f"cannot be read as JSON: {error}"
+    return value if isinstance(value, dict) else "must hold a JSON object keyed by file name"

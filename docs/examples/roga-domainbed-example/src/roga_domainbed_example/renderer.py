@@ -1,0 +1,11 @@
+"""A renderer: result tables in, text out."""
+
+
+def render_averages(tables, *, compat=None):
+    """The average of each row, a line each."""
+    return "".join(
+        f"{table.dataset}: {row.algorithm} {'X' if row.average is None else format(row.average, '.1f')}\n"
+        for table in tables.tables
+        if table.dataset is not None
+        for row in table.rows
+    )

@@ -1,0 +1,154 @@
+r"""Run one of DomainBed's own scripts, unmodified, with the plugin in it.
+
+SCRIPT is a script of the checkout: train, sweep, collect_results, list_top_hparams, train_autolr, …; what follows
+is passed to it. Our algorithms, datasets, backbones and launchers are known to it, and the jobs that its sweep
+starts come back through this command.
+
+    $ roga-domainbed upstream train --data_dir data --dataset SynthFake --algorithm RoGA --test_envs 3
+    $ roga-domainbed upstream sweep launch --data_dir data --output_dir out --command_launcher local \
+          --datasets SynthFake --algorithms ERM CORAL RoGA --n_trials 1 --n_hparams 1 --skip_confirmation
+    $ roga-domainbed upstream collect_results --input_dir out
+
+Two things are ours. Datasets with a manifest are split officially, or as --split official|group|frame says; frame is
+stock behaviour. For train and sweep it is a short form of --hparams '{"split": …}', so a sweep with another split has
+other job folders. And sweep has more launchers: ours are roga_local and roga_multi_gpu, with warm workers.
+
+The script needs a checkout: DOMAINBED_HOME. Nothing in it is changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from roga_domainbed import backend
+from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.hparams import parse_overrides
+from roga_domainbed.trainer.config import SPLIT_MODES
+
+#: The scripts that split data, and so take --split.
+_SPLITTING = ("train", "sweep")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The script; everything after it belongs to it."""
+    parser.add_argument("script", metavar="SCRIPT", help="name of a file in domainbed/scripts, without .py")
+    parser.add_argument("arguments", metavar="...", nargs=argparse.REMAINDER, help="the script's own")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the script in this process; its exit status."""
+    host = backend.host()
+    if host.home is None:
+        raise RogaError(
+            "this runs DomainBed's own scripts and needs a checkout: git clone "
+            "https://github.com/facebookresearch/DomainBed, then set DOMAINBED_HOME to that folder. Without one, "
+            "'roga-domainbed train', 'sweep' and 'collect-results' do the same"
+        )
+    known = _scripts(host.home)
+    if args.script not in known:
+        raise RogaError(unknown_name("script", args.script, known))
+    arguments = list(args.arguments)
+    if args.script in _SPLITTING:
+        arguments = _split_as_hparam(arguments)
+    os.environ["DOMAINBED_HOME"] = str(host.home)  # the jobs of a sweep must find the same one
+
+    from roga_domainbed import bridge  # torch
+
+    bridge.register()
+    ours = _parse(arguments)
+    _check_names(ours)
+    if args.script == "train":
+        from roga_domainbed.stock_splits import StockSplits
+
+        bridge.use_stock_splits(StockSplits(ours.trial_seed, ours.holdout_fraction))
+    return _run_script(args.script, arguments)
+
+
+def _check_names(ours: argparse.Namespace) -> None:
+    """Name what is misspelt: upstream raises a bare NotImplementedError, a sweep only in each of its jobs."""
+    problems = Problems()
+    for registry, names in ((DATASETS, ours.datasets), (ALGORITHMS, ours.algorithms)):
+        module = getattr(backend.host(), f"{registry.kind}s")
+        known = getattr(module, f"{registry.kind}s".upper())
+        for name in names:
+            if name not in vars(module):
+                problems.add(unknown_name(registry.kind, name, known))
+    problems.check()
+
+
+def _run_script(script: str, arguments: Sequence[str]) -> int:
+    before = sys.argv, sys.stdout, sys.stderr
+    sys.argv = [script, *arguments]
+    try:
+        runpy.run_module(f"domainbed.scripts.{script}", run_name="__main__", alter_sys=True)
+    except TypeError:
+        if not {"-h", "--help"} & set(arguments):
+            raise
+        raise RogaError(
+            f"the help text of DomainBed's {script} holds a bare '%', which Python's argparse refuses; "
+            f"'roga-domainbed {script} --help' explains the same flags"
+        ) from None
+    finally:
+        # Upstream's train replaces both streams, and never gives them back.
+        sys.argv, sys.stdout, sys.stderr = before
+    return 0
+
+
+def _scripts(home: Path) -> list[str]:
+    files = (home / "domainbed" / "scripts").glob("*.py")
+    return sorted(path.stem for path in files if path.stem != "__init__")
+
+
+def _split_as_hparam(arguments: list[str]) -> list[str]:
+    """Upstream's arguments with ``--split MODE`` turned into an entry of ``--hparams``.
+
+    Raises:
+        RogaError: an unknown mode, or one that a named dataset cannot have.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--split")
+    try:
+        given, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        raise RogaError(f"--split needs a value: {', '.join(SPLIT_MODES)}") from None
+    ours = _parse(rest)
+    overrides = parse_overrides(ours.hparams)
+    mode = given.split if given.split is not None else overrides.get("split")
+    if mode is None:
+        return arguments
+    problems = Problems()
+    if mode not in SPLIT_MODES:
+        problems.add(unknown_name("split", str(mode), SPLIT_MODES))
+    if given.split is not None and overrides.get("split", mode) != mode:
+        problems.add(f"--split {mode} and --hparams {ours.hparams} contradict each other")
+    for name in ours.datasets if mode in SPLIT_MODES else ():
+        if mode != "frame" and not (name in DATASETS and DATASETS.get(name).plugin):
+            problems.add(f"--split {mode} needs a manifest, which {name} does not have; it knows frame")
+    problems.check()
+    if given.split is None:
+        return arguments
+    overrides["split"] = mode
+    without = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    without.add_argument("--hparams")
+    return [*without.parse_known_args(rest)[1], "--hparams", json.dumps(overrides)]
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """What we have to know of upstream's arguments; everything else, and every fault, is left to upstream."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--hparams")
+    parser.add_argument("--dataset", "--datasets", dest="datasets", nargs="+", default=[])
+    parser.add_argument("--algorithm", "--algorithms", dest="algorithms", nargs="+", default=[])
+    parser.add_argument("--trial_seed", type=int, default=0)
+    parser.add_argument("--holdout_fraction", type=float, default=0.2)
+    try:
+        return parser.parse_known_args(arguments)[0]
+    except argparse.ArgumentError:
+        return parser.parse_args([])

@@ -1,0 +1,60 @@
+"""Empirical risk plus a penalty whose weight is 1 at first and jumps to its full value after some steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from roga_domainbed.engine.algorithms._minibatches import pool, unpool
+from roga_domainbed.engine.algorithms.erm import ERM
+from roga_domainbed.engine.lib.misc import Minibatch
+
+
+class AnnealedPenalty(ERM):
+    """ERM on ``nll + weight · penalty``; children define both terms and the two hyper-parameters' prefix.
+
+    Attributes:
+        PREFIX: ``<PREFIX>_lambda`` is the full weight, ``<PREFIX>_penalty_anneal_iters`` the number of steps
+            before it.
+        update_count: steps taken, int64 of shape (1,); saved with the weights.
+    """
+
+    PREFIX: str
+
+    def __init__(
+        self, input_shape: tuple[int, ...], num_classes: int, num_domains: int, hparams: dict[str, Any]
+    ):
+        super().__init__(input_shape, num_classes, num_domains, hparams)
+        self.register_buffer("update_count", torch.tensor([0]))
+
+    def risk_and_penalty(
+        self, logits: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean risk and the penalty, both scalar.
+
+        Args:
+            logits: (B, C) for each environment.
+            labels: (B,) int64 for each environment.
+        """
+        raise NotImplementedError
+
+    def update(
+        self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
+    ) -> dict[str, float]:
+        """One Adam step; see ``Algorithm.update``."""
+        logits = unpool(self.network(pool(minibatches)[0]), minibatches)
+        nll, penalty = self.risk_and_penalty(logits, [y for _, y in minibatches])
+        loss = nll + self._penalty_weight() * penalty
+        self.descend(loss)
+        self.update_count += 1
+        return {"loss": loss.item(), "nll": nll.item(), "penalty": penalty.item()}
+
+    def _penalty_weight(self) -> float:
+        step = self.update_count.item()
+        anneal = self.hparams[f"{self.PREFIX}_penalty_anneal_iters"]
+        if step == anneal:
+            # Adam's moments belong to gradients of another magnitude: it starts anew.
+            self.optimizer.state.clear()
+        return self.hparams[f"{self.PREFIX}_lambda"] if step >= anneal else 1.0

@@ -1,0 +1,37 @@
+"""Empirical risk plus a distance between the environments' features."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+
+from roga_domainbed.engine.algorithms.erm import ERM
+from roga_domainbed.engine.lib.misc import Minibatch
+from roga_domainbed.hparams import HParam, log_uniform
+
+
+class FeatureMatching(ERM):
+    """ERM plus ``mmd_gamma`` times the mean distance of all pairs of environments; children say which distance."""
+
+    HPARAMS = (HParam("mmd_gamma", 1.0, log_uniform(10, -1, 1), "weight of the distance of the features"),)
+
+    def distance(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """How far apart two environments' features, (N, D) and (M, D), are; scalar."""
+        raise NotImplementedError
+
+    def update(
+        self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
+    ) -> dict[str, float]:
+        """One Adam step; ``loss`` is the risk without the penalty. See ``Algorithm.update``."""
+        features = [self.featurizer(x) for x, _ in minibatches]
+        risks = [
+            F.cross_entropy(self.classifier(f), y) for f, (_, y) in zip(features, minibatches, strict=True)
+        ]
+        risk = torch.stack(risks).mean()
+        distances = [self.distance(a, b) for a, b in itertools.combinations(features, 2)]
+        # A single environment has no pair, and is left to the risk alone.
+        penalty = torch.stack(distances).mean() if distances else torch.zeros_like(risk)
+        self.descend(risk + self.hparams["mmd_gamma"] * penalty)
+        return {"loss": risk.item(), "penalty": penalty.item()}

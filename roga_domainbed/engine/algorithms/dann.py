@@ -1,0 +1,11 @@
+"""Domain-adversarial neural networks."""
+
+from __future__ import annotations
+
+from roga_domainbed.engine.algorithms._adversarial import DomainAdversarial
+
+
+class DANN(DomainAdversarial):
+    """Domain-adversarial training (Ganin et al., arXiv:1505.07818), by turns instead of a gradient reversal layer."""
+
+    CONDITIONAL = False

@@ -1,0 +1,151 @@
+"""Data sets from several trees: what an environment is made of, and which parts it is cut into."""
+
+import pytest
+from prepared_trees import write_all_trees, write_tree
+
+from datasets_ext.prepare import celebdf, dfdc, dfdcp, ffpp_layout, uadfv
+from roga_domainbed.catalog import DATASETS
+from roga_domainbed.errors import RogaError
+from roga_domainbed.registry import load
+
+HPARAMS = {"data_augmentation": False, "image_size": 8}
+NAMES = ("DeepfakeDatasets", "FFPPCross")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_all_trees(tmp_path_factory.mktemp("trees"))
+
+
+def opened(name, root, test_envs):
+    return load(DATASETS.get(name).target)(root, test_envs, HPARAMS)
+
+
+def chosen(dataset, env, indices):
+    """The videos of an environment's indices, as (label, video)."""
+    rows = dataset.environment_rows[dataset.ENVIRONMENTS.index(env)].iloc[list(indices)]
+    return sorted(zip(rows["label"], rows["video"], strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_registered_class_has_the_registered_environments(name):
+    found = load(DATASETS.get(name).target)
+    assert name == found.NAME
+    assert list(found.ENVIRONMENTS) == list(DATASETS.get(name).environments)
+    assert len(found.SOURCES) == len(found.ENVIRONMENTS)
+
+
+def test_every_tree_is_one_that_prepare_makes():
+    made = {*ffpp_layout.DATASET_NAMES.values(), *celebdf.DATASET_NAMES.values()}
+    made |= {dfdc.DATASET_NAME, dfdcp.DATASET_NAME, uadfv.DATASET_NAME}
+    used = {source.tree for name in NAMES for source in load(DATASETS.get(name).target).SOURCES}
+    assert used == made - {"FFPP_c40", "FFPP_raw"}
+
+
+def test_the_manipulations_become_one_environment_with_each_real_once(root):
+    dataset = opened("DeepfakeDatasets", root, [1])
+    rows = dataset.environment_rows[0]
+    assert len(dataset.datasets[0]) == 6 + 4 * 6  # reals, and four fakes of each
+    assert sorted(rows["video"][rows["label"] == 0]) == ["000", "001", "002", "003", "004", "005"]
+    assert len(set(dataset.datasets[0].videos)) == len(rows)  # the fakes' names tell their method
+    assert {"Deepfakes-000_001", "NeuralTextures-000_001"} <= set(rows["video"])
+
+
+def test_in_ffppcross_each_manipulation_has_the_reals(root):
+    dataset = opened("FFPPCross", root, [4, 5, 6, 7, 8])
+    assert list(map(len, dataset.datasets)) == [12] * 4 + [16, 16, 12, 16, 16]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_environment_reads_its_own_files_and_fake_is_1(name, root):
+    for environment in opened(name, root, [0]).datasets:
+        for index, label in enumerate(environment.labels):
+            image, said = environment[index]
+            assert said == label
+            assert (image.mean() > 0) == bool(label)  # fakes were painted white
+
+
+def test_equal_names_in_different_datasets_are_not_one_but_those_of_celebdf_1_and_2_are(root):
+    rows = dict(
+        zip(
+            DATASETS.get("FFPPCross").environments,
+            opened("FFPPCross", root, [0]).environment_rows,
+            strict=True,
+        )
+    )
+    recordings = {env: set(rows[env]["recording"]) for env in rows}
+    people = {env: {p for joined in rows[env]["identities"] for p in joined.split("+") if p} for env in rows}
+    assert not recordings["DF"] & recordings["UADFV"]  # both have a 000
+    assert not people["DFDCP"] & people["CelebDF2"]  # both have an id0
+    assert recordings["CelebDF1"] & recordings["CelebDF2"]
+    assert people["CelebDF1"] & people["CelebDF2"]
+    assert people["DFDC"] == set()
+
+
+def test_official_takes_a_dataset_without_a_split_whole(root):
+    dataset = opened("DeepfakeDatasets", root, [4])
+    pairs = dict(zip(dataset.ENVIRONMENTS, dataset.split_indices("official", 0, 0.2, [4]), strict=True))
+    assert sorted(pairs["UADFV"][0]) == list(range(12))
+    assert chosen(dataset, "FFPP", pairs["FFPP"][0])[:2] == [(0, "000"), (0, "001")]
+    assert [video for label, video in chosen(dataset, "FFPP", pairs["FFPP"][1]) if label == 0] == [
+        "002",
+        "003",
+    ]
+    trained = dataset.split_indices("official", 0, 0.2, [1])
+    uadfv_rows = dataset.environment_rows[4]
+    in_split, out_split = trained[4]
+    assert sorted([*in_split, *out_split]) == list(range(12))
+    assert not set(uadfv_rows["recording"].iloc[in_split]) & set(uadfv_rows["recording"].iloc[out_split])
+    assert chosen(dataset, "CelebDF2", trained[1][0]) == [
+        (0, "006"),
+        (0, "007"),
+        (1, "006_fake"),
+        (1, "007_fake"),
+    ]
+
+
+def test_group_cuts_a_family_only_where_it_is_on_both_sides(root):
+    dataset = opened("FFPPCross", root, [5, 6])
+    pairs = dict(zip(dataset.ENVIRONMENTS, dataset.split_indices("group", 0, 0.3, [5, 6]), strict=True))
+    rows = dict(zip(dataset.ENVIRONMENTS, dataset.environment_rows, strict=True))
+    assert sorted(pairs["UADFV"][0]) == list(range(12))  # tested on, and nothing related is trained on
+    assert len(pairs["DF"][0]) + len(pairs["DF"][1]) == 12  # trained on, and nothing related is tested on
+    people = {
+        (env, part): set(rows[env]["identities"].iloc[pairs[env][part]])
+        for env in ("CelebDF1", "CelebDF2")
+        for part in (0, 1)
+    }
+    assert not people["CelebDF1", 0] & people["CelebDF2", 0]
+    assert not people["CelebDF1", 1] & people["CelebDF2", 0]
+    assert len(pairs["CelebDF2"][0]) < 16
+
+
+def test_group_names_the_family_that_cannot_be_cut(root, tmp_path):
+    for tree in ("CelebDF2", "DFDC", "DFDCP", "FFPP"):
+        (tmp_path / tree).symlink_to(root / tree)
+    one = [("UADFV", label, f"v{label}", "r", "", "", "m") for label in (0, 1)]
+    write_tree(tmp_path, "UADFV", one)
+    with pytest.raises(RogaError, match=r"^UADFV: --split group: 1 groups .* train, val with"):
+        opened("DeepfakeDatasets", tmp_path, [1]).split_indices("group", 0, 0.2, [1])
+
+
+def test_frame_is_domainbeds(root):
+    dataset = opened("DeepfakeDatasets", root, [0])
+    assert [len(a) + len(b) for a, b in dataset.split_indices("frame", 0, 0.2, [0])] == [30, 16, 16, 16, 12]
+
+
+def test_all_trees_that_are_missing_are_named_at_once(root, tmp_path):
+    (tmp_path / "FFPP").symlink_to(root / "FFPP")
+    (tmp_path / "DFDC").symlink_to(root / "DFDC")
+    with pytest.raises(RogaError) as caught:
+        opened("DeepfakeDatasets", tmp_path, [0])
+    assert str(caught.value).startswith("3 problems:")
+    for tree in ("CelebDF2", "DFDCP", "UADFV"):
+        assert f"no manifest.parquet in {str(tmp_path / tree)!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("data_dir", [None, "nowhere"])
+def test_a_data_dir_that_is_not_there_is_one_fault(data_dir):
+    with pytest.raises(RogaError, match="--data_dir") as caught:
+        opened("FFPPCross", data_dir, [0])
+    assert "problems" not in str(caught.value)

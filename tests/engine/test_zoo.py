@@ -1,0 +1,135 @@
+"""What holds for each of DomainBed's algorithms in the engine; the rule of each is in test_zoo_rules.py."""
+
+import copy
+
+import pytest
+import torch
+
+from roga_domainbed import catalog
+from roga_domainbed.engine import algorithms
+from roga_domainbed.engine.hparams_registry import default_hparams, random_hparams
+from roga_domainbed.errors import RogaError
+from roga_domainbed.seeds import seed_hash
+
+KEYS = {
+    "IRM": {"loss", "nll", "penalty"},
+    "GroupDRO": {"loss"},
+    "Mixup": {"loss"},
+    "MLDG": {"loss"},
+    "CORAL": {"loss", "penalty"},
+    "MMD": {"loss", "penalty"},
+    "VREx": {"loss", "nll", "penalty"},
+    "RSC": {"loss"},
+    "SD": {"loss", "penalty"},
+    "DANN": {"gen_loss"},
+    "CDANN": {"gen_loss"},
+    "Fish": {"loss"},
+    "ANDMask": {"loss"},
+    "SelfReg": {"loss"},
+}
+FEATURES = 6
+MLP = {"mlp_width": 8, "mlp_depth": 2, "mlp_dropout": 0.0}
+
+
+def make(name, n_domains=3, **overrides):
+    torch.manual_seed(0)
+    hparams = {**default_hparams(name, "Debug28"), **MLP, "lr": 0.01, **overrides}
+    for rate in {"lr_g", "lr_d"} & set(hparams):
+        hparams[rate] = 0.01
+    return algorithms.get_algorithm_class(name)((FEATURES,), 2, n_domains, hparams)
+
+
+def separable(n_domains=3, rows=8):
+    generator = torch.Generator().manual_seed(1)
+    y = torch.arange(rows) % 2
+    return [(torch.randn(rows, FEATURES, generator=generator) + 2 * y[:, None], y) for _ in range(n_domains)]
+
+
+def risk(algorithm, minibatches):
+    with torch.no_grad():
+        losses = [torch.nn.functional.cross_entropy(algorithm.predict(x), y) for x, y in minibatches]
+    return torch.stack(losses).mean().item()
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_it_learns_a_separable_problem(name):
+    algorithm, minibatches = make(name), separable()
+    before = risk(algorithm, minibatches)
+    for _ in range(60):
+        algorithm.update(minibatches)
+    assert risk(algorithm, minibatches) < before / 2
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_it_reports_upstreams_keys_as_python_floats(name):
+    result = make(name).update(separable())
+    assert set(result) == KEYS[name]
+    assert {type(value) for value in result.values()} == {float}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_trained_model_is_restored_from_its_state_dict(name):
+    trained, minibatches = make(name), separable()
+    for _ in range(2):
+        trained.update(minibatches)
+    restored = make(name)
+    restored.load_state_dict(copy.deepcopy(trained.state_dict()))
+    x = minibatches[0][0]
+    assert torch.equal(restored.eval().predict(x), trained.eval().predict(x))
+    torch.testing.assert_close(restored.state_dict(), trained.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_default_hparams_are_upstreams_in_value_and_order_for_all_datasets(oracle, name):
+    cases = [
+        (datasets, own) for algorithm, datasets, own in oracle("hparams_zoo")["default"] if algorithm == name
+    ]
+    assert sum(len(datasets) for datasets, _ in cases) == 18
+    for datasets, own in cases:
+        for dataset in datasets:
+            assert _after_the_generic(default_hparams(name, dataset)) == list(own.items()), dataset
+
+
+def test_random_hparams_of_a_trial_are_upstreams_in_value_and_order(oracle):
+    cases = oracle("hparams_zoo")["by_trial"]
+    assert {case[0] for case in cases} == set(KEYS)
+    for name, dataset, hparams_seed, trial_seed, own in cases:
+        drawn = random_hparams(name, dataset, seed_hash(hparams_seed, trial_seed))
+        assert _after_the_generic(drawn) == list(own.items()), (name, dataset)
+        assert {type(value) for value in drawn.values()} <= {bool, int, float}
+
+
+def _after_the_generic(hparams):
+    names = list(hparams)
+    n_generic = len(catalog.GENERIC_HPARAMS)
+    assert names[:n_generic] == [spec.name for spec in catalog.GENERIC_HPARAMS]
+    return list(hparams.items())[n_generic:]
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_the_catalog_says_what_it_is_and_where_it_is_from(name):
+    info = catalog.ALGORITHMS.get(name)
+    assert info.target.endswith(f":{name}")
+    assert info.summary != "from a DomainBed checkout"
+    assert info.reference
+    assert not info.plugin
+
+
+def test_the_catalog_keeps_upstreams_order():
+    upstreams = (
+        "ERM ERMPlusPlus Fish IRM GroupDRO Mixup MLDG CORAL MMD DANN CDANN MTL SagNet ARM VREx RSC SD ANDMask "
+        "SANDMask IGA SelfReg Fishr TRM IB_ERM IB_IRM CAD CondCAD Transfer CausIRL_CORAL CausIRL_MMD EQRM RDM "
+        "ADRMX URM"
+    )
+    assert catalog.ALGORITHMS.names()[:34] == upstreams.split()
+
+
+@pytest.mark.parametrize("name", ["IRM", "CORAL"])
+def test_a_minibatch_of_one_is_refused_where_it_would_give_nan(name):
+    with pytest.raises(RogaError, match=f"{name} needs at least 2 samples of each environment"):
+        make(name).update([(x[:1], y[:1]) for x, y in separable()])
+
+
+@pytest.mark.parametrize("name", sorted(set(KEYS) - {"MLDG"}))
+def test_one_environment_is_enough(name):
+    assert all(value == value for value in make(name, n_domains=1).update(separable(1)).values())

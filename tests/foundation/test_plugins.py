@@ -1,0 +1,96 @@
+"""The example package of docs/, installed for real, beside the plugin; and plugins that are broken."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "docs" / "examples" / "roga-domainbed-example"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with the example installed in it by pip."""
+    scratch = tmp_path_factory.mktemp("example")
+    shutil.copytree(EXAMPLE, scratch / "source")  # building leaves files beside the source
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    command += ["--target", str(scratch / "site"), str(scratch / "source")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return scratch / "site"
+
+
+def cli(site, *arguments, **environment):
+    path = os.pathsep.join([str(site), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", "roga_domainbed", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def sweep_and_tables(site, out):
+    arguments = ["--datasets", "TwoMoons", "--algorithms", "ERM", "LabelSmoothingERM", "--n_trials", "1"]
+    arguments += ["--n_hparams", "1", "--steps", "60", "--single_test_envs", "--output_dir", out]
+    launched = cli(
+        site, "sweep", "launch", *arguments, "--command_launcher", "one_by_one", "--skip_confirmation"
+    )
+    assert launched.returncode == 0, launched.stderr
+    assert len(list(out.glob("*/done"))) == 6
+    return cli(site, "collect-results", "--input_dir", out, "--format", "averages", "--select", "iid").stdout
+
+
+def test_the_example_trains_launches_and_prints_on_the_engine(installed, tmp_path):
+    lines = sweep_and_tables(installed, tmp_path / "out").splitlines()
+    assert [line.rsplit(" ", 1)[0] for line in lines] == ["TwoMoons: ERM", "TwoMoons: LabelSmoothingERM"]
+    # Rotated by 90 degrees the moons change sides, so not all can be right; by chance half would be.
+    assert all(float(line.rsplit(" ", 1)[1]) > 60 for line in lines)
+
+
+@pytest.mark.upstream
+def test_the_example_trains_launches_and_prints_on_a_checkout(installed, tmp_path):
+    lines = sweep_and_tables(installed, tmp_path / "out").splitlines()
+    assert [line.rsplit(" ", 1)[0] for line in lines] == ["TwoMoons: ERM", "TwoMoons: LabelSmoothingERM"]
+    arguments = ["--dataset", "TwoMoons", "--algorithm", "LabelSmoothingERM", "--steps", "2"]
+    done = cli(installed, "upstream", "train", *arguments, "--output_dir", tmp_path / "stock")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "stock" / "done").exists()
+
+
+def test_list_and_doctor_show_what_it_adds(installed):
+    listed = cli(installed, "list").stdout
+    assert "LabelSmoothingERM" in listed
+    assert "0 0  1 45  2 90" in listed
+    hparams = cli(installed, "list", "--algorithm", "LabelSmoothingERM", "--dataset", "TwoMoons").stdout
+    assert "smoothing" in hparams
+    assert "example, from roga-domainbed-example 0.1.0" in cli(installed, "doctor").stdout
+
+
+@pytest.fixture
+def broken(tmp_path):
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[roga_domainbed.plugins]\nbad = broken_plugin:register\n")
+    (tmp_path / "broken_plugin.py").write_text("def register():\n    raise RuntimeError('no such thing')\n")
+    return tmp_path
+
+
+def test_a_broken_plugin_is_named_and_keeps_nobody_from_working(broken):
+    done = cli(broken, "list")
+    assert done.returncode == 0
+    expected = "the plugin 'bad' is left out: broken_plugin:register of broken 1.0 raised RuntimeError: no such thing"
+    assert expected in done.stderr
+    assert "RoGA" in done.stdout
+
+
+def test_doctor_fails_for_a_broken_plugin(broken):
+    done = cli(broken, "doctor")
+    assert done.returncode == 1
+    assert "FAIL  plugin" in done.stdout

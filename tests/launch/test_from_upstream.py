@@ -1,0 +1,68 @@
+"""The jobs of upstream's sweep: what their commands become, and our launchers behind upstream's interface."""
+
+import shlex
+import sys
+
+import pytest
+
+from roga_domainbed.errors import RogaError
+from roga_domainbed.launch import LAUNCHERS, LauncherInfo, Outcome
+from roga_domainbed.launch.from_upstream import reenter, upstream_launchers
+
+JOB = "python -m domainbed.scripts.train --algorithm ERM --hparams '{\"lr\": 0.1}' --output_dir 'a b/c1'"
+seen = []
+
+
+def fake_launcher(commands, options):
+    seen.extend(commands)
+    for command in commands:
+        yield Outcome(command, 0 if "good" in command.output_dir else 3)
+
+
+@pytest.fixture
+def launchers():
+    seen.clear()
+    with LAUNCHERS.temporarily(LauncherInfo("queue", f"{__name__}:fake_launcher", "for tests")):
+        yield upstream_launchers({"local": seen.extend})
+
+
+def test_a_job_re_enters_with_this_interpreter_and_the_plugin():
+    words = shlex.split(reenter(JOB))
+    assert words[:5] == [sys.executable, "-m", "roga_domainbed", "upstream", "train"]
+    assert words[5:] == shlex.split(JOB)[3:]
+
+
+def test_any_other_command_stays_as_it_is():
+    assert reenter("echo domainbed.scripts.train") == "echo domainbed.scripts.train"
+
+
+def test_upstreams_launchers_get_the_rewritten_commands_and_keep_their_own_list(launchers):
+    commands = [JOB, "echo 1"]
+    launchers["local"](commands)
+    assert seen == [reenter(JOB), "echo 1"]
+    assert commands == [JOB, "echo 1"]
+
+
+def test_ours_are_there_under_a_name_that_is_free(launchers):
+    assert set(launchers) == {"local", "roga_local", "dummy", "multi_gpu", "queue"}
+
+
+def test_our_launcher_gets_argv_and_folder(launchers):
+    launchers["queue"]([JOB.replace("c1", "good")])
+    (command,) = seen
+    assert command.argv[:4] == ("upstream", "train", "--algorithm", "ERM")
+    assert command.output_dir == "a b/good"
+    assert command.retry  # the folder is there already: upstream's sweep has made it
+
+
+def test_failed_jobs_are_named_and_counted(launchers, capsys):
+    with pytest.raises(RogaError, match="1 of 2 jobs failed"):
+        launchers["queue"]([JOB, JOB.replace("c1", "good")])
+    assert "Job a b/c1 exited with 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["echo 1", "python -m domainbed.scripts.train --steps 1"])
+def test_what_is_no_job_of_a_sweep_is_refused_before_anything_starts(command, launchers):
+    with pytest.raises(RogaError):
+        launchers["queue"]([JOB, command])
+    assert seen == []

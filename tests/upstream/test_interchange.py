@@ -1,0 +1,115 @@
+"""One sweep, two tools: DomainBed's scripts without the plugin, and ours on the checkout and on the engine."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.upstream
+
+# Debug28 needs no data, and its 16 images no larger minibatch than 8.
+JOBS = [
+    "--datasets",
+    "Debug28",
+    "--algorithms",
+    "ERM",
+    "--n_trials",
+    "1",
+    "--single_test_envs",
+    "--steps",
+    "3",
+]
+JOBS += ["--hparams", '{"batch_size": 8}', "--data_dir", "none", "--skip_confirmation"]
+
+
+@pytest.fixture(scope="module")
+def engine_cli(run_cli):
+    def run(*arguments, **kwargs):
+        return run_cli(*arguments, env={"DOMAINBED_HOME": ""}, **kwargs)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def begun_by_upstream(run_stock, engine_cli, tmp_path_factory):
+    """Three jobs launched by the stock script, then six asked of ours on the engine."""
+    out = tmp_path_factory.mktemp("sweeps") / "begun by upstream"
+    run_stock("sweep", "launch", *JOBS, "--n_hparams", 1, "--output_dir", out, "--command_launcher", "local")
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/results.jsonl")}
+    done = engine_cli(
+        "sweep", "launch", *JOBS, "--n_hparams", 2, "--output_dir", out, cwd=_with_data_dir(out)
+    )
+    return out, before, done
+
+
+@pytest.fixture(scope="module")
+def begun_by_us(run_stock, engine_cli, tmp_path_factory):
+    """Three jobs of ours on the engine, then six asked of the stock script."""
+    out = tmp_path_factory.mktemp("sweeps") / "begun by us"
+    engine_cli("sweep", "launch", *JOBS, "--n_hparams", 1, "--output_dir", out, cwd=_with_data_dir(out))
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/results.jsonl")}
+    done = run_stock(
+        "sweep", "launch", *JOBS, "--n_hparams", 2, "--output_dir", out, "--command_launcher", "local"
+    )
+    return out, before, done
+
+
+def _with_data_dir(out):
+    """A folder in which the data folder of JOBS exists: ours looks, and Debug28 does not need it."""
+    (out.parent / "none").mkdir(exist_ok=True)
+    return out.parent
+
+
+@pytest.mark.parametrize("sweep", ["begun_by_upstream", "begun_by_us"])
+def test_the_other_tool_continues_a_sweep(sweep, request):
+    out, before, done = request.getfixturevalue(sweep)
+    assert len(before) == 3
+    assert "6 jobs: 3 done, 0 incomplete, 3 not launched." in done.stdout
+    assert len(list(out.glob("*/done"))) == 6
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # what was done stays untouched
+
+
+@pytest.mark.parametrize("sweep", ["begun_by_upstream", "begun_by_us"])
+def test_both_collectors_print_the_same_of_mixed_records(sweep, request, run_stock, engine_cli):
+    out, _, _ = request.getfixturevalue(sweep)
+    theirs = run_stock("collect_results", "--input_dir", out).stdout
+    ours = engine_cli("collect-results", "--input_dir", out, "--compat", "upstream").stdout
+    assert theirs == ours
+    assert "Total records: 12" in ours
+
+
+RELOAD = """
+import json, sys, torch
+from roga_domainbed import bridge
+host = bridge.register()
+for path in sys.argv[2:]:
+    saved = torch.load(path, weights_only=False)
+    make = host.algorithms.get_algorithm_class(saved["args"]["algorithm"])
+    shape = saved["model_input_shape"], saved["model_num_classes"], saved["model_num_domains"]
+    algorithm = make(*shape, saved["model_hparams"])
+    algorithm.load_state_dict(saved["model_dict"])
+    algorithm.eval()
+    x = torch.linspace(-1, 1, 2 * 3 * 28 * 28).reshape(2, 3, 28, 28)
+    with torch.no_grad():
+        print(json.dumps([host.name, algorithm.predict(x).tolist()]))
+"""
+
+
+def test_either_model_is_loaded_by_either_backend_and_predicts_the_same(begun_by_upstream):
+    out, before, _ = begun_by_upstream
+    paths = sorted(out.glob("*/model.pkl"))
+    assert len(paths) == 6
+    theirs = sum(path.parent / "results.jsonl" in before for path in paths)
+    assert theirs == 3
+    found = {}
+    for home in (os.environ["DOMAINBED_HOME"], ""):
+        command = [sys.executable, "-c", RELOAD, "_", *map(str, paths)]
+        environment = {**os.environ, "DOMAINBED_HOME": home}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        found[lines[0][0]] = [prediction for _, prediction in lines]
+    assert set(found) == {"engine", "upstream"}
+    assert found["engine"] == found["upstream"]
+    assert len(found["engine"]) == 6

@@ -1,0 +1,186 @@
+"""Upstream's own scripts with the plugin in them, and that nothing of theirs changes by it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.upstream
+
+SMALL = '{"batch_size": 8}'
+
+
+UNIT_TESTS = """
+import json, sys, unittest
+{prepare}
+
+class Result(unittest.TestResult):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def stopTest(self, test):
+        bad = [kind for kind in ("failures", "errors", "skipped") for other, _ in getattr(self, kind) if other is test]
+        self.seen.append([test.id(), bad or ["ok"]])
+
+names = "lib.test_misc lib.test_query test_model_selection test_hparams_registry scripts.test_collect_results"
+names = [f"domainbed.test.{{name}}" for name in (names + " scripts.test_sweep").split()]
+result = Result()
+unittest.defaultTestLoader.loadTestsFromNames(names).run(result)
+json.dump(result.seen, open({path!r}, "w"))
+"""
+
+
+def upstreams_unit_tests(home, path, prepare):
+    code = UNIT_TESTS.format(prepare=prepare, path=str(path))
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=home, env=environment, check=True, capture_output=True)
+    # A parameterized test carries its position in a list that the plugin makes longer.
+    return {(re.sub(r"_\d+_", "_", name), *outcome) for name, outcome in json.loads(path.read_text())}
+
+
+def test_upstreams_unit_tests_end_the_same_with_the_plugin(home, tmp_path):
+    plain = upstreams_unit_tests(home, tmp_path / "plain.json", "")
+    plugged = upstreams_unit_tests(
+        home, tmp_path / "plugged.json", "from roga_domainbed import bridge; bridge.register()"
+    )
+    assert plain <= plugged
+    ours = plugged - plain
+    assert {outcome for _, outcome in ours} <= {"ok"}
+    assert all(re.search("_(SAM|ASAM|GSAM|SAGM|RoGA)$", name) for name, _ in ours)
+    assert sum(outcome == "ok" for _, outcome in plain) > 30
+
+
+@pytest.mark.parametrize("launcher", ["local", "roga_local"])
+def test_a_stock_sweep_trains_both_kinds_of_algorithms_and_stock_tables_show_them(
+    launcher, faces, run_cli, tmp_path
+):
+    names = ["ERM", "CORAL", "RoGA"] if launcher == "roga_local" else ["RoGA"]
+    arguments = ["--datasets", "SynthFake", "--algorithms", *names, "--data_dir", faces]
+    arguments += ["--output_dir", tmp_path / "out", "--command_launcher", launcher, "--n_hparams", 1]
+    arguments += [
+        "--n_trials",
+        1,
+        "--steps",
+        2,
+        "--single_test_envs",
+        "--skip_confirmation",
+        "--hparams",
+        SMALL,
+    ]
+    run_cli("upstream", "sweep", "launch", *arguments)
+    folders = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    assert len(folders) == 4 * len(names)
+    assert all((folder / "done").exists() for folder in folders)
+    table = run_cli("upstream", "collect_results", "--input_dir", tmp_path / "out").stdout
+    rows = [line.split()[0] for line in table.splitlines() if line and line.split()[0] in names]
+    assert rows[: len(names)] == names
+    assert f"Total records: {8 * len(names)}" in table
+
+
+def test_the_dummy_launcher_prints_commands_that_re_enter_with_the_plugin(faces, run_cli, tmp_path):
+    arguments = ["--datasets", "SynthFake", "--algorithms", "RoGA", "--data_dir", faces, "--n_hparams", 1]
+    arguments += ["--output_dir", tmp_path / "out", "--n_trials", 1, "--steps", 2, "--single_test_envs"]
+    done = run_cli(
+        "upstream", "sweep", "launch", *arguments, "--command_launcher", "dummy", "--skip_confirmation"
+    )
+    commands = re.findall(r"Dummy launcher: (.*)", done.stdout)
+    assert len(commands) == 4
+    assert all(" -m roga_domainbed upstream train --algorithm RoGA " in command for command in commands)
+    subprocess.run(commands[0], shell=True, check=True, capture_output=True)
+    folder = re.search(r"--output_dir (\S+)", commands[0])[1]
+    assert os.path.exists(os.path.join(folder, "done"))
+
+
+def stock_train(run_cli, faces, folder, *arguments):
+    run_cli(
+        *("upstream", "train", "--data_dir", faces, "--dataset", "SynthFake", "--test_envs", 1, "--steps", 1),
+        *("--hparams", SMALL, "--skip_model_save", "--output_dir", folder, *arguments),
+    )
+
+
+@pytest.mark.parametrize("mode", ["official", "group"])
+def test_stock_train_is_given_the_manifests_split(mode, faces, run_cli, records_of, tmp_path):
+    """``epoch`` is step / min(in-split) · batch size: 1 at the end of a step counted by hand from the split."""
+    stock_train(run_cli, faces, tmp_path / "run", "--steps", 2, "--trial_seed", 3, "--split", mode)
+    (first, last) = records_of(tmp_path / "run")
+    assert first["hparams"]["split"] == mode
+
+    from datasets_ext import manifest, splits
+
+    rows = manifest.read(faces / "SynthFake")
+    names = ["DF", "F2F", "FS", "NT"]
+    environments = [rows[rows["env"] == name].reset_index(drop=True) for name in names]
+    pairs = splits.split_indices(mode, environments, names, 3, 0.2, [1])
+    smallest = min(len(in_split) for in_split, _ in pairs)
+    assert last["epoch"] == 1 / (smallest / 8)
+
+
+def test_the_default_split_of_stock_train_is_the_official_one(faces, run_cli, records_of, tmp_path):
+    stock_train(run_cli, faces, tmp_path / "run")
+    assert records_of(tmp_path / "run")[0]["hparams"]["split"] == "official"
+
+
+def test_frame_split_is_stock_behaviour_exactly(faces, run_cli, records_of, tmp_path, home):
+    """The same numbers as from the script that knows no manifest, on our dataset class put in by hand."""
+    stock_train(run_cli, faces, tmp_path / "ours", "--steps", 3, "--split", "frame")
+    hparams = records_of(tmp_path / "ours")[0]["hparams"]
+    del hparams["split"]
+    code = """
+import runpy, sys
+from roga_domainbed.backend import host
+import datasets_ext.synthfake, roga_domainbed.backbones
+h = host()
+h.datasets.SynthFake = datasets_ext.synthfake.SynthFake
+h.networks.Featurizer = roga_domainbed.backbones.Meso4
+runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
+"""
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "--data_dir",
+        str(faces),
+        "--dataset",
+        "SynthFake",
+        "--test_envs",
+        "1",
+    ]
+    command += ["--steps", "3", "--skip_model_save", "--output_dir", str(tmp_path / "stock")]
+    command += ["--hparams", json.dumps(hparams)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    ours, stock = (records_of(tmp_path / name) for name in ("ours", "stock"))
+    assert len(ours) == 2
+    for a, b in zip(ours, stock, strict=True):
+        for key in a:
+            if key not in ("args", "hparams", "step_time"):
+                assert a[key] == b[key], key
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "unknown script 'trian' (did you mean 'train'?)"),
+        (["train", "--split"], "--split needs a value: official, group, frame"),
+        (["train", "--split", "grop"], "unknown split 'grop' (did you mean 'group'?)"),
+        (["train", "--split", "group", "--dataset", "PACS"], "needs a manifest, which PACS does not have"),
+        (["train", "--dataset", "SynthFaek"], "unknown dataset 'SynthFaek' (did you mean 'SynthFake'?)"),
+        (["train", "--algorithm", "Roga"], "unknown algorithm 'Roga' (did you mean 'RoGA'?)"),
+        (["train", "--hparams", "{", "--split", "group"], "--hparams is not valid JSON"),
+    ],
+)
+def test_a_wrong_argument_is_named_in_a_line(arguments, message, run_cli):
+    done = run_cli("upstream", *arguments, code=2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_split_smaller_than_the_minibatch_is_refused_where_upstream_would_hang(run_cli, tmp_path):
+    done = run_cli(
+        "upstream", "train", "--dataset", "Debug28", "--output_dir", tmp_path / "run", code=2, timeout=120
+    )
+    assert "cannot give minibatches of 64" in done.stderr

@@ -1,0 +1,218 @@
+"""The engine's algorithms beside those of an unmodified DomainBed: equal weights, data and seeds, five steps.
+
+On vectors in float64: Adam divides by the gradient's size, so that in float32 two roundings of a gradient near
+zero become two different steps. On images, whose convolutions are slow in float64, in float32 and by plain gradient
+descent, which has no such division, where the algorithm's optimizer can be replaced.
+"""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from roga_domainbed.engine import algorithms as engine
+from roga_domainbed.engine.hparams_registry import default_hparams, random_hparams
+
+pytestmark = pytest.mark.upstream
+
+ZOO = "IRM GroupDRO Mixup MLDG CORAL MMD VREx RSC SD DANN CDANN Fish ANDMask SelfReg ERM".split()
+SEEDS = (None, 1, 2, 7)  # None: the defaults
+N_STEPS = 5
+VECTOR = (12,)
+IMAGE = (3, 28, 28)
+MLP = {"mlp_width": 16, "mlp_depth": 3, "mlp_dropout": 0.0}
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+#: What DomainBed reports is the last environment's value alone; ours is the mean over them.
+REPORTED_OTHERWISE = {("VREx", "nll"), ("Fish", "loss")}
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    from roga_domainbed import bridge
+
+    return bridge.register()
+
+
+@pytest.fixture(autouse=True)
+def float64(request):
+    if "images" not in request.node.name:
+        torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def hparams_of(name, seed):
+    hparams = default_hparams(name, "Debug28") if seed is None else random_hparams(name, "Debug28", seed)
+    if name in ("IRM", "VREx"):
+        # The jump of the penalty's weight happens within the five steps.
+        hparams[f"{name.lower()}_penalty_anneal_iters"] = 2
+    return {**hparams, **MLP}
+
+
+def batches(n_domains, n_classes, rows=9, shape=VECTOR):
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(N_STEPS):
+        yield [
+            (torch.randn(rows, *shape, generator=generator), torch.arange(rows) % n_classes)
+            for _ in range(n_domains)
+        ]
+
+
+def seed_everything(seed):
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
+def side_by_side(upstream, name, hparams, n_domains, n_classes, shape=VECTOR, prepare=lambda algorithm: None):
+    """Train both; return the results of each step and the two models."""
+    theirs = upstream.algorithms.get_algorithm_class(name)(shape, n_classes, n_domains, dict(hparams))
+    ours = engine.get_algorithm_class(name)(shape, n_classes, n_domains, dict(hparams))
+    ours.load_state_dict(theirs.state_dict())
+    for algorithm in (theirs, ours):
+        prepare(algorithm)
+    results = []
+    for step, minibatches in enumerate(batches(n_domains, n_classes, shape=shape)):
+        step_results = []
+        for algorithm in (theirs, ours):
+            seed_everything(step)
+            step_results.append(algorithm.update([(x.clone(), y.clone()) for x, y in minibatches]))
+        results.append(step_results)
+    return results, theirs, ours
+
+
+def assert_equal_runs(name, results, theirs, ours):
+    for expected, got in results:
+        assert list(got) == list(expected)
+        for key, value in expected.items():
+            assert type(got[key]) is float
+            if (name, key) not in REPORTED_OTHERWISE:
+                assert got[key] == pytest.approx(value, rel=1e-5, abs=1e-5), key
+    weights = {k: v for k, v in theirs.state_dict().items() if not k.startswith("network_inner.")}
+    torch.testing.assert_close(ours.state_dict(), weights, **TOLERANCE)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", ZOO)
+def test_five_steps_on_three_environments_are_upstreams(upstream, name, seed):
+    run = side_by_side(upstream, name, hparams_of(name, seed), n_domains=3, n_classes=2)
+    assert_equal_runs(name, *run)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_five_steps_with_three_classes_and_four_environments_are_upstreams(upstream, name):
+    run = side_by_side(upstream, name, hparams_of(name, 3), n_domains=4, n_classes=3)
+    assert_equal_runs(name, *run)
+
+
+@pytest.mark.parametrize("name", sorted(set(ZOO) - {"Fish"}))
+def test_dropout_draws_in_upstreams_order(upstream, name):
+    # Fish is left out: upstream draws a whole network's weights in each step, where ours copies one.
+    hparams = hparams_of(name, 4) | {"mlp_dropout": 0.1}
+    assert_equal_runs(name, *side_by_side(upstream, name, hparams, n_domains=3, n_classes=2))
+
+
+def with_gradient_descent(algorithm):
+    for attribute in ("optimizer", "disc_opt", "gen_opt"):
+        optimizer = getattr(algorithm, attribute, None)
+        if optimizer is not None:
+            setattr(algorithm, attribute, torch.optim.SGD(optimizer.param_groups[0]["params"], lr=0.01))
+
+
+# Fish and MLDG make an Adam in each step; MMD's widest γ magnifies float32's rounding of small distances.
+@pytest.mark.parametrize("name", sorted(set(ZOO) - {"Fish", "MLDG", "MMD"}))
+def test_five_steps_on_images_are_upstreams(upstream, name):
+    hparams = hparams_of(name, None)
+    for key in ("irm_penalty_anneal_iters", "vrex_penalty_anneal_iters"):
+        if key in hparams:
+            hparams[key] = 500  # upstream makes a new Adam at that step
+    run = side_by_side(
+        upstream, name, hparams, n_domains=3, n_classes=2, shape=IMAGE, prepare=with_gradient_descent
+    )
+    assert_equal_runs(name, *run)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_fresh_model_has_upstreams_names_and_shapes(upstream, name):
+    args = IMAGE, 2, 3, hparams_of(name, None)
+    theirs = upstream.algorithms.get_algorithm_class(name)(*args).state_dict()
+    ours = engine.get_algorithm_class(name)(*args).state_dict()
+    assert list(ours) == list(theirs)
+    if name == "GroupDRO":  # upstream's q is empty until the first step, which is why it cannot load it
+        assert theirs.pop("q").shape == (0,)
+        assert ours.pop("q").tolist() == [1 / 3] * 3
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_trained_checkpoint_of_upstream_predicts_the_same_in_the_engine(upstream, name):
+    hparams = hparams_of(name, None)
+    _, theirs, _ = side_by_side(upstream, name, hparams, n_domains=3, n_classes=2)
+    ours = engine.get_algorithm_class(name)(VECTOR, 2, 3, hparams)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(4, *VECTOR)
+    torch.testing.assert_close(ours.eval().predict(x), theirs.eval().predict(x), **TOLERANCE)
+
+
+@pytest.mark.parametrize("dataset", ["Debug28", "RotatedMNIST", "PACS", "DomainNet", "SynthFake"])
+@pytest.mark.parametrize("name", ZOO)
+def test_hyper_parameters_are_upstreams_in_value_and_order(upstream, name, dataset):
+    registry = upstream.hparams_registry
+    assert list(default_hparams(name, dataset).items()) == list(
+        registry.default_hparams(name, dataset).items()
+    )
+    for seed in (1, 2, 785910682):
+        expected = registry.random_hparams(name, dataset, seed)
+        assert list(random_hparams(name, dataset, seed).items()) == list(expected.items())
+
+
+def test_mldg_on_two_environments_learns_where_upstream_does_not(upstream):
+    hparams = hparams_of("MLDG", None)
+    with pytest.warns(UserWarning, match="leaves none for meta-training; 1 held out instead"):
+        results, _, ours = side_by_side(upstream, "MLDG", hparams, n_domains=2, n_classes=2)
+    assert [expected for expected, _ in results] == [{"loss": 0.0}] * N_STEPS
+    assert all(got["loss"] > 0 for _, got in results)
+    # With one environment held out, as the paper's rule has it, both are the same again.
+    run = side_by_side(upstream, "MLDG", hparams | {"n_meta_test": 1}, n_domains=2, n_classes=2)
+    assert_equal_runs("MLDG", *run)
+    assert ours.num_meta_test == 1
+
+
+def test_upstreams_nll_of_vrex_is_the_last_environments_and_ours_the_mean(upstream):
+    hparams = hparams_of("VREx", None)
+    theirs = upstream.algorithms.VREx(VECTOR, 2, 3, hparams)
+    ours = engine.get_algorithm_class("VREx")(VECTOR, 2, 3, hparams)
+    ours.load_state_dict(theirs.state_dict())
+    minibatches = next(batches(3, 2))
+    with torch.no_grad():
+        risks = [F.cross_entropy(ours.predict(x), y).item() for x, y in minibatches]
+    assert theirs.update(minibatches)["nll"] == pytest.approx(risks[-1])
+    assert ours.update(minibatches)["nll"] == pytest.approx(np.mean(risks))
+
+
+def test_upstreams_loss_of_fish_is_the_last_environments_and_ours_the_mean(upstream):
+    hparams = hparams_of("Fish", None) | {"lr": 1e-12}  # the inner network stays where it is
+    theirs = upstream.algorithms.Fish(VECTOR, 2, 3, hparams)
+    ours = engine.get_algorithm_class("Fish")(VECTOR, 2, 3, hparams)
+    ours.load_state_dict(theirs.state_dict())
+    minibatches = next(batches(3, 2))
+    with torch.no_grad():
+        risks = [F.cross_entropy(ours.predict(x), y).item() for x, y in minibatches]
+    assert theirs.update(minibatches)["loss"] == pytest.approx(risks[-1])
+    assert ours.update(minibatches)["loss"] == pytest.approx(np.mean(risks))
+
+
+@pytest.mark.parametrize("name", ["GroupDRO", "Fish"])
+def test_upstream_cannot_load_what_it_saved_and_the_engine_can(upstream, name):
+    hparams = hparams_of(name, None)
+    _, theirs, ours = side_by_side(upstream, name, hparams, n_domains=3, n_classes=2)
+    args = VECTOR, 2, 3, hparams
+    with pytest.raises(RuntimeError, match=r"Error.* in loading state_dict"):
+        upstream.algorithms.get_algorithm_class(name)(*args).load_state_dict(theirs.state_dict())
+    engine.get_algorithm_class(name)(*args).load_state_dict(ours.state_dict())
+
+
+def test_selfreg_leaves_its_projection_untrained_as_upstream_does(upstream):
+    _, theirs, ours = side_by_side(upstream, "SelfReg", hparams_of("SelfReg", None), n_domains=3, n_classes=2)
+    for algorithm in (theirs, ours):
+        trained = {id(p) for group in algorithm.optimizer.param_groups for p in group["params"]}
+        assert not trained & {id(p) for p in algorithm.cdpl.parameters()}
