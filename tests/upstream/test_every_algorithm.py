@@ -158,3 +158,20 @@ def test_upstreams_image_sizes_start_from_random_weights_or_a_file_without_the_n
     torch.save(featurizer.network.state_dict(), tmp_path / "weights.pth")
     again = host.networks.Featurizer((3, 224, 224), {**hparams, "weights": str(tmp_path / "weights.pth")})
     assert torch.equal(featurizer.network.conv1.weight, again.network.conv1.weight)
+
+
+@pytest.mark.parametrize("name", ["ERM", "CORAL", "DANN", "MLDG", "URM", "RoGA"])
+def test_folders_of_images_train_with_the_metrics_of_a_binary_task(name, host, tmp_path):
+    from PIL import Image
+
+    for env in "ACPS":
+        for label, shade in (("0_real", 60), ("1_fake", 190)):
+            folder = tmp_path / "data" / "PACS" / env / label
+            folder.mkdir(parents=True)
+            for i in range(6):
+                Image.new("RGB", (40, 30), (shade, 10 * i, 90)).save(folder / f"{i}.png")
+    kwargs = {"dataset": "PACS", "data_dir": str(tmp_path / "data"), "holdout_fraction": 0.4, "steps": 1}
+    record = run(tmp_path / "run", name, {"backbone": "meso4"}, **kwargs)
+    assert all(
+        f"env{env}_in_{metric}" in record for env in range(4) for metric in ("acc", "auc", "ap", "eer")
+    )
