@@ -152,7 +152,7 @@ def test_without_a_terminal_it_asks_for_the_flag(tmp_path, capsys, monkeypatch):
 
 
 def test_all_faults_come_at_once(tmp_path, capsys, on_engine):
-    jobs = ["--datasets", "PACs", "SynthFake", "--algorithms", "Roga", "VREx", "--n_trials", "0"]
+    jobs = ["--datasets", "PACs", "SynthFake", "--algorithms", "Roga", "Fishr", "--n_trials", "0"]
     flags = [
         "--hparams",
         "{",
@@ -171,7 +171,7 @@ def test_all_faults_come_at_once(tmp_path, capsys, on_engine):
         "10 problems",
         "unknown dataset 'PACs' (did you mean 'PACS'?)",
         "unknown algorithm 'Roga' (did you mean 'RoGA'?)",
-        "algorithm 'VREx' is in upstream DomainBed alone",
+        "algorithm 'Fishr' is in upstream DomainBed alone",
         "unknown launcher 'loca' (did you mean 'local'?)",
         "unknown task 'x'",
         "--n_trials must be at least 1; got 0",
@@ -197,7 +197,7 @@ def test_default_names_are_those_the_backend_can_run(tmp_path, capsys, on_engine
     out = capsys.readouterr().out
     for name in ("'SynthFake', 'RoGA'", "'PACS', 'ERM'"):
         assert name in out
-    for name in ("Debug", "VREx", "WILDS"):
+    for name in ("Debug", "Fishr", "WILDS"):
         assert name not in out
 
 
