@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from roga_domainbed.records import Record
 from roga_domainbed.report.text import format_row
+from roga_domainbed.runs import Run, as_runs
 from roga_domainbed.selection import ACCURACY, Metric, Rule, group_by_test_env, held_out_with, sweep_value
 from roga_domainbed.statistics import Comparison, average_ranks, compare
 
@@ -14,7 +15,9 @@ SIGNIFICANT = 0.05
 _WIDTHS = ("Algorithm", "Difference", "95 % interval", "p (Holm)", "Win/tie/loss", "Pairs", "Average rank")
 
 
-def render_comparison(records: Sequence[Record], rule: Rule, baseline: str, metric: Metric = ACCURACY) -> str:
+def render_comparison(
+    records: Sequence[Record | Run], rule: Rule, baseline: str, metric: Metric = ACCURACY
+) -> str:
     """One rule's comparison of every algorithm with ``baseline``, as text; differences in percentage points."""
     values = values_by_algorithm(records, rule, metric)
     found = compare(values, baseline, lower_is_better=metric.lower_is_better)
@@ -32,16 +35,17 @@ def render_comparison(records: Sequence[Record], rule: Rule, baseline: str, metr
 
 
 def values_by_algorithm(
-    records: Sequence[Record], rule: Rule, metric: Metric = ACCURACY
+    records: Sequence[Record | Run], rule: Rule, metric: Metric = ACCURACY
 ) -> dict[str, dict[tuple, float]]:
     """Algorithm → (dataset, test environment, trial) → the test metric of the run the rule picks."""
-    by_dataset: dict[str, dict[int, Record]] = {}
-    for record in records:
-        by_dataset.setdefault(record["args"]["dataset"], {})[id(record["args"])] = record
+    runs = as_runs(records)
+    by_dataset: dict[str, list[Run]] = {}
+    for run in runs:
+        by_dataset.setdefault(run.args["dataset"], []).append(run)
     values: dict[str, dict[tuple, float]] = {}
-    for (trial, dataset, algorithm, env), group in group_by_test_env(records).items():
+    for (trial, dataset, algorithm, env), group in group_by_test_env(runs).items():
         own = values.setdefault(algorithm, {})
-        tested = held_out_with(by_dataset[dataset].values(), env)
+        tested = held_out_with(by_dataset[dataset], env)
         value = None if tested is None else sweep_value(group, rule, env, metric, tested=tested)
         if value is not None:
             own[dataset, env, trial] = value

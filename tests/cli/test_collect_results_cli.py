@@ -209,7 +209,7 @@ def test_deeply_nested_json_is_a_bad_line(vlcs, capsys):
 
 
 def test_a_second_reading_from_the_cache_gives_the_same_and_notices_every_change(vlcs, capsys):
-    cache = vlcs / ".collect-results-cache.jsonl"
+    cache = vlcs / ".collect-results-cache-acc.jsonl"
     oracle = (DATA / "collect_results.txt").read_text()
     assert collect("--input_dir", vlcs) == 0
     assert cache.exists()
@@ -229,15 +229,16 @@ def test_a_second_reading_from_the_cache_gives_the_same_and_notices_every_change
 
 
 def test_the_folder_is_read_also_where_orjson_is_missing(vlcs, capsys, monkeypatch):
-    from roga_domainbed import records
+    from roga_domainbed import records, runs
 
-    monkeypatch.setattr(records, "_orjson", None)
+    for module in (records, runs):
+        monkeypatch.setattr(module, "_orjson", None)
     said = damage(vlcs)
     assert collect("--input_dir", vlcs) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines()[1:] == (DATA / "collect_results.txt").read_text().splitlines()[1:]
     assert all(sentence in captured.err for sentence in said)
-    assert not (vlcs / ".collect-results-cache.jsonl").exists()
+    assert not (vlcs / ".collect-results-cache-acc.jsonl").exists()
 
 
 def cells_of(path):
