@@ -37,6 +37,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ from roga_domainbed.registry import load
 from roga_domainbed.report.renderers import RENDERERS
 
 if TYPE_CHECKING:
+    from roga_domainbed.report.comparison import ComparisonTable
     from roga_domainbed.runs import LoadedRuns, Run
     from roga_domainbed.selection import Metric, Rule
 
@@ -130,9 +132,9 @@ def _run(args: argparse.Namespace) -> int:
     rules = [selection.RULES.get(name) for name in names]
     tables = build_tables(runs, rules, metric, compat=args.compat, n_records=n_records)
     renderer = RENDERERS.get(_format(args))
-    content = load(renderer.target)(tables, compat=args.compat)
     if args.compare:
-        content += _comparisons(runs, rules, args.compare, metric)
+        tables = replace(tables, comparisons=_comparisons(runs, rules, args.compare, metric))
+    content = load(renderer.target)(tables, compat=args.compat)
     oracle = "_oracle" * (names == ["oracle"])
     name = "results" + (f"_{metric.name}" if metric.name != "acc" else "") + oracle + renderer.suffix
     path = Path(args.output) if args.output else folders[0] / name
@@ -166,8 +168,12 @@ def _check(args: argparse.Namespace) -> list[str]:
         if name not in selection.RULES or (name == "auto_lr" and not args.auto_lr):
             known = [rule for rule in selection.RULES.names() if rule != "auto_lr"]
             problems.add(unknown_name("selection rule", name, known))
-    if args.compare and (args.latex or args.compat or args.format not in (None, "text")):
-        problems.add("--compare goes with text tables: leave out --latex, --format and --compat")
+    if args.compare and args.compat:
+        problems.add("--compare is none of upstream's tables: leave out --compat")
+    if args.compare and args.format in ("csv", "parquet"):
+        problems.add(
+            f"--compare has no place in a {args.format} of cells: choose text, latex, markdown or json"
+        )
     for folder in args.input_dir:
         if not Path(folder).is_dir():
             problems.add(f"--input_dir {folder!r} is not a folder; give the output_dir of a sweep")
@@ -219,13 +225,15 @@ def _filtered(runs: list[Run], args: argparse.Namespace) -> list[Run]:
     return runs
 
 
-def _comparisons(runs: list[Run], rules: Sequence[Rule], baseline: str, metric: Metric) -> str:
-    from roga_domainbed.report.comparison import render_comparison
+def _comparisons(
+    runs: list[Run], rules: Sequence[Rule], baseline: str, metric: Metric
+) -> tuple[ComparisonTable, ...]:
+    from roga_domainbed.report.comparison import comparison_table
 
     known = sorted({run.args["algorithm"] for run in runs})
     if baseline not in known:
         raise RogaError(unknown_name("algorithm of these records", baseline, known))
-    return "".join(render_comparison(runs, rule, baseline, metric) for rule in rules)
+    return tuple(comparison_table(runs, rule, baseline, metric) for rule in rules)
 
 
 def _report_counts(folder: Path, loaded: LoadedRuns) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.records import Record
+from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.gaps import missing_runs
 from roga_domainbed.runs import Run, as_runs
 from roga_domainbed.selection import (
@@ -91,10 +92,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Tables:
-    """All tables of a sweep: for each rule those of the datasets, then the averages."""
+    """All tables of a sweep: for each rule those of the datasets, then the averages; and comparisons, if wanted."""
 
     n_records: int
     tables: tuple[Table, ...]
+    comparisons: tuple[ComparisonTable, ...] = ()
 
 
 def build_tables(
