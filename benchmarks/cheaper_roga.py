@@ -2,7 +2,7 @@
 
     python benchmarks/cheaper_roga.py --data_dir data --output_dir cheaper [--seeds 5] [--steps 300] [--test_envs 2 3]
 
-On SynthFake, one environment left out at a time, meso4, batches of 16 an environment, images resident and not
+On SynthFake, one environment left out at a time, meso4, images resident and not
 augmented. Every variant trains for --steps. Its cost is the median over pairs of its step and ERM's steps just before
 it (whole cycles where steps differ); ERM given the same compute has cost x steps of them. The left-out AUC is that
 after the last step on the test people of the environment left out, averaged over --test_envs, so one value a seed;
@@ -45,7 +45,7 @@ VARIANTS = {
 }
 
 #: ERM is evaluated every so many steps, up to so many times --steps.
-EVERY, ERM_LONGER = 15, 2.4
+EVERY, ERM_LONGER = 10, 2.3
 
 
 def build(host, name, hparams, seed):
@@ -64,11 +64,11 @@ def images(environment, indices):
 class Resident:
     """The training images of three environments and the test images of the one left out."""
 
-    def __init__(self, host, data_dir, left_out):
+    def __init__(self, host, data_dir, left_out, batch):
         hparams = host.hparams_registry.default_hparams("RoGA", "SynthFake")
         dataset = host.datasets.get_dataset_class("SynthFake")(data_dir, [left_out], hparams)
         _, splits = split_environments(dataset, "official", [left_out], 0, 0.2, 0)
-        self.batch = hparams["batch_size"]
+        self.batch = batch
         self.train = [images(dataset[i], splits[i].in_split) for i in range(len(NAMES)) if i != left_out]
         self.test = images(dataset[left_out], splits[left_out].in_split)
 
@@ -196,6 +196,10 @@ def main():
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--batch_size", type=int, default=16, help="of each environment")
+    parser.add_argument(
+        "--rho", type=float, default=0.03, help="of RoGA; at 0.1 meso4 takes many times the steps"
+    )
     parser.add_argument("--pairs", type=int, default=9, help="pairs of timings")
     parser.add_argument("--test_envs", type=int, nargs="+", default=[2, 3], help="left out one at a time")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
@@ -206,9 +210,14 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     host = bridge.register()
-    left_out = {env: Resident(host, args.data_dir, env) for env in args.test_envs}
+    left_out = {env: Resident(host, args.data_dir, env, args.batch_size) for env in args.test_envs}
     path = folder / "cheaper_roga.json"
-    done = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"cost": {}, "auc": {}}
+    settings = {"steps": args.steps, "batch_size": args.batch_size, "rho": args.rho}
+    done = {"settings": settings, "cost": {}, "auc": {}}
+    if path.exists():
+        done = json.loads(path.read_text(encoding="utf-8"))
+        if done["settings"] != settings:
+            parser.error(f"{path} holds figures of {done['settings']}: give another --output_dir")
 
     def save():
         path.write_text(json.dumps(done, indent=1), encoding="utf-8")
@@ -219,13 +228,13 @@ def main():
     erm_at = range(EVERY, round(ERM_LONGER * args.steps) + 1, EVERY)
     runs = {
         "ERM": ("ERM", {}, erm_at),
-        **{label: ("RoGA", VARIANTS[label], [args.steps]) for label in variants},
+        **{label: ("RoGA", {"rho": args.rho, **VARIANTS[label]}, [args.steps]) for label in variants},
     }
     keys = [(seed, env) for seed in range(args.seeds) for env in left_out]
     if args.only != "cost":
         for seed, env in keys:
             for label, (name, hparams, at) in runs.items():
-                key = f"{label}, seed {seed}, without {NAMES[env]}, {args.steps} steps"
+                key = f"{label}, seed {seed}, without {NAMES[env]}"
                 if key not in done["auc"]:
                     done["auc"][key] = trained(host, left_out[env], name, hparams, seed, at)
                     save()
@@ -234,10 +243,7 @@ def main():
         return
 
     def auc_of(label, step):
-        values = [
-            done["auc"][f"{label}, seed {seed}, without {NAMES[env]}, {args.steps} steps"][step]
-            for seed, env in keys
-        ]
+        values = [done["auc"][f"{label}, seed {seed}, without {NAMES[env]}"][step] for seed, env in keys]
         return np.array(values).reshape(args.seeds, -1).mean(1)
 
     text = table(variants, done["cost"], auc_of, args.steps)

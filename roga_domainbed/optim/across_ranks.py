@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
+
+from roga_domainbed.errors import RogaError
 
 
 def sum_over_ranks_(tensors: list[Tensor], group: Any) -> None:
@@ -14,7 +17,7 @@ def sum_over_ranks_(tensors: list[Tensor], group: Any) -> None:
     The ranks give the same shapes in the same order. All get the same bits.
     """
     for bucket, flat in _flattened(tensors):
-        distributed.all_reduce(flat, group=group)
+        _together(distributed.all_reduce, flat, group=group)
         _scatter(flat, bucket)
 
 
@@ -22,8 +25,17 @@ def copy_from_first_rank_(tensors: list[Tensor], group: Any) -> None:
     """Replace each tensor by that of the first rank of ``group``, in place."""
     source = distributed.get_global_rank(group, 0)
     for bucket, flat in _flattened(tensors):
-        distributed.broadcast(flat, src=source, group=group)
+        _together(distributed.broadcast, flat, src=source, group=group)
         _scatter(flat, bucket)
+
+
+def _together(collective: Callable, *args: Any, **kwargs: Any) -> None:
+    try:
+        collective(*args, **kwargs)
+    except RuntimeError as error:  # gloo's own words are those of its sockets
+        raise RogaError(
+            f"another process that shares the domains has stopped, see its message ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def _flattened(tensors: list[Tensor]) -> list[tuple[list[Tensor], Tensor]]:

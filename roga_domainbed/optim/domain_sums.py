@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from roga_domainbed.errors import RogaError
 from roga_domainbed.optim.across_ranks import sum_over_ranks_
 from roga_domainbed.optim.finite import Entry, Label, StepNumbers, stacked
 from roga_domainbed.optim.running_statistics import MeanOfPasses
@@ -63,21 +64,30 @@ class DomainSums:
         else:
             self.direction = list(second.grads)
 
-    def over_ranks(self, passes: MeanOfPasses, group: Any, *, at_theta: bool) -> None:
-        """Sum everything, and the batch-norm buffers of ``passes``, over the processes that share the domains."""
+    def over_ranks(self, passes: MeanOfPasses, group: Any, step: int) -> None:
+        """Sum everything, and the batch-norm buffers of ``passes``, over the processes that share the domains.
+
+        Raises:
+            RogaError: the processes are at different steps.
+        """
         first = self._params[0]
         if not self.direction:  # more processes than domains
             self.direction = [torch.zeros_like(p) for p in self._params]
-        if self._cosine and at_theta and not self._units:
+        if self._cosine and not self._units:
             self._units = [torch.zeros_like(p) for p in self._moving]
-        rows = self._rows(at_theta)
+        rows = self._rows(at_theta=True)
         table = torch.zeros(len(rows), self.K, device=first.device, dtype=first.dtype)
         for row, values in enumerate(rows):
             for domain, value in values.items():
                 table[row, domain] = value
         reached = torch.tensor(self.reached, device=first.device, dtype=first.dtype)
+        steps = torch.tensor([float(step)], device=first.device, dtype=first.dtype)
         with passes.over_ranks(self.K) as buffers:
-            sum_over_ranks_([*self.direction, *self._units, *buffers, table, reached], group)
+            sum_over_ranks_([*self.direction, *self._units, *buffers, table, reached, steps], group)
+        if steps.item() != group.size() * step:
+            raise RogaError(
+                f"the processes that share the domains are at different steps, this one at {step}: start them together"
+            )
         self.reached = (reached > 0).tolist()
         self._table = table
 
@@ -105,11 +115,11 @@ class DomainSums:
             parts = [self._table.flatten()]
         losses = parts[0][:K]
         labels: list[Label] = [(name, i) for name in names for i in range(K)]
-        entries: dict[str, Entry] = {
-            "perturbed_loss": (range((len(names) - 2) * K, (len(names) - 1) * K), 1 / K)
-        }
+        first = (len(names) - 2) * K
+        entries: dict[str, Entry] = {"perturbed_loss": (list(range(first, first + K)), 1 / K)}
         if at_theta:
-            entries = {"loss": (range(K), 1 / K), **entries, "grad_norm": (range(K, 2 * K), 1 / K)}
+            losses_at, norms_at = list(range(K)), list(range(K, 2 * K))
+            entries = {"loss": (losses_at, 1 / K), **entries, "grad_norm": (norms_at, 1 / K)}
         rest: list[tuple[str, Tensor]] = []
         if look_at_direction:
             rest.append(("norm of the step's direction", global_norm(self.direction)))

@@ -53,6 +53,10 @@ class StepNumbers:
         self.values, self.labels, self.step = values.detach(), labels, step
         self._floats: list[float] | None = None
 
+    def plain(self) -> tuple[Tensor, list[Label], int]:
+        """The arguments that make it again."""
+        return self.values, self.labels, self.step
+
     def any_bad(self) -> Tensor:
         """0-dim float32 on the device: 1 if one of them is not finite, else 0."""
         return (~torch.isfinite(self.values)).any().float()

@@ -205,7 +205,7 @@ class RoGA(SharpnessOptimizer):
             else:
                 self._first_order(run)
             if self._group is not None:
-                sums.over_ranks(passes, self._group, at_theta=not reuse)
+                sums.over_ranks(passes, self._group, self.steps_taken)
             if self.gradient == "exact" or self._group is not None:
                 torch._foreach_div_(sums.direction, len(closures))
             rho, alpha = (self.param_groups[0][name] for name in ("rho", "alpha"))
@@ -215,7 +215,7 @@ class RoGA(SharpnessOptimizer):
                 look_at_direction=self.gradient == "exact",
                 alpha_ratio=alpha / rho if self.terms == "both" and rho > 0 else None,
             )
-            self._take(numbers, entries, [p for p, r in zip(params, sums.reached, strict=True) if r], passes)
+            self._take(numbers, entries, sums.reached, passes)
         self._apply(params, sums.direction, sums.reached)
         return losses
 

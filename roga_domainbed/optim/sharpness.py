@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from roga_domainbed.optim.finite import Entry, LateNumber, NonFiniteError, StepNumbers, stacked
+from roga_domainbed.optim.finite import Entry, Label, LateNumber, NonFiniteError, StepNumbers, stacked
 from roga_domainbed.optim.replay import RandomState, replayed
 from roga_domainbed.optim.running_statistics import MeanOfPasses, RunningStatistics
 
@@ -182,8 +182,6 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         **base_kwargs: arguments of the base optimizer (lr, momentum, …).
 
     Attributes:
-        report: numbers of the last step for the records, for example ``grad_norm``: floats, or on a GPU
-            ``LateNumber`` that ``float()`` and numpy read.
         steps_taken: steps since construction, saved in ``state_dict``.
         look_late: whether numbers are looked at when somebody reads them. By default (None) where all parameters
             are on GPUs and the base optimizer is fused; True insists on it and needs a fused one.
@@ -205,12 +203,14 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         self.model = model
         self.replay_rng = replay_rng
         self.statistics = RunningStatistics(model)
-        self.report: dict[str, float | LateNumber] = {}
         self.steps_taken = 0
         self.look_late: bool | None = None
-        self._unread: list[StepNumbers] = []
+        # Plain values and tensors alone, so that whoever saves this object's attributes can put them back.
+        self._numbers: tuple[Tensor, list[Label], int] | None = None  # of the last step
+        self._entries: dict[str, Entry] = {}
+        self._unread: list[tuple[Tensor, list[Label], int]] = []
         self._bad: Tensor | None = None  # 1 on the device once an unread step was not finite
-        self._moved: set[int] = set()  # ids of the parameters that the base optimizer's last step had
+        self._n_moved = 0  # how many parameters the base optimizer's last step had
         for group in self.param_groups:
             self._check_group(group)
 
@@ -312,10 +312,28 @@ class SharpnessOptimizer(torch.optim.Optimizer):
             self.base_optimizer.step()
         finally:
             self.base_optimizer.__dict__.pop("found_inf", None)
-        self._moved = {id(p) for p in params if p.grad is not None}
+        self._n_moved = sum(reached)
         self.steps_taken += 1
 
     # --- numbers that may not be finite ----------------------------------------------------------------
+
+    @property
+    def report(self) -> dict[str, float | LateNumber]:
+        """Numbers of the last step for the records: floats, or what ``float()`` and numpy read."""
+        if self._numbers is None:
+            return {}
+        numbers = StepNumbers(*self._numbers)
+        if not self._unread:
+            return {name: numbers.read(entry) for name, entry in self._entries.items()}
+
+        def late(entry: Entry) -> LateNumber:
+            def read() -> float:
+                self.look()
+                return numbers.read(entry)
+
+            return LateNumber(read)
+
+        return {name: late(entry) for name, entry in self._entries.items()}
 
     def look(self) -> None:
         """Read what no step has waited for.
@@ -330,45 +348,33 @@ class SharpnessOptimizer(torch.optim.Optimizer):
             return
         for numbers in unread:
             try:
-                numbers.floats()
-            except NonFiniteError:
-                self.steps_taken = numbers.step
+                StepNumbers(*numbers).floats()
+            except NonFiniteError as error:
+                self.steps_taken = error.step
                 raise
 
-    def _looks_late(self, params: list[Tensor]) -> bool:
+    def _looks_late(self, n_reached: int) -> bool:
         # A skipped first step would leave fused SGD's new moments without values.
-        settled = self._moved.issuperset(map(id, params))
+        settled = n_reached == self._n_moved
         if self.look_late is None:
             fused = getattr(self.base_optimizer, "_step_supports_amp_scaling", False)
-            return settled and fused and all(p.device.type == "cuda" for p in params)
+            return settled and fused and all(p.device.type == "cuda" for p in self._params())
         return settled and self.look_late
 
     def _take(
-        self, numbers: StepNumbers, entries: dict[str, Entry], params: list[Tensor], passes: MeanOfPasses
+        self, numbers: StepNumbers, entries: dict[str, Entry], reached: list[bool], passes: MeanOfPasses
     ) -> None:
-        """Make the report of ``numbers``; read them now, or guard the rest of the step with them.
-
-        ``params`` are those that the base optimizer is about to move.
-        """
-        if not self._looks_late(params):
+        """Keep ``numbers`` for the report; look at them now, or guard the rest of the step with them."""
+        late = self._looks_late(sum(reached))
+        if not late or len(self._unread) >= UNREAD_STEPS:
             self.look()
-            self.report = {name: numbers.read(entry) for name, entry in entries.items()}
+        if late:
+            bad = numbers.any_bad()
+            self._bad = passes.bad = bad if self._bad is None else torch.maximum(self._bad, bad)
+            self._unread.append(numbers.plain())
+        else:
             numbers.floats()
-            return
-        if len(self._unread) >= UNREAD_STEPS:
-            self.look()
-        bad = numbers.any_bad()
-        self._bad = passes.bad = bad if self._bad is None else torch.maximum(self._bad, bad)
-        self._unread.append(numbers)
-
-        def reading(entry: Entry) -> Callable[[], float]:
-            def read() -> float:
-                self.look()
-                return numbers.read(entry)
-
-            return read
-
-        self.report = {name: LateNumber(reading(entry)) for name, entry in entries.items()}
+        self._numbers, self._entries = numbers.plain(), entries
 
 
 # Causes before consequences, so that the error names where it began.
@@ -410,8 +416,7 @@ class TwoPass(SharpnessOptimizer):
             numbers = StepNumbers(
                 stacked([first.loss, norm, second.loss, global_norm(direction)]), _LABELS, self.steps_taken
             )
-            reached = [p for p, used in zip(params, first.reached, strict=True) if used]
-            self._take(numbers, _ENTRIES, reached, passes)
+            self._take(numbers, _ENTRIES, first.reached, passes)
         self._apply(params, direction, first.reached)
         return first.loss
 
