@@ -45,7 +45,7 @@ VARIANTS = {
 }
 
 #: ERM is evaluated every so many steps, up to so many times --steps.
-EVERY, ERM_LONGER = 10, 2.3
+EVERY, ERM_LONGER = 15, 2.4
 
 
 def build(host, name, hparams, seed):
@@ -197,9 +197,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch_size", type=int, default=16, help="of each environment")
-    parser.add_argument(
-        "--rho", type=float, default=0.03, help="of RoGA; at 0.1 meso4 takes many times the steps"
-    )
+    parser.add_argument("--rho", type=float, default=0.1, help="of RoGA")
     parser.add_argument("--pairs", type=int, default=9, help="pairs of timings")
     parser.add_argument("--test_envs", type=int, nargs="+", default=[2, 3], help="left out one at a time")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))

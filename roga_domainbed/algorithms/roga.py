@@ -75,11 +75,23 @@ class RoGA(SharpnessAlgorithm):
         except ValueError as error:
             raise RogaError(f"the hparams of RoGA: {error}") from None
 
+    def share_domains(self, group: Any = None) -> None:
+        """Let the processes of ``group`` share the domains of each step; see ``optim.RoGA.share_domains``."""
+        try:
+            self.optimizer.share_domains(group)
+        except ValueError as error:
+            raise RogaError(f"the hparams of RoGA: {error}") from None
+
+    def own_domains(self, n_domains: int) -> range:
+        """Indices of the domains that this process evaluates."""
+        return self.optimizer.own_domains(n_domains)
+
     def update(self, minibatches: Minibatches, unlabeled: list[Tensor] | None = None) -> dict[str, float]:
         """One step with a closure for each environment's minibatch.
 
         Args:
-            minibatches: one (x, y) a training environment, on the device of the network.
+            minibatches: one (x, y) a training environment, on the device of the network. Where processes share
+                domains, those of other processes are not looked at.
             unlabeled: ignored, as by DomainBed's ERM.
 
         Returns:

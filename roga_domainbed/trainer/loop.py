@@ -14,6 +14,7 @@ from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
 from roga_domainbed.records import append_record, mark_done
 from roga_domainbed.seeds import derive
+from roga_domainbed.trainer import distributed
 from roga_domainbed.trainer.config import require_finite
 from roga_domainbed.trainer.evaluation import evaluate
 from roga_domainbed.trainer.experiment import Experiment
@@ -98,7 +99,8 @@ class TrainingLoop:
             weights = None
             if experiment.hparams["class_balanced"] and purpose == "minibatch":
                 weights = balanced_weights(experiment.labels(env, indices))
-            draws.append(IndexDraw(indices, batch_size, weights))
+            size = distributed.minibatch_size(experiment, env)
+            draws.append(IndexDraw(indices, size, weights))
         return training_minibatches(
             [experiment.dataset[env] for env in envs],
             draws,

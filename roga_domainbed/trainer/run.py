@@ -14,6 +14,7 @@ from roga_domainbed.backend import host
 from roga_domainbed.engine.lib.misc import Tee
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.records import DONE, RECORDS, is_done
+from roga_domainbed.trainer import distributed
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
@@ -44,9 +45,15 @@ def train(config: TrainConfig) -> Path:
         problems.add(
             f"--output_dir {config.output_dir!r} holds {state}; choose another, or pass --overwrite to replace it"
         )
+    for message in distributed.problems(config, host()):
+        problems.add(message)
     problems.check()
+    if distributed.join() > 0:
+        distributed.follow(config, hparams, host())
+        return output_dir
     _make_folder(output_dir)
     experiment = Experiment(config, hparams, host())
+    distributed.share(experiment)
     # Only now, when nothing but the training itself can fail, does an earlier run give way.
     _clear_folder(output_dir)
     with Tee(output_dir / "out.txt"), Tee(output_dir / "err.txt", channel="stderr") as err:

@@ -9,6 +9,7 @@ import optim_problems as P
 import torch
 from torch import distributed
 
+from roga_domainbed.errors import RogaError
 from roga_domainbed.optim import NonFiniteError, RoGA
 
 #: name → (processes, domains, settings of RoGA)
@@ -74,6 +75,18 @@ def a_domain_without_a_finite_loss(group):
     return "", False
 
 
+def different_steps(group):
+    """The message in each process when the first one is ahead, as after a checkpoint that it alone has read."""
+    net, optimizer, domains = make(3, {})
+    optimizer.share_domains(group)
+    optimizer.steps_taken = 10 if group.rank() == 0 else 0
+    try:
+        optimizer.step(P.closures(net, domains))
+    except RogaError as error:
+        return str(error)
+    return ""
+
+
 def main(rank, world_size, rendezvous, output):
     distributed.init_process_group(
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size
@@ -89,6 +102,7 @@ def main(rank, world_size, rendezvous, output):
             results[name] = outcome(k, settings, groups[n])
             results[name]["all-reduces a step"] = len(calls) / STEPS
     results["not finite"] = a_domain_without_a_finite_loss(groups[world_size])
+    results["different steps"] = different_steps(groups[world_size])
     torch.save(results, output)
     distributed.destroy_process_group()
 

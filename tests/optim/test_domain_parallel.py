@@ -80,6 +80,11 @@ def test_a_loss_that_is_not_finite_stops_every_process_with_its_domain(shared):
         assert untouched
 
 
+def test_processes_at_different_steps_stop_instead_of_averaging_what_does_not_belong_together(shared):
+    for rank, results in enumerate(shared):
+        assert f"are at different steps, this one at {0 if rank else 10}" in results["different steps"]
+
+
 def test_displacements_to_be_reused_are_refused_where_processes_share_domains():
     class Group:
         def size(self):
