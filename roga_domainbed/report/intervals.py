@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.errors import RogaError
-from roga_domainbed.metrics.binary import auc
 from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.report.scores import Scores, StoredScores
 from roga_domainbed.report.study import Candidate, CellKey, Study
@@ -96,6 +95,10 @@ def _over_scores(trials: Sequence[Candidate], metric: str, stored: StoredScores)
             limits = auc_interval(columns, labels, clusters)
         except ValueError as error:
             raise RogaError(str(error)) from None
+        from roga_domainbed.metrics.binary import (
+            auc,
+        )  # scikit-learn takes a second, and most tables need none of it
+
         value = np.mean([auc(column, labels) for column in columns.T])
     shown = float(np.mean([trial.test for trial in trials]))
     if abs(value - shown) > 1e-4:

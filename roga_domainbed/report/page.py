@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from roga_domainbed import __version__
@@ -74,13 +74,18 @@ def make_report(study: Study, health: Sequence[RunHealth]) -> Report:
         figures = [
             by_environment(study, dataset, intervals),
             *detection_figures(
-                dataset, _by_cell(study, dataset, stored), lines, _without_scores(score_problems)
+                dataset,
+                _by_cell(study, dataset, stored),
+                lines,
+                _whose(study, dataset),
+                _without_scores(score_problems),
             ),
             *training_figures(study, dataset, lines),
             *search_figures(study, dataset, lines),
         ]
         blocks[dataset] = [
-            Block(figure, (tables[figure.name],) if figure.name in tables else ()) for figure in figures
+            Block(figure, tuple(tables[name] for name in names if tables.get(name)))
+            for figure, names in _absent_together(figures)
         ]
     return Report(
         study,
@@ -161,13 +166,25 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         has_data_hash=any("hash" in json_key for run in study.runs.values() for json_key in run.provenance),
         reproductions=_reproductions(study),
         svg=svg,
-        swatch=lambda line: Markup(swatch(line)),
+        swatch=lambda line, markers: Markup(swatch(line, markers=markers)),
     )
 
 
 def n_panels(report: Report) -> int:
     """How many panels the page has."""
     return sum(len(block.figure.panels) for blocks in report.blocks.values() for block in blocks)
+
+
+def _absent_together(figures: Sequence[Figure]) -> list[tuple[Figure, list[str]]]:
+    """Figures with their names; neighbours that are not there for the same reason are one, with several names."""
+    kept: list[tuple[Figure, list[str]]] = []
+    for figure in figures:
+        if kept and figure.missing and figure.missing == kept[-1][0].missing:
+            before, names = kept.pop()
+            kept.append((replace(before, title=f"{before.title} · {figure.title}"), [*names, figure.name]))
+        else:
+            kept.append((figure, [figure.name]))
+    return kept
 
 
 def _shown(table: object, study: Study) -> bool:
@@ -188,6 +205,18 @@ def _by_cell(study: Study, dataset: str, stored: dict) -> dict[tuple[str, int], 
         if (c.source, c.env) in stored:
             found.setdefault((c.algorithm, c.env), []).append(stored[c.source, c.env])
     return found
+
+
+def _whose(study: Study, dataset: str) -> str:
+    """Stored scores are those of the last step; the rule may have chosen an earlier one."""
+    chosen = study.chosen_in(dataset)
+    earlier = sum(c.step != c.last_step for c in chosen)
+    if not earlier:
+        return "Of the chosen runs after their last step, the one the rule chose."
+    return (
+        f"Of the chosen runs after their last step, where scores are stored; in {earlier} of {len(chosen)} runs the "
+        "rule chose an earlier step, which the tables show."
+    )
 
 
 def _without_scores(problems: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from roga_domainbed.report.comparison import SIGNIFICANT
 from roga_domainbed.report.figures.training import step_seconds
@@ -54,6 +54,21 @@ class PageTable:
     columns: tuple[str, ...]
     rows: tuple[tuple[Value, ...], ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_numeric(self) -> tuple[bool, ...]:
+        """For each column whether its cells are numbers, and belong on the right."""
+        found = []
+        for cells in zip(*self.rows, strict=True):
+            keys = [cell.sort for cell in cells if cell.sort is not None]
+            found.append(bool(keys) and not any(isinstance(key, str) for key in keys))
+        return tuple(found) or (False,) * len(self.columns)
+
+    def without_empty_columns(self) -> PageTable:
+        """Without columns that say nothing in any row."""
+        kept = [i for i in range(len(self.columns)) if any(row[i].text for row in self.rows)]
+        columns = tuple(self.columns[i] for i in kept)
+        return replace(self, columns=columns, rows=tuple(tuple(row[i] for i in kept) for row in self.rows))
 
 
 def text(value: str, **kwargs: object) -> Value:
@@ -124,9 +139,9 @@ def comparison_table(study: Study) -> PageTable | None:
         ("Algorithm", "Difference", "95 % interval", "p (Holm)", "Win / tie / loss", "Pairs", "Average rank"),
         tuple(rows),
         (
-            "Differences in percentage points, paired over (dataset, test environment, trial); intervals by the "
-            "studentized bootstrap over pairs; p by the Wilcoxon signed-rank test, Holm-corrected for the number of "
-            f"algorithms; ranks over the {blocks} that all algorithms have (1 is best).",
+            "Differences in percentage points, paired over (dataset, test environment, trial); intervals over pairs, "
+            "studentized bootstrap or with few pairs Student's t; p by the Wilcoxon signed-rank test, Holm-corrected for "
+            f"the number of algorithms; ranks over the {blocks} that all algorithms have (1 is best).",
         ),
     )
 
@@ -136,8 +151,9 @@ def chosen_table(study: Study, dataset: str) -> PageTable:
     chosen = study.chosen_in(dataset)
     hparams = [study.runs[c.source].hparams for c in chosen]
     names = sorted({name for own in hparams for name in own})
-    varied = [name for name in names if len({json.dumps(own.get(name), default=str) for own in hparams}) > 1]
-    same = [f"{name} = {_short(hparams[0][name])}" for name in names if name not in varied]
+    values = {name: {json.dumps(own[name], default=str) for own in hparams if name in own} for name in names}
+    varied = [name for name in names if len(values[name]) > 1]
+    same = [f"{name} = {_short(json.loads(*values[name]))}" for name in names if name not in varied]
     rows = [
         (
             text(c.algorithm + " (oracle)" * ("oracle" in study.rule.title)),
@@ -151,7 +167,7 @@ def chosen_table(study: Study, dataset: str) -> PageTable:
         )
         for c, own in zip(chosen, hparams, strict=True)
     ]
-    notes = [f"The same in all: {', '.join(same)}."] if same else []
+    notes = [f"The same in all that have it: {', '.join(same)}."] if same else []
     if not names:
         notes = ["The records carry no hyper-parameters."]
     return PageTable(
@@ -162,8 +178,11 @@ def chosen_table(study: Study, dataset: str) -> PageTable:
     )
 
 
-def cells_table(study: Study, dataset: str, intervals: Mapping[CellKey, Interval]) -> PageTable:
-    """The interval of every cell, over what, or why there is none."""
+def cells_table(study: Study, dataset: str, intervals: Mapping[CellKey, Interval]) -> PageTable | None:
+    """The interval of every cell, over what, or why there is none; None if the same holds for all of them."""
+    own = {(i.over, i.note) for cell, i in intervals.items() if cell[0] == dataset}
+    if len(own) <= 1 and not any(over for over, _ in own):
+        return None
     rows = []
     cells: dict[tuple[str, int], list[Candidate]] = {}
     for c in study.chosen_in(dataset):
@@ -191,7 +210,7 @@ def cells_table(study: Study, dataset: str, intervals: Mapping[CellKey, Interval
         (
             "An interval of no width, as of an AUC of 100, means that no mistake was seen, not that none can be made.",
         ),
-    )
+    ).without_empty_columns()
 
 
 def cost_table(study: Study, dataset: str) -> PageTable:

@@ -137,7 +137,7 @@ class Study:
     def chosen_in(
         self, dataset: str, env: int | None = None, algorithm: str | None = None
     ) -> list[Candidate]:
-        """What the first rule chose in a part of the sweep, in the order of the tables' rows."""
+        """What the first rule chose in a part of the sweep, by row of the tables, environment and trial."""
         found = [
             candidate
             for candidate in self.chosen
@@ -145,7 +145,8 @@ class Study:
             and env in (None, candidate.env)
             and algorithm in (None, candidate.algorithm)
         ]
-        return sorted(found, key=lambda candidate: self.algorithms.index(candidate.algorithm))
+        rank = {algorithm: place for place, algorithm in enumerate(self.algorithms)}
+        return sorted(found, key=lambda c: (rank[c.algorithm], c.env, c.trial))
 
     def test_envs(self, dataset: str) -> list[int]:
         """The environments for which the first rule chose anything."""

@@ -66,8 +66,9 @@ def _what(study: Study) -> str:
     trials = len({a["trial_seed"] for a in args})
     draws = len({a["hparams_seed"] for a in args})
     datasets = study.datasets
+    algorithms = _count(len(study.algorithms), "algorithm")
     return (
-        f"{_count(len(study.algorithms), 'algorithm')} on {_listed(datasets)}, {_count(trials, 'trial')}, "
+        f"{algorithms[0].upper()}{algorithms[1:]} on {_listed(datasets)}, {_count(trials, 'trial')}, "
         f"{_count(draws, 'draw')} of hyper-parameters a cell, {len(set(study.loaded.sources))} runs."
     )
 
@@ -87,8 +88,7 @@ def _how(study: Study) -> str:
 
 
 def _best(study: Study, dataset: str) -> list[Sentence]:
-    (table,) = [table for table in study.tables_of(study.rule) if table.dataset == dataset]
-    ranked = ranking(table)
+    ranked = _ranked(study, dataset)
     if not ranked:
         return [
             Sentence(
@@ -126,6 +126,11 @@ def _best(study: Study, dataset: str) -> list[Sentence]:
     return sentences
 
 
+def _ranked(study: Study, dataset: str) -> list[tuple[str, float]]:
+    (table,) = [table for table in study.tables_of(study.rule) if table.dataset == dataset]
+    return ranking(table)
+
+
 def ranking(table: Table) -> list[tuple[str, float]]:
     """Algorithms that have a number everywhere with their average, best first."""
     rows = [(row.algorithm, row.average) for row in table.rows if row.average is not None]
@@ -150,6 +155,10 @@ def _against_baseline(study: Study) -> list[Sentence]:
     values = study.values()
     if len(values) < 2 or study.baseline not in values:
         return []
+    if len(study.datasets) == 1 and [name for name, _ in _ranked(study, study.datasets[0])][:1] == [
+        study.baseline
+    ]:
+        return []  # said already
     found = compare(values, study.baseline, lower_is_better=study.metric.lower_is_better)
     return [Sentence(text) for text in verdicts(found, study.baseline, study.metric)]
 

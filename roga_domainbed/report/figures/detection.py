@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from scipy.stats import norm
 
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
-from roga_domainbed.report.figures.style import MUTED, SERIES, line_style
+from roga_domainbed.report.figures.style import DASHES, MUTED, SERIES, line_style
 from roga_domainbed.report.scores import Scores
 from roga_domainbed.report.study import environment_name
 
@@ -17,19 +17,21 @@ from roga_domainbed.report.study import environment_name
 FALSE_POSITIVE_RATES = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 161)])
 BINS = 25
 _DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
-_LAST_STEP = "Of the model after the last step of the chosen run, which is not the chosen step everywhere"
 
 #: (algorithm, test environment) → the scores of every trial.
 TestScores = Mapping[tuple[str, int], Sequence[Scores]]
 
 
-def detection_figures(dataset: str, scores: TestScores, lines: Sequence[Line], missing: str) -> list[Figure]:
+def detection_figures(
+    dataset: str, scores: TestScores, lines: Sequence[Line], whose: str, missing: str
+) -> list[Figure]:
     """ROC, DET and histograms.
 
     Args:
         dataset: whose environments these are.
         scores: of the test environments.
         lines: the algorithms to draw.
+        whose: a sentence on the step at which the scores were taken.
         missing: why there are no scores, where there are none.
     """
     labels = {line.label for line in lines}
@@ -52,7 +54,7 @@ def detection_figures(dataset: str, scores: TestScores, lines: Sequence[Line], m
         Figure(
             "roc",
             "ROC curves",
-            f"Share of fakes found against share of reals accused. {_LAST_STEP}. Curves of several trials are "
+            f"Share of fakes found against share of reals accused. {whose} Curves of several trials are "
             "averaged at equal false-positive rates (Fawcett 2006). Dashed: chance.",
             tuple(Panel(name, lambda axes, m=means: _roc(axes, m)) for name, means in curves),
             drawn,
@@ -62,7 +64,7 @@ def detection_figures(dataset: str, scores: TestScores, lines: Sequence[Line], m
             "det",
             "DET curves",
             "Fakes missed against reals accused, both on a normal-deviate scale (Martin et al. 1997): lower left is "
-            f"better, straight lines are Gaussian scores. {_LAST_STEP}.",
+            f"better, straight lines are Gaussian scores. {whose}",
             tuple(Panel(name, lambda axes, m=means: _det(axes, m)) for name, means in curves),
             drawn,
             one_class,
@@ -70,10 +72,10 @@ def detection_figures(dataset: str, scores: TestScores, lines: Sequence[Line], m
         Figure(
             "scores",
             "Scores of reals and fakes",
-            f"Density of the predicted probability of fake, all trials together. {_LAST_STEP}. Where the two lie on "
+            f"Density of the predicted probability of fake, all trials together. {whose} Where the two lie on "
             "the same side of ½ the accuracy is near chance even if the AUC is high.",
             tuple(histograms),
-            (),
+            (Line("real", 0), Line("fake", 1)),
             "" if histograms else missing,
         ),
     ]
@@ -121,12 +123,11 @@ def _histogram(axes: Axes, trials: Sequence[Scores]) -> None:
     scores = np.concatenate([trial.scores for trial in trials])
     labels = np.concatenate([trial.labels for trial in trials])
     edges = np.linspace(0, 1, BINS + 1)
-    for label, name, slot in ((0, "real", 0), (1, "fake", 1)):
+    for label in (0, 1):
         if (labels == label).any():
             density, _ = np.histogram(scores[labels == label], edges, density=True)
-            axes.stairs(density, edges, fill=True, color=SERIES[slot], alpha=0.3, lw=0)
-            axes.stairs(density, edges, color=SERIES[slot], lw=1.1, label=name, ls=("-", "--")[label])
+            axes.stairs(density, edges, fill=True, color=SERIES[label], alpha=0.3, lw=0)
+            axes.stairs(density, edges, color=SERIES[label], lw=1.1, ls=DASHES[label])
     axes.axvline(0.5, color=MUTED, lw=0.7, ls=(0, (2, 2)))
     axes.set(xlim=(0, 1), xlabel="probability of fake", yticks=[])
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper center", handlelength=1.4, ncols=2, bbox_to_anchor=(0.5, 1.12), borderaxespad=0)

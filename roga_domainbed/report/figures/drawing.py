@@ -13,9 +13,18 @@ from pathlib import Path
 
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
+from matplotlib.transforms import Affine2D
 
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
-from roga_domainbed.report.figures.style import CSS_VARIABLES, DASHES, SERIES, line_style, paper_style
+from roga_domainbed.report.figures.style import (
+    CSS_VARIABLES,
+    DASHES,
+    MARKERS,
+    SERIES,
+    line_style,
+    paper_style,
+)
 
 FORMATS = ("pdf", "svg", "png")
 PANEL_WIDTH = 3.3  # inches: a column of a two-column paper
@@ -48,7 +57,8 @@ def save_figure(figure: Figure, path: Path) -> None:
             axes.set_axis_off()
         if figure.legend:
             handles = [
-                Line2D([], [], label=line.label, **line_style(line, markers=True)) for line in figure.legend
+                Line2D([], [], label=line.label, **line_style(line, markers=figure.has_markers))
+                for line in figure.legend
             ]
             canvas.legend(
                 handles=handles, loc="outside upper center", ncols=min(len(handles), 2 + 2 * columns)
@@ -75,13 +85,19 @@ def inline_svg(panel: Panel, prefix: str) -> str:
     return _for_the_page(text[text.index("<svg") :], prefix)
 
 
-def swatch(line: Line) -> str:
+def swatch(line: Line, *, markers: bool) -> str:
     """A piece of an algorithm's line for the page's legend, inside an ``<svg>`` of 28 by 10."""
+    color = f"var({CSS_VARIABLES[SERIES[line.slot]]})"
+    if markers:
+        path = MarkerStyle(MARKERS[line.slot])
+        shape = path.get_path().transformed(path.get_transform() + Affine2D().scale(8, -8).translate(14, 5))
+        outline = shape.to_polygons(closed_only=False)[0]
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in outline)
+        return f'<path d="M0 5H28" stroke="{color}" stroke-width="2"/><polygon points="{points}" fill="{color}"/>'
     dashes = DASHES[line.slot]
     pattern = (
         "" if dashes == "-" else f' stroke-dasharray="{" ".join(str(1.5 * length) for length in dashes[1])}"'
     )
-    color = f"var({CSS_VARIABLES[SERIES[line.slot]]})"
     return f'<path d="M0 5H28" fill="none" stroke="{color}" stroke-width="2.5"{pattern}/>'
 
 

@@ -37,9 +37,11 @@ def by_environment(study: Study, dataset: str, intervals: Mapping[CellKey, Inter
         )
     used = sorted({i.over for cell, i in intervals.items() if cell[0] == dataset and i.over})
     lines = [f"Over {over}: {OVER[over]}." for over in used]
-    without = sum(not i.over for cell, i in intervals.items() if cell[0] == dataset)
-    if without:
-        lines.append(f"{without} of {len(shown)} points have no interval; the table of cells says why.")
+    without = [i.note for cell, i in intervals.items() if cell[0] == dataset and not i.over]
+    if len(without) == len(shown) and len(set(without)) == 1:
+        lines.append(f"No point has an interval: {without[0]}.")
+    elif without:
+        lines.append(f"{len(without)} of {len(shown)} points have no interval; the table of cells says why.")
     return Figure(
         "environments",
         f"{title[0].upper()}{title[1:]} of each held-out environment",
@@ -64,5 +66,8 @@ def _draw(axes: Axes, cells: Mapping[str, tuple[float, Interval]], rows: list[st
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.08)
+    left, right = axes.get_xlim()
+    if axes.dataLim.x1 <= 100 < right:  # nobody reaches 102 %
+        axes.set_xlim(right=100 + 0.02 * (100 - left))
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(label)

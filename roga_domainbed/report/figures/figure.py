@@ -45,8 +45,9 @@ class Figure:
         title: of its section.
         caption: what is drawn, from what, and what not to read into it.
         panels: at least one, unless ``missing`` is set.
-        legend: the algorithms drawn in it; empty where rows are labelled themselves.
+        legend: what is drawn in it, mostly algorithms; empty where rows are labelled themselves.
         missing: why there is no figure; empty if there is one.
+        has_markers: whether markers tell the algorithms apart, not dashes.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Figure:
     panels: tuple[Panel, ...] = ()
     legend: tuple[Line, ...] = ()
     missing: str = ""
+    has_markers: bool = False
 
 
 def lines_for(algorithms: Sequence[str], averages: dict[str, float], baseline: str) -> tuple[Line, ...]:

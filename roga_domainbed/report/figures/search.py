@@ -34,7 +34,7 @@ def search_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[Fi
     return [
         Figure(
             "validation",
-            "Does validation predict the test?",
+            "Validation against test",
             f"Each point is a run at its best step: what the rule saw against {metric} of the held-out environment, in "
             f"percent. Circled: the chosen ones.{thinned}",
             tuple(
@@ -50,6 +50,7 @@ def search_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[Fi
             else (),
             drawn,
             missing,
+            has_markers=True,
         ),
         Figure(
             "hparams",
@@ -62,6 +63,7 @@ def search_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[Fi
             ),
             drawn,
             missing or ("" if varied else "The runs have no numeric hyper-parameter that differs."),
+            has_markers=True,
         ),
     ]
 
@@ -99,8 +101,10 @@ def _against_hparam(
         if _is_number(value):
             points.append((candidate, value, 100 * candidate.val))
     values = [x for _, x, _ in points]
-    if min(values) > 0 and max(values) > 20 * min(values):
+    if min(values) > 0 and max(values) > 8 * min(values):
         axes.set_xscale("log")
+    else:
+        axes.locator_params(axis="x", nbins=5)
     _scatter(axes, points, slots)
     axes.set(xlabel=name, ylabel="as the rule saw it (%)")
 

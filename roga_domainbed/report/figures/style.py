@@ -76,9 +76,11 @@ def paper_style() -> Iterator[None]:
 
 
 def line_style(line: Line, *, markers: bool = False) -> dict[str, Any]:
-    """Keyword arguments of ``Axes.plot`` for an algorithm."""
-    style = {"color": SERIES[line.slot], "linestyle": DASHES[line.slot], "linewidth": 1.3}
-    return style | ({"marker": MARKERS[line.slot], "markersize": 3} if markers else {})
+    """Keyword arguments of ``Axes.plot``: told apart by colour, and by markers or else by dashes."""
+    style = {"color": SERIES[line.slot], "linewidth": 1.3}
+    if markers:
+        return style | {"marker": MARKERS[line.slot], "markersize": 3.5}
+    return style | {"linestyle": DASHES[line.slot]}
 
 
 def point_style(line: Line) -> dict[str, Any]:

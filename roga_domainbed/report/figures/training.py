@@ -165,13 +165,13 @@ def _figure(
         ),
         drawn,
         "" if kept else missing,
+        has_markers=True,
     )
 
 
 def _draw(axes: Axes, curves: Mapping[Line, Curve], label: str, dotted: Mapping[Line, Curve]) -> None:
     for line, (steps, values) in curves.items():
-        style = line_style(line, markers=len(steps) < 25)
-        axes.plot(steps, values, **style | ({"linestyle": "-"} if dotted else {}))
+        axes.plot(steps, values, markevery=max(1, len(steps) // 10), **line_style(line, markers=True))
     for line, (steps, values) in dotted.items():
         axes.plot(steps, values, color=line_style(line)["color"], ls=(0, (1, 1.4)), lw=1.0)
     axes.set(xlabel="step", ylabel=label)
@@ -200,6 +200,7 @@ def _cost(study: Study, dataset: str, lines: Sequence[Line]) -> Figure:
         (Panel(dataset, draw),) if points else (),
         tuple(points),
         "" if points else "No record has a step time.",
+        has_markers=True,
     )
 
 
