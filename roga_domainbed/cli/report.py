@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 
 if TYPE_CHECKING:
-    from roga_domainbed.records import Loaded
+    from roga_domainbed.runs import LoadedRuns
     from roga_domainbed.selection import Metric
 
 FIGURE_FORMATS = ("pdf", "svg", "png")
@@ -75,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
     for package, module in (("matplotlib", "matplotlib"), ("Jinja2", "jinja2")):
         if find_spec(module) is None:
             raise MissingExtra(package, "report", "report")
-    loaded = _load(args.input_dir)
-    metric = _metric(args.metric, loaded)
+    loaded, metric = _load(args.input_dir, args.metric)
     baseline = _baseline(args.baseline, loaded)
     rules = [selection.RULES.get(name) for name in args.select]
 
@@ -86,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from roga_domainbed.report.words import summary
 
     found = study(args.input_dir, loaded, rules, metric, baseline)
-    health = run_health(args.input_dir, loaded)
+    health = run_health(args.input_dir, loaded.runs)
     report = page.make_report(found, health)
     html = _drawn(report)
     output = _output(args)
@@ -132,46 +131,48 @@ def _output(args: argparse.Namespace) -> Path:
     return Path(args.input_dir[0]) / ("report_oracle.html" if "oracle" in args.select else "report.html")
 
 
-def _load(folders: Sequence[str]) -> Loaded:
-    from roga_domainbed import records as records_file
+def _load(folders: Sequence[str], wanted: str | None) -> tuple[LoadedRuns, Metric]:
+    """The runs of all folders, and the metric: the wanted one, else AUC where there is one, else accuracy."""
+    from roga_domainbed import selection
 
-    whole = records_file.Loaded()
+    for name in [wanted] if wanted else ["auc", "acc"]:
+        loaded = _load_metric(folders, name)
+        known = selection.metrics_in(loaded.runs)
+        if name in known:
+            return loaded, selection.Metric(name)
+    if wanted:
+        raise RogaError(unknown_name("metric", wanted, known))
+    raise RogaError(
+        "the records have neither auc nor acc of both an in- and an out-split, such as env0_in_acc and env0_out_acc; "
+        f"--metric may be one of: {', '.join(known) or 'none'}"
+    )
+
+
+def _load_metric(folders: Sequence[str], metric: str) -> LoadedRuns:
+    from roga_domainbed import runs
+
+    whole = runs.LoadedRuns()
     for folder in folders:
-        loaded = records_file.load(folder, metrics_only=True, cache=True)
-        for name in ("records", "sources", "problems", "notes", "folders"):
+        loaded = runs.load_runs(folder, metric, cache=True)
+        for name in ("runs", "problems", "notes", "folders"):
             getattr(whole, name).extend(getattr(loaded, name))
-    if not whole.records:
+    if not whole.runs:
         lines = whole.problems + whole.notes
         unreadable = f" Unreadable: {'; '.join(lines[:3])}{'; …' * (len(lines) > 3)}." if lines else ""
         raise RogaError(
             f"no records under {', '.join(map(repr, folders))}: expected <job>/results.jsonl in it.{unreadable} Give "
             "the output_dir of a sweep whose jobs have reached their first checkpoint"
         )
-    mixed = records_file.runs_in_several_folders(whole)
     whole.notes += [
         f"{run[1]} on {run[0]}, test_envs {list(run[2])}, trial {run[3]}, hparams_seed {run[4]}: in several folders, "
         f"{', '.join(sources)}; of a step that is there twice the later folder counts"
-        for run, sources in mixed.items()
+        for run, sources in runs.runs_in_several_folders(whole.runs).items()
     ]
     return whole
 
 
-def _metric(wanted: str | None, loaded: Loaded) -> Metric:
-    from roga_domainbed import selection
-
-    known = selection.metrics_in(loaded.records)
-    if not known:
-        raise RogaError(
-            "no record has a metric of both an in- and an out-split, such as env0_in_acc and env0_out_acc"
-        )
-    if wanted is not None and wanted not in known:
-        raise RogaError(unknown_name("metric", wanted, known))
-    default = next((name for name in ("auc", "acc") if name in known), known[0])
-    return selection.Metric(wanted or default)
-
-
-def _baseline(wanted: str | None, loaded: Loaded) -> str:
-    known = list(dict.fromkeys(record["args"]["algorithm"] for record in loaded.records))
+def _baseline(wanted: str | None, loaded: LoadedRuns) -> str:
+    known = list(dict.fromkeys(run.args["algorithm"] for run in loaded.runs))
     if wanted is not None and wanted not in known:
         raise RogaError(unknown_name("algorithm of these records", wanted, known))
     return wanted or ("ERM" if "ERM" in known else known[0])

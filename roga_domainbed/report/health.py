@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from roga_domainbed.launch.jobfile import JOB_FILE, LOG_FILE, describe_exit, read_job_file
-from roga_domainbed.records import Loaded
+from roga_domainbed.runs import Run
 from roga_domainbed.sweep.jobs import State, folder_state
 
 
@@ -34,15 +34,13 @@ class RunHealth:
     detail: str = ""
 
 
-def run_health(folders: Sequence[str | os.PathLike], loaded: Loaded) -> list[RunHealth]:
+def run_health(folders: Sequence[str | os.PathLike], runs: Sequence[Run]) -> list[RunHealth]:
     """Every folder below ``folders`` that has records or a job file, in sorted order."""
-    args_of = {}
-    for record, source in zip(loaded.records, loaded.sources, strict=True):
-        args_of.setdefault(source, record["args"])
+    args_of = {run.source: run.args for run in runs}
     found = []
     for folder in folders:
         for name in sorted(os.listdir(folder)):
-            source = os.path.join(folder, name)
+            source = f"{os.fspath(folder)}/{name}"
             if source in args_of or os.path.exists(os.path.join(source, JOB_FILE)):
                 found.append(_of_folder(source, args_of.get(source)))
     return found

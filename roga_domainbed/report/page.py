@@ -162,8 +162,10 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
             for gap in table.gaps
         ],
         provenance=page_tables.provenance_table(study),
-        unknown_origin=sum(not run.provenance for run in study.runs.values()),
-        has_data_hash=any("hash" in json_key for run in study.runs.values() for json_key in run.provenance),
+        unknown_origin=sum(not run.provenance for run in study.folder_of.values()),
+        has_data_hash=any(
+            "hash" in json_key for run in study.folder_of.values() for json_key in run.provenance
+        ),
         reproductions=_reproductions(study),
         svg=svg,
         swatch=lambda line, markers: Markup(swatch(line, markers=markers)),

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from roga_domainbed.report.comparison import SIGNIFICANT
+from roga_domainbed.report.comparison import LABELS, ComparisonTable
 from roga_domainbed.report.figures.training import step_seconds
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.intervals import OVER, Interval
@@ -116,40 +116,33 @@ def comparison_table(study: Study) -> PageTable | None:
     if len(values) < 2 or study.baseline not in values:
         return None
     lower = study.metric.lower_is_better
+    found = compare(values, study.baseline, lower_is_better=lower)
     ranks, blocks = average_ranks(values, lower_is_better=lower)
-    rows = [
-        (text(study.baseline), *[Value("baseline")] + [Value("")] * 4, number(ranks[study.baseline], ".2f"))
-    ]
-    for row in compare(values, study.baseline, lower_is_better=lower):
-        low, high = (100 * limit for limit in row.interval)
-        interval = "–" if math.isnan(low) else f"{low:+.1f} to {high:+.1f}"
-        rows.append(
-            (
-                text(row.algorithm),
-                number(100 * row.difference, "+.1f"),
-                Value(interval, None if math.isnan(low) else low),
-                Value(*_p(row.p_value), strong=row.p_value < SIGNIFICANT),
-                Value(f"{row.wins} / {row.ties} / {row.losses}", row.wins - row.losses),
-                Value(str(row.pairs), row.pairs),
-                number(ranks[row.algorithm], ".2f"),
-            )
-        )
-    return PageTable(
-        f"Compared with {study.baseline}, model selection method: {study.rule.title}",
-        ("Algorithm", "Difference", "95 % interval", "p (Holm)", "Win / tie / loss", "Pairs", "Average rank"),
-        tuple(rows),
+    table = ComparisonTable(study.baseline, study.rule, study.metric, tuple(found), ranks, blocks)
+    keys = [(study.baseline, *[None] * 5, ranks[study.baseline])]
+    keys += [
         (
-            "Differences in percentage points, paired over (dataset, test environment, trial); intervals over pairs, "
-            "studentized bootstrap or with few pairs Student's t; p by the Wilcoxon signed-rank test, Holm-corrected for "
-            f"the number of algorithms; ranks over the {blocks} that all algorithms have (1 is best).",
-        ),
-    )
+            row.algorithm,
+            row.difference,
+            row.interval[0],
+            row.p_value,
+            row.wins - row.losses,
+            row.pairs,
+            ranks[row.algorithm],
+        )
+        for row in found
+    ]
+    rows = [
+        tuple(Value(text, None if key != key else key) for text, key in zip(texts, own, strict=True))
+        for texts, own in zip(table.rows(), keys, strict=True)
+    ]
+    return PageTable(table.header, LABELS, tuple(rows), tuple(table.notes()))
 
 
 def chosen_table(study: Study, dataset: str) -> PageTable:
     """Every chosen run of a data set with its hyper-parameters; those that never differ are in the note."""
     chosen = study.chosen_in(dataset)
-    hparams = [study.runs[c.source].hparams for c in chosen]
+    hparams = [study.folder_of[c.source].hparams for c in chosen]
     names = sorted({name for own in hparams for name in own})
     values = {name: {json.dumps(own[name], default=str) for own in hparams if name in own} for name in names}
     varied = [name for name in names if len(values[name]) > 1]
@@ -222,7 +215,7 @@ def cost_table(study: Study, dataset: str) -> PageTable:
         memory = [
             record["mem_gb"]
             for c in study.chosen_in(dataset, algorithm=algorithm)
-            for record in study.runs[c.source].records
+            for record in study.folder_of[c.source].records
             if isinstance(record.get("mem_gb"), float)
         ]
         peak = max(memory, default=0.0)
@@ -265,7 +258,7 @@ def provenance_table(study: Study) -> PageTable | None:
     """What runs recorded of where they come from: a row a kind of fact, a column a distinct answer; None if nothing."""
     kinds: Counter[str] = Counter(
         json.dumps(_flat(run.provenance), sort_keys=True, default=str)
-        for run in study.runs.values()
+        for run in study.folder_of.values()
         if run.provenance
     )
     if not kinds:
@@ -287,7 +280,7 @@ _MOST_ANSWERS = 6
 
 def reproduction(candidate: Candidate, study: Study) -> str:
     """The command that trains a chosen run once more."""
-    run = study.runs[candidate.source]
+    run = study.folder_of[candidate.source]
     args = {name: value for name, value in run.records[0]["args"].items() if name != "output_dir"}
     job = Job(args, "reproduced")
     if not run.provenance:
@@ -346,9 +339,3 @@ def _best(table: Table, column: int) -> float | None:
     ]
     values = [value for value in values if value is not None]
     return max(values, key=table.metric.rank, default=None)
-
-
-def _p(value: float) -> tuple[str, float | None]:
-    if math.isnan(value):
-        return "–", None
-    return ("< 0.001", value) if value < 0.001 else (f"{value:.3f}", value)

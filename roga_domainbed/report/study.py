@@ -12,6 +12,7 @@ from roga_domainbed import records as records_file
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.records import Loaded, Record
 from roga_domainbed.report.tables import Tables, build_tables
+from roga_domainbed.runs import LoadedRuns, Run
 from roga_domainbed.selection import (
     Metric,
     RankedRun,
@@ -67,7 +68,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFolder:
     """What a run's folder holds beside its metrics.
 
     Attributes:
@@ -87,23 +88,23 @@ class Study:
 
     Attributes:
         folders: the sweeps that were read.
-        loaded: their records and what was wrong with them.
+        loaded: their runs and what was wrong with them.
         metric: what is selected by and shown.
         rules: the first is the one that figures and sentences follow.
         baseline: the algorithm that others are compared with.
         tables: as ``collect-results`` prints them.
         candidates: rule name → every run the rule could judge, in the order of the records.
-        runs: run folder → what it recorded.
+        folder_of: path of a run folder → what it holds beside its metrics.
     """
 
     folders: tuple[str, ...]
-    loaded: Loaded
+    loaded: LoadedRuns
     metric: Metric
     rules: tuple[Rule, ...]
     baseline: str
     tables: Tables
     candidates: Mapping[str, tuple[Candidate, ...]]
-    runs: Mapping[str, Run] = field(default_factory=dict)
+    folder_of: Mapping[str, RunFolder] = field(default_factory=dict)
 
     @property
     def rule(self) -> Rule:
@@ -168,18 +169,18 @@ def environment_name(dataset: str, env: int) -> str:
 
 
 def study(
-    folders: Sequence[str], loaded: Loaded, rules: Sequence[Rule], metric: Metric, baseline: str
+    folders: Sequence[str], loaded: LoadedRuns, rules: Sequence[Rule], metric: Metric, baseline: str
 ) -> Study:
     """Apply the rules, then read the folders of the runs they judged once more, for what tables do not need.
 
     Args:
         folders: the sweeps' folders, to be named in the report.
-        loaded: their records, from ``records.load``.
+        loaded: their runs, from ``runs.load_runs``.
         rules: entries of ``selection.RULES``.
         metric: one that the records have.
         baseline: an algorithm of the records.
     """
-    candidates = {rule.name: tuple(_candidates(loaded, rule, metric)) for rule in rules}
+    candidates = {rule.name: tuple(_candidates(loaded.runs, rule, metric)) for rule in rules}
     chosen = {c.source for found in candidates.values() for c in found if c.is_chosen}
     sources = {c.source: c.source in chosen for found in candidates.values() for c in found}
     return Study(
@@ -188,42 +189,40 @@ def study(
         metric,
         tuple(rules),
         baseline,
-        build_tables(loaded.records, rules, metric),
+        build_tables(loaded.runs, rules, metric),
         candidates,
-        {source: _read_run(source, keep_records=keep) for source, keep in sources.items()},
+        {source: _read_folder(source, keep_records=keep) for source, keep in sources.items()},
     )
 
 
-def _candidates(loaded: Loaded, rule: Rule, metric: Metric) -> list[Candidate]:
-    # Records of one run may share their args; each record of the list is alive, so ids are unique.
-    source_of = {id(r): source for r, source in zip(loaded.records, loaded.sources, strict=True)}
-    args_of: dict[str, dict[int, dict]] = {}
-    for record in loaded.records:
-        args_of.setdefault(record["args"]["dataset"], {}).setdefault(id(record["args"]), record)
+def _candidates(runs: Sequence[Run], rule: Rule, metric: Metric) -> list[Candidate]:
+    of_dataset: dict[str, list[Run]] = {}
+    for run in runs:
+        of_dataset.setdefault(run.args["dataset"], []).append(run)
     found = []
-    for (trial, dataset, algorithm, env), group in group_by_test_env(loaded.records).items():
-        tested = held_out_with(args_of[dataset].values(), env)
+    for (trial, dataset, algorithm, env), group in group_by_test_env(runs).items():
+        tested = held_out_with(of_dataset[dataset], env)
         if tested is None:
             continue
         for place, ranked in enumerate(rank_runs(group, rule, env, metric, tested=tested)):
-            picked, last = _picked_record(ranked, tested)
+            source, last_step = _origin(ranked, tested)
             found.append(
                 Candidate(
-                    dataset, algorithm, env, trial, ranked.hparams_seed, ranked.choice.step, last["step"],
-                    ranked.choice.val, ranked.choice.test, source_of[id(picked)], place == 0,
+                    dataset, algorithm, env, trial, ranked.hparams_seed, ranked.choice.step, last_step,
+                    ranked.choice.val, ranked.choice.test, source, place == 0,
                 )
             )  # fmt: skip
     return found
 
 
-def _picked_record(ranked: RankedRun, tested: tuple[int, ...]) -> tuple[Record, Record]:
-    """The record of the picked step and the last of the same run; of records made twice the later."""
-    own = [record for record in ranked.records if held_out(record) == tested]
-    picked = [record for record in own if record["step"] == ranked.choice.step][-1]
-    return picked, max(own, key=lambda record: record["step"])
+def _origin(ranked: RankedRun, tested: tuple[int, ...]) -> tuple[str, int]:
+    """The folder of the picked record, and the last step there; of a step that is there twice the later folder."""
+    own = [run for run in ranked.runs if held_out(run) == tested]
+    picked = [run.source for run in own if ranked.choice.step in run.steps][-1]
+    return picked, max(step for run in own if run.source == picked for step in run.steps)
 
 
-def _read_run(source: str, *, keep_records: bool) -> Run:
+def _read_folder(source: str, *, keep_records: bool) -> RunFolder:
     loaded = Loaded()
     records_file.read_file(f"{source}/{records_file.RECORDS}", loaded)
     found = loaded.records
@@ -232,7 +231,7 @@ def _read_run(source: str, *, keep_records: bool) -> Run:
         values = (record[key] for record in found if isinstance(record.get(key), dict))
         return next(values, {})
 
-    return Run(first("hparams"), first("provenance"), tuple(_by_step(found)) if keep_records else ())
+    return RunFolder(first("hparams"), first("provenance"), tuple(_by_step(found)) if keep_records else ())
 
 
 def _by_step(found: Sequence[Record]) -> list[Record]:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from roga_domainbed.report.comparison import SIGNIFICANT, verdicts
+from roga_domainbed.report.comparison import verdicts
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
 from roga_domainbed.selection import Metric
-from roga_domainbed.statistics import Comparison, compare
+from roga_domainbed.statistics import compare
 from roga_domainbed.sweep.jobs import State
 
 _TITLES = {
@@ -62,14 +62,14 @@ def summary(study: Study, health: Sequence[RunHealth]) -> list[Sentence]:
 
 
 def _what(study: Study) -> str:
-    args = [record["args"] for record in study.loaded.records]
+    args = [run.args for run in study.loaded.runs]
     trials = len({a["trial_seed"] for a in args})
     draws = len({a["hparams_seed"] for a in args})
     datasets = study.datasets
     algorithms = _count(len(study.algorithms), "algorithm")
     return (
         f"{algorithms[0].upper()}{algorithms[1:]} on {_listed(datasets)}, {_count(trials, 'trial')}, "
-        f"{_count(draws, 'draw')} of hyper-parameters a cell, {len(set(study.loaded.sources))} runs."
+        f"{_count(draws, 'draw')} of hyper-parameters a cell, {len({run.source for run in study.loaded.runs})} runs."
     )
 
 
@@ -107,23 +107,7 @@ def _best(study: Study, dataset: str) -> list[Sentence]:
     second, next_value = others[0]
     text = f"{dataset}: {best} has the {most} average {title}, {value:.1f}, before {second} with {next_value:.1f}."
     found = compare(study.values(dataset), best, lower_is_better=study.metric.lower_is_better)
-    noise = [row.algorithm for row in found if row.pairs and not row.p_value < SIGNIFICANT]
-    beyond = [row.algorithm for row in found if row.p_value < SIGNIFICANT]
-    if noise:
-        test = f"Wilcoxon signed-rank, Holm-corrected, p ≥ {SIGNIFICANT}"
-        text += f" Within noise of it ({test}): {', '.join(noise)}."
-    if beyond:
-        text += f" Worse beyond noise: {', '.join(beyond)}."
-    sentences = [Sentence(text)]
-    if blind := too_few_pairs(found):
-        sentences.append(
-            Sentence(
-                f"{dataset}: with {_count(blind, 'pair')} of (test environment, trial) no difference, however large, "
-                "could pass that test: the sweep is too small to tell algorithms apart.",
-                True,
-            )
-        )
-    return sentences
+    return [Sentence(text), *(Sentence(f"{dataset}: {said}") for said in verdicts(found, best, study.metric))]
 
 
 def _ranked(study: Study, dataset: str) -> list[tuple[str, float]]:
@@ -136,19 +120,6 @@ def ranking(table: Table) -> list[tuple[str, float]]:
     rows = [(row.algorithm, row.average) for row in table.rows if row.average is not None]
     rows = [(name, value) for name, value in rows if not math.isnan(value)]
     return sorted(rows, key=lambda row: table.metric.rank(row[1]), reverse=True)
-
-
-def too_few_pairs(found: Sequence[Comparison]) -> int:
-    """The number of pairs where it is so small that no outcome passes the test; otherwise 0.
-
-    The smallest p-value of the two-sided exact test on n pairs is 2 / 2ⁿ, and Holm's correction multiplies the
-    smallest of m by m.
-    """
-    judged = [row.pairs for row in found if row.pairs]
-    if not judged:
-        return 0
-    most = max(judged)
-    return most if len(judged) * 2.0 ** (1 - most) >= SIGNIFICANT else 0
 
 
 def _against_baseline(study: Study) -> list[Sentence]:

@@ -81,7 +81,7 @@ def _thinned(runs: list[Candidate]) -> tuple[list[Candidate], str]:
 def _varied(study: Study, runs: Sequence[Candidate]) -> list[str]:
     values: dict[str, set] = {}
     for candidate in runs:
-        for name, value in study.runs[candidate.source].hparams.items():
+        for name, value in study.folder_of[candidate.source].hparams.items():
             if _is_number(value):
                 values.setdefault(name, set()).add(value)
     return sorted(name for name, found in values.items() if len(found) > 1)[:MOST_HPARAMS]
@@ -97,7 +97,7 @@ def _against_hparam(
 ) -> None:
     points = []
     for candidate in runs:
-        value = study.runs[candidate.source].hparams.get(name)
+        value = study.folder_of[candidate.source].hparams.get(name)
         if _is_number(value):
             points.append((candidate, value, 100 * candidate.val))
     values = [x for _, x, _ in points]

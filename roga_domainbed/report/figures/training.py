@@ -125,7 +125,7 @@ def step_seconds(study: Study, candidates: Sequence[Candidate]) -> float:
     values = [
         _number(record.get("step_time"))
         for candidate in candidates
-        for record in study.runs[candidate.source].records
+        for record in study.folder_of[candidate.source].records
         if record["step"] > 0
     ]
     values = [value for value in values if math.isfinite(value)]
@@ -138,7 +138,7 @@ def _curves(
     curves = {}
     for line in lines:
         chosen = study.chosen_in(dataset, env, line.label)
-        curve = mean_curve([study.runs[c.source].records for c in chosen], reading)
+        curve = mean_curve([study.folder_of[c.source].records for c in chosen], reading)
         if curve is not None:
             curves[line] = curve
     return curves
