@@ -11,6 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
@@ -52,7 +55,8 @@ def save_figure(figure: Figure, path: Path) -> None:
         for panel, axes in zip(
             figure.panels, canvas.subplots(rows, columns, squeeze=False).flat, strict=False
         ):
-            _draw(panel, axes)
+            panel.draw(axes)
+            axes.set_title(panel.title)
         for axes in canvas.axes[len(figure.panels) :]:
             axes.set_axis_off()
         if figure.legend:
@@ -78,9 +82,11 @@ def inline_svg(panel: Panel, prefix: str) -> str:
     """
     buffer = io.StringIO()
     with paper_style(), _quiet_about_glyphs(True):
-        canvas = Canvas(figsize=(PANEL_WIDTH, panel.height), layout="constrained")
-        _draw(panel, canvas.subplots(), titled=False)
-        canvas.savefig(buffer, format="svg", metadata={"Date": None})
+        canvas = Canvas(figsize=(PANEL_WIDTH, panel.height))
+        axes = canvas.subplots(gridspec_kw={"left": 0.16, "right": 0.97, "bottom": 0.2, "top": 0.95})
+        panel.draw(axes)
+        _fit(axes)
+        FigureCanvasSVG(canvas).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()
     return _for_the_page(text[text.index("<svg") :], prefix)
 
@@ -101,10 +107,20 @@ def swatch(line: Line, *, markers: bool) -> str:
     return f'<path d="M0 5H28" fill="none" stroke="{color}" stroke-width="2.5"{pattern}/>'
 
 
-def _draw(panel: Panel, axes: object, *, titled: bool = True) -> None:
-    panel.draw(axes)
-    if titled:
-        axes.set_title(panel.title)
+def _fit(axes: Axes) -> None:
+    """Let the only axes of a figure, with their labels, fill it.
+
+    What the constrained layout does for any number of axes, in a fifth of the time: it measures twice, and drawing
+    through ``savefig`` draws twice.
+    """
+    canvas = axes.figure
+    renderer = FigureCanvasAgg(canvas).get_renderer()
+    taken = axes.get_tightbbox(renderer).transformed(canvas.transFigure.inverted())
+    pad_x, pad_y = (0.03 / inches for inches in canvas.get_size_inches())
+    here = axes.get_position()
+    left, bottom = here.x0 + pad_x - taken.x0, here.y0 + pad_y - taken.y0
+    right, top = here.x1 + 1 - pad_x - taken.x1, here.y1 + 1 - pad_y - taken.y1
+    axes.set_position((left, bottom, right - left, top - bottom))
 
 
 def _for_the_page(svg: str, prefix: str) -> str:
