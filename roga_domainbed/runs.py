@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import mmap
 import operator
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -157,7 +158,7 @@ def load_runs(folder: str | os.PathLike, metric: str, *, cache: bool = False) ->
         loaded.folders.append(name)
         loaded.runs += runs
     if cached:
-        cached.write(loaded.folders)
+        cached.close()
     return loaded
 
 
@@ -290,53 +291,76 @@ def _stamp(path: str) -> list[int]:
 class _Cache:
     """What was read of a sweep for one metric, in a file beside the run folders.
 
-    A line a run folder: its stamp, and of each of its runs the fields of ``Run``.
+    A line a run folder, in their order: its name, then its stamp and of each of its runs the fields of ``Run``. The
+    old file is read where a folder asks for its line, and a new one is begun at the first folder that has changed:
+    neither is ever in memory as a whole.
     """
 
     def __init__(self, folder: str, metric: str):
-        self.path = os.path.join(folder, CACHE.format(metric))
-        self.folder, self.header = folder, {"roga_domainbed_cache": _CACHE_VERSION, "metric": metric}
-        self._lines: dict[str, bytes] = {}
-        self._changed = False
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(self.path, "rb") as file:
-            if _orjson.loads(file.readline()) == self.header:
-                for line in file:
-                    name, _, entry = line.rstrip(b"\n").partition(b"\t")
-                    self._lines[_orjson.loads(name)] = entry
+        self.path = Path(folder, CACHE.format(metric))
+        self.partial = Path(f"{self.path}.{os.getpid()}.part")
+        self._header = _orjson.dumps({"roga_domainbed_cache": _CACHE_VERSION, "metric": metric})
+        self._old: mmap.mmap | bytes = b""
+        self._lines: dict[bytes, tuple[int, int]] = {}
+        self._used: list[bytes] = []
+        self._new: BinaryIO | None = None
+        with contextlib.suppress(OSError, ValueError), open(self.path, "rb") as file:
+            self._old = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if self._old.readline().rstrip() == self._header:
+                start = self._old.tell()
+                while line := self._old.readline():
+                    end = start + len(line)
+                    if line.endswith(b"\n"):  # or its writer was interrupted
+                        self._lines[line.partition(b"\t")[0]] = start, end
+                    start = end
 
     def get(self, name: str, path: str) -> list[Run] | None:
         """The runs of the folder ``name``; None where they must be read from ``path``."""
-        if name not in self._lines:
+        key = _orjson.dumps(name)
+        if key not in self._lines:
             return None
         stamp = _stamp(path)
         with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
-            entry = _orjson.loads(self._lines[name])
+            entry = _orjson.loads(self._line(key).partition(b"\t")[2])
             if entry["stamp"] == stamp:
-                return [_restored(fields, os.path.dirname(path)) for fields in entry["runs"]]
+                runs = [_restored(fields, os.path.dirname(path)) for fields in entry["runs"]]
+                self._keep(key)
+                return runs
         return None
 
     def put(self, name: str, stamp: list[int], runs: Sequence[Run]) -> None:
-        """Remember the runs of a folder."""
-        entry = {
-            "stamp": stamp,
-            "runs": [
-                [run.args, run.split, run.steps, run.columns, run.values, sorted(run.metrics)] for run in runs
-            ],
-        }
-        self._lines[name] = _orjson.dumps(entry, option=_orjson.OPT_SERIALIZE_NUMPY)
-        self._changed = True
+        """Remember the runs of a folder; folders come in their order."""
+        fields = [
+            [run.args, run.split, run.steps, run.columns, run.values.tolist(), sorted(run.metrics)]
+            for run in runs
+        ]
+        entry = _orjson.dumps({"stamp": stamp, "runs": fields})
+        with contextlib.suppress(OSError):
+            if self._new is None:
+                self._new = open(self.partial, "wb")  # noqa: SIM115 - open until close()
+                self._new.write(self._header + b"\n")
+                for key in self._used:
+                    self._new.write(self._line(key))
+            self._new.write(_orjson.dumps(name) + b"\t" + entry + b"\n")
 
-    def write(self, folders: Sequence[str]) -> None:
-        """Write what is remembered of ``folders``, if any of it is new."""
-        if not self._changed:
-            return
-        lines = [_orjson.dumps(name) + b"\t" + self._lines[name] for name in folders if name in self._lines]
-        partial = Path(f"{self.path}.{os.getpid()}.part")
-        try:
-            partial.write_bytes(b"\n".join([_orjson.dumps(self.header), *lines, b""]))
-            partial.replace(self.path)
-        except OSError:
-            partial.unlink(missing_ok=True)
+    def close(self) -> None:
+        """Put the new file, if there is one, in place of the old."""
+        if self._new is not None:
+            try:
+                self._new.close()
+                self.partial.replace(self.path)
+            except OSError:
+                self.partial.unlink(missing_ok=True)
+
+    def _line(self, key: bytes) -> bytes:
+        start, end = self._lines[key]
+        return self._old[start:end]
+
+    def _keep(self, key: bytes) -> None:
+        self._used.append(key)
+        if self._new is not None:
+            with contextlib.suppress(OSError):
+                self._new.write(self._line(key))
 
 
 def _restored(fields: list, source: str) -> Run:
@@ -344,6 +368,12 @@ def _restored(fields: list, source: str) -> Run:
     args, split, steps, columns, values, metrics = fields
     if not records_file.is_record({"args": args, "step": steps[0]}):
         raise ValueError
-    columns = tuple(columns)
+    columns = _shared(tuple(columns))
     array = np.array(values, dtype=np.float64).reshape(len(steps), len(columns))
-    return Run(args, split, steps, columns, array, frozenset(map(tuple, metrics)), source)
+    return Run(args, split, steps, columns, array, _shared(frozenset(map(tuple, metrics))), source)
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(value: Any) -> Any:
+    """The first of equal values, so that a hundred thousand runs do not each keep their own."""
+    return value
