@@ -28,6 +28,10 @@ COMMANDS = {
     "train": ("roga_domainbed.cli.train", "train one model"),
     "sweep": ("roga_domainbed.cli.sweep", "launch, watch and clean up many trainings"),
     "collect-results": ("roga_domainbed.cli.collect_results", "tables from the records of a sweep"),
+    "report": (
+        "roga_domainbed.cli.report",
+        "one HTML file with tables, curves, what is missing and provenance",
+    ),
     "upstream": ("roga_domainbed.cli.upstream", "run a script of a DomainBed checkout with the plugin in it"),
     "doctor": ("roga_domainbed.cli.doctor", "say what was found here, what is missing, and how to get it"),
 }
