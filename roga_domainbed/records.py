@@ -22,6 +22,8 @@ except ImportError:
 RECORDS = "results.jsonl"
 DONE = "done"
 LONGEST_LINE = 16 * 2**20  # bytes; a record has some thousands
+#: What says how the data of a run were split, thinned out and audited.
+DATA_OPTIONS = ("split", "reals", "balance", "strict", "allow_leakage")
 CACHE = ".collect-results-cache.jsonl"
 _CACHE_HEADER = b'{"roga_domainbed_cache":1}'
 
@@ -99,10 +101,9 @@ def read_file(path: str | os.PathLike, loaded: Loaded, *, metrics_only: bool = F
                 args = record["args"]
                 if (names := tuple(record)) != before:  # the records of a run have the same keys
                     before, kept = names, [key for key in names if _is_for_tables(key)]
-                mode = split_mode(record)
+                options = data_options(record)
                 record = {key: record[key] for key in kept}
-                if mode is not None and "split" not in args:
-                    record["split"] = mode
+                record.update((name, value) for name, value in options.items() if name not in args)
             loaded.records.append(record)
             loaded.sources.append(source)
     if not number:
@@ -113,14 +114,16 @@ def read_file(path: str | os.PathLike, loaded: Loaded, *, metrics_only: bool = F
         loaded.notes.append(f"{path}, {lines}{more}: not finite numbers in it; NaN is never chosen")
 
 
-def split_mode(record: Record) -> str | None:
-    """How the data were split, where that is known.
+def data_options(record: Record) -> dict[str, Any]:
+    """What of the data a run was trained on, as far as it was said: those of ``DATA_OPTIONS`` that were given.
 
-    Our trainer notes it among the arguments; DomainBed's own train, with the plugin in it, among the hyper-parameters.
+    Our trainer notes them among the arguments; DomainBed's own train, with the plugin in it, among the
+    hyper-parameters.
     """
-    hparams = record.get("hparams")
-    found = hparams.get("split") if isinstance(hparams, dict) else record.get("split")
-    return record["args"].get("split") or found
+    args, hparams = record["args"], record.get("hparams")
+    noted = hparams if isinstance(hparams, dict) else record
+    found = {name: args.get(name) or noted.get(name) for name in DATA_OPTIONS}
+    return {name: value for name, value in found.items() if value}
 
 
 def load(folder: str | os.PathLike, *, metrics_only: bool = False, cache: bool = False) -> Loaded:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
-from roga_domainbed.records import Record, split_mode
+from roga_domainbed.records import DATA_OPTIONS, Record, data_options
 from roga_domainbed.report.gaps import missing_runs
 from roga_domainbed.selection import (
     ACCURACY,
@@ -182,12 +182,23 @@ def _layout(
 
 
 def _caveats(records: Sequence[Record], dataset: str) -> tuple[str, ...]:
-    caveats = []
+    """How the data of the runs were made up, where it is not the default, and whether all runs have it."""
     plugin = dataset in DATASETS and DATASETS.get(dataset).plugin
-    if plugin and any(split_mode(record) == "frame" for record in records):
-        caveats.append("frame split: frames of one video on both sides")
-    if any(record["args"].get("allow_leakage") for record in records):
-        caveats.append("leakage allowed")
+    frame = {"frame": "frame split: frames of one video on both sides"} if plugin else {}
+    options = [data_options(record) for record in records]
+    words = {
+        "split": {**frame, "group": "group split"},
+        "reals": {"partitioned": "reals partitioned"},
+        "strict": {"True": "strict"},
+        "allow_leakage": {"True": "leakage allowed"},
+    }
+    caveats = []
+    for name in DATA_OPTIONS:
+        values = [str(found.get(name, "")) for found in options]  # records of others may hold anything
+        for value in dict.fromkeys(values):
+            said = f"real:fake {value}" if name == "balance" and value else words.get(name, {}).get(value)
+            if said:
+                caveats.append(said + " (in some of the runs)" * (values.count(value) < len(values)))
     return tuple(caveats)
 
 

@@ -32,6 +32,10 @@ ARGUMENTS: dict[str, str] = {
     "single_test_envs": "true or false",
     "test_envs": "a list of whole numbers",
     "split": "a string",
+    "reals": "a string",
+    "balance": "a string",
+    "strict": "true or false",
+    "allow_leakage": "true or false",
     "checkpoint_freq": "a whole number",
     "skip_model_save": "true or false",
 }
