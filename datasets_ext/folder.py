@@ -227,7 +227,7 @@ def read_tree(
     folder = _dataset_folder(root, name)
     rows = manifest.read(folder)
     rows_of = {env: rows[rows["env"] == env].reset_index(drop=True) for env in environments}
-    for message in (*_manifest_problems(rows, name, environments), *_file_problems(folder, rows_of)):
+    for message in (*manifest.problems(rows, name, environments), *_file_problems(folder, rows_of)):
         problems.add(message)
     return folder, rows_of
 
@@ -238,32 +238,6 @@ def _dataset_folder(root: str | os.PathLike | None, name: str) -> Path:
     if not Path(root).is_dir():
         raise RogaError(f"--data_dir {str(root)!r} is not a folder; give the one that holds {name}/")
     return Path(root) / name
-
-
-def _manifest_problems(rows: pd.DataFrame, name: str, environments: Sequence[str]) -> Iterator[str]:
-    """What the manifest lacks or has too much of."""
-    for column in sorted(set(manifest.COLUMNS) - {"label", "frame"}):
-        odd = sum(not isinstance(value, str) for value in rows[column].unique())
-        if odd:
-            yield f"{name}: the manifest's column {column!r} must hold text; it has {odd} other values, or empty cells"
-    for column, allowed in (
-        ("dataset", {name}),
-        ("label", {manifest.REAL, manifest.FAKE}),
-        ("split", {*manifest.SPLITS, ""}),
-    ):
-        strange = set(rows[column].unique().tolist()) - allowed
-        if strange:
-            known, found = (", ".join(sorted(map(repr, values))) for values in (allowed, strange))
-            yield f"{name}: the manifest's column {column!r} may hold {known}; it has {found}"
-    present = ", ".join(sorted(map(str, rows["env"].unique()))) or "none"
-    for env in environments:
-        labels = rows["label"][rows["env"] == env]
-        if labels.empty:
-            yield f"{name}: environment {env!r} is not in the manifest, which has {present}"
-            continue
-        for label, folder in enumerate(manifest.CLASS_FOLDERS):
-            if not (labels == label).any():
-                yield f"{name}: environment {env!r} has no frames of the class {folder!r}"
 
 
 def _file_problems(folder: Path, rows_of: dict[str, pd.DataFrame]) -> Iterator[str]:

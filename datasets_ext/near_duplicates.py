@@ -12,14 +12,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from roga_domainbed.cpus import usable_cpus
-from roga_domainbed.errors import Problems
+from datasets_ext.file_pool import ask_files
+from roga_domainbed.errors import RogaError
 
 BITS = 64
 #: Beyond this distance unrelated faces begin to match.
@@ -37,35 +36,29 @@ def perceptual_hash(image: Image.Image) -> int:
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
-def hash_files(paths: Sequence[str | os.PathLike], title: str = "hashing frames") -> np.ndarray:
+def hash_files(paths: Sequence[str | os.PathLike], n_workers: int) -> np.ndarray:
     """(N,) uint64, the hash of each file; a progress bar on stderr.
 
     Raises:
         RogaError: files that cannot be read; all are counted, three are named.
     """
-    from tqdm import tqdm
-
-    damaged: list[str] = []
-
-    def one(path: str | os.PathLike) -> int:
-        try:
-            with Image.open(path) as image:
-                return perceptual_hash(image)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # Pillow's kinds of damage
-            damaged.append(str(path))
-            return 0
-
-    hashes = np.zeros(len(paths), dtype=np.uint64)
-    with ThreadPoolExecutor(usable_cpus()) as pool:
-        results = tqdm(pool.map(one, paths), total=len(paths), desc=title, unit="frame", disable=None)
-        for index, value in enumerate(results):
-            hashes[index] = value
-    problems = Problems()
+    paths = list(map(str, paths))
+    hashes = list(ask_files(_hash_file, paths, "hashing frames", n_workers))
+    damaged = sorted(path for path, value in zip(paths, hashes, strict=True) if value is None)
     if damaged:
-        shown = ", ".join(map(repr, sorted(damaged)[:3])) + (", …" if len(damaged) > 3 else "")
-        problems.add(f"{len(damaged)} frames cannot be read: {shown}; 'roga-domainbed data verify' names all")
-    problems.check()
-    return hashes
+        shown = ", ".join(map(repr, damaged[:3])) + (", …" if len(damaged) > 3 else "")
+        raise RogaError(
+            f"{len(damaged)} frames cannot be read: {shown}; 'roga-domainbed data verify' names all"
+        )
+    return np.array(hashes, dtype=np.uint64)
+
+
+def _hash_file(path: str) -> int | None:
+    try:
+        with Image.open(path) as image:
+            return perceptual_hash(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # Pillow's kinds of damage
+        return None
 
 
 def nearest(hashes: np.ndarray, among: np.ndarray, max_distance: int) -> tuple[np.ndarray, np.ndarray]:

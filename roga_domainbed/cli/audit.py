@@ -20,6 +20,7 @@ from datasets_ext.near_duplicates import LARGEST_DISTANCE, hash_files
 from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.cli import data_options
+from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.registry import load
 from roga_domainbed.trainer.config import SPLIT_MODES, TrainConfig, test_env_problems
@@ -104,9 +105,5 @@ def run(args: argparse.Namespace) -> int:
 
 def _hashes(dataset: Any, frames: Sequence[tuple[int, int]]) -> np.ndarray:
     """Perceptual hashes of frames, each (environment, index)."""
-    return hash_files(
-        [
-            dataset.environment_folders[env] / dataset.environment_rows[env]["path"].iloc[i]
-            for env, i in frames
-        ]
-    )
+    folders, rows = dataset.environment_folders, dataset.environment_rows
+    return hash_files([folders[env] / rows[env]["path"].iloc[i] for env, i in frames], usable_cpus())
