@@ -24,6 +24,7 @@ COMMANDS = {
         "the algorithms, datasets, backbones and their hyper-parameters",
     ),
     "prepare": ("roga_domainbed.cli.prepare", "make face crops and a manifest from a dataset as distributed"),
+    "data": ("roga_domainbed.cli.data", "check prepared data, and count what is there"),
     "audit": ("roga_domainbed.cli.audit", "what training, selection and test have in common"),
     "train": ("roga_domainbed.cli.train", "train one model"),
     "sweep": ("roga_domainbed.cli.sweep", "launch, watch and clean up many trainings"),

@@ -17,6 +17,7 @@ from roga_domainbed.seeds import derive
 from roga_domainbed.trainer.config import require_finite
 from roga_domainbed.trainer.evaluation import evaluate
 from roga_domainbed.trainer.experiment import Experiment
+from roga_domainbed.trainer.leakage import audit_record
 from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything, training_minibatches
 from roga_domainbed.trainer.model_file import save_model
 from roga_domainbed.trainer.progress import CheckpointTable
@@ -76,7 +77,11 @@ class TrainingLoop:
         record["hparams"], record["args"] = experiment.hparams, config.record_args()
         if step == 0:
             record["provenance"] = provenance(
-                experiment.host, experiment.split_mode, experiment.device, experiment.names
+                experiment.host,
+                experiment.split_mode,
+                experiment.device,
+                experiment.names,
+                audit_record(experiment.leakage),
             )
         append_record(self.output_dir, record)
         self.table.print(record)
