@@ -31,6 +31,7 @@ class FaceEnvironment(torch.utils.data.Dataset):
         name: the environment's name.
         labels: (N,) int64, 0 real and 1 fake.
         videos: N keys ``env/label/video``, equal for the frames of one video.
+        paths: N frame files, relative to the data set's folder, with forward slashes.
         evaluation: the same environment, never augmented.
     """
 
@@ -42,7 +43,8 @@ class FaceEnvironment(torch.utils.data.Dataset):
         self.videos = [
             f"{name}/{label}/{video}" for label, video in zip(self.labels, rows["video"], strict=True)
         ]
-        self._paths = [str(folder / path) for path in rows["path"]]
+        self.paths = rows["path"].tolist()
+        self._folder = folder
         self._size = image_size
         self._augment = augment
         self._cache: list[np.ndarray | None] | None = [None] * len(rows) if cache else None
@@ -70,10 +72,10 @@ class FaceEnvironment(torch.utils.data.Dataset):
 
     def _pixels(self, index: int) -> np.ndarray:
         if self._cache is None:
-            return read_image(self._paths[index], self._size)
+            return read_image(self._folder / self.paths[index], self._size)
         found = self._cache[index]
         if found is None:
-            found = self._cache[index] = read_image(self._paths[index], self._size)
+            found = self._cache[index] = read_image(self._folder / self.paths[index], self._size)
         return found
 
 
