@@ -13,7 +13,7 @@ from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.minibatches import sequential_batches
-from roga_domainbed.trainer.paths import relative_paths
+from roga_domainbed.trainer.paths import files_of
 
 BATCH_SIZE = 64
 
@@ -93,14 +93,14 @@ def score_split(
             logits.append(algorithm.predict(x).float().reshape(len(y), -1).cpu())
             labels.append(y.cpu())
     predicted, probabilities = decide(torch.cat(logits))
-    videos, paths = getattr(environment, "videos", None), relative_paths(environment)
+    videos, files = getattr(environment, "videos", None), files_of(environment)
     return SplitScores(
         labels=torch.cat(labels).numpy(),
         predicted=predicted,
         probabilities=probabilities,
         indices=indices,
         videos=None if videos is None else [videos[i] for i in indices],
-        paths=None if paths is None else [paths[i] for i in indices],
+        paths=None if files is None else [files[1][i] for i in indices],
     )
 
 

@@ -56,13 +56,17 @@ _SCHEMA = pa.schema(
 
 
 def write_scores(folder: str | os.PathLike, evaluated: Sequence[EvaluatedSplit]) -> Path:
-    """Write ``folder``'s ``scores.parquet``, whole or not at all.
+    """Write ``folder``'s ``scores.parquet``, whole or not at all; see ``write_scores_file``."""
+    return write_scores_file(Path(folder) / SCORES, evaluated)
+
+
+def write_scores_file(path: Path, evaluated: Sequence[EvaluatedSplit]) -> Path:
+    """Write a file of scores, whole or not at all.
 
     Raises:
         OSError: the file cannot be written; an earlier one is intact then.
     """
-    path = Path(folder) / SCORES
-    partial = path.with_suffix(".part")
+    partial = path.with_name(path.name + ".part")
     roomy = sum(split.scores.probabilities.size for split in evaluated) <= MOST_PROBABILITIES
     try:
         # Paths differ in their last letters: stored as differences they take a tenth of the room.

@@ -16,7 +16,7 @@ from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.trainer import scores as scores_file
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.evaluation import EvaluatedSplit
-from roga_domainbed.trainer.paths import relative_paths
+from roga_domainbed.trainer.paths import files_of
 from roga_domainbed.trainer.run import train
 from roga_domainbed.trainer.scores import COLUMNS, read_scores, write_scores
 
@@ -130,5 +130,5 @@ def test_the_files_of_torchvisions_image_folders_are_found_too(tmp_path):
 
     root = tmp_path / "PACS" / "art"
     upstreams = SimpleNamespace(root=str(root), samples=[(str(root / "dog" / "a b.png"), 0)])
-    assert relative_paths(upstreams) == ["art/dog/a b.png"]
-    assert relative_paths(SimpleNamespace(images=[])) is None
+    assert files_of(upstreams) == (str(tmp_path / "PACS"), ["art/dog/a b.png"])
+    assert files_of(SimpleNamespace(images=[])) is None

@@ -191,10 +191,10 @@ def _folders(path: str) -> list[str]:
 
 def _class_folders(environment: str) -> dict[str, list[str]]:
     """Class folder to its images, in the order in which they become samples."""
-    return {folder: _images(os.path.join(environment, folder)) for folder in _folders(environment)}
+    return {folder: images_below(os.path.join(environment, folder)) for folder in _folders(environment)}
 
 
-def _images(folder: str) -> list[str]:
+def images_below(folder: str) -> list[str]:
     """All images below ``folder``; folders are sorted as whole paths and files by name, as torchvision does."""
     found = []
     for where, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
