@@ -191,7 +191,7 @@ def _build(path: Path, saved: dict[str, Any], host: Host) -> Any:
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError), open(folder / RECORDS, "rb") as file:
+    with contextlib.suppress(OSError, ValueError, AttributeError), open(folder / RECORDS, "rb") as file:
         found = json.loads(file.readline()).get("provenance")
         return found if isinstance(found, dict) else {}
     return {}
