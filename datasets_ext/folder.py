@@ -32,7 +32,7 @@ class FaceEnvironment(torch.utils.data.Dataset):
         labels: (N,) int64, 0 real and 1 fake.
         videos: N keys ``env/label/video``, equal for the frames of one video.
         folder: the data set's folder.
-        paths: N frame files, relative to it, with forward slashes.
+        relative_paths: N frame files, relative to it, with forward slashes.
         evaluation: the same environment, never augmented.
     """
 
@@ -44,8 +44,9 @@ class FaceEnvironment(torch.utils.data.Dataset):
         self.videos = [
             f"{name}/{label}/{video}" for label, video in zip(self.labels, rows["video"], strict=True)
         ]
-        self.paths = rows["path"].tolist()
         self.folder = folder
+        self.relative_paths = rows["path"].tolist()
+        self._paths = [str(folder / path) for path in self.relative_paths]
         self._size = image_size
         self._augment = augment
         self._cache: list[np.ndarray | None] | None = [None] * len(rows) if cache else None
@@ -73,10 +74,10 @@ class FaceEnvironment(torch.utils.data.Dataset):
 
     def _pixels(self, index: int) -> np.ndarray:
         if self._cache is None:
-            return read_image(self.folder / self.paths[index], self._size)
+            return read_image(self._paths[index], self._size)
         found = self._cache[index]
         if found is None:
-            found = self._cache[index] = read_image(self.folder / self.paths[index], self._size)
+            found = self._cache[index] = read_image(self._paths[index], self._size)
         return found
 
 

@@ -92,10 +92,17 @@ def score_split(
         ):
             logits.append(algorithm.predict(x).float().reshape(len(y), -1).cpu())
             labels.append(y.cpu())
-    predicted, probabilities = decide(torch.cat(logits))
+    return split_scores(torch.cat(logits), torch.cat(labels).numpy(), environment, indices)
+
+
+def split_scores(
+    logits: torch.Tensor, labels: np.ndarray, environment: Any, indices: Sequence[int]
+) -> SplitScores:
+    """What (N, C) ``logits`` say of the samples ``indices`` of ``environment``."""
+    predicted, probabilities = decide(logits)
     videos, files = getattr(environment, "videos", None), files_of(environment)
     return SplitScores(
-        labels=torch.cat(labels).numpy(),
+        labels=labels,
         predicted=predicted,
         probabilities=probabilities,
         indices=indices,

@@ -17,7 +17,7 @@ from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.config import TrainConfig, test_env_problems
 from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.minibatches import seed_everything
-from roga_domainbed.trainer.splits import split_environments
+from roga_domainbed.trainer.splits import EnvironmentSplit, split_environments
 
 
 class Experiment:
@@ -50,18 +50,7 @@ class Experiment:
         torch.backends.cudnn.benchmark = False
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-        self.dataset, self.names = open_dataset(
-            host, config.dataset, config.data_dir, config.test_envs, hparams, config.seed
-        )
-        self._check_environments()
-        self.split_mode, self.splits = split_environments(
-            self.dataset,
-            config.split,
-            config.test_envs,
-            config.trial_seed,
-            config.holdout_fraction,
-            config.uda_holdout_fraction,
-        )
+        self.dataset, self.names, self.split_mode, self.splits = open_splits(config, hparams, host)
         self.n_workers = config.n_workers
         if self.n_workers is None:
             # A sweep gives each job its share of the cores as threads: as many readers, not more.
@@ -112,11 +101,31 @@ class Experiment:
             return np.asarray(environment.labels)[indices]
         return np.array([int(environment[i][1]) for i in indices])
 
-    def _check_environments(self) -> None:
-        problems = Problems()
-        for message in test_env_problems(self.config.test_envs, tuple(self.names)):
-            problems.add(message)
-        problems.check()
+
+def open_splits(
+    config: TrainConfig, hparams: dict[str, Any], host: Host
+) -> tuple[Any, list[str], str, list[EnvironmentSplit]]:
+    """A run's data set, the names of its environments, its split mode and its splits: to train, and to evaluate again.
+
+    Raises:
+        RogaError: data that is missing or does not fit the arguments.
+    """
+    dataset, names = open_dataset(
+        host, config.dataset, config.data_dir, config.test_envs, hparams, config.seed
+    )
+    problems = Problems()
+    for message in test_env_problems(config.test_envs, tuple(names)):
+        problems.add(message)
+    problems.check()
+    mode, splits = split_environments(
+        dataset,
+        config.split,
+        config.test_envs,
+        config.trial_seed,
+        config.holdout_fraction,
+        config.uda_holdout_fraction,
+    )
+    return dataset, names, mode, splits
 
 
 def open_dataset(

@@ -9,11 +9,12 @@ from typing import Any
 def files_of(environment: Any) -> tuple[str, list[str]] | None:
     """The dataset's folder, and the samples' files relative to it, with forward slashes.
 
-    Ours say so themselves, in ``folder`` and ``paths``; torchvision's image folders, which upstream's environments
-    are, have absolute ones in ``samples``, below the environment's folder ``root``. None for samples that are no files.
+    Ours say so themselves, in ``folder`` and ``relative_paths``; torchvision's image folders, which upstream's
+    environments are, have absolute ones in ``samples``, below the environment's folder ``root``. None for samples that
+    are no files.
     """
-    if hasattr(environment, "paths"):
-        return os.fspath(environment.folder), environment.paths
+    if hasattr(environment, "relative_paths"):
+        return os.fspath(environment.folder), environment.relative_paths
     if not (hasattr(environment, "samples") and hasattr(environment, "root")):
         return None
     folder = os.path.dirname(os.path.abspath(environment.root))

@@ -15,8 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from roga_domainbed.errors import RogaError
-
 if TYPE_CHECKING:
     from roga_domainbed.trainer.evaluation import EvaluatedSplit
 
@@ -84,25 +82,6 @@ def write_scores_file(path: Path, evaluated: Sequence[EvaluatedSplit]) -> Path:
         partial.unlink(missing_ok=True)
         raise
     return path
-
-
-def read_scores(folder: str | os.PathLike) -> pa.Table:
-    """The scores of the run in ``folder``, with the columns of ``COLUMNS``.
-
-    Raises:
-        RogaError: there are none, or the file is damaged or another one.
-    """
-    path = Path(folder) / SCORES
-    if not path.is_file():
-        raise RogaError(f"no {SCORES} in {str(folder)!r}: it is written when a training ends")
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise RogaError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-    missing = [column for column in COLUMNS if column not in table.column_names]
-    if missing:
-        raise RogaError(f"{path} lacks the columns {', '.join(missing)}: it is no file of scores")
-    return table
 
 
 def _table(split: EvaluatedSplit, *, with_probabilities: bool) -> pa.Table:

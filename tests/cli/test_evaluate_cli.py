@@ -16,7 +16,6 @@ from datasets_ext.synthfake.generate import generate
 from roga_domainbed.cli import main
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
-from roga_domainbed.trainer.scores import read_scores
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +166,7 @@ def test_csv_has_a_row_a_level_and_the_notes_go_to_stderr(trained, tmp_path, cap
 def test_the_scores_that_are_written_are_those_of_the_run(trained, tmp_path, capsys):
     _, folder = trained
     evaluate(capsys, folder, "--scores", tmp_path / "scores.parquet")
-    ours, theirs = (read_scores(place).to_pandas() for place in (tmp_path, folder))
+    ours, theirs = (pd.read_parquet(place / "scores.parquet") for place in (tmp_path, folder))
     pd.testing.assert_frame_equal(ours, theirs)
 
 
