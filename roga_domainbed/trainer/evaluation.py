@@ -13,7 +13,6 @@ from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.minibatches import sequential_batches
-from roga_domainbed.trainer.paths import files_of
 
 BATCH_SIZE = 64
 
@@ -26,12 +25,14 @@ class EvaluatedSplit:
         env: the environment's index.
         env_name: its name.
         part: ``in``, ``out`` or ``uda``, as the record keys name it.
+        environment: where its samples are.
         scores: what the network says of it.
     """
 
     env: int
     env_name: str
     part: str
+    environment: Any
     scores: SplitScores
 
 
@@ -42,6 +43,7 @@ def evaluate(experiment: Experiment) -> list[EvaluatedSplit]:
             env,
             experiment.names[env],
             part,
+            experiment.dataset[env],
             score_split(
                 experiment.algorithm,
                 experiment.dataset[env],
@@ -100,14 +102,13 @@ def split_scores(
 ) -> SplitScores:
     """What (N, C) ``logits`` say of the samples ``indices`` of ``environment``."""
     predicted, probabilities = decide(logits)
-    videos, files = getattr(environment, "videos", None), files_of(environment)
+    videos = getattr(environment, "videos", None)
     return SplitScores(
         labels=labels,
         predicted=predicted,
         probabilities=probabilities,
         indices=indices,
         videos=None if videos is None else [videos[i] for i in indices],
-        paths=None if files is None else [files[1][i] for i in indices],
     )
 
 

@@ -17,7 +17,8 @@ def files_of(environment: Any) -> tuple[str, list[str]] | None:
         return os.fspath(environment.folder), environment.relative_paths
     if not (hasattr(environment, "samples") and hasattr(environment, "root")):
         return None
-    folder = os.path.dirname(os.path.abspath(environment.root))
+    folder = os.path.dirname(os.path.normpath(environment.root))
     return folder, [
-        os.path.relpath(os.path.abspath(path), folder).replace(os.sep, "/") for path, _ in environment.samples
+        os.path.normpath(path).removeprefix(folder).replace(os.sep, "/").lstrip("/")
+        for path, _ in environment.samples
     ]

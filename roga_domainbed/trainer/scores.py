@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from roga_domainbed.trainer.paths import files_of
+
 if TYPE_CHECKING:
     from roga_domainbed.trainer.evaluation import EvaluatedSplit
 
@@ -88,6 +90,7 @@ def _table(split: EvaluatedSplit, *, with_probabilities: bool) -> pa.Table:
     scores = split.scores
     n = len(scores.labels)
     binary = scores.fake is not None
+    files = files_of(split.environment)
     probabilities = None
     if not binary and with_probabilities:
         flat = np.ascontiguousarray(scores.probabilities).reshape(-1)
@@ -99,7 +102,7 @@ def _table(split: EvaluatedSplit, *, with_probabilities: bool) -> pa.Table:
         "split": [split.part] * n,
         "index": np.asarray(scores.indices),
         "video": scores.videos,
-        "path": scores.paths,
+        "path": None if files is None else [files[1][index] for index in scores.indices],
         "label": scores.labels,
         "predicted": scores.predicted,
         "score": scores.fake,

@@ -77,7 +77,7 @@ def test_the_columns_say_what_each_sample_is(finished):
 def multi_class(n_classes, n=4):
     probabilities = np.random.default_rng(0).dirichlet(np.ones(n_classes), n).astype(np.float32)
     scores = SplitScores(np.arange(n) % n_classes, probabilities.argmax(1), probabilities, [5, 1, 3, 0])
-    return EvaluatedSplit(2, "S", "out", scores)
+    return EvaluatedSplit(2, "S", "out", None, scores)
 
 
 def test_more_than_two_classes_have_probabilities_and_no_score(tmp_path):
@@ -112,10 +112,13 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_one_and_no_litter(tmp_
     assert (tmp_path / "scores.parquet").read_bytes() == before
 
 
-def test_the_files_of_torchvisions_image_folders_are_found_too(tmp_path):
+def test_the_files_of_torchvisions_image_folders_are_found_too(tmp_path, monkeypatch):
     from types import SimpleNamespace
 
     root = tmp_path / "PACS" / "art"
     upstreams = SimpleNamespace(root=str(root), samples=[(str(root / "dog" / "a b.png"), 0)])
     assert files_of(upstreams) == (str(tmp_path / "PACS"), ["art/dog/a b.png"])
+    monkeypatch.chdir(tmp_path)
+    relative = SimpleNamespace(root="PACS/art/", samples=[("PACS/art/dog/a b.png", 0)])
+    assert files_of(relative) == ("PACS", ["art/dog/a b.png"])
     assert files_of(SimpleNamespace(images=[])) is None
