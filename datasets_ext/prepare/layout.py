@@ -25,13 +25,15 @@ class Video:
     Attributes:
         group: what the report counts it under, for example ``Deepfakes``; has no slash.
         name: its folder's name and its key in the manifest; unique within (environment, label).
-        source: the file.
+        source: the file; the folder, or the first file, of a video that comes as images.
         envs: environments that it belongs to; the first is cropped into, the others get links.
         method: manipulation that made it; ``real`` for a real one.
         label: 0 real, 1 fake.
         recording: key of the recorded background, shared by a fake and what it was made from.
         identities: the people in it, sorted, joined by ``+``; empty where nobody knows.
         split: official part; empty where there is none.
+        frames: (frame index, image file), ascending, of a video that comes as images; None for a video file.
+        mask: video of the forged region, where there is one.
     """
 
     group: str
@@ -43,6 +45,8 @@ class Video:
     recording: str
     identities: str = ""
     split: str = ""
+    frames: tuple[tuple[int, Path], ...] | None = None
+    mask: Path | None = None
 
     @property
     def key(self) -> str:

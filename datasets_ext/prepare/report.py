@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from datasets_ext.prepare.clips import REASONS, CropOptions, Outcome
+from datasets_ext.prepare.clips import FRAME_REASONS, REASONS, Options, Outcome
 
 FILE = "prepare-report.json"
 
@@ -51,7 +51,7 @@ class Report:
     folder: Path
     source: Path
     compression: str
-    options: CropOptions
+    options: Options
     splits: dict[str, int] = field(default_factory=dict)
     classes: list[ClassCount] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -93,9 +93,8 @@ class Report:
                 if outcome.reason
             ],
             "dropped_frames": [
-                {"video": outcome.key, "reason": "no_face", "frames": outcome.dropped}
-                for outcome in self.outcomes
-                if outcome.written and outcome.dropped
+                {"video": outcome.key, "reason": reason, "frames": frames}
+                for outcome, reason, frames in self.dropped_frames()
             ],
             "short_videos": [
                 {
@@ -127,11 +126,14 @@ class Report:
             keys = [outcome.key for outcome in self.outcomes if outcome.reason == reason]
             if keys:
                 lines.append(f"  dropped, {meaning}: {_named(keys, 'video')}")
-        partly = [outcome for outcome in self.outcomes if outcome.written and outcome.dropped]
-        if partly:
-            n_frames = sum(len(outcome.dropped) for outcome in partly)
-            keys = [outcome.key for outcome in partly]
-            lines.append(f"  dropped, no face: {_plural(n_frames, 'frame')} of {_named(keys, 'video')}")
+        for reason, meaning in FRAME_REASONS.items():
+            partly = [
+                (outcome.key, frames) for outcome, why, frames in self.dropped_frames() if why == reason
+            ]
+            if partly:
+                n_frames = sum(len(frames) for _, frames in partly)
+                keys = [key for key, _ in partly]
+                lines.append(f"  dropped, {meaning}: {_plural(n_frames, 'frame')} of {_named(keys, 'video')}")
         short = [outcome.key for outcome in self._short()]
         if short:
             lines.append(
@@ -148,6 +150,14 @@ class Report:
         partial.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
         os.replace(partial, path)
         return path
+
+    def dropped_frames(self) -> Iterator[tuple[Outcome, str, list[int]]]:
+        """The frames that videos lost which gave others: outcome, reason, indices."""
+        for outcome in self.outcomes:
+            for reason in FRAME_REASONS if outcome.written else ():
+                frames = [index for index, why in outcome.dropped if why == reason]
+                if frames:
+                    yield outcome, reason, frames
 
     def _short(self) -> list[Outcome]:
         return [

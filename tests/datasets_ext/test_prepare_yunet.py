@@ -31,7 +31,7 @@ def test_the_model_is_the_one_that_was_tried():
 def test_a_picture_without_a_face_has_none_in_any_size():
     detector = yunet.YuNet()
     for shape in ((48, 64, 3), (720, 1280, 3), (3, 900, 3)):
-        assert detector.detect(np.full(shape, 90, np.uint8)).shape == (0, 5)
+        assert detector.detect(np.full(shape, 90, np.uint8)).shape == (0, 15)
 
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch):
