@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import cv2
@@ -15,6 +13,7 @@ from datasets_ext.prepare.crop import face_crop, largest_face
 from datasets_ext.prepare.detectors import Detector
 from datasets_ext.prepare.images import present_images, read_rgb, spaced
 from datasets_ext.prepare.masks import ForgedRegions
+from datasets_ext.prepare.parts import put_in_place, renew
 from datasets_ext.prepare.sampling import spaced_indices
 from datasets_ext.prepare.video import UnreadableVideo, frame_counts, visit_frames
 from roga_domainbed.registry import load
@@ -56,24 +55,6 @@ def crop_clip(clip: Clip, options: CropOptions, detector: Detector, root: Path, 
     except UnreadableVideo as error:
         return Outcome(clip.key, clip.folder, size, reason="unreadable", detail=str(error))
     return put_in_place(outcome, part, root)
-
-
-def put_in_place(outcome: Outcome, part: Path, root: Path) -> Outcome:
-    """Give the folder ``part`` the name that it has in the dataset, or take it away if nothing is to be kept."""
-    if outcome.reason:
-        shutil.rmtree(part)
-        return outcome
-    target = root / outcome.folder
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(part, target)
-    return outcome
-
-
-def renew(folder: Path) -> None:
-    """An empty folder of that name."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
 
 
 class _Faces:

@@ -66,6 +66,7 @@ class Layout:
         compression: raw, c23 or c40; empty where there is none.
         videos: found ones, by key.
         wanted: group → names that should be there, from lists or from the other classes.
+        expected_by_split: group → split → videos, where the published dataset has a split.
         split_pairs: split → pairs in the official lists (FaceForensics++).
         complete: True if videos that an earlier run made and that are not here must go.
         notes: one sentence for everything that was passed over.
@@ -78,6 +79,7 @@ class Layout:
     compression: str = ""
     videos: dict[str, Video] = field(default_factory=dict)
     wanted: dict[str, list[str]] = field(default_factory=dict)
+    expected_by_split: dict[str, dict[str, int]] = field(default_factory=dict)
     split_pairs: dict[str, int] = field(default_factory=dict)
     complete: bool = False
     notes: list[str] = field(default_factory=list)
