@@ -23,7 +23,7 @@ from roga_domainbed.errors import Problems, unknown_name
 SPLITS = ("train", "val", "test")
 
 _COMPRESSIONS = {"raw": "raw", "c0": "raw", "c23": "c23", "c40": "c40"}
-_FRAME_INDEX = re.compile(r"\d+")
+_FRAME_INDEX = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass

@@ -94,8 +94,9 @@ class Layout:
             self.videos[video.key] = video
 
     def place(self, path: Path) -> str:
-        """``path`` as a message shows it: relative to the source where it lies in it."""
-        return path.relative_to(self.source).as_posix() if path.is_relative_to(self.source) else str(path)
+        """``path`` as a message shows it: relative to the source, or to a list's folder, where it lies in it."""
+        base = self.source.parent if self.source.is_file() else self.source
+        return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
 
     def note_files(self, paths: Iterable[Path], what: str) -> None:
         """One note for all ``paths``: their number, the first names, and ``what`` became of them."""

@@ -29,6 +29,14 @@ def _crop_options(args: argparse.Namespace) -> Options:
     )
 
 
+def _link_options(args: argparse.Namespace) -> Options:
+    return LinkOptions(args.n_frames, args.link)
+
+
+def _csv_options(args: argparse.Namespace) -> Options:
+    return _crop_options(args) if args.link is None else _link_options(args)
+
+
 @dataclass(frozen=True)
 class _Command:
     """One dataset: its line of help, its long help, its own arguments, its reader, and what decides its files."""
@@ -90,8 +98,8 @@ def _add_link(parser: argparse.ArgumentParser, default: str | None) -> None:
         "--link",
         choices=list(LINKS),
         default=default,
-        help="how frames get into the dataset: copy, or a link, which needs no disk and breaks if the source goes"
-        + (f"; default {default}" if default else ""),
+        help="how images that are crops already get into the dataset"
+        + (f"; default {default}" if default else "; without it faces are looked for in them"),
     )
 
 
@@ -100,6 +108,7 @@ def _add_csv(parser: argparse.ArgumentParser) -> None:
         "--list", required=True, metavar="FILE", help=f"CSV file: {', '.join(csv_list.COLUMNS)}, …"
     )
     parser.add_argument("--name", required=True, help="the dataset's name, and that of its folder")
+    _add_link(parser, None)
 
 
 _CELEBDF = _source_only("has Celeb-real/, YouTube-real/, Celeb-synthesis/ and the list of testing videos")
@@ -159,13 +168,14 @@ COMMANDS = {
         lambda args, problems: deepfakebench.read(
             args.source, args.json, args.compression, args.splits, problems
         ),
-        lambda args: LinkOptions(args.n_frames, args.link),
+        _link_options,
     ),
     "csv": _Command(
-        "any videos, listed in a CSV file",
+        "any videos or images, listed in a CSV file",
         csv_list.__doc__,
         _add_csv,
-        lambda args, problems: csv_list.read(args.list, args.name, problems),
+        lambda args, problems: csv_list.read(args.list, args.name, problems, args.link is not None),
+        _csv_options,
     ),
 }
 
@@ -177,7 +187,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub = datasets.add_parser(name, help=command.summary, description=command.description)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_options(sub)
-        if command.options is _crop_options:
+        if command.options is not _link_options:
             _add_crop_options(sub)
         _add_common(sub)
 

