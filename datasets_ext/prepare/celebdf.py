@@ -45,6 +45,7 @@ _FAKES = "Celeb-synthesis"
 # v1 has 408 reals; that 158 of them are of celebrities is what papers say.
 EXPECTED = {1: (158, 250, 795), 2: (590, 300, 5639)}
 _N_LISTED = {2: 518}
+_TESTED = {2: (108, 70, 340)}  # of v2's list, in the order of the groups; v1's has not been seen
 _LINE = re.compile(r"([01])\s+(\S.*)")
 
 
@@ -142,6 +143,10 @@ def read_list(source: Path, version: int, layout: Layout) -> Tests | None:
         tests.contradictions, f"labels of {LIST} (1 real, 0 fake) contradict the folder, which is believed"
     )
     layout.wanted = tests.names
+    layout.expected_by_split = {
+        group: {"train": whole - tested, "test": tested}
+        for group, whole, tested in zip(GROUPS, EXPECTED[version], _TESTED.get(version, ()), strict=False)
+    }
     return tests
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from datasets_ext import manifest
-from datasets_ext.prepare import journal, pool, report
+from datasets_ext.prepare import journal, pool, report, report_page
 from datasets_ext.prepare.clips import Clip, CropOptions, Options, Outcome, frame_name
 from datasets_ext.prepare.layout import Layout, Video
 from roga_domainbed.errors import Problems, RogaError
@@ -94,7 +94,8 @@ def _check_own(root: Path) -> None:
 def _remove_made(root: Path, layout: Layout) -> None:
     # The manifest goes first and the journal last: at no moment does a dataset that is being removed look whole.
     (root / manifest.FILE).unlink(missing_ok=True)
-    (root / report.FILE).unlink(missing_ok=True)
+    for file in (report.FILE, report_page.FILE):
+        (root / file).unlink(missing_ok=True)
     for env in {*layout.envs, *journal.environments(root)}:
         if (root / env).is_dir():
             shutil.rmtree(root / env)
@@ -161,6 +162,7 @@ def _finish(layout: Layout, videos: dict[str, Video], result: report.Report) -> 
     for video in layout.videos.values():
         found[video.group] += 1
     result.classes = report.count_classes(layout.expected, found, result.outcomes)
+    result.by_split = report.count_splits(layout, videos, result.outcomes)
     result.missing = _missing(layout, result.outcomes)
     result.notes += layout.notes
     for count in result.classes:
@@ -172,6 +174,7 @@ def _finish(layout: Layout, videos: dict[str, Video], result: report.Report) -> 
     rows = _rows(layout, videos, result)
     result.notes += _lacking(layout, rows)
     result.write()
+    report_page.write(result, rows)
     if len(rows):
         manifest.write(result.folder, rows)
 
