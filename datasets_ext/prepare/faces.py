@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datasets_ext.prepare import tracks
 from datasets_ext.prepare.align import aligned_face
 from datasets_ext.prepare.clips import Clip, CropOptions, Outcome, frame_name
-from datasets_ext.prepare.crop import face_crop, largest_face
+from datasets_ext.prepare.crop import by_size, face_crop
 from datasets_ext.prepare.detectors import Detector
 from datasets_ext.prepare.images import present_images, read_rgb, spaced
 from datasets_ext.prepare.masks import ForgedRegions
@@ -18,7 +19,9 @@ from datasets_ext.prepare.sampling import spaced_indices
 from datasets_ext.prepare.video import UnreadableVideo, frame_counts, visit_frames
 from roga_domainbed.registry import load
 
-_PARAMETERS = {".png": [], ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
+_PARAMETERS = {"png": [], "jpg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
+_MAX_FACES = 4  # that a frame keeps until it is known whom the video is of
+_MIN_AREA = 0.25  # of the largest face's box: a face in the background is nobody's video
 
 
 class Cropper:
@@ -58,7 +61,7 @@ def crop_clip(clip: Clip, options: CropOptions, detector: Detector, root: Path, 
 
 
 class _Faces:
-    """The crops of one clip: those written, and the frames that had none."""
+    """The crops of one clip, held back until all frames are seen, and the frames that have none."""
 
     def __init__(
         self,
@@ -67,26 +70,34 @@ class _Faces:
         detector: Detector,
         regions: ForgedRegions | None = None,
     ):
-        self.written: list[int] = []
         self.dropped: list[tuple[int, str]] = []
         self._folder = folder
         self._options = options
         self._detector = detector
         self._regions = regions
+        self._found: list[tuple[int, np.ndarray, list[bytes]]] = []  # index, faces, their files
 
     def visit(self, index: int, rgb: np.ndarray) -> None:
-        """Find the face in a frame, cut it out and write it."""
-        faces = self._detector.detect(rgb)
-        if self._regions is None:
-            face, reason = largest_face(faces), "no_face"
-        else:
+        """Find the faces in a frame and cut them out; which one is written, ``outcome`` decides."""
+        faces = by_size(self._detector.detect(rgb))
+        if self._regions is not None:
             face, reason = self._regions.choose(index, faces, rgb.shape)
-        if face is None:
+            faces = faces[:0] if face is None else face[None]
+        else:
+            reason = "no_face"
+            faces = [face for face in faces if face[2] * face[3] >= _MIN_AREA * faces[0][2] * faces[0][3]]
+            faces = np.array(faces[:_MAX_FACES])
+        if not len(faces):
             self.dropped.append((index, reason))
             return
-        suffix = f".{self._options.image_format}"
-        _write_image(self._folder / frame_name(index, suffix), self._cut(rgb, face))
-        self.written.append(index)
+        self._found.append((index, faces, [self._encoded(self._cut(rgb, face)) for face in faces]))
+
+    def _encoded(self, rgb: np.ndarray) -> bytes:
+        image_format = self._options.image_format
+        _, data = cv2.imencode(
+            f".{image_format}", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _PARAMETERS[image_format]
+        )
+        return data.tobytes()
 
     def _cut(self, rgb: np.ndarray, face: np.ndarray) -> np.ndarray:
         margin, size = self._options.margin, self._options.size
@@ -95,20 +106,29 @@ class _Faces:
         return face_crop(rgb, face, margin, size)
 
     def outcome(self, clip: Clip, size: int, n_declared: int, n_decoded: int, reason: str = "") -> Outcome:
-        """What came of the clip; without a reason of its own it has that of its first frame, if none was written."""
-        if not reason and not self.written:
+        """Write the crops of the person that the video is of, and say what came of the clip.
+
+        Without a reason why nothing is written it has that of its first frame, if no frame has a face.
+        """
+        suffix = f".{self._options.image_format}"
+        written = [index for index, _, _ in self._found]
+        if not reason and not written:
             reason = self.dropped[0][1]
+        if not reason:
+            chosen = tracks.choose([faces for _, faces, _ in self._found])
+            for (index, _, files), number in zip(self._found, chosen, strict=True):
+                _write(self._folder / frame_name(index, suffix), files[number])
         return Outcome(
             clip.key,
             clip.folder,
             size,
             n_declared,
             n_decoded,
-            tuple(sorted((*self.written, *(index for index, _ in self.dropped)))),
-            () if reason else tuple(self.written),
+            tuple(sorted((*written, *(index for index, _ in self.dropped)))),
+            () if reason else tuple(written),
             tuple(sorted(self.dropped)),
             reason,
-            suffix=f".{self._options.image_format}",
+            suffix=suffix,
         )
 
 
@@ -157,6 +177,5 @@ def _crop_images(clip: Clip, size: int, options: CropOptions, detector: Detector
     return faces.outcome(clip, size, n_frames, n_frames, "" if n_frames else "no_frames")
 
 
-def _write_image(path: Path, rgb: np.ndarray) -> None:
-    _, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _PARAMETERS[path.suffix])
+def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)

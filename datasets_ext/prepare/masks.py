@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets_ext.prepare.crop import largest_face, real_faces
+from datasets_ext.prepare.crop import real_faces
 from datasets_ext.prepare.video import UnreadableVideo, visit_frames
 
 _LONGEST_SIDE = 320  # pixels kept of a mask: enough to tell faces apart, and 32 of them fit in memory
@@ -46,7 +46,7 @@ class ForgedRegions:
             return None, "no_face"
         region = self._regions.get(index)
         if region is None:
-            return (largest_face(faces), "") if len(faces) == 1 else (None, "mask_ended")
+            return (faces[0], "") if len(faces) == 1 else (None, "mask_ended")
         # cumulative[y, x] is the number of marked pixels above y and left of x
         cumulative = cv2.integral(region.astype(np.uint8))
         scale = np.tile([region.shape[1] / shape[1], region.shape[0] / shape[0]], 2)
