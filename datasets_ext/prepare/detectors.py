@@ -52,3 +52,18 @@ DETECTORS.add(
         landmarks=True,
     )
 )
+DETECTORS.add(
+    DetectorInfo(
+        "mtcnn",
+        target="datasets_ext.prepare.mtcnn:MTCNN",
+        summary="MTCNN, of many papers; pip install --no-deps facenet-pytorch",
+        landmarks=True,
+    )
+)
+DETECTORS.add(
+    DetectorInfo(
+        "dlib",
+        target="datasets_ext.prepare.dlib_hog:DlibHog",
+        summary="dlib's frontal detector, of DeepfakeBench and FaceForensics++; boxes alone, upright faces alone",
+    )
+)
