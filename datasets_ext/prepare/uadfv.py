@@ -3,9 +3,9 @@
     <source>/real/<NNNN>.mp4            49 videos
     <source>/fake/<NNNN>_fake.mp4       49, each made from the real of its number
 
-There is no list and no official split. All fakes show one donor, the face of the same celebrity, so a detector can pass
-by knowing that face: test on this set, do not train on it. As nobody has published the donor by video, and as it would
-join all fakes into one group, identities hold the number of the recording alone.
+There is no list and no official split. As is well known, all fakes carry the face of one donor, so a detector can
+pass by knowing that face: test on this set, do not train on it. As nobody has published the donor by video, and as it
+would join all fakes into one group, identities hold the number of the recording alone.
 Source: Yang, Li and Lyu, ICASSP 2019, arXiv:1811.00661. Licence: on request.
 """
 

@@ -14,7 +14,7 @@ from datasets_ext.ffpp import FFPP
 from datasets_ext.prepare import deepfakebench, driver
 from datasets_ext.prepare.link import LINKS, LinkOptions
 from roga_domainbed.cli import main
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Problems, RogaError
 
 SUB_ROOTS = {
     "FF-real": "FaceForensics++/original_sequences/youtube/{comp}",
@@ -488,3 +488,43 @@ def test_files_of_two_datasets_and_other_faults_come_at_once(bench, tmp_path, ca
     ):
         assert words in error
     assert not (tmp_path / "out").exists()
+
+
+def places(node, path=()):
+    """The paths to all nodes of a JSON value."""
+    yield path
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield from places(value, (*path, key))
+
+
+def with_node(node, path, value):
+    """A copy of a JSON value with another node at ``path``."""
+    if not path:
+        return value
+    copy = dict(node) if isinstance(node, dict) else list(node)
+    copy[path[0]] = with_node(node[path[0]], path[1:], value)
+    return copy
+
+
+@pytest.mark.parametrize(
+    "odd", [None, 3, "x", [], {}, ["x"], {"x": {}}, {"label": "FF-real", "frames": []}], ids=str
+)
+def test_whatever_stands_anywhere_in_the_index_no_label_is_wrong_and_nothing_breaks(bench, odd):
+    reals = {stem: bench.record("FF-real", stem, indices=(0, 4)) for stem in ("000", "001")}
+    fakes = {"000_001": {**bench.record("FF-DF", "000_001", indices=(0, 4)), "masks": []}}
+    index = {"FF-DF": {**shape_a("FF-real", reals), **shape_a("FF-DF", fakes)}}
+    labels = {"000": 0, "001": 0, "000_001": 1}
+    n_read = 0
+    for path in places(index):
+        file = bench.write("index", with_node(index, path, odd))
+        problems = Problems()
+        try:
+            layout = deepfakebench.read(bench.rgb, [file], "c23", None, problems)
+        except RogaError:
+            continue
+        n_read += 1
+        for video in layout.videos.values():
+            assert video.label == labels[video.name]
+            assert all(file.parent.name == video.name and file.is_file() for _, file in video.frames)
+    assert n_read > 10
