@@ -231,6 +231,11 @@ for _name, _environments, _summary in (
         "DF F2F FS NT CelebDF1 CelebDF2 UADFV DFDC DFDCP",
         "FaceForensics++ c23 by manipulation, and five other datasets to test on",
     ),
+    (
+        "FFPPDownload",
+        "DF F2F FS NT FaceShifter DFD",
+        "FaceForensics++ c23 by manipulation, with FaceShifter and DeepFakeDetection of the same download",
+    ),
 ):
     DATASETS.add(
         DatasetInfo(

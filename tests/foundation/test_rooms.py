@@ -122,6 +122,9 @@ def test_a_module_imports_from_its_own_row_or_above(name, path):
         "datasets_ext.synthfake.generate",
         "datasets_ext.prepare.driver",
         "datasets_ext.prepare.ffpp",
+        "datasets_ext.prepare.deepfakebench",
+        "datasets_ext.prepare.csv_list",
+        "datasets_ext.prepare.report_page",
     ],
 )
 def test_importing_it_loads_no_torch(module):
