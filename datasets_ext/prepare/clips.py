@@ -13,6 +13,8 @@ REASONS = {
     "unreadable": "no frame can be decoded",
     "truncated": "less than half of its frames can be decoded",
     "no_face": "no face in any of the chosen frames",
+    "several_faces": "more than one face in the photograph",
+    "donor": "the photograph that the face would come from cannot be used",
 }
 
 
@@ -52,11 +54,17 @@ class Clip:
         key: ``"<class>/<video>"``, unique in the dataset, for example ``"Deepfakes/519_515"``.
         source: the video file.
         folder: where its crops go, relative to the dataset's folder, with forward slashes.
+        companion: a second file that the crops depend on, such as the photograph that a swapped face comes from.
     """
 
     key: str
     source: Path
     folder: str
+    companion: Path | None = None
+
+    def n_bytes(self) -> int:
+        """Size of its files; ``OSError`` if one is not there."""
+        return sum(path.stat().st_size for path in (self.source, self.companion) if path is not None)
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Outcome:
     Attributes:
         key: the clip's key.
         folder: the clip's folder.
-        source_bytes: size of the file; a file of another size is prepared again.
+        source_bytes: size of the clip's files; one of another size is prepared again.
         n_declared: frames that the container announces; 0 where it could not be asked.
         n_decoded: frames that decode.
         planned: indices of the chosen frames.

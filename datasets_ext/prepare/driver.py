@@ -122,7 +122,10 @@ def _make(
     videos = {**layout.videos, **earlier}
     used = _used(layout, videos)
     book.videos.update(layout.videos)
-    clips = {key: _clip(video, _placed(video, used)[0]) for key, video in layout.videos.items()}
+    clips = {
+        key: _clip(video, _placed(video, used)[0], layout.companions.get(key))
+        for key, video in layout.videos.items()
+    }
     todo = [clip for clip in clips.values() if not _is_finished(root, clip, book.outcomes.get(clip.key))]
     result.n_resumed = len(clips) - len(todo)
     for clip in todo:
@@ -137,7 +140,7 @@ def _make(
             mininterval=0.5 if sys.stderr.isatty() else 30,  # a log file needs no more
         ) as progress,
     ):
-        for outcome in pool.crop_all(todo, book.options, root, staging, n_workers):
+        for outcome in pool.crop_all(todo, layout.work, book.options, root, staging, n_workers):
             book.add(outcome)
             progress.update()
     if earlier:
@@ -199,8 +202,8 @@ def _placed(video: Video, used: set[str]) -> list[str]:
     return [env for env in video.envs if env in used] or [video.envs[0]]
 
 
-def _clip(video: Video, env: str) -> Clip:
-    return Clip(video.key, video.source, _folder(video, env))
+def _clip(video: Video, env: str, companion: Path | None) -> Clip:
+    return Clip(video.key, video.source, _folder(video, env), companion)
 
 
 def _folder(video: Video, env: str) -> str:
@@ -220,7 +223,7 @@ def _is_finished(root: Path, clip: Clip, outcome: Outcome | None) -> bool:
     if outcome is None or not _is_whole(root, outcome):
         return False
     try:
-        return clip.source.stat().st_size == outcome.source_bytes
+        return clip.n_bytes() == outcome.source_bytes
     except OSError:  # a link whose target went away after it had been prepared
         return True
 

@@ -63,6 +63,8 @@ class Layout:
         videos: found ones, by key.
         wanted: group → names that should be there, from lists or from the other classes.
         split_pairs: split → pairs in the official lists (FaceForensics++).
+        companions: key → a second file that a video's crops depend on.
+        work: ``"module:function"`` that makes the crops of one clip, as ``faces.crop_clip`` does.
         complete: True if videos that an earlier run made and that are not here must go.
         notes: one sentence for everything that was passed over.
     """
@@ -75,6 +77,8 @@ class Layout:
     videos: dict[str, Video] = field(default_factory=dict)
     wanted: dict[str, list[str]] = field(default_factory=dict)
     split_pairs: dict[str, int] = field(default_factory=dict)
+    companions: dict[str, Path] = field(default_factory=dict)
+    work: str = "datasets_ext.prepare.faces:crop_clip"
     complete: bool = False
     notes: list[str] = field(default_factory=list)
 

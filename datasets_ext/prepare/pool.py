@@ -32,9 +32,9 @@ def require_detector(name: str) -> None:
 
 
 def crop_all(
-    clips: Sequence[Clip], options: CropOptions, root: Path, staging: Path, n_workers: int
+    clips: Sequence[Clip], work: str, options: CropOptions, root: Path, staging: Path, n_workers: int
 ) -> Iterator[Outcome]:
-    """Prepare ``clips`` and yield their outcomes as they come.
+    """Do ``work`` (``Layout.work``) on each of ``clips`` and yield their outcomes as they come.
 
     With one worker everything happens in this process. Otherwise the processes are spawned, which is safe
     whatever threads the caller has. They end with this generator, and also if this process is killed.
@@ -46,14 +46,12 @@ def crop_all(
     target = DETECTORS.get(options.detector).target
     n_workers = min(n_workers, len(clips))
     if n_workers <= 1:
-        from datasets_ext.prepare.faces import crop_clip
-
-        detector = load(target)()
+        crop, detector = load(work), load(target)()
         for clip in clips:
-            yield crop_clip(clip, options, detector, root, staging)
+            yield crop(clip, options, detector, root, staging)
         return
     pool = ProcessPoolExecutor(
-        n_workers, multiprocessing.get_context("spawn"), _start_worker, (target, options, root, staging)
+        n_workers, multiprocessing.get_context("spawn"), _start_worker, (work, target, options, root, staging)
     )
     try:
         for future in as_completed([pool.submit(_crop_in_worker, clip) for clip in clips]):
@@ -67,19 +65,17 @@ def crop_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(target: str, options: CropOptions, root: Path, staging: Path) -> None:
+def _start_worker(work: str, target: str, options: CropOptions, root: Path, staging: Path) -> None:
     import cv2
 
     cv2.setNumThreads(1)  # the processes are the parallelism
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once and without a traceback
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker.update(detector=load(target)(), options=options, root=root, staging=staging)
+    _worker.update(work=load(work), arguments=(options, load(target)(), root, staging))
 
 
 def _crop_in_worker(clip: Clip) -> Outcome:
-    from datasets_ext.prepare.faces import crop_clip
-
-    return crop_clip(clip, **_worker)
+    return _worker["work"](clip, *_worker["arguments"])
 
 
 def _end_with_parent() -> None:

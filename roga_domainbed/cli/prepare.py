@@ -18,23 +18,31 @@ from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.ffpp_layout import DATASET_NAMES
 from datasets_ext.prepare.layout import Layout
+from datasets_ext.selfblend import photographs
+from datasets_ext.selfblend.options import RATE_FACTORS, BlendOptions
 from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import Problems
 
 
+def _crop_options(args: argparse.Namespace) -> CropOptions:
+    return CropOptions(args.n_frames, args.size, args.margin, args.detector)
+
+
 @dataclass(frozen=True)
 class _Command:
-    """One dataset: its line of help, its long help, its own options, and its reader."""
+    """One dataset: its line of help, its long help, its own options, its reader, and what decides its pixels."""
 
     summary: str
     description: str | None
     add_options: Callable[[argparse.ArgumentParser], None]
     read: Callable[[argparse.Namespace, Problems], Layout]
+    options: Callable[[argparse.Namespace], CropOptions] = _crop_options
 
 
 def _source_only(help_text: str) -> Callable[[argparse.ArgumentParser], None]:
     def add_source(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--source", required=True, metavar="DIR", help=help_text)
+        _add_video_options(parser)
 
     return add_source
 
@@ -59,6 +67,32 @@ def _add_csv(parser: argparse.ArgumentParser) -> None:
         "--list", required=True, metavar="FILE", help=f"CSV file: {', '.join(csv_list.COLUMNS)}, …"
     )
     parser.add_argument("--name", required=True, help="the dataset's name, and that of its folder")
+    _add_video_options(parser)
+
+
+def _add_selfblend(parser: argparse.ArgumentParser) -> None:
+    default = BlendOptions()
+    parser.add_argument("--faces", required=True, metavar="DIR", help="has photographs, one face in each")
+    parser.add_argument(
+        "--identity",
+        default="stem",
+        metavar="RULE",
+        help="who is in a photograph: stem (every file another person), folder, or a regular expression that "
+        "matches the person in the file's name; default %(default)s",
+    )
+    parser.add_argument(
+        "--compression",
+        choices=list(RATE_FACTORS),
+        default=default.compression,
+        help="H.264 as FaceForensics++: c23 light, c40 strong; default %(default)s",
+    )
+    parser.add_argument(
+        "--n_frames",
+        type=int,
+        default=default.n_frames,
+        help="frames made of a photograph: itself, then turned and moved a little; default %(default)s",
+    )
+    parser.add_argument("--seed", type=int, default=default.seed, help="of all that is random; default %(default)s")
 
 
 _CELEBDF = _source_only("has Celeb-real/, YouTube-real/, Celeb-synthesis/ and the list of testing videos")
@@ -105,6 +139,17 @@ COMMANDS = {
         _add_csv,
         lambda args, problems: csv_list.read(args.list, args.name, problems),
     ),
+    "selfblend": _Command(
+        "your face photographs, manipulated: DF, F2F, FS, NT",
+        photographs.__doc__,
+        _add_selfblend,
+        lambda args, problems: photographs.read(
+            args.faces, args.identity, args.compression, args.seed, problems
+        ),
+        lambda args: BlendOptions(
+            args.n_frames, args.size, args.margin, compression=args.compression, seed=args.seed
+        ),
+    ),
 }
 
 
@@ -115,13 +160,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub = datasets.add_parser(name, help=command.summary, description=command.description)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_options(sub)
-        _add_common(sub)
+        _add_output(sub)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prepare and print the summary."""
     command = COMMANDS[args.prepared]
-    options = CropOptions(args.n_frames, args.size, args.margin, args.detector)
+    options = command.options(args)
     report = driver.prepare(
         lambda problems: command.read(args, problems), args.data_dir, options, args.n_workers, args.overwrite
     )
@@ -129,15 +174,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_video_options(parser: argparse.ArgumentParser) -> None:
     default = CropOptions()
-    parser.add_argument("--data_dir", required=True, metavar="DIR", help="the dataset's folder is made in it")
     parser.add_argument(
         "--n_frames",
         type=int,
         default=default.n_frames,
         help="frames of each video, evenly spaced, first and last included; default %(default)s",
     )
+    parser.add_argument(
+        "--detector",
+        default=default.detector,
+        help=f"one of: {', '.join(DETECTORS.names())}; default %(default)s",
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    default = CropOptions()
+    parser.add_argument("--data_dir", required=True, metavar="DIR", help="the dataset's folder is made in it")
     parser.add_argument(
         "--size", type=int, default=default.size, help="side of a crop in pixels; default %(default)s"
     )
@@ -146,11 +200,6 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=default.margin,
         help="side of the square cut out, times the longer side of the face's box; default %(default)s",
-    )
-    parser.add_argument(
-        "--detector",
-        default=default.detector,
-        help=f"one of: {', '.join(DETECTORS.names())}; default %(default)s",
     )
     parser.add_argument(
         "--n_workers",
