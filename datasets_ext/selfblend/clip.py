@@ -62,7 +62,9 @@ def make_frames(clip: Clip, options: BlendOptions, detector: YuNet) -> np.ndarra
     return pixels if rate_factor is None else through_h264(pixels, rate_factor)
 
 
-@lru_cache(maxsize=2)  # the clips of a photograph follow one another, and a large photograph takes long to decode
+@lru_cache(
+    maxsize=2
+)  # the clips of a photograph follow one another, and a large photograph takes long to decode
 def _opened(path: Path, detector: YuNet) -> Photograph:
     return open_photograph(path, detector)
 

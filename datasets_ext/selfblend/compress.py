@@ -23,7 +23,9 @@ def through_h264(frames: np.ndarray, rate_factor: int) -> np.ndarray:
     """
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": str(rate_factor), "preset": "medium"})
+        stream = container.add_stream(
+            "libx264", rate=25, options={"crf": str(rate_factor), "preset": "medium"}
+        )
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1

@@ -88,7 +88,12 @@ def _read(path: Path) -> np.ndarray:
             return np.array(image.convert("RGB"))
     except FileNotFoundError:
         raise UnusablePhotograph("missing") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's kinds of damage
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow's kinds of damage
         raise UnusablePhotograph("unreadable", str(error)) from None
 
 

@@ -140,7 +140,7 @@ class _Recolouring:
     def draw(
         cls, rng: np.random.Generator, brightness: float, contrast: float, saturation: float, hue: float
     ) -> _Recolouring:
-        """Half to all of each greatest change, in either direction; a mean change in brightness, the others relative."""
+        """Half to all of each greatest change, up or down; that of brightness is absolute, the others relative."""
         signs, sizes = rng.choice([-1.0, 1.0], 4), rng.uniform(0.5, 1.0, 4)
         return cls(*(signs * sizes * [brightness, contrast, saturation, hue]))
 

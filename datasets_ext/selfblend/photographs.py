@@ -17,7 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from datasets_ext import manifest
-from datasets_ext.prepare.layout import Layout, Video, is_folder, joined
+from datasets_ext.prepare.layout import Layout, Video, joined
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems
 from roga_domainbed.seeds import derive
@@ -29,12 +29,12 @@ WORK = "datasets_ext.selfblend.clip:make_clip"
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
 _MIN_PEOPLE = 6  # two, for a swap, in each of train, val and test
-_SHOT = re.compile(r"[ ._-]*(?:\d+|[a-zA-Z]{1,2})$")  # what tells two shots of one person apart in many collections
+_SHOT = re.compile(
+    r"[ ._-]*(?:\d+|[a-zA-Z]{1,2})$"
+)  # what tells two shots of one person apart in many collections
 
 
-def read(
-    faces: str | os.PathLike, identity: str, compression: str, seed: int, problems: Problems
-) -> Layout:
+def read(faces: str | os.PathLike, identity: str, compression: str, seed: int, problems: Problems) -> Layout:
     """The photographs below ``faces`` as videos to be made.
 
     Args:
@@ -71,7 +71,9 @@ def read(
     split_of, partner_of = _parts(sorted(photographs_of), seed)
     for name, person in person_of.items():
         common = {"source": photographs[name], "recording": name, "split": split_of[person]}
-        layout.add(Video(REAL, name, envs=envs, method=REAL, label=manifest.REAL, identities=person, **common))
+        layout.add(
+            Video(REAL, name, envs=envs, method=REAL, label=manifest.REAL, identities=person, **common)
+        )
         for env in envs:
             people, video_name = person, name
             if env == SWAP:
@@ -109,7 +111,9 @@ def _named(faces: Path, layout: Layout, problems: Problems) -> dict[str, Path]:
     layout.note_files(same, "photographs have the name of another, left out")
     layout.note_files(unprintable, "photographs have a name that cannot be printed, left out")
     if not found:
-        problems.add(f"--faces {str(faces)!r} has no photograph: no file ends in {', '.join(sorted(_SUFFIXES))}")
+        problems.add(
+            f"--faces {str(faces)!r} has no photograph: no file ends in {', '.join(sorted(_SUFFIXES))}"
+        )
     return found
 
 
@@ -138,7 +142,9 @@ def _people(
         try:
             pattern = re.compile(identity)
         except re.error as error:
-            problems.add(f"--identity {identity!r} is none of stem, folder, and no regular expression: {error}")
+            problems.add(
+                f"--identity {identity!r} is none of stem, folder, and no regular expression: {error}"
+            )
             return {}
         people = {name: _matched(pattern, path.stem) for name, path in photographs.items()}
     nobody = [name for name, person in people.items() if not person]

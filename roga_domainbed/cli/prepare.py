@@ -92,7 +92,9 @@ def _add_selfblend(parser: argparse.ArgumentParser) -> None:
         default=default.n_frames,
         help="frames made of a photograph: itself, then turned and moved a little; default %(default)s",
     )
-    parser.add_argument("--seed", type=int, default=default.seed, help="of all that is random; default %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=default.seed, help="of all that is random; default %(default)s"
+    )
 
 
 _CELEBDF = _source_only("has Celeb-real/, YouTube-real/, Celeb-synthesis/ and the list of testing videos")
