@@ -12,9 +12,33 @@ import torch
 from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.metrics.binary import auc, average_precision, eer
 from roga_domainbed.metrics.video import video_scores
+from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.minibatches import sequential_batches
 
 BATCH_SIZE = 64
+
+
+def evaluate(experiment: Experiment) -> dict[str, Any]:
+    """Record keys of every split of every environment, ``env0_in_acc`` …, and ``why_null`` where one is None."""
+    values: dict[str, Any] = {}
+    why_null: dict[str, str] = {}
+    for env, split in enumerate(experiment.splits):
+        for part, indices in split.named():
+            scores = score_split(
+                experiment.algorithm,
+                experiment.dataset[env],
+                indices,
+                seed=experiment.config.seed,
+                n_workers=experiment.n_workers,
+                device=experiment.device,
+            )
+            metrics = split_metrics(scores)
+            prefix = f"env{env}_{part}_"
+            values.update({prefix + name: value for name, value in metrics.values.items()})
+            why_null.update({prefix + name: reason for name, reason in metrics.why_null.items()})
+    if why_null:
+        values["why_null"] = why_null
+    return values
 
 
 @dataclass

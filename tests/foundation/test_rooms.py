@@ -14,6 +14,7 @@ ROW = {
     "roga_domainbed.cpus": 0,
     "roga_domainbed.errors": 0,
     "roga_domainbed.records": 0,
+    "roga_domainbed.runs": 0,
     "roga_domainbed.seeds": 0,
     "roga_domainbed.plugins": 0,
     "roga_domainbed.checkout": 0,

@@ -7,6 +7,7 @@ from roga_domainbed import records as records_file
 from roga_domainbed.report.latex import escape, render_latex
 from roga_domainbed.report.tables import Cell, Row, Table, Tables, build_tables
 from roga_domainbed.report.text import format_cell, header, render_text
+from roga_domainbed.runs import load_runs
 from roga_domainbed.selection import ACCURACY, RULES, UPSTREAM, Metric
 
 DATA = Path(__file__).parents[1] / "data" / "report"
@@ -171,8 +172,8 @@ def test_a_long_name_widens_the_text_table_unless_compat():
     assert "x" * 20 + "  Avg" in render_text(tables, compat=UPSTREAM)
 
 
-@pytest.mark.parametrize("metrics_only", [False, True])
-def test_a_frame_split_is_said_whether_our_trainer_or_upstreams_noted_it(tmp_path, metrics_only):
+@pytest.mark.parametrize("read", ["records", "runs"])
+def test_a_frame_split_is_said_whether_our_trainer_or_upstreams_noted_it(tmp_path, read):
     """Upstream's own train has no argument for it: there the split is a hyper-parameter."""
     for name, args, hparams in (("ours", {"split": "frame"}, {}), ("stock", {}, {"split": "frame"})):
         args = {"dataset": "SynthFake", "algorithm": "ERM", "test_envs": [0], **args}
@@ -182,6 +183,7 @@ def test_a_frame_split_is_said_whether_our_trainer_or_upstreams_noted_it(tmp_pat
         folder = tmp_path / name / "run"
         folder.mkdir(parents=True)
         (folder / "results.jsonl").write_text(json.dumps(record) + "\n")
-        loaded = records_file.load(tmp_path / name, metrics_only=metrics_only)
-        tables = build_tables(loaded.records, [RULES.get("iid")])
+        folder = tmp_path / name
+        found = records_file.load(folder).records if read == "records" else load_runs(folder, "acc").runs
+        tables = build_tables(found, [RULES.get("iid")])
         assert tables.tables[0].caveats == ("frame split: frames of one video on both sides",)
