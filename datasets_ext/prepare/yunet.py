@@ -35,15 +35,6 @@ class YuNet:
 
     def detect(self, rgb: np.ndarray) -> np.ndarray:
         """See ``Detector``."""
-        return self.detect_landmarks(rgb)[:, [0, 1, 2, 3, 14]]
-
-    def detect_landmarks(self, rgb: np.ndarray) -> np.ndarray:
-        """The faces in ``rgb`` with their landmarks.
-
-        Returns:
-            (N, 15): x, y, width, height; x, y of the eye on the left of the picture, of the one on the right, the
-            tip of the nose, the left and the right corner of the mouth; score. In pixels of ``rgb``.
-        """
         height, width = rgb.shape[:2]
         scale = min(1.0, _LONGEST_SIDE / max(height, width))
         small = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -54,8 +45,9 @@ class YuNet:
         _, faces = self._net.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         if faces is None:
             return np.zeros((0, 15))
-        faces = faces.astype(np.float64)
-        faces[:, :14] *= np.tile([width / small[0], height / small[1]], 7)
+        faces = faces[:, [0, 1, 2, 3, 14, *range(4, 14)]].astype(np.float64)  # YuNet has the score at the end
+        coordinates = [0, 1, 2, 3, *range(5, 15)]
+        faces[:, coordinates] *= np.tile([width / small[0], height / small[1]], 7)
         return faces
 
 

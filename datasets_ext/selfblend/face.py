@@ -70,10 +70,10 @@ def open_photograph(path: Path, detector: YuNet) -> Photograph:
         UnusablePhotograph: missing, empty, unreadable, without a face, with several.
     """
     rgb = _read(path)
-    faces = detector.detect_landmarks(rgb)
+    faces = detector.detect(rgb)
     if len(faces) != 1:
         raise UnusablePhotograph("several_faces" if len(faces) else "no_face", f"{len(faces)} faces")
-    return Photograph(rgb, faces[0, :4], faces[0, 4:14].reshape(5, 2))
+    return Photograph(rgb, faces[0, :4], faces[0, 5:15].reshape(5, 2))
 
 
 def _read(path: Path) -> np.ndarray:

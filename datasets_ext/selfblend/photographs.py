@@ -25,7 +25,6 @@ from roga_domainbed.seeds import derive
 DATASET_NAME = "SelfBlend"
 REAL = "real"
 SWAP = "FS"
-WORK = "datasets_ext.selfblend.clip:make_clip"
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
 _MIN_PEOPLE = 6  # two, for a swap, in each of train, val and test
@@ -52,7 +51,6 @@ def read(faces: str | os.PathLike, identity: str, compression: str, seed: int, p
         envs,
         dict.fromkeys((REAL, *envs)),
         "" if compression == "none" else compression,
-        work=WORK,
         complete=True,
     )
     photographs = _named(faces, layout, problems)
@@ -75,16 +73,15 @@ def read(faces: str | os.PathLike, identity: str, compression: str, seed: int, p
             Video(REAL, name, envs=envs, method=REAL, label=manifest.REAL, identities=person, **common)
         )
         for env in envs:
-            people, video_name = person, name
+            fake = {"envs": (env,), "method": env, "label": manifest.FAKE, **common}
             if env == SWAP:
-                donor = _donor(name, photographs_of[partner_of[person]], seed)
-                people, video_name = joined((person, partner_of[person])), f"{name}_{donor}"
-                layout.companions[f"{env}/{video_name}"] = photographs[donor]
-            layout.add(
-                Video(
-                    env, video_name, envs=(env,), method=env, label=manifest.FAKE, identities=people, **common
-                )
-            )
+                partner = partner_of[person]
+                donor = _donor(name, photographs_of[partner], seed)
+                people = joined((person, partner))
+                fake_name = f"{name}_{donor}"  # as FaceForensics++ names what it swaps
+                layout.add(Video(env, fake_name, identities=people, donor=photographs[donor], **fake))
+            else:
+                layout.add(Video(env, name, identities=person, **fake))
     counts = {part: sum(split == part for split in split_of.values()) for part in manifest.SPLITS}
     layout.notes.append(
         f"{len(person_of)} photographs of {len(split_of)} people by --identity {identity}; people in "

@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("cv2", reason="cutting faces needs the extra 'prepare'")
 
-from datasets_ext.prepare.crop import crop_square, face_crop, largest_box
+from datasets_ext.prepare.crop import crop_square, face_crop, largest_face
 
 
 def coordinates(height: int, width: int) -> np.ndarray:
@@ -14,17 +14,17 @@ def coordinates(height: int, width: int) -> np.ndarray:
 
 def test_the_largest_face_wins_over_the_surest():
     boxes = np.array([[0, 0, 10, 10, 0.99], [5, 5, 20, 30, 0.7], [1, 1, 24, 24, 0.9]])
-    assert largest_box(boxes).tolist() == [5, 5, 20, 30, 0.7]
+    assert largest_face(boxes).tolist() == [5, 5, 20, 30, 0.7]
 
 
 def test_the_surer_of_two_equal_faces_wins():
     boxes = np.array([[0, 0, 10, 10, 0.8], [50, 0, 10, 10, 0.9], [90, 0, 10, 10, 0.7]])
-    assert largest_box(boxes)[0] == 50
+    assert largest_face(boxes)[0] == 50
 
 
 def test_boxes_without_an_area_are_no_faces():
-    assert largest_box(np.array([[0, 0, 0, 10, 0.9], [0, 0, -5, -5, 0.9], [0, 0, np.nan, 5, 1]])) is None
-    assert largest_box(np.zeros((0, 5))) is None
+    assert largest_face(np.array([[0, 0, 0, 10, 0.9], [0, 0, -5, -5, 0.9], [0, 0, np.nan, 5, 1]])) is None
+    assert largest_face(np.zeros((0, 5))) is None
 
 
 def test_a_window_inside_is_cut_as_it_is():

@@ -323,7 +323,7 @@ def test_nothing_prepared_is_an_error_with_the_reasons(tmp_path):
 def test_a_full_disk_stops_the_run_with_one_sentence_and_keeps_what_is_finished(
     source, tmp_path, monkeypatch
 ):
-    write, written = faces._write_png, []
+    write, written = faces._write_image, []
 
     def full(path, rgb):
         written.append(path)
@@ -332,7 +332,7 @@ def test_a_full_disk_stops_the_run_with_one_sentence_and_keeps_what_is_finished(
         write(path, rgb)
 
     with monkeypatch.context() as patch:
-        patch.setattr(faces, "_write_png", full)
+        patch.setattr(faces, "_write_image", full)
         with pytest.raises(RogaError, match=r"No space left on device: .*run the same command again"):
             prepared(source, tmp_path)
     assert not (tmp_path / "FFPP/manifest.parquet").exists()

@@ -157,19 +157,19 @@ def test_a_fake_is_its_real_but_for_the_face(made, env):
 def test_a_grey_photograph_stays_grey(env):
     grey = portrait(0).mean(axis=2).astype(np.uint8)[..., None].repeat(3, axis=2)
     detector = YuNet()
-    found = detector.detect_landmarks(grey)[0]
-    target = face.Photograph(grey, found[:4], found[4:14].reshape(5, 2))
+    found = detector.detect(grey)[0]
+    target = face.Photograph(grey, found[:4], found[5:15].reshape(5, 2))
     colourful = portrait(1)
-    found = detector.detect_landmarks(colourful)[0]
-    donor = face.Photograph(colourful, found[:4], found[4:14].reshape(5, 2))
+    found = detector.detect(colourful)[0]
+    donor = face.Photograph(colourful, found[:4], found[5:15].reshape(5, 2))
     frames = face.frames_of(target, 1, 1.3, 64, generator(0, "test"))
     (image,) = MANIPULATIONS[env](frames, generator(0, "test"), donor)
     assert np.ptp(image, axis=2).max() < 1 / 255
 
 
 def test_a_swap_shows_what_lies_at_the_landmarks_of_the_other():
-    found = YuNet().detect_landmarks(portrait(0))[0]
-    target = face.Photograph(portrait(0), found[:4], found[4:14].reshape(5, 2))
+    found = YuNet().detect(portrait(0))[0]
+    target = face.Photograph(portrait(0), found[:4], found[5:15].reshape(5, 2))
     stripes = np.where(np.arange(160) // 8 % 2, 200, 60).astype(np.uint8)
     stripes = stripes[None, :, None].repeat(160, axis=0).repeat(3, axis=2)
     donor = face.Photograph(stripes, found[:4], target.landmarks + [16, 5])  # two stripes on, and lower
@@ -213,8 +213,8 @@ def test_shrinking_averages_and_keeps_pixels_in_their_places():
 
 
 def test_the_first_frame_is_the_photograph_and_the_others_move():
-    found = YuNet().detect_landmarks(portrait(0))[0]
-    photograph = face.Photograph(portrait(0), found[:4], found[4:14].reshape(5, 2))
+    found = YuNet().detect(portrait(0))[0]
+    photograph = face.Photograph(portrait(0), found[:4], found[5:15].reshape(5, 2))
     side = round(1.3 * max(found[2:4]))
     frames = face.frames_of(photograph, 3, 1.3, side, generator(0, "test"))
     left, top = np.rint(found[:2] + found[2:4] / 2 - (side - 1) / 2).astype(int)
@@ -264,21 +264,21 @@ def test_another_seed_makes_other_fakes_and_other_frames_of_the_same_reals(portr
         assert first[f"{env}/1_fake/p0-a/0000.png"] != second[f"{env}/1_fake/p0-a/0000.png"]
 
 
-@pytest.mark.parametrize("n_done", [0, 1, 7, 23, 44])
+@pytest.mark.parametrize("n_done", [0, 7, 44])
 def test_a_run_that_is_killed_ends_with_the_same_bytes(portraits, made, tmp_path, monkeypatch, n_done):
-    make_frames, calls = work.make_frames, []
+    frames, calls = work.Blender.frames, []
 
     def dies(*args):
         calls.append(args)
         if len(calls) > n_done:
             raise KeyboardInterrupt
-        return make_frames(*args)
+        return frames(*args)
 
-    monkeypatch.setattr(work, "make_frames", dies)
+    monkeypatch.setattr(work.Blender, "frames", dies)
     with pytest.raises(KeyboardInterrupt):
         prepared(portraits, tmp_path)
     assert not (tmp_path / "SelfBlend" / manifest.FILE).exists()
-    monkeypatch.setattr(work, "make_frames", make_frames)
+    monkeypatch.setattr(work.Blender, "frames", frames)
     assert prepared(portraits, tmp_path).n_resumed == n_done
     assert files(tmp_path) == files(made)
 
@@ -321,8 +321,8 @@ def test_photographs_that_cannot_be_used_are_dropped_by_reason(faces, tmp_path):
 def test_a_swap_from_an_unusable_photograph_says_so(tmp_path):
     Image.fromarray(portrait(0)).save(tmp_path / "a.png")
     (tmp_path / "b.png").touch()
-    clip = Clip("FS/a_b", tmp_path / "a.png", "FS/1_fake/a_b", tmp_path / "b.png")
-    outcome = work.make_clip(clip, OPTIONS, YuNet(), tmp_path / "root", tmp_path / "staging")
+    clip = Clip("FS/a_b", tmp_path / "a.png", "FS/1_fake/a_b", donor=tmp_path / "b.png")
+    outcome = work.Blender(OPTIONS)(clip, tmp_path / "root", tmp_path / "staging")
     assert (outcome.reason, outcome.written) == ("donor", ())
     assert outcome.detail == "b.png: empty"
 
@@ -392,7 +392,6 @@ def test_the_command_makes_a_dataset_and_says_what_it_made(faces, tmp_path, caps
     journal = (tmp_path / "SelfBlend/prepare-journal.jsonl").read_text().splitlines()
     assert json.loads(journal[0])["options"] == {
         "compression": "none",
-        "detector": "yunet",
         "margin": 1.3,
         "n_frames": 1,
         "seed": 3,
