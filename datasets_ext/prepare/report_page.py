@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -87,27 +87,30 @@ def _rest(n: int) -> Markup:
 
 
 def _sheets(folder: Path, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """For each class of each environment: thumbnails of some videos, evenly spaced over their names."""
+    """For each class of each environment some images, evenly spaced over its videos and over their frames."""
     for env in dict.fromkeys(rows["env"]):
         for label, word in enumerate(_WORDS):
             of_class = rows[(rows["env"] == env) & (rows["label"] == label)]
-            names = sorted(of_class["video"].unique())
-            if names:
-                chosen = of_class[of_class["video"].isin(spaced(names, _N_THUMBNAILS))]
+            videos = {str(name): frames.sort_values("frame") for name, frames in of_class.groupby("video")}
+            if videos:
+                n_each = max(1, _N_THUMBNAILS // len(videos))
                 yield {
                     "env": env,
                     "word": word,
-                    "n_videos": len(names),
-                    "thumbnails": list(_thumbnails(folder, chosen)),
+                    "n_videos": len(videos),
+                    "thumbnails": [
+                        thumbnail
+                        for name in spaced(list(videos), _N_THUMBNAILS)
+                        for thumbnail in _thumbnails(folder, name, videos[name]["path"].tolist(), n_each)
+                    ],
                 }
 
 
-def _thumbnails(folder: Path, rows: pd.DataFrame) -> Iterable[dict[str, str]]:
-    for video, frames in rows.groupby("video"):
-        path = frames.sort_values("frame")["path"].iloc[len(frames) // 2]
+def _thumbnails(folder: Path, video: str, paths: list[str], n: int) -> Iterator[dict[str, str]]:
+    for path in spaced(paths, n) if n > 1 else [paths[len(paths) // 2]]:
         pixels = read_rgb(folder / path)
         if pixels is not None:
-            yield {"video": str(video), "path": path, "data": _as_url(Image.fromarray(pixels))}
+            yield {"video": video, "path": path, "data": _as_url(Image.fromarray(pixels))}
 
 
 def _as_url(image: Image.Image) -> str:
