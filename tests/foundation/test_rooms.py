@@ -108,6 +108,8 @@ def test_a_module_imports_from_its_own_row_or_above(name, path):
         "datasets_ext.synthfake.generate",
         "datasets_ext.prepare.driver",
         "datasets_ext.prepare.ffpp",
+        "datasets_ext.selfblend.photographs",
+        "datasets_ext.selfblend.options",
     ],
 )
 def test_importing_it_loads_no_torch(module):
