@@ -125,6 +125,8 @@ def test_a_module_imports_from_its_own_row_or_above(name, path):
         "datasets_ext.prepare.deepfakebench",
         "datasets_ext.prepare.csv_list",
         "datasets_ext.prepare.report_page",
+        "datasets_ext.selfblend.photographs",
+        "datasets_ext.selfblend.options",
     ],
 )
 def test_importing_it_loads_no_torch(module):
