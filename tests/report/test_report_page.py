@@ -113,6 +113,13 @@ def test_colours_of_figures_are_those_of_the_page(full_page):
     assert not re.search(r"#[0-9a-f]{6}", figures), "a colour that the dark page would keep"
 
 
+def test_the_axis_of_a_hyper_parameter_drawn_by_its_logarithm_has_numbers(full_page):
+    panel = re.search(r'aria-label="Hyper-parameters, lr">.*?</svg>', full_page.source, re.DOTALL)[0]
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", panel)
+    assert {"1e\N{MINUS SIGN}05", "0.0001"} <= set(labels)
+    assert not any("$" in label for label in labels)
+
+
 def test_the_commands_train_the_chosen_runs_again(full, full_page):
     commands = re.findall(r"<pre>(.*?)</pre>", full_page.source)
     assert len(commands) == 2
