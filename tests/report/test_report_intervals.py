@@ -113,6 +113,13 @@ def test_a_file_of_scores_that_cannot_be_used_is_named(tmp_path):
     assert len(problems) == 1
 
 
+def test_a_task_that_is_not_binary_has_no_scores_to_read(tmp_path):
+    run = write_run(tmp_path, arguments(), steps=STEPS[-1:])
+    table = parquet.read_table(run / "scores.parquet").to_pandas().assign(score=float("nan"), label=5)
+    parquet.write_table(pa.Table.from_pandas(table), run / "scores.parquet")
+    assert read_scores(run, 0) is None
+
+
 def test_frames_without_a_video_are_their_own_clusters(tmp_path):
     run = write_run(tmp_path, arguments(), steps=STEPS[-1:])
     table = parquet.read_table(run / "scores.parquet").to_pandas().assign(video=None)

@@ -130,6 +130,11 @@ def test_the_commands_train_the_chosen_runs_again(full, full_page):
         main([*words[1:], "--no_such_flag"])
 
 
+def test_runs_of_domainbeds_own_script_with_the_plugin_are_repeated_by_it(tmp_path):
+    write_run(tmp_path / "sweep", arguments(), steps=(0,), videos=2, scores=False, provenance=False)
+    assert "<pre>roga-domainbed upstream train --algorithm ERM" in page_of(tmp_path / "sweep").source
+
+
 def test_equal_panels_are_equal_to_the_byte():
     panel = Panel("loss", lambda axes: axes.plot([1, 2], [3, 4], marker="o"))
     assert inline_svg(panel, "a-") == inline_svg(panel, "a-")
@@ -139,7 +144,7 @@ def test_where_records_hold_no_more_than_upstreams_each_section_says_so(tmp_path
     page = page_of(sweep_folder("vlcs_sweep"))
     for sentence in (
         "Numbers are the accuracy of the held-out environment",
-        "have stored no scores (scores.parquet in a run's folder)",
+        "have stored no scores of fake (scores.parquet in a run's folder)",
         "No record has a perturbed loss",
         "No record has a cosine between the domains' gradients",
         "recorded no versions, backend or split: DomainBed's own scripts do not",
