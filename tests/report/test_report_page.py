@@ -197,6 +197,15 @@ def test_names_are_only_names(tmp_path):
     assert "49" not in re.findall(r"<title>.*?</title>", page.source)[0], "templates inside names are not run"
 
 
+def test_long_names_leave_room_for_the_data(tmp_path):
+    long = "An_algorithm_with_a_name_of_more_than_sixty_letters_is_a_sentence"
+    write_run(tmp_path / "sweep", arguments(algorithm=long), steps=(0,), videos=2, scores=False)
+    page = page_of(tmp_path / "sweep")
+    panel = re.search(r'id="d1-environments">.*?</svg>', page.source, re.DOTALL)[0]
+    assert "An_algorithm…_sentence</text>" in panel
+    assert f">{long}</th>" in page.source
+
+
 @pytest.mark.parametrize(("suffix", "head"), [("pdf", b"%PDF"), ("svg", b"<?xml"), ("png", b"\x89PNG")])
 def test_figures_are_files_too(tmp_path, suffix, head):
     panels = tuple(Panel(HOSTILE[:20], lambda axes: axes.plot([1, 2], [3, 4])) for _ in range(4))
