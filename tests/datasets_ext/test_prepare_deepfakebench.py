@@ -264,9 +264,11 @@ def test_a_label_that_the_folder_or_the_record_denies_is_not_believed(bench, tmp
         "000_001": bench.record("FF-DF", "000_001"),
         "001_000": bench.record("FF-F2F", "001_000", label="FF-DF"),  # lies in Face2Face
         "002_003": bench.record("FF-DF", "002_003", comp="c40"),  # lies in c40
+        "003_002": bench.record("FF-DF", "003_002"),  # in part in FaceSwap
         "nobody": bench.record("FF-DF", "nobody"),
         "004_005": [],
     }
+    fakes["003_002"]["frames"][:1] = bench.frames("FF-FS", "003_002", indices=(7,))
     content = {
         **shape_a("FF-real", reals),
         **shape_a("FF-DF", fakes),
@@ -274,7 +276,7 @@ def test_a_label_that_the_folder_or_the_record_denies_is_not_believed(bench, tmp
     }
     summary = imported(bench, tmp_path, bench.write("any name", {"FaceForensics++": content})).summary()
     assert sorted(videos(tmp_path / "FFPP")) == [("DF", 0, "000"), ("DF", 1, "000_001")]
-    assert "2 videos have their frames in the folder of another class or compression, left out" in summary
+    assert "3 videos have frames in the folder of another class or compression, left out" in summary
     assert "1 videos have another label inside their record, left out: FF-real/001" in summary
     assert "1 entries have a name that is not that of such a video, left out: FF-DF/nobody" in summary
     assert "1 entries are no record of a video, left out: FF-DF/train/004_005" in summary
