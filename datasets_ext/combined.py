@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from datasets_ext import manifest, splits
+from datasets_ext.ffpp import SAME_YOUTUBE_VIDEO
 from datasets_ext.folder import ManifestDataset, read_tree
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems, RogaError
@@ -41,6 +42,8 @@ def _single(tree: str, family: str | None = None, has_split: bool = True) -> Sou
     return Source(tree, (tree,), family or tree, has_split)
 
 
+#: FaceForensics++'s sets of recordings from one source video, by the names they have here.
+_FFPP_SOURCES = tuple(tuple(f"FFPP/{number}" for number in numbers) for numbers in SAME_YOUTUBE_VIDEO)
 _FFPP = tuple(DATASETS.get("FFPP").environments)
 _CELEBDF1 = _single("CelebDF1", "Celeb-DF")  # names are shared with v2, and very probably videos
 _CELEBDF2 = _single("CelebDF2", "Celeb-DF")
@@ -64,6 +67,7 @@ class CombinedDataset(ManifestDataset):
     """
 
     SOURCES: tuple[Source, ...]
+    SAME_SOURCE = _FFPP_SOURCES
 
     @classmethod
     def read_environments(cls, root: str | os.PathLike | None) -> list[tuple[Path, pd.DataFrame]]:
@@ -85,23 +89,31 @@ class CombinedDataset(ManifestDataset):
             (trees[source.tree][0], _one_environment(source, trees[source.tree][1])) for source in cls.SOURCES
         ]
 
-    def split_indices(
-        self, mode: str, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
+    def _cut(
+        self,
+        mode: str,
+        trial_seed: int,
+        holdout_fraction: float,
+        test_envs: Collection[int],
+        same_source: Collection[Collection[str]],
     ) -> list[splits.Split]:
-        """The (in, out) indices of every environment."""
         if mode == "group":
-            parts = self._grouped(trial_seed, holdout_fraction, test_envs)
+            parts = self._grouped(trial_seed, holdout_fraction, test_envs, same_source)
             return splits.expand(parts, self.ENVIRONMENTS, test_envs)
         environments = [
             rows if source.has_split else rows.assign(split="test" if index in test_envs else "train")
             for index, (source, rows) in enumerate(zip(self.SOURCES, self.environment_rows, strict=True))
         ]
         return splits.split_indices(
-            mode, environments, self.ENVIRONMENTS, trial_seed, holdout_fraction, test_envs
+            mode, environments, self.ENVIRONMENTS, trial_seed, holdout_fraction, test_envs, same_source
         )
 
     def _grouped(
-        self, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
+        self,
+        trial_seed: int,
+        holdout_fraction: float,
+        test_envs: Collection[int],
+        same_source: Collection[Collection[str]],
     ) -> list[np.ndarray]:
         parts: list[np.ndarray] = [np.empty(0, dtype=object)] * len(self.SOURCES)
         for family in dict.fromkeys(source.family for source in self.SOURCES):
@@ -113,7 +125,7 @@ class CombinedDataset(ManifestDataset):
             else:
                 held_out = ("val",) if tested == {False} else ("val", "test")
                 try:
-                    cut = splits.group(rows, trial_seed, holdout_fraction, held_out)
+                    cut = splits.group(rows, trial_seed, holdout_fraction, held_out, same_source)
                 except RogaError as error:
                     raise RogaError(f"{family}: {error}") from None
             for index, part in zip(members, cut, strict=True):

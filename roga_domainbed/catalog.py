@@ -224,6 +224,16 @@ for _name, _summary in (
             hparams=FACE_HPARAMS,
         )
     )
+DATASETS.add(
+    DatasetInfo(
+        "SelfBlend",
+        ("DF", "F2F", "FS", "NT"),
+        target="datasets_ext.selfblend:SelfBlend",
+        summary="your face photographs with four look-alike manipulations",
+        plugin=True,
+        hparams=FACE_HPARAMS,
+    )
+)
 for _name, _environments, _summary in (
     ("DeepfakeDatasets", "FFPP CelebDF2 DFDC DFDCP UADFV", "five datasets, one environment each"),
     (

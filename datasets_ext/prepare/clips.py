@@ -19,6 +19,8 @@ REASONS = {
     "no_frames": "its list of frames is empty",
     "no_face": "no face in any of the chosen frames",
     "no_masked_face": "no face where its mask says that one is forged",
+    "several_faces": "more than one face in the photograph",
+    "donor": "the photograph that its face would come from cannot be used",
 }
 #: Why a single frame was left out, of a video that gave others.
 FRAME_REASONS = {
@@ -114,6 +116,7 @@ class Clip:
         folder: where its crops go, relative to the dataset's folder, with forward slashes.
         frames: (frame index, image file), ascending, of a video that comes as images; None for a video file.
         mask: video of the forged region, frame by frame, where there is one.
+        donor: photograph that another face is taken from, of a video that is made from photographs.
     """
 
     key: str
@@ -121,16 +124,17 @@ class Clip:
     folder: str
     frames: tuple[tuple[int, Path], ...] | None = None
     mask: Path | None = None
+    donor: Path | None = None
 
     def source_bytes(self) -> int:
         """Size of all files that it is made from; images that are not there count nothing.
 
         Raises:
-            OSError: if the video file or the mask cannot be asked.
+            OSError: if one of the other files cannot be asked.
         """
         if self.frames is not None:
             return sum(path.stat().st_size for _, path in self.frames if path.is_file())
-        return self.source.stat().st_size + (self.mask.stat().st_size if self.mask else 0)
+        return sum(path.stat().st_size for path in (self.source, self.mask, self.donor) if path)
 
 
 @dataclass(frozen=True)

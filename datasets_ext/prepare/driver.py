@@ -200,7 +200,7 @@ def _placed(video: Video, used: set[str]) -> list[str]:
 
 
 def _clip(video: Video, env: str) -> Clip:
-    return Clip(video.key, video.source, _folder(video, env), video.frames, video.mask)
+    return Clip(video.key, video.source, _folder(video, env), video.frames, video.mask, video.donor)
 
 
 def _folder(video: Video, env: str) -> str:

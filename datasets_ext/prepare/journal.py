@@ -21,7 +21,7 @@ from roga_domainbed.errors import RogaError
 FILE = "prepare-journal.jsonl"
 
 # What is kept of a video: all but what it takes to make it again.
-_KEPT = tuple(field.name for field in fields(Video) if field.name not in ("frames", "mask"))
+_KEPT = tuple(field.name for field in fields(Video) if field.name not in ("frames", "mask", "donor"))
 
 
 class Journal:

@@ -34,6 +34,7 @@ class Video:
         split: official part; empty where there is none.
         frames: (frame index, image file), ascending, of a video that comes as images; None for a video file.
         mask: video of the forged region, where there is one.
+        donor: photograph that another face is taken from, of a video that is made from photographs.
     """
 
     group: str
@@ -47,6 +48,7 @@ class Video:
     split: str = ""
     frames: tuple[tuple[int, Path], ...] | None = None
     mask: Path | None = None
+    donor: Path | None = None
 
     @property
     def key(self) -> str:

@@ -19,6 +19,8 @@ from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.ffpp_layout import COMPRESSIONS, FACESHIFTER
 from datasets_ext.prepare.layout import Layout
 from datasets_ext.prepare.link import LINKS, LinkOptions
+from datasets_ext.selfblend import photographs
+from datasets_ext.selfblend.options import RATE_FACTORS, BlendOptions
 from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import Problems
 
@@ -31,6 +33,10 @@ def _crop_options(args: argparse.Namespace) -> Options:
 
 def _link_options(args: argparse.Namespace) -> Options:
     return LinkOptions(args.n_frames, args.link)
+
+
+def _blend_options(args: argparse.Namespace) -> Options:
+    return BlendOptions(args.n_frames, args.size, args.margin, args.compression, args.seed)
 
 
 def _csv_options(args: argparse.Namespace) -> Options:
@@ -111,6 +117,28 @@ def _add_csv(parser: argparse.ArgumentParser) -> None:
     _add_link(parser, None)
 
 
+def _add_selfblend(parser: argparse.ArgumentParser) -> None:
+    default = BlendOptions()
+    parser.add_argument("--faces", required=True, metavar="DIR", help="has photographs, one face in each")
+    parser.add_argument(
+        "--identity",
+        default="stem",
+        metavar="RULE",
+        help="who is in a photograph: stem (every file another person), folder, or a regular expression that "
+        "matches the person in the file's name; default %(default)s",
+    )
+    parser.add_argument(
+        "--compression",
+        choices=list(RATE_FACTORS),
+        default=default.compression,
+        help="H.264 as FaceForensics++: c23 light, c40 strong; default %(default)s",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=default.seed, help="of all that is random; default %(default)s"
+    )
+    _add_square(parser)
+
+
 _CELEBDF = _source_only("has Celeb-real/, YouTube-real/, Celeb-synthesis/ and the list of testing videos")
 COMMANDS = {
     "ffpp": _Command(
@@ -177,6 +205,15 @@ COMMANDS = {
         lambda args, problems: csv_list.read(args.list, args.name, problems, args.link is not None),
         _csv_options,
     ),
+    "selfblend": _Command(
+        "your face photographs, manipulated: DF, F2F, FS, NT",
+        photographs.__doc__,
+        _add_selfblend,
+        lambda args, problems: photographs.read(
+            args.faces, args.identity, args.compression, args.seed, problems
+        ),
+        _blend_options,
+    ),
 }
 
 
@@ -187,9 +224,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub = datasets.add_parser(name, help=command.summary, description=command.description)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_options(sub)
-        if command.options is not _link_options:
+        if command.options in (_crop_options, _csv_options):
             _add_crop_options(sub)
         _add_common(sub)
+        if command.options is _blend_options:
+            sub.set_defaults(n_frames=BlendOptions().n_frames)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -206,7 +245,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_crop_options(parser: argparse.ArgumentParser) -> None:
+def _add_square(parser: argparse.ArgumentParser) -> None:
     default = CropOptions()
     parser.add_argument(
         "--size", type=int, default=default.size, help="side of a crop in pixels; default %(default)s"
@@ -217,6 +256,11 @@ def _add_crop_options(parser: argparse.ArgumentParser) -> None:
         default=default.margin,
         help="side of the square cut out, times the longer side of the face's box; default %(default)s",
     )
+
+
+def _add_crop_options(parser: argparse.ArgumentParser) -> None:
+    default = CropOptions()
+    _add_square(parser)
     parser.add_argument(
         "--detector",
         default=default.detector,
@@ -241,7 +285,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--n_frames",
         type=int,
         default=CropOptions().n_frames,
-        help="frames of each video, evenly spaced, first and last included; default %(default)s",
+        help="frames of each video, evenly spaced, first and last included; of a photograph, itself and then moved a "
+        "little; default %(default)s",
     )
     parser.add_argument(
         "--n_workers",

@@ -1,0 +1,168 @@
+"""The parts of a run: data set, splits and algorithm, built in the order in which they can fail."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from roga_domainbed.backend import Host
+from roga_domainbed.catalog import ALGORITHMS
+from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.seeds import derive
+from roga_domainbed.trainer import upstream_defects
+from roga_domainbed.trainer.config import TrainConfig, test_env_problems
+from roga_domainbed.trainer.leakage import audited, leakage_notices
+from roga_domainbed.trainer.memory import keep_freed_memory
+from roga_domainbed.trainer.minibatches import seed_everything
+from roga_domainbed.trainer.splits import EnvironmentSplit, split_environments
+
+
+class Experiment:
+    """What a run trains, on what.
+
+    Args:
+        config: the arguments, checked.
+        hparams: every hyper-parameter of the run.
+        host: the DomainBed in use.
+
+    Attributes:
+        dataset: the environments.
+        names: their names, in index order.
+        train_envs: indices of those that are trained on.
+        split_mode: ``official``, ``group`` or ``frame``.
+        splits: one ``EnvironmentSplit`` an environment.
+        leakage: what training, selection and test have in common; None where there is no manifest to tell.
+        algorithm: the network and its update, on ``device``.
+        n_workers: processes that read images.
+        n_steps: steps of the run.
+        checkpoint_freq: steps between records.
+
+    Raises:
+        RogaError: data that is missing or does not fit the arguments; an algorithm that cannot train here.
+    """
+
+    def __init__(self, config: TrainConfig, hparams: dict[str, Any], host: Host):
+        self.config, self.hparams, self.host = config, hparams, host
+        keep_freed_memory()
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+        self.dataset, self.names, self.split_mode, self.splits = open_splits(config, hparams, host)
+        self.leakage = audited(
+            self.dataset,
+            [(split.in_split, split.out_split) for split in self.splits],
+            self.split_mode,
+            config.test_envs,
+            config.allow_leakage,
+        )
+        self.n_workers = config.n_workers
+        if self.n_workers is None:
+            # A sweep gives each job its share of the cores as threads: as many readers, not more.
+            self.n_workers = min(self.dataset.N_WORKERS, torch.get_num_threads())
+        self.n_steps = config.steps or self.dataset.N_STEPS
+        self.checkpoint_freq = config.checkpoint_freq or self.dataset.CHECKPOINT_FREQ
+        self.train_envs = [i for i in range(len(self.dataset)) if i not in config.test_envs]
+
+        _check_weights(hparams, self.dataset.input_shape)
+        self.defects = upstream_defects.Job(config.algorithm, hparams, len(self.train_envs))
+        if self.is_upstreams:
+            problems = Problems()
+            for message in upstream_defects.refusals(self.defects):
+                problems.add(message)
+            problems.check()
+        seed_everything(derive(config.seed, "weights"))
+        algorithm_class = host.algorithms.get_algorithm_class(config.algorithm)
+        with self.explained():
+            self.algorithm = algorithm_class(
+                self.dataset.input_shape, self.dataset.num_classes, len(self.train_envs), hparams
+            )
+        self.algorithm.to(self.device)
+
+    @property
+    def is_upstreams(self) -> bool:
+        """Whether the algorithm is a checkout's own class."""
+        return self.host.name == "upstream" and not ALGORITHMS.get(self.config.algorithm).plugin
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Inside, an error that is a known defect of upstream's algorithm becomes a sentence."""
+        try:
+            yield
+        except Exception as error:
+            sentence = upstream_defects.explain(self.defects, error) if self.is_upstreams else None
+            if sentence is None:
+                raise
+            raise RogaError(sentence) from error
+
+    def notices(self) -> list[str]:
+        """What a person should know before it trains: of the data, and of upstream's algorithm; a sentence each."""
+        found = leakage_notices(self.leakage)
+        return found + (upstream_defects.notices(self.defects) if self.is_upstreams else [])
+
+    def labels(self, env: int, indices: list[int]) -> np.ndarray:
+        """(len(indices),) class of each sample of environment ``env``."""
+        environment = self.dataset[env]
+        if hasattr(environment, "labels"):
+            return np.asarray(environment.labels)[indices]
+        return np.array([int(environment[i][1]) for i in indices])
+
+
+def open_splits(
+    config: TrainConfig, hparams: dict[str, Any], host: Host
+) -> tuple[Any, list[str], str, list[EnvironmentSplit]]:
+    """A run's data set, the names of its environments, its split mode and its splits: to train, and to evaluate again.
+
+    Raises:
+        RogaError: data that is missing or does not fit the arguments.
+    """
+    dataset, names = open_dataset(
+        host, config.dataset, config.data_dir, config.test_envs, hparams, config.seed
+    )
+    problems = Problems()
+    for message in test_env_problems(config.test_envs, tuple(names)):
+        problems.add(message)
+    problems.check()
+    mode, splits = split_environments(
+        dataset,
+        config.split,
+        config.test_envs,
+        config.trial_seed,
+        config.holdout_fraction,
+        config.uda_holdout_fraction,
+        config.training_options,
+    )
+    return dataset, names, mode, splits
+
+
+def open_dataset(
+    host: Host, name: str, data_dir: str | None, test_envs: list[int], hparams: dict[str, Any], seed: int
+) -> tuple[Any, list[str]]:
+    """The data set of that name, and the names of its environments in index order.
+
+    Raises:
+        RogaError: data that is missing, or has other environments than the class says.
+    """
+    # Some datasets of upstream draw their content from the global generators.
+    seed_everything(derive(seed, "dataset"))
+    dataset_class = host.datasets.get_dataset_class(name)
+    dataset = dataset_class(data_dir, test_envs, hparams)
+    names = [str(env) for env in dataset_class.ENVIRONMENTS or range(len(dataset))]
+    if len(names) != len(dataset):
+        raise RogaError(
+            f"{name} has {len(dataset)} environments on disk and {len(names)} names: {', '.join(names)}"
+        )
+    return dataset, names
+
+
+def _check_weights(hparams: dict[str, Any], input_shape: tuple[int, ...]) -> None:
+    """Refuse a file of weights that no network would read."""
+    if hparams.get("weights") and not hparams.get("backbone") and tuple(input_shape[1:]) != (224, 224):
+        raise RogaError(
+            f"hparam 'weights' is for a backbone or for images of 224x224; the network for inputs of shape "
+            f"{tuple(input_shape)} starts from random weights: drop it, or name a backbone"
+        )

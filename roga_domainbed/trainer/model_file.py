@@ -1,0 +1,37 @@
+"""``model.pkl``: upstream's file of a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from roga_domainbed.errors import RogaError
+from roga_domainbed.trainer import upstream_defects
+from roga_domainbed.trainer.experiment import Experiment
+
+
+def save_model(experiment: Experiment, path: Path) -> None:
+    """Write upstream's checkpoint, with plain Python values so that ``weights_only`` loading accepts it.
+
+    Raises:
+        RogaError: the file cannot be written; an earlier one of that name is intact then.
+    """
+    partial = path.with_suffix(".part")
+    state = experiment.algorithm.state_dict()
+    if experiment.is_upstreams:
+        state = upstream_defects.saved_state(experiment.config.algorithm, state)
+    checkpoint = {
+        "args": experiment.config.record_args(),
+        "model_input_shape": experiment.dataset.input_shape,
+        "model_num_classes": experiment.dataset.num_classes,
+        "model_num_domains": len(experiment.train_envs),
+        "model_hparams": experiment.hparams,
+        "model_dict": state,
+    }
+    try:
+        torch.save(checkpoint, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        partial.unlink(missing_ok=True)
+        raise RogaError(f"cannot write {str(path)!r}: {str(error).splitlines()[0]}") from None
