@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zlib
 
 import numpy as np
@@ -73,11 +74,12 @@ def bench(tmp_path):
     return Bench(tmp_path)
 
 
-def imported(bench, out, *files, compression="c23", splits=None, link="copy", n_frames=32):
+def imported(bench, out, *files, compression="c23", splits=None, link="copy", n_frames=32, overwrite=False):
     return driver.prepare(
         lambda problems: deepfakebench.read(bench.rgb, files, compression, splits, problems),
         out,
         LinkOptions(n_frames, link),
+        overwrite=overwrite,
     )
 
 
@@ -438,6 +440,17 @@ def test_a_second_run_links_nothing_again_and_other_files_add_to_the_tree(bench,
     )
     with pytest.raises(RogaError, match=r"other options \(link was 'copy', now 'symlink'\)"):
         imported(bench, tmp_path / "out", *files, link="symlink")
+
+
+def test_what_was_taken_over_stays_when_the_frames_go(bench, tmp_path):
+    files = list(small_ffpp(bench))
+    imported(bench, tmp_path, *files)
+    before = manifest.read(tmp_path / "FFPP")
+    shutil.rmtree(bench.rgb / "FaceForensics++/manipulated_sequences/FaceSwap")
+    assert imported(bench, tmp_path, *files).n_resumed == 8
+    pd.testing.assert_frame_equal(manifest.read(tmp_path / "FFPP"), before)
+    imported(bench, tmp_path, *files, overwrite=True)
+    assert "FS" not in set(manifest.read(tmp_path / "FFPP").query("label == 1")["env"])
 
 
 def test_a_source_on_another_disk_says_what_to_do(bench, tmp_path, monkeypatch):
