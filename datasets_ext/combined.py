@@ -50,6 +50,8 @@ _CELEBDF2 = _single("CelebDF2", "Celeb-DF")
 _DFDC = _single("DFDC")
 _DFDCP = _single("DFDCP")
 _UADFV = _single("UADFV", has_split=False)
+_FACESHIFTER = _single("FaceShifter", "FFPP")  # the same reals and the same official split
+_DFD = _single("DFD", has_split=False)
 
 
 class CombinedDataset(ManifestDataset):
@@ -164,3 +166,15 @@ class FFPPCross(CombinedDataset):
         *(Source("FFPP", (env,), "FFPP") for env in _FFPP),
         *(_CELEBDF1, _CELEBDF2, _UADFV, _DFDC, _DFDCP),
     )
+
+
+class FFPPDownload(CombinedDataset):
+    """Train on the four manipulations and test on a fifth of the same people and on other people: ``--test_envs 4 5``.
+
+    FaceShifter has FaceForensics++'s reals, so its test part is of people who were not trained on; DeepFakeDetection's
+    actors are others.
+    """
+
+    NAME = "FFPPDownload"
+    ENVIRONMENTS = list(DATASETS.get(NAME).environments)
+    SOURCES = (*(Source("FFPP", (env,), "FFPP") for env in _FFPP), _FACESHIFTER, _DFD)
