@@ -38,7 +38,7 @@ def test_the_registered_class_has_the_registered_environments(name):
 
 def test_a_tree_alone_has_the_family_that_it_has_when_combined():
     """Else what a model was trained on would not be recognized in another data set."""
-    for name in (*NAMES, "FFPPDownload"):
+    for name in NAMES:
         for source in load(DATASETS.get(name).target).SOURCES:
             assert family(source.tree) == source.family
 
