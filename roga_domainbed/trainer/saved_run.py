@@ -18,7 +18,7 @@ from roga_domainbed import bridge
 from roga_domainbed.backend import Host
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import RogaError, unknown_name
-from roga_domainbed.records import RECORDS, is_done
+from roga_domainbed.records import DATA_OPTIONS, RECORDS, is_done
 from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.config import TrainConfig
 
@@ -63,12 +63,10 @@ class SavedRun:
     def config(self) -> TrainConfig:
         """The arguments of ``train`` that would make this run; upstream's train may have taken some more."""
         known = {field.name for field in fields(TrainConfig)}
-        config = TrainConfig(**{name: value for name, value in self.args.items() if name in known})
-        if (
-            config.split is None
-        ):  # DomainBed's own train, with the plugin in it, has it among its hyper-parameters
-            config.split = self.hparams.get("split")
-        return config
+        values = {name: value for name, value in self.args.items() if name in known}
+        # DomainBed's own train, with the plugin in it, has these among its hyper-parameters.
+        noted = {name: self.hparams[name] for name in DATA_OPTIONS if name in self.hparams}
+        return TrainConfig(**{**noted, **values})
 
     def describe(self) -> str:
         """One line: what was trained on what."""
@@ -84,6 +82,7 @@ class SavedRun:
             text += f" without test_envs {' '.join(map(str, config.test_envs))}"
         split = self.provenance.get("split") or config.split
         text += f", split {split}" if split else ""
+        text += "".join(f", {said}" for said in config.training_options.described())
         return (
             f"{text}, trial_seed {config.trial_seed}, hparams_seed {config.hparams_seed}, seed {config.seed}"
         )
