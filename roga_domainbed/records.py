@@ -22,6 +22,8 @@ except ImportError:
 RECORDS = "results.jsonl"
 DONE = "done"
 LONGEST_LINE = 16 * 2**20  # bytes; a record has some thousands
+#: What says how the data of a run were split, thinned out and audited.
+DATA_OPTIONS = ("split", "reals", "balance", "strict", "allow_leakage")
 
 Record = dict[str, Any]
 
@@ -102,14 +104,16 @@ def read_file(path: str | os.PathLike, loaded: Loaded) -> None:
         loaded.notes.append(f"{path}, {lines}{more}: not finite numbers in it; NaN is never chosen")
 
 
-def split_mode(record: Record) -> str | None:
-    """How the data were split, where that is known.
+def data_options(record: Record) -> dict[str, Any]:
+    """What of the data a run was trained on, as far as it was said: those of ``DATA_OPTIONS`` that were given.
 
-    Our trainer notes it among the arguments; DomainBed's own train, with the plugin in it, among the hyper-parameters.
+    Our trainer notes them among the arguments; DomainBed's own train, with the plugin in it, among the
+    hyper-parameters.
     """
-    hparams = record.get("hparams")
-    found = hparams.get("split") if isinstance(hparams, dict) else record.get("split")
-    return record["args"].get("split") or found
+    args, hparams = record["args"], record.get("hparams")
+    noted = hparams if isinstance(hparams, dict) else record
+    found = {name: args.get(name) or noted.get(name) for name in DATA_OPTIONS}
+    return {name: value for name, value in found.items() if value}
 
 
 def load(folder: str | os.PathLike) -> Loaded:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from roga_domainbed import records as records_file
-from roga_domainbed.records import LONGEST_LINE, RECORDS, Record, split_mode
+from roga_domainbed.records import LONGEST_LINE, RECORDS, Record, data_options
 
 try:
     import orjson as _orjson
@@ -31,7 +31,7 @@ except ImportError:  # everything goes line by line, and there is no cache
 #: (environment, split, metric) of a record key
 METRIC_KEY = re.compile(r"env(\d+)_(in|out)_(\w+)")
 CACHE = ".collect-results-cache-{}.jsonl"
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _LARGEST_AT_ONCE = 64 * 2**20  # bytes of a file that is parsed in one call
 
 
@@ -39,11 +39,11 @@ _LARGEST_AT_ONCE = 64 * 2**20  # bytes of a file that is parsed in one call
 class Run:
     """Consecutive records with the same arguments and the same keys.
 
-    ``run["args"]`` and ``run["split"]`` read as in a record, so what looks at arguments alone takes either.
+    ``run["args"]`` and, say, ``run["split"]`` read as in a record, so what looks at arguments alone takes either.
 
     Attributes:
         args: the arguments.
-        split: how the data were split, where that is known.
+        data: what of the data it was trained on, as ``records.data_options`` has it.
         steps: (n,) step of every record.
         columns: the record keys that were kept, such as ``env0_in_acc``.
         values: (n, len(columns)) float64; NaN where a record has null or no number.
@@ -53,7 +53,7 @@ class Run:
     """
 
     args: dict[str, Any]
-    split: str | None
+    data: dict[str, Any]
     steps: list[int]
     columns: tuple[str, ...]
     values: np.ndarray
@@ -67,9 +67,7 @@ class Run:
     def __getitem__(self, name: str) -> Any:
         if name == "args":
             return self.args
-        if name == "split" and self.split is not None:
-            return self.split
-        raise KeyError(name)
+        return self.data[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         """As a record's."""
@@ -87,7 +85,7 @@ class Run:
         originals = None if self.originals is None else tuple(self.originals[i] for i in rows)
         steps = [self.steps[i] for i in rows]
         return Run(
-            self.args, self.split, steps, self.columns, self.values[list(rows)], self.metrics, self.source, originals
+            self.args, self.data, steps, self.columns, self.values[list(rows)], self.metrics, self.source, originals
         )  # fmt: skip
 
     def records(self) -> Iterator[Record]:
@@ -95,7 +93,7 @@ class Run:
         if self.originals is not None:
             yield from self.originals
             return
-        shared = {"args": self.args} | ({} if self.split is None else {"split": self.split})
+        shared = {**self.data, "args": self.args}
         for step, row in zip(self.steps, self.values.tolist(), strict=True):
             yield {**shared, "step": step, **dict(zip(self.columns, row, strict=True))}
 
@@ -234,7 +232,7 @@ def _read_at_once(path: str, metric: str, source: str) -> list[Run] | None:
 
 def _alike(one: Record, other: Record) -> bool:
     same_args = one["args"] is other["args"] or one["args"] == other["args"]
-    return same_args and one.keys() == other.keys() and split_mode(one) == split_mode(other)
+    return same_args and one.keys() == other.keys() and data_options(one) == data_options(other)
 
 
 def _close(together: list[Record], runs: list[Run], metric: str | None) -> None:
@@ -261,7 +259,7 @@ def _run(records: Sequence[Record], metric: str | None) -> Run:
     pairs = frozenset(metrics.values())
     shape = (len(records), len(columns))
     return Run(
-        first["args"], split_mode(first), steps, columns, values.reshape(shape), pairs, "", tuple(records)
+        first["args"], data_options(first), steps, columns, values.reshape(shape), pairs, "", tuple(records)
     )
 
 
@@ -331,7 +329,7 @@ class _Cache:
     def put(self, name: str, stamp: list[int], runs: Sequence[Run]) -> None:
         """Remember the runs of a folder; folders come in their order."""
         fields = [
-            [run.args, run.split, run.steps, run.columns, run.values.tolist(), sorted(run.metrics)]
+            [run.args, run.data, run.steps, run.columns, run.values.tolist(), sorted(run.metrics)]
             for run in runs
         ]
         entry = _orjson.dumps({"stamp": stamp, "runs": fields})
@@ -365,12 +363,12 @@ class _Cache:
 
 def _restored(fields: list, source: str) -> Run:
     """The run of a cache's entry; ValueError, TypeError or KeyError if the entry is damaged."""
-    args, split, steps, columns, values, metrics = fields
-    if not records_file.is_record({"args": args, "step": steps[0]}):
+    args, data, steps, columns, values, metrics = fields
+    if not records_file.is_record({"args": args, "step": steps[0]}) or not isinstance(data, dict):
         raise ValueError
     columns = _shared(tuple(columns))
     array = np.array(values, dtype=np.float64).reshape(len(steps), len(columns))
-    return Run(args, split, steps, columns, array, _shared(frozenset(map(tuple, metrics))), source)
+    return Run(args, data, steps, columns, array, _shared(frozenset(map(tuple, metrics))), source)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -13,7 +13,7 @@ from roga_domainbed.report.tables import Table, Tables
 
 FIELDS = (
     "dataset", "algorithm", "column", "selection", "oracle", "metric", "mean", "standard_error", "trials",
-    "trials_of_the_sweep",
+    "trials_of_the_sweep", "caveats",
 )  # fmt: skip
 
 
@@ -22,7 +22,8 @@ def cells(tables: Tables) -> list[dict[str, Any]]:
 
     ``dataset`` is None in the table of averages, whose columns are datasets; column ``Avg`` is a row's average.
     ``mean`` and ``standard_error`` are percentages, None where there is no value. ``selection`` is the rule's
-    title, with the word *oracle* where test data decided.
+    title, with the word *oracle* where test data decided. ``caveats`` says how the data were made up, where it is not
+    the default; empty otherwise.
     """
     return [cell for table in tables.tables for cell in _of_table(table)]
 
@@ -67,6 +68,7 @@ def _of_table(table: Table) -> list[dict[str, Any]]:
             "selection": table.rule.title,
             "oracle": table.is_oracle,
             "metric": table.metric.name,
+            "caveats": "; ".join(table.caveats),
         }
         trials = table.trials or (None,) * len(table.columns)
         for column, cell, wanted in zip(table.columns, row.cells, trials, strict=True):

@@ -18,6 +18,9 @@ _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",  # these three are other characters in the document's font
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     **{character: f"\\{character}" for character in "_%&#${}"},
 }
 _SPECIAL_PATTERN = re.compile("|".join(map(re.escape, _SPECIAL)))

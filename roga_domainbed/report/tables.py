@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
-from roga_domainbed.records import Record
+from roga_domainbed.records import DATA_OPTIONS, Record
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.gaps import missing_runs
 from roga_domainbed.runs import Run, as_runs
@@ -182,12 +182,22 @@ def _layout(runs: Sequence[Run], dataset: str, algorithms: Sequence[str], compat
 
 
 def _caveats(runs: Sequence[Run], dataset: str) -> tuple[str, ...]:
-    caveats = []
+    """How the data of the runs were made up, where it is not the default, and whether all runs have it."""
     plugin = dataset in DATASETS and DATASETS.get(dataset).plugin
-    if plugin and any(run.split == "frame" for run in runs):
-        caveats.append("frame split: frames of one video on both sides")
-    if any(run.args.get("allow_leakage") for run in runs):
-        caveats.append("leakage allowed")
+    frame = {"frame": "frame split: frames of one video on both sides"} if plugin else {}
+    words = {
+        "split": {**frame, "group": "group split"},
+        "reals": {"partitioned": "reals partitioned"},
+        "strict": {"True": "strict"},
+        "allow_leakage": {"True": "leakage allowed"},
+    }
+    caveats = []
+    for name in DATA_OPTIONS:
+        values = [str(run.data.get(name, "")) for run in runs]  # records of others may hold anything
+        for value in dict.fromkeys(values):
+            said = f"real:fake {value}" if name == "balance" and value else words.get(name, {}).get(value)
+            if said:
+                caveats.append(said + " (in some of the runs)" * (values.count(value) < len(values)))
     return tuple(caveats)
 
 

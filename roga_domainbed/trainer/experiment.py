@@ -15,6 +15,7 @@ from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.config import TrainConfig, test_env_problems
+from roga_domainbed.trainer.leakage import audited, leakage_notices
 from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.minibatches import seed_everything
 from roga_domainbed.trainer.splits import EnvironmentSplit, split_environments
@@ -34,6 +35,7 @@ class Experiment:
         train_envs: indices of those that are trained on.
         split_mode: ``official``, ``group`` or ``frame``.
         splits: one ``EnvironmentSplit`` an environment.
+        leakage: what training, selection and test have in common; None where there is no manifest to tell.
         algorithm: the network and its update, on ``device``.
         n_workers: processes that read images.
         n_steps: steps of the run.
@@ -51,6 +53,13 @@ class Experiment:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
         self.dataset, self.names, self.split_mode, self.splits = open_splits(config, hparams, host)
+        self.leakage = audited(
+            self.dataset,
+            [(split.in_split, split.out_split) for split in self.splits],
+            self.split_mode,
+            config.test_envs,
+            config.allow_leakage,
+        )
         self.n_workers = config.n_workers
         if self.n_workers is None:
             # A sweep gives each job its share of the cores as threads: as many readers, not more.
@@ -91,8 +100,9 @@ class Experiment:
             raise RogaError(sentence) from error
 
     def notices(self) -> list[str]:
-        """What a person should know of upstream's algorithm before it trains; a sentence each."""
-        return upstream_defects.notices(self.defects) if self.is_upstreams else []
+        """What a person should know before it trains: of the data, and of upstream's algorithm; a sentence each."""
+        found = leakage_notices(self.leakage)
+        return found + (upstream_defects.notices(self.defects) if self.is_upstreams else [])
 
     def labels(self, env: int, indices: list[int]) -> np.ndarray:
         """(len(indices),) class of each sample of environment ``env``."""
@@ -124,6 +134,7 @@ def open_splits(
         config.trial_seed,
         config.holdout_fraction,
         config.uda_holdout_fraction,
+        config.training_options,
     )
     return dataset, names, mode, splits
 

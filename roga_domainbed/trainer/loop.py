@@ -17,6 +17,7 @@ from roga_domainbed.seeds import derive
 from roga_domainbed.trainer.config import require_finite
 from roga_domainbed.trainer.evaluation import evaluate, record_values
 from roga_domainbed.trainer.experiment import Experiment
+from roga_domainbed.trainer.leakage import audit_record
 from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything, training_minibatches
 from roga_domainbed.trainer.model_file import save_model
 from roga_domainbed.trainer.progress import CheckpointTable
@@ -78,7 +79,11 @@ class TrainingLoop:
         record["hparams"], record["args"] = experiment.hparams, config.record_args()
         if step == 0:
             record["provenance"] = provenance(
-                experiment.host, experiment.split_mode, experiment.device, experiment.names
+                experiment.host,
+                experiment.split_mode,
+                experiment.device,
+                experiment.names,
+                audit_record(experiment.leakage),
             )
         if step == experiment.n_steps - 1:  # before the record: a run that has its last record has its scores
             write_scores(self.output_dir, evaluated)
