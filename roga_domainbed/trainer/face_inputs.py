@@ -166,11 +166,14 @@ class FaceCutter:
         ]
 
     def _video(self, prediction: Prediction) -> list[Image.Image]:
-        from datasets_ext.prepare.faces import VideoFaces
         from datasets_ext.prepare.video import UnreadableVideo, visit_spaced_frames
 
         def begin(planned: list[int]) -> Any:
-            return _WholeFrames() if self._detector is None else VideoFaces(self.options, self._detector)
+            if self._detector is None:
+                return _WholeFrames()
+            from datasets_ext.prepare.faces import VideoFaces  # OpenCV, which whole frames do without
+
+            return VideoFaces(self.options, self._detector)
 
         try:
             seen, decoded = visit_spaced_frames(Path(prediction.path), self.options.n_frames, begin)
