@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from datasets_ext.combined import DeepfakeDatasets, FFPPCross, FFPPDownload
+from datasets_ext.combined import CombinedDataset
 
 #: Data set → the family whose recordings or people it shares; others are families of their own.
 FAMILIES = {
     **{
         source.tree: source.family
-        for combined in (DeepfakeDatasets, FFPPCross, FFPPDownload)
-        for source in combined.SOURCES
+        for dataset in CombinedDataset.__subclasses__()
+        for source in dataset.SOURCES
     },
     **dict.fromkeys(("FFPP_c40", "FFPP_raw"), "FFPP"),
 }

@@ -18,7 +18,7 @@ from roga_domainbed import bridge
 from roga_domainbed.backend import Host
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import RogaError, unknown_name
-from roga_domainbed.records import DATA_OPTIONS, RECORDS, is_done
+from roga_domainbed.records import RECORDS, data_options, is_done
 from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.config import TrainConfig
 
@@ -63,10 +63,11 @@ class SavedRun:
     def config(self) -> TrainConfig:
         """The arguments of ``train`` that would make this run; upstream's train may have taken some more."""
         known = {field.name for field in fields(TrainConfig)}
-        values = {name: value for name, value in self.args.items() if name in known}
-        # DomainBed's own train, with the plugin in it, has these among its hyper-parameters.
-        noted = {name: self.hparams[name] for name in DATA_OPTIONS if name in self.hparams}
-        return TrainConfig(**{**noted, **values})
+        config = TrainConfig(**{name: value for name, value in self.args.items() if name in known})
+        # DomainBed's own train, with the plugin in it, has what the data were made of among its hyper-parameters.
+        for name, value in data_options({"args": self.args, "hparams": self.hparams}).items():
+            setattr(config, name, value)
+        return config
 
     def describe(self) -> str:
         """One line: what was trained on what."""

@@ -16,7 +16,7 @@ from PIL import Image
 from prepare_videos import SQUARES, SquareDetector, fake_folder, level, real_folder, small_tree, write_video
 
 from datasets_ext import manifest
-from datasets_ext.prepare import driver, faces, ffpp, pool
+from datasets_ext.prepare import driver, faces, ffpp, pool, video
 from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
 from roga_domainbed.cli import main
@@ -220,7 +220,7 @@ def test_everything_that_is_dropped_is_reported_with_its_reason(source, tmp_path
 
 @pytest.mark.parametrize("claimed", [5, 11, 23])
 def test_a_wrong_count_of_frames_does_not_move_the_last_frame(source, tmp_path, monkeypatch, claimed):
-    monkeypatch.setattr(faces, "frame_counts", lambda path: (12, claimed))
+    monkeypatch.setattr(video, "frame_counts", lambda path: (12, claimed))
     prepared(source, tmp_path)
     assert sorted(os.listdir(tmp_path / "FFPP/F2F/1_fake/000_003")) == [
         "0000.png",
