@@ -63,6 +63,23 @@ def append_record(folder: str | os.PathLike, record: Record) -> None:
         raise
 
 
+def cut_records(folder: str | os.PathLike, n_bytes: int) -> None:
+    """Cut ``folder``'s file to its first ``n_bytes``: what a killed run wrote after the point it goes on from.
+
+    Raises:
+        ValueError: the file does not have so many, or no record ends there; it is as it was then.
+    """
+    path = Path(folder) / RECORDS
+    content = path.read_bytes() if path.exists() else b""
+    kept = content[:n_bytes]
+    if len(kept) < n_bytes or (kept and not kept.endswith(b"\n")):
+        raise ValueError(f"{path} has {len(content)} bytes, and no record ends after {n_bytes}")
+    if len(content) > n_bytes:
+        with open(path, "rb+") as file:
+            file.truncate(n_bytes)
+            os.fsync(file.fileno())
+
+
 def mark_done(folder: str | os.PathLike) -> None:
     """Write upstream's ``done`` marker (four bytes); call it after the last record is on disk."""
     partial = Path(folder) / (DONE + ".part")

@@ -43,6 +43,7 @@ class TrainConfig:
     save_model_every_checkpoint: bool = False
     split: str | None = None
     n_workers: int | None = None
+    checkpoint_every: int | None = None
     overwrite: bool = False
 
     def record_args(self) -> dict[str, Any]:
@@ -87,6 +88,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 problems.add(f"--{name} must be at least 1; got {value}")
+        if self.checkpoint_every is not None and self.checkpoint_every < 0:
+            problems.add(f"--checkpoint_every must be at least 0; got {self.checkpoint_every}")
         if self.n_workers is not None and self.n_workers < 0:
             problems.add(f"--n_workers must be at least 0; got {self.n_workers}")
         for name in ("seed", "trial_seed", "hparams_seed"):

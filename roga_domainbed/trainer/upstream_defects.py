@@ -164,3 +164,10 @@ def saved_state(algorithm: str, state: dict[str, Any]) -> dict[str, Any]:
     if algorithm == "Fish":
         return {name: value for name, value in state.items() if not name.startswith("network_inner.")}
     return state
+
+
+#: Attributes that an update of upstream's algorithm makes before it reads them: no part of a run's state.
+MADE_ANEW = {
+    "EQRM": ("dist.kde", "dist.data", "dist.bw"),
+    "Fish": ("network_inner", "optimizer_inner"),
+}
