@@ -15,8 +15,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from roga_domainbed.launch import Command
-from roga_domainbed.launch.jobfile import LOG_FILE, describe_exit, is_running, read_job_file
+from roga_domainbed.launch import Command, lease
+from roga_domainbed.launch.jobfile import (
+    JOB_FILE,
+    LOG_FILE,
+    STOPPED,
+    describe_exit,
+    is_running,
+    read_job_file,
+)
 from roga_domainbed.records import is_done
 
 
@@ -90,7 +97,14 @@ class Job:
             return State.NOT_LAUNCHED
         if is_running(self.output_dir):
             return State.RUNNING
-        return State.FAILED if self.exit_code else State.INCOMPLETE
+        return State.FAILED if self.exit_code not in (None, 0, STOPPED) else State.INCOMPLETE
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether our trainer or launcher has worked in the folder; one of upstream's may be at work unseen."""
+        return any(
+            os.path.exists(os.path.join(self.output_dir, name)) for name in (JOB_FILE, lease.LOCK_FILE)
+        )
 
     @property
     def exit_code(self) -> int | None:
@@ -119,9 +133,8 @@ class Job:
         return f"{self.id[:6]} ({args['dataset']}, {args['algorithm']}, test envs {args['test_envs']})"
 
     def command(self, *, retry: bool = False) -> Command:
-        """The job for a launcher; with ``retry`` it replaces what an earlier attempt left."""
-        argv = (*self.argv, "--overwrite") if retry else self.argv
-        return Command(argv, self.output_dir, self.command_str, retry)
+        """The job for a launcher; with ``retry`` it goes on from what an earlier attempt left."""
+        return Command(self.argv, self.output_dir, self.command_str, retry)
 
     def _flags(self) -> Iterable[tuple[str, Any]]:
         flags = {**self.train_args, "output_dir": self.output_dir}

@@ -23,7 +23,7 @@ from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.trainer.loop import TrainingLoop
 from roga_domainbed.trainer.provenance import environment_versions
-from roga_domainbed.trainer.stop import StopRequested, Stopped, StopSignals
+from roga_domainbed.trainer.stop import Stopped, StopRequested, StopSignals
 
 
 def train(config: TrainConfig) -> Path:
@@ -50,7 +50,8 @@ def train(config: TrainConfig) -> Path:
     output_dir = Path(config.output_dir)
     if not config.overwrite and is_done(output_dir):
         problems.add(
-            f"--output_dir {config.output_dir!r} holds a finished run; choose another, or pass --overwrite to replace it"
+            f"--output_dir {config.output_dir!r} holds a finished run; choose another, or pass --overwrite to "
+            "replace it"
         )
     problems.check()
     _make_folder(output_dir)

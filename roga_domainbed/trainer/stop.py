@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.launch.jobfile import STOPPED
 
 #: SIGUSR1 is what Slurm can be told to send some time before the end (``--signal=USR1@120``).
 NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")
@@ -31,8 +32,7 @@ class StopRequested(BaseException):
 class Stopped(RogaError):
     """A run ended because it was told to; the same command goes on with it."""
 
-    #: The exit status: "temporary failure, try again" of sysexits.h. Launchers take such a job for incomplete.
-    STATUS = 75
+    STATUS = STOPPED
 
 
 class StopSignals:
