@@ -205,6 +205,7 @@ class TrainingLoop:
                 f"{error}, which the checkpoint counts on: put the file back, or pass --overwrite to start anew"
             ) from None
         self.steps_done, self.record_due, self.window = start.steps_done, start.record_due, start.window
+        self._provenance_due = start.records_bytes == 0  # the first record has it
         changed = checkpoint.differences(start.made_by, self._made_by)
         print(f"Continued after {self.steps_done} of {self.experiment.n_steps} steps.")
         if changed:
