@@ -21,6 +21,7 @@ except ImportError:
 
 RECORDS = "results.jsonl"
 DONE = "done"
+ERRORS = "err.txt"
 LONGEST_LINE = 16 * 2**20  # bytes; a record has some thousands
 CACHE = ".collect-results-cache.jsonl"
 _CACHE_HEADER = b'{"roga_domainbed_cache":1}'

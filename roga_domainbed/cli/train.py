@@ -78,6 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "most one percent of the time)",
         type=int,
     )
+    parser.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="look at every image first and train without those that cannot be read; the first record counts them",
+    )
     add("overwrite", "replace a run that --output_dir already holds, finished or not", action="store_true")
 
 

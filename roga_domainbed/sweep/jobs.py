@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from roga_domainbed.launch import Command, lease
@@ -24,7 +25,7 @@ from roga_domainbed.launch.jobfile import (
     is_running,
     read_job_file,
 )
-from roga_domainbed.records import is_done
+from roga_domainbed.records import ERRORS, is_done
 
 
 class State(enum.Enum):
@@ -113,6 +114,16 @@ class Job:
         return None if file is None else file.exit_code
 
     @property
+    def reason(self) -> str:
+        """Why the last attempt failed, as our trainer wrote it; empty where it could not."""
+        try:
+            text = (Path(self.output_dir) / ERRORS).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        found = [line for line in text.splitlines() if line.startswith("error: ")]
+        return found[-1].removeprefix("error: ") if found else ""
+
+    @property
     def log_path(self) -> str:
         """Where the job's output goes."""
         return os.path.join(self.output_dir, LOG_FILE)
@@ -144,6 +155,7 @@ class Job:
 
 def failure_line(job: Job, exit_code: int | None, note: str = "") -> str:
     """One line for a job that failed: which, how, and where to read why."""
+    note = note or (job.reason if exit_code and exit_code > 0 else "")
     note = f" ({note})" if note else ""
     log = f"; log: {job.log_path}" if os.path.exists(job.log_path) else ""
     return f"Job {job.label} {describe_exit(exit_code)}{note}{log}"

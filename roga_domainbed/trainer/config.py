@@ -44,6 +44,7 @@ class TrainConfig:
     split: str | None = None
     n_workers: int | None = None
     checkpoint_every: int | None = None
+    skip_unreadable: bool = False
     overwrite: bool = False
 
     def record_args(self) -> dict[str, Any]:
@@ -52,6 +53,8 @@ class TrainConfig:
         args = {name: values[name] for name in UPSTREAM_ARGS}
         if self.split is not None:
             args["split"] = self.split
+        if self.skip_unreadable:
+            args["skip_unreadable"] = True
         return args
 
     def check(self, problems: Problems) -> None:

@@ -70,6 +70,8 @@ class TrainingLoop:
         Raises:
             StopRequested: a signal came; unless checkpoints are off, one holds all that was done.
         """
+        for message in self.experiment.dropped:
+            print(f"Left out: {message}")
         for message in self.experiment.notices():
             print(f"Notice: {message}.")
         self._check_state()
@@ -153,7 +155,10 @@ class TrainingLoop:
 
     def _provenance(self) -> dict[str, Any]:
         experiment = self.experiment
-        return provenance(experiment.host, experiment.split_mode, experiment.device, experiment.names)
+        found = provenance(experiment.host, experiment.split_mode, experiment.device, experiment.names)
+        if experiment.dropped:
+            found["unreadable"] = {"count": len(experiment.dropped), "first": experiment.dropped[:20]}
+        return found
 
     # --- checkpoints -----------------------------------------------------------------------------------
 

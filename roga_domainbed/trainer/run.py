@@ -24,6 +24,7 @@ from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.trainer.loop import TrainingLoop
 from roga_domainbed.trainer.provenance import environment_versions
 from roga_domainbed.trainer.stop import Stopped, StopRequested, StopSignals
+from roga_domainbed.trainer.unreadable import MARK, all_of_them
 
 
 def train(config: TrainConfig) -> Path:
@@ -100,8 +101,12 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
             print(f"Stopped by {stop.name}. The same command goes on.")
             raise
         except RogaError as error:
-            _note(err.file, f"error: {error}\n")  # the caller prints it
-            raise
+            message = str(error)
+            if message.startswith(MARK):
+                print("An image cannot be read; looking for others.")
+                message = all_of_them(experiment.dataset, experiment.splits, error)
+            _note(err.file, f"error: {message}\n")  # the caller prints it
+            raise (error if message == str(error) else RogaError(message)) from error.__cause__
         except Exception as error:
             if "DataLoader worker" in str(error):
                 message = f"{_dead_reader(error)}; the same command goes on from the last checkpoint"
