@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -90,19 +91,50 @@ def write_durably(path: Path, content: dict[str, Any]) -> None:
     """
     partial = path.with_suffix(".part")
     try:
-        torch.save(content, partial)
-        with open(partial, "rb+") as file:
+        with open(partial, "wb", buffering=0) as file:
+            _save(content, file)
             os.fsync(file.fileno())
         partial.replace(path)
         sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise RogaError(f"cannot write {str(path)!r}: {str(error).splitlines()[0]}") from None
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise RogaError(f"cannot write {str(path)!r}: {error.strerror}") from None
         raise
+
+
+def _save(content: dict[str, Any], file: io.RawIOBase) -> None:
+    whole = _Whole(file)
+    try:
+        torch.save(content, whole)
+    except RuntimeError:
+        if whole.error is not None:  # torch hides it behind the failure to end the archive
+            raise whole.error from None
+        raise
+
+
+class _Whole:
+    """A file without a buffer, whose every write is whole or raises; ``error`` is what it raised."""
+
+    def __init__(self, file: io.RawIOBase):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of ``data``."""
+        left = memoryview(data).cast("B")
+        n_bytes = len(left)
+        try:
+            while len(left):
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self.error = error
+            raise
+        return n_bytes
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
 
 
 def sync_folder(folder: Path) -> None:

@@ -123,9 +123,8 @@ def _dead_reader(error: Exception) -> str:
 
 
 def _note(file: TextIO, text: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk may be what happened
-        file.write(text)
-        file.flush()
+    with contextlib.suppress(OSError):  # a full disk may be what happened: nothing may stay in the buffer
+        os.write(file.fileno(), text.encode())
 
 
 def _settings_of_records(output_dir: Path) -> dict[str, Any] | None:
