@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from datasets_ext import manifest, splits
+from datasets_ext.ffpp import SAME_YOUTUBE_VIDEO
 from datasets_ext.folder import ManifestDataset, read_tree
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems, RogaError
@@ -41,12 +42,16 @@ def _single(tree: str, family: str | None = None, has_split: bool = True) -> Sou
     return Source(tree, (tree,), family or tree, has_split)
 
 
+#: FaceForensics++'s sets of recordings from one source video, by the names they have here.
+_FFPP_SOURCES = tuple(tuple(f"FFPP/{number}" for number in numbers) for numbers in SAME_YOUTUBE_VIDEO)
 _FFPP = tuple(DATASETS.get("FFPP").environments)
 _CELEBDF1 = _single("CelebDF1", "Celeb-DF")  # names are shared with v2, and very probably videos
 _CELEBDF2 = _single("CelebDF2", "Celeb-DF")
 _DFDC = _single("DFDC")
 _DFDCP = _single("DFDCP")
 _UADFV = _single("UADFV", has_split=False)
+_FACESHIFTER = _single("FaceShifter", "FFPP")  # the same reals and the same official split
+_DFD = _single("DFD", has_split=False)
 
 
 class CombinedDataset(ManifestDataset):
@@ -62,6 +67,7 @@ class CombinedDataset(ManifestDataset):
     """
 
     SOURCES: tuple[Source, ...]
+    SAME_SOURCE = _FFPP_SOURCES
 
     @classmethod
     def read_environments(cls, root: str | os.PathLike | None) -> list[tuple[Path, pd.DataFrame]]:
@@ -83,23 +89,31 @@ class CombinedDataset(ManifestDataset):
             (trees[source.tree][0], _one_environment(source, trees[source.tree][1])) for source in cls.SOURCES
         ]
 
-    def split_indices(
-        self, mode: str, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
+    def _cut(
+        self,
+        mode: str,
+        trial_seed: int,
+        holdout_fraction: float,
+        test_envs: Collection[int],
+        same_source: Collection[Collection[str]],
     ) -> list[splits.Split]:
-        """The (in, out) indices of every environment."""
         if mode == "group":
-            parts = self._grouped(trial_seed, holdout_fraction, test_envs)
+            parts = self._grouped(trial_seed, holdout_fraction, test_envs, same_source)
             return splits.expand(parts, self.ENVIRONMENTS, test_envs)
         environments = [
             rows if source.has_split else rows.assign(split="test" if index in test_envs else "train")
             for index, (source, rows) in enumerate(zip(self.SOURCES, self.environment_rows, strict=True))
         ]
         return splits.split_indices(
-            mode, environments, self.ENVIRONMENTS, trial_seed, holdout_fraction, test_envs
+            mode, environments, self.ENVIRONMENTS, trial_seed, holdout_fraction, test_envs, same_source
         )
 
     def _grouped(
-        self, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
+        self,
+        trial_seed: int,
+        holdout_fraction: float,
+        test_envs: Collection[int],
+        same_source: Collection[Collection[str]],
     ) -> list[np.ndarray]:
         parts: list[np.ndarray] = [np.empty(0, dtype=object)] * len(self.SOURCES)
         for family in dict.fromkeys(source.family for source in self.SOURCES):
@@ -111,7 +125,7 @@ class CombinedDataset(ManifestDataset):
             else:
                 held_out = ("val",) if tested == {False} else ("val", "test")
                 try:
-                    cut = splits.group(rows, trial_seed, holdout_fraction, held_out)
+                    cut = splits.group(rows, trial_seed, holdout_fraction, held_out, same_source)
                 except RogaError as error:
                     raise RogaError(f"{family}: {error}") from None
             for index, part in zip(members, cut, strict=True):
@@ -152,3 +166,15 @@ class FFPPCross(CombinedDataset):
         *(Source("FFPP", (env,), "FFPP") for env in _FFPP),
         *(_CELEBDF1, _CELEBDF2, _UADFV, _DFDC, _DFDCP),
     )
+
+
+class FFPPDownload(CombinedDataset):
+    """Train on the four manipulations and test on a fifth of the same people and on other people: ``--test_envs 4 5``.
+
+    FaceShifter has FaceForensics++'s reals, so its test part is of people who were not trained on; DeepFakeDetection's
+    actors are others.
+    """
+
+    NAME = "FFPPDownload"
+    ENVIRONMENTS = list(DATASETS.get(NAME).environments)
+    SOURCES = (*(Source("FFPP", (env,), "FFPP") for env in _FFPP), _FACESHIFTER, _DFD)

@@ -13,11 +13,13 @@ import pandas as pd
 import torch
 from PIL import Image, ImageFile
 
-from datasets_ext import manifest, splits
+from datasets_ext import manifest, splits, training_rows
+from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.backend import host
 from roga_domainbed.errors import Problems, RogaError
 
 _CACHE_BYTES = 2**30  # larger sets are decoded again at each access
+_ALL = TrainingOptions()
 
 
 class FaceEnvironment(torch.utils.data.Dataset):
@@ -31,6 +33,8 @@ class FaceEnvironment(torch.utils.data.Dataset):
         name: the environment's name.
         labels: (N,) int64, 0 real and 1 fake.
         videos: N keys ``env/label/video``, equal for the frames of one video.
+        folder: the data set's folder.
+        relative_paths: N frame files, relative to it, with forward slashes.
         evaluation: the same environment, never augmented.
     """
 
@@ -42,7 +46,9 @@ class FaceEnvironment(torch.utils.data.Dataset):
         self.videos = [
             f"{name}/{label}/{video}" for label, video in zip(self.labels, rows["video"], strict=True)
         ]
-        self._paths = [str(folder / path) for path in rows["path"]]
+        self.folder = folder
+        self.relative_paths = rows["path"].tolist()
+        self._paths = [str(folder / path) for path in self.relative_paths]
         self._size = image_size
         self._augment = augment
         self._cache: list[np.ndarray | None] | None = [None] * len(rows) if cache else None
@@ -57,7 +63,7 @@ class FaceEnvironment(torch.utils.data.Dataset):
         Raises:
             RogaError: the file is missing, empty, truncated or no image.
         """
-        image = torch.from_numpy(self._pixels(index)).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
+        image = face_tensor(self._pixels(index))
         if self._augment and torch.rand(()) < 0.5:
             image = image.flip(2)
         return image.contiguous(), int(self.labels[index])
@@ -84,11 +90,20 @@ def read_image(path: str | os.PathLike, size: int) -> np.ndarray:
         RogaError: the file is missing, empty, truncated or no image.
     """
     try:
+        return square_pixels(decode(path), size)
+    except RogaError as error:
+        raise RogaError(f"{error}; make the data set again") from None
+
+
+def decode(path: str | os.PathLike) -> Image.Image:
+    """The picture in a file, decoded whole, as RGB.
+
+    Raises:
+        RogaError: the file is missing, empty, truncated or no image.
+    """
+    try:
         with _truncated_is_an_error(), Image.open(path) as image:
-            pixels = image.convert("RGB")
-            if pixels.size != (size, size):
-                pixels = pixels.resize((size, size), Image.Resampling.BILINEAR)
-            return np.array(pixels)
+            return image.convert("RGB")
     except (
         OSError,
         SyntaxError,
@@ -96,7 +111,19 @@ def read_image(path: str | os.PathLike, size: int) -> np.ndarray:
         Image.DecompressionBombError,
     ) as error:  # Pillow's kinds of damage
         reason = "the file is empty" if _is_empty(path) else str(error)
-        raise RogaError(f"cannot read the image {str(path)!r}: {reason}; make the data set again") from None
+        raise RogaError(f"cannot read the image {str(path)!r}: {reason}") from None
+
+
+def square_pixels(image: Image.Image, size: int) -> np.ndarray:
+    """``image``, which is RGB, resized bilinearly to a square: (size, size, 3) uint8."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.array(image)
+
+
+def face_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """(S, S, 3) uint8 as the networks see it: (3, S, S) float32 in [-1, 1]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
 
 
 @contextmanager
@@ -124,16 +151,21 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
         input_shape: (3, S, S) with S = ``hparams['image_size']``.
         num_classes: 2.
         environment_rows: the manifest's rows of each environment, in that order.
+        environment_folders: the folders that their paths count from.
+        SAME_SOURCE: sets of recordings that were cut from one source video, where that is known and the manifest does
+            not say it.
     """
 
     NAME: str
     N_STEPS = 5001
     CHECKPOINT_FREQ = 300
     SPLIT_MODES = splits.MODES
+    SAME_SOURCE: tuple[tuple[str, ...], ...] = ()
 
     def __init__(self, root: str | os.PathLike | None, test_envs: Collection[int], hparams: dict[str, Any]):
         super().__init__()
         environments = self.read_environments(root)
+        self.environment_folders = [folder for folder, _ in environments]
         self.environment_rows = [rows for _, rows in environments]
         size = hparams["image_size"]
         cache = 3 * size * size * sum(map(len, self.environment_rows)) <= _CACHE_BYTES
@@ -166,11 +198,47 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
         return [(folder, rows_of[env]) for env in cls.ENVIRONMENTS]
 
     def split_indices(
-        self, mode: str, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
+        self,
+        mode: str,
+        trial_seed: int,
+        holdout_fraction: float,
+        test_envs: Collection[int],
+        options: TrainingOptions = _ALL,
     ) -> list[splits.Split]:
-        """The (in, out) indices of every environment; ``datasets_ext.splits`` has the rules."""
+        """The (in, out) indices of every environment.
+
+        ``datasets_ext.splits`` has the rules of the modes, ``datasets_ext.training_rows`` those of the options.
+
+        Raises:
+            RogaError: a mode or an option that this data set cannot have; parts that would be empty.
+        """
+        if options.strict and not self.SAME_SOURCE:
+            raise RogaError(
+                f"--strict: no two recordings of {self.NAME} are known to come from one source video; it is for "
+                "FaceForensics++. Leave it out"
+            )
+        same_source = self.SAME_SOURCE if options.strict else ()
+        pairs = self._cut(mode, trial_seed, holdout_fraction, test_envs, same_source)
+        return training_rows.keep(
+            pairs, self.environment_rows, self.ENVIRONMENTS, trial_seed, test_envs, options
+        )
+
+    def _cut(
+        self,
+        mode: str,
+        trial_seed: int,
+        holdout_fraction: float,
+        test_envs: Collection[int],
+        same_source: Collection[Collection[str]],
+    ) -> list[splits.Split]:
         return splits.split_indices(
-            mode, self.environment_rows, self.ENVIRONMENTS, trial_seed, holdout_fraction, test_envs
+            mode,
+            self.environment_rows,
+            self.ENVIRONMENTS,
+            trial_seed,
+            holdout_fraction,
+            test_envs,
+            same_source,
         )
 
 
@@ -184,7 +252,7 @@ def read_tree(
     folder = _dataset_folder(root, name)
     rows = manifest.read(folder)
     rows_of = {env: rows[rows["env"] == env].reset_index(drop=True) for env in environments}
-    for message in (*_manifest_problems(rows, name, environments), *_file_problems(folder, rows_of)):
+    for message in (*manifest.problems(rows, name, environments), *_file_problems(folder, rows_of)):
         problems.add(message)
     return folder, rows_of
 
@@ -195,32 +263,6 @@ def _dataset_folder(root: str | os.PathLike | None, name: str) -> Path:
     if not Path(root).is_dir():
         raise RogaError(f"--data_dir {str(root)!r} is not a folder; give the one that holds {name}/")
     return Path(root) / name
-
-
-def _manifest_problems(rows: pd.DataFrame, name: str, environments: Sequence[str]) -> Iterator[str]:
-    """What the manifest lacks or has too much of."""
-    for column in sorted(set(manifest.COLUMNS) - {"label", "frame"}):
-        odd = sum(not isinstance(value, str) for value in rows[column].unique())
-        if odd:
-            yield f"{name}: the manifest's column {column!r} must hold text; it has {odd} other values, or empty cells"
-    for column, allowed in (
-        ("dataset", {name}),
-        ("label", {manifest.REAL, manifest.FAKE}),
-        ("split", {*manifest.SPLITS, ""}),
-    ):
-        strange = set(rows[column].unique().tolist()) - allowed
-        if strange:
-            known, found = (", ".join(sorted(map(repr, values))) for values in (allowed, strange))
-            yield f"{name}: the manifest's column {column!r} may hold {known}; it has {found}"
-    present = ", ".join(sorted(map(str, rows["env"].unique()))) or "none"
-    for env in environments:
-        labels = rows["label"][rows["env"] == env]
-        if labels.empty:
-            yield f"{name}: environment {env!r} is not in the manifest, which has {present}"
-            continue
-        for label, folder in enumerate(manifest.CLASS_FOLDERS):
-            if not (labels == label).any():
-                yield f"{name}: environment {env!r} has no frames of the class {folder!r}"
 
 
 def _file_problems(folder: Path, rows_of: dict[str, pd.DataFrame]) -> Iterator[str]:

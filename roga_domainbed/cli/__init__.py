@@ -24,10 +24,17 @@ COMMANDS = {
         "the algorithms, datasets, backbones and their hyper-parameters",
     ),
     "prepare": ("roga_domainbed.cli.prepare", "make face crops and a manifest from a dataset as distributed"),
+    "data": ("roga_domainbed.cli.data", "check prepared data, and count what is there"),
     "audit": ("roga_domainbed.cli.audit", "what training, selection and test have in common"),
     "train": ("roga_domainbed.cli.train", "train one model"),
     "sweep": ("roga_domainbed.cli.sweep", "launch, watch and clean up many trainings"),
     "collect-results": ("roga_domainbed.cli.collect_results", "tables from the records of a sweep"),
+    "report": (
+        "roga_domainbed.cli.report",
+        "one HTML file with tables, curves, what is missing and provenance",
+    ),
+    "evaluate": ("roga_domainbed.cli.evaluate", "a saved model on its own data, another dataset or a folder"),
+    "predict": ("roga_domainbed.cli.predict", "a probability of fake for images, folders and videos"),
     "upstream": ("roga_domainbed.cli.upstream", "run a script of a DomainBed checkout with the plugin in it"),
     "doctor": ("roga_domainbed.cli.doctor", "say what was found here, what is missing, and how to get it"),
 }

@@ -1,16 +1,18 @@
 """Train one model and write its records.
 
-Flags, defaults and record keys are those of DomainBed's train script; records also carry AUC, AP and EER of
-every split. Everything random depends on the seeds and the step alone, so --n_workers changes no number.
+Flags, defaults and record keys are those of DomainBed's train script; records also carry AUC, AP, EER and more of
+every split, of frames and of videos. Everything random depends on the seeds and the step alone, so --n_workers
+changes no number.
 
     $ roga-domainbed train --data_dir data --dataset SynthFake --algorithm RoGA --test_envs 3 --steps 300
     auc in/out in %, test environments in brackets
       step      loss      DF           F2F          FS          [NT]       left
        300    0.2104   97.1/95.8    94.0/92.9    98.2/97.5    71.3/69.9      0:00
 
-Files in --output_dir: results.jsonl (one record a line), out.txt, err.txt, model.pkl and, at the end, done; until then
-checkpoint_<steps>.pt. The same command goes on with a run that was killed, with the same numbers as if it had not
-been. SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint first; the exit status is then 75 (Ctrl-C: 130).
+Files in --output_dir: results.jsonl (one record a line), scores.parquet (what the trained model says of every
+sample), out.txt, err.txt, model.pkl and, at the end, done; until then checkpoint_<steps>.pt. The same command goes on
+with a run that was killed, with the same numbers as if it had not been. SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint
+first; the exit status is then 75 (Ctrl-C: 130).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import dataclasses
 import json
 import sys
 
+from roga_domainbed.cli import data_options
 from roga_domainbed.errors import RogaError
 from roga_domainbed.hparams import parse_overrides
 from roga_domainbed.trainer.config import SPLIT_MODES, TASKS, TrainConfig
@@ -67,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: official where the dataset has a manifest, frame otherwise)",
         type=str,
     )
+    data_options.add_arguments(parser)
+    data_options.add_leakage_argument(parser)
+    parser.set_defaults(**{name: _DEFAULTS[name] for name in data_options.NAMES})
     add("n_workers", "processes that read images (default: the dataset's, at most the threads)", type=int)
     parser.add_argument(
         "--weights",

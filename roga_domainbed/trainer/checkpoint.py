@@ -25,6 +25,7 @@ import torch
 
 from roga_domainbed.errors import RogaError
 from roga_domainbed.trainer.object_state import Captured
+from roga_domainbed.trainer.paths import files_of
 
 KEPT = 2
 EVERY_S = 60.0
@@ -243,12 +244,14 @@ def settings(args: dict[str, Any], hparams: dict[str, Any], backend: str) -> dic
 
 
 def data_identity(experiment: Any) -> dict[str, Any]:
-    """What must be equal of the data: for each environment its size and digests of labels, videos and splits."""
+    """What must be equal of the data: for each environment its size and digests of labels, file names, videos, splits."""
     identity = {"n_steps": experiment.n_steps, "checkpoint_freq": experiment.checkpoint_freq}
     for name, environment, split in zip(experiment.names, experiment.dataset, experiment.splits, strict=True):
+        files = files_of(environment)
         identity[f"environment {name}"] = {
             "samples": len(environment),
             "labels": _digest(np.asarray(getattr(environment, "labels", ())).tolist()),
+            "files": _digest(files and files[1]),
             "videos": _digest(getattr(environment, "videos", None)),
             "splits": _digest([[int(i) for i in part] for _, part in split.named()]),
         }

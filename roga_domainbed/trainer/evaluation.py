@@ -1,61 +1,75 @@
-"""Scores of an environment's split, and the record keys made from them."""
+"""Scores of every environment's splits, and the record keys made from them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from roga_domainbed.engine.lib.misc import evaluation_mode
-from roga_domainbed.metrics.binary import auc, average_precision, eer
-from roga_domainbed.metrics.video import video_scores
+from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.minibatches import sequential_batches
 
 BATCH_SIZE = 64
 
 
-def evaluate(experiment: Experiment) -> dict[str, Any]:
-    """Record keys of every split of every environment, ``env0_in_acc`` …, and ``why_null`` where one is None."""
-    values: dict[str, Any] = {}
-    why_null: dict[str, str] = {}
-    for env, split in enumerate(experiment.splits):
-        for part, indices in split.named():
-            scores = score_split(
+@dataclass
+class EvaluatedSplit:
+    """One part of one environment, scored.
+
+    Attributes:
+        env: the environment's index.
+        env_name: its name.
+        part: ``in``, ``out`` or ``uda``, as the record keys name it.
+        environment: where its samples are.
+        scores: what the network says of it.
+    """
+
+    env: int
+    env_name: str
+    part: str
+    environment: Any
+    scores: SplitScores
+
+
+def evaluate(experiment: Experiment) -> list[EvaluatedSplit]:
+    """Score every split of every environment."""
+    return [
+        EvaluatedSplit(
+            env,
+            experiment.names[env],
+            part,
+            experiment.dataset[env],
+            score_split(
                 experiment.algorithm,
                 experiment.dataset[env],
                 indices,
                 seed=experiment.config.seed,
                 n_workers=experiment.n_workers,
                 device=experiment.device,
-            )
-            metrics = split_metrics(scores)
-            prefix = f"env{env}_{part}_"
-            values.update({prefix + name: value for name, value in metrics.values.items()})
-            why_null.update({prefix + name: reason for name, reason in metrics.why_null.items()})
+            ),
+        )
+        for env, split in enumerate(experiment.splits)
+        for part, indices in split.named()
+    ]
+
+
+def record_values(evaluated: Sequence[EvaluatedSplit]) -> dict[str, Any]:
+    """Record keys of all splits, ``env0_in_acc`` …, and ``why_null`` where one is None."""
+    values: dict[str, Any] = {}
+    why_null: dict[str, str] = {}
+    for split in evaluated:
+        metrics = split_metrics(split.scores)
+        prefix = f"env{split.env}_{split.part}_"
+        values.update({prefix + name: value for name, value in metrics.values.items()})
+        why_null.update({prefix + name: reason for name, reason in metrics.why_null.items()})
     if why_null:
         values["why_null"] = why_null
     return values
-
-
-@dataclass
-class SplitScores:
-    """What a network says of one split.
-
-    Attributes:
-        labels: (N,) int.
-        predicted: (N,) int, the class with the largest logit.
-        fake: (N,) probability of class 1; None unless the task is binary.
-        videos: N keys; None where the dataset knows no videos.
-    """
-
-    labels: np.ndarray
-    predicted: np.ndarray
-    fake: np.ndarray | None
-    videos: list[str] | None
 
 
 @torch.inference_mode()
@@ -78,53 +92,34 @@ def score_split(
         for x, y in sequential_batches(
             view, indices, seed=seed, batch_size=BATCH_SIZE, n_workers=n_workers, device=device
         ):
-            logits.append(algorithm.predict(x).float().cpu())
+            logits.append(algorithm.predict(x).float().reshape(len(y), -1).cpu())
             labels.append(y.cpu())
-    stacked = torch.cat(logits)
-    if stacked.shape[1] == 1:  # a single logit: its sign is the class
-        stacked = torch.cat([torch.zeros_like(stacked), stacked], dim=1)
-    binary = stacked.shape[1] == 2
+    return split_scores(torch.cat(logits), torch.cat(labels).numpy(), environment, indices)
+
+
+def split_scores(
+    logits: torch.Tensor, labels: np.ndarray, environment: Any, indices: Sequence[int]
+) -> SplitScores:
+    """What (N, C) ``logits`` say of the samples ``indices`` of ``environment``."""
+    predicted, probabilities = decide(logits)
     videos = getattr(environment, "videos", None)
     return SplitScores(
-        labels=torch.cat(labels).numpy(),
-        predicted=stacked.argmax(1).numpy(),
-        fake=torch.softmax(stacked.double(), 1)[:, 1].numpy() if binary else None,
+        labels=labels,
+        predicted=predicted,
+        probabilities=probabilities,
+        indices=indices,
         videos=None if videos is None else [videos[i] for i in indices],
     )
 
 
-@dataclass
-class SplitMetrics:
-    """Record keys of one split, without their prefix.
+def decide(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) classes and (N, C) probabilities of (N, C) logits; a single logit's sign is the class of two.
 
-    Attributes:
-        values: metric → number, or None where it has no value.
-        why_null: metric → the reason it has none.
+    Probabilities of two classes are float64: float32 has ties among the confident that the logits do not have.
     """
-
-    values: dict[str, float | int | None] = field(default_factory=dict)
-    why_null: dict[str, str] = field(default_factory=dict)
-
-
-_BINARY = {"auc": auc, "ap": average_precision, "eer": eer}
-
-
-def split_metrics(scores: SplitScores) -> SplitMetrics:
-    """Accuracy and the number of samples; for a binary task AUC, AP and EER of frames, and of videos if known."""
-    metrics = SplitMetrics()
-    metrics.values["acc"] = float((scores.predicted == scores.labels).mean())
-    metrics.values["n"] = len(scores.labels)
-    if scores.fake is None:
-        return metrics
-    levels = {"": (scores.fake, scores.labels)}
-    if scores.videos is not None:
-        levels["video_"] = video_scores(scores.fake, scores.labels, scores.videos)
-        metrics.values["video_n"] = len(levels["video_"][1])
-    for level, (fake, labels) in levels.items():
-        for name, metric in _BINARY.items():
-            try:
-                metrics.values[level + name] = metric(fake, labels)
-            except ValueError as error:
-                metrics.values[level + name] = None
-                metrics.why_null[level + name] = str(error)
-    return metrics
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    probabilities = torch.softmax(logits.double(), 1)
+    if logits.shape[1] > 2:
+        probabilities = probabilities.float()
+    return logits.argmax(1).numpy(), probabilities.numpy()

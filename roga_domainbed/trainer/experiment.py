@@ -15,9 +15,10 @@ from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.config import TrainConfig, test_env_problems
+from roga_domainbed.trainer.leakage import audited, leakage_notices
 from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.minibatches import seed_everything
-from roga_domainbed.trainer.splits import split_environments
+from roga_domainbed.trainer.splits import EnvironmentSplit, split_environments
 from roga_domainbed.trainer.unreadable import drop_unreadable
 
 
@@ -35,6 +36,7 @@ class Experiment:
         train_envs: indices of those that are trained on.
         split_mode: ``official``, ``group`` or ``frame``.
         splits: one ``EnvironmentSplit`` an environment.
+        leakage: what training, selection and test have in common; None where there is no manifest to tell.
         algorithm: the network and its update, on ``device``.
         n_workers: processes that read images.
         n_steps: steps of the run.
@@ -51,19 +53,13 @@ class Experiment:
         torch.backends.cudnn.benchmark = False
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-        # Some datasets of upstream draw their content from the global generators.
-        seed_everything(derive(config.seed, "dataset"))
-        dataset_class = host.datasets.get_dataset_class(config.dataset)
-        self.dataset = dataset_class(config.data_dir, config.test_envs, hparams)
-        self.names = [str(name) for name in dataset_class.ENVIRONMENTS or range(len(self.dataset))]
-        self._check_environments()
-        self.split_mode, self.splits = split_environments(
+        self.dataset, self.names, self.split_mode, self.splits = open_splits(config, hparams, host)
+        self.leakage = audited(
             self.dataset,
-            config.split,
+            [(split.in_split, split.out_split) for split in self.splits],
+            self.split_mode,
             config.test_envs,
-            config.trial_seed,
-            config.holdout_fraction,
-            config.uda_holdout_fraction,
+            config.allow_leakage,
         )
         self.n_workers = config.n_workers
         if self.n_workers is None:
@@ -109,8 +105,9 @@ class Experiment:
             raise RogaError(sentence) from error
 
     def notices(self) -> list[str]:
-        """What a person should know of upstream's algorithm before it trains; a sentence each."""
-        return upstream_defects.notices(self.defects) if self.is_upstreams else []
+        """What a person should know before it trains: of the data, and of upstream's algorithm; a sentence each."""
+        found = leakage_notices(self.leakage)
+        return found + (upstream_defects.notices(self.defects) if self.is_upstreams else [])
 
     def labels(self, env: int, indices: list[int]) -> np.ndarray:
         """(len(indices),) class of each sample of environment ``env``."""
@@ -119,16 +116,52 @@ class Experiment:
             return np.asarray(environment.labels)[indices]
         return np.array([int(environment[i][1]) for i in indices])
 
-    def _check_environments(self) -> None:
-        if len(self.names) != len(self.dataset):
-            raise RogaError(
-                f"{self.config.dataset} has {len(self.dataset)} environments on disk and {len(self.names)} names: "
-                f"{', '.join(self.names)}"
-            )
-        problems = Problems()
-        for message in test_env_problems(self.config.test_envs, tuple(self.names)):
-            problems.add(message)
-        problems.check()
+
+def open_splits(
+    config: TrainConfig, hparams: dict[str, Any], host: Host
+) -> tuple[Any, list[str], str, list[EnvironmentSplit]]:
+    """A run's data set, the names of its environments, its split mode and its splits: to train, and to evaluate again.
+
+    Raises:
+        RogaError: data that is missing or does not fit the arguments.
+    """
+    dataset, names = open_dataset(
+        host, config.dataset, config.data_dir, config.test_envs, hparams, config.seed
+    )
+    problems = Problems()
+    for message in test_env_problems(config.test_envs, tuple(names)):
+        problems.add(message)
+    problems.check()
+    mode, splits = split_environments(
+        dataset,
+        config.split,
+        config.test_envs,
+        config.trial_seed,
+        config.holdout_fraction,
+        config.uda_holdout_fraction,
+        config.training_options,
+    )
+    return dataset, names, mode, splits
+
+
+def open_dataset(
+    host: Host, name: str, data_dir: str | None, test_envs: list[int], hparams: dict[str, Any], seed: int
+) -> tuple[Any, list[str]]:
+    """The data set of that name, and the names of its environments in index order.
+
+    Raises:
+        RogaError: data that is missing, or has other environments than the class says.
+    """
+    # Some datasets of upstream draw their content from the global generators.
+    seed_everything(derive(seed, "dataset"))
+    dataset_class = host.datasets.get_dataset_class(name)
+    dataset = dataset_class(data_dir, test_envs, hparams)
+    names = [str(env) for env in dataset_class.ENVIRONMENTS or range(len(dataset))]
+    if len(names) != len(dataset):
+        raise RogaError(
+            f"{name} has {len(dataset)} environments on disk and {len(names)} names: {', '.join(names)}"
+        )
+    return dataset, names
 
 
 def _check_weights(hparams: dict[str, Any], input_shape: tuple[int, ...]) -> None:

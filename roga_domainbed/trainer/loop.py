@@ -17,13 +17,15 @@ from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import checkpoint, upstream_defects
 from roga_domainbed.trainer.checkpoint import Checkpoint
 from roga_domainbed.trainer.config import require_finite
-from roga_domainbed.trainer.evaluation import evaluate
+from roga_domainbed.trainer.evaluation import evaluate, record_values
 from roga_domainbed.trainer.experiment import Experiment
+from roga_domainbed.trainer.leakage import audit_record
 from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything, training_minibatches
 from roga_domainbed.trainer.model_file import save_model
 from roga_domainbed.trainer.object_state import CannotRestore, ObjectState
 from roga_domainbed.trainer.progress import CheckpointTable
 from roga_domainbed.trainer.provenance import provenance
+from roga_domainbed.trainer.scores import write_scores
 from roga_domainbed.trainer.stop import StopRequested, StopSignals
 
 
@@ -65,7 +67,7 @@ class TrainingLoop:
         )
 
     def run(self) -> None:
-        """Every step that is left, then ``model.pkl`` and ``done``.
+        """Every step that is left, with ``scores.parquet`` at the last, then ``model.pkl`` and ``done``.
 
         Raises:
             StopRequested: a signal came; unless checkpoints are off, one holds all that was done.
@@ -131,13 +133,17 @@ class TrainingLoop:
         record.update({name: float(np.mean(numbers)) for name, numbers in self.window.items()})
         # A method that draws to predict draws the same whether or not the run went on from a checkpoint.
         seed_everything(derive(config.seed, "evaluate", step))
-        record.update(evaluate(experiment))
+        evaluated = evaluate(experiment)
+        record.update(record_values(evaluated))
         on_gpu = experiment.device.type == "cuda"
         record["mem_gb"] = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0
         record["hparams"], record["args"] = experiment.hparams, config.record_args()
         if self._provenance_due:
             record["provenance"] = self._made_by
         with self.signals.held():
+            if self.steps_done == experiment.n_steps:
+                # Before the record: a run that has its last record has its scores.
+                write_scores(self.output_dir, evaluated)
             self._append(record)
             self.window, self.record_due, self._provenance_due = {}, False, False
             self.table.print(record)
@@ -155,7 +161,13 @@ class TrainingLoop:
 
     def _provenance(self) -> dict[str, Any]:
         experiment = self.experiment
-        found = provenance(experiment.host, experiment.split_mode, experiment.device, experiment.names)
+        found = provenance(
+            experiment.host,
+            experiment.split_mode,
+            experiment.device,
+            experiment.names,
+            audit_record(experiment.leakage),
+        )
         if experiment.dropped:
             found["unreadable"] = {"count": len(experiment.dropped), "first": experiment.dropped[:20]}
         return found

@@ -23,12 +23,13 @@ from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.trainer.loop import TrainingLoop
 from roga_domainbed.trainer.provenance import environment_versions
+from roga_domainbed.trainer.scores import SCORES
 from roga_domainbed.trainer.stop import Stopped, StopRequested, StopSignals
 from roga_domainbed.trainer.unreadable import MARK, all_of_them
 
 
 def train(config: TrainConfig) -> Path:
-    """Train one model and write ``results.jsonl``, ``out.txt``, ``err.txt``, ``model.pkl`` and ``done``.
+    """Train one model and write its records, scores, model, output and the marker ``done``.
 
     An unfinished run of the same arguments in the folder is continued from its last checkpoint.
 
@@ -156,7 +157,7 @@ def _make_folder(output_dir: Path) -> None:
 
 
 def _clear_folder(output_dir: Path, *, with_damaged: bool) -> None:
-    for pattern in (DONE, RECORDS, "out.txt", "err.txt", "model*.pkl", "checkpoint_*.pt", "*.part"):
+    for pattern in (DONE, RECORDS, SCORES, "out.txt", "err.txt", "model*.pkl", "checkpoint_*.pt", "*.part"):
         for path in output_dir.glob(pattern):
             path.unlink()
     for path in output_dir.glob("damaged_checkpoint_*.pt") if with_damaged else ():

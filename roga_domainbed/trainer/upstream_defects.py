@@ -166,6 +166,15 @@ def saved_state(algorithm: str, state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
+def prepare_to_load(algorithm: str, module: Any, state: dict[str, Any]) -> None:
+    """Make ``module`` accept ``state``, which one of its class saved.
+
+    GroupDRO begins with an empty ``q`` and fills it in its first update.
+    """
+    if algorithm == "GroupDRO":
+        module.q = torch.ones_like(state["q"])
+
+
 #: Attributes that an update of upstream's algorithm makes before it reads them: no part of a run's state.
 MADE_ANEW = {
     "EQRM": ("dist.kde", "dist.data", "dist.bw"),
