@@ -244,7 +244,7 @@ def settings(args: dict[str, Any], hparams: dict[str, Any], backend: str) -> dic
 
 
 def data_identity(experiment: Any) -> dict[str, Any]:
-    """What must be equal of the data: for each environment its size and digests of labels, file names, videos, splits."""
+    """What must be equal of the data: of each environment its size, and digests of labels, files and splits."""
     identity = {"n_steps": experiment.n_steps, "checkpoint_freq": experiment.checkpoint_freq}
     for name, environment, split in zip(experiment.names, experiment.dataset, experiment.splits, strict=True):
         files = files_of(environment)

@@ -69,7 +69,7 @@ def train(config: TrainConfig) -> Path:
     except StopRequested as stop:
         if stop.name == "SIGINT":
             raise KeyboardInterrupt from None
-        raise Stopped(f"stopped by {stop.name}; the same command goes on") from None
+        raise Stopped(f"stopped by {stop.name}; {_what_then(output_dir)}") from None
     return output_dir
 
 
@@ -99,7 +99,7 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
         try:
             TrainingLoop(experiment, output_dir, signals, start).run()
         except StopRequested as stop:
-            print(f"Stopped by {stop.name}. The same command goes on.")
+            print(f"Stopped by {stop.name}; {_what_then(output_dir)}.")
             raise
         except RogaError as error:
             message = str(error)
@@ -110,11 +110,16 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
             raise (error if message == str(error) else RogaError(message)) from error.__cause__
         except Exception as error:
             if "DataLoader worker" in str(error):
-                message = f"{_dead_reader(error)}; the same command goes on from the last checkpoint"
+                message = f"{_dead_reader(error)}; {_what_then(output_dir)}"
                 _note(err.file, f"error: {message}\n")
                 raise RogaError(message) from None
             _note(err.file, traceback.format_exc())
             raise
+
+
+def _what_then(output_dir: Path) -> str:
+    has_checkpoint = any(output_dir.glob("checkpoint_*.pt"))
+    return f"the same command {'goes on' if has_checkpoint else 'starts anew: there is no checkpoint'}"
 
 
 def _dead_reader(error: Exception) -> str:
