@@ -249,7 +249,13 @@ def damaged_faces(tmp_path_factory):
 
 def on_faces(folder, root, **kwargs):
     hparams = '{"batch_size": 4, "backbone": "meso4", "image_size": 32}'
-    data = {"dataset": "SynthFake", "data_dir": str(root), "split": "frame", "test_envs": [3]}
+    data = {
+        "dataset": "SynthFake",
+        "data_dir": str(root),
+        "split": "frame",
+        "test_envs": [3],
+        "allow_leakage": True,
+    }
     run(folder, hparams=hparams, steps=2, **data, **kwargs)
 
 
