@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ except ImportError:
 
 LOCK_FILE = "train.lock"
 _BUSY = (errno.EACCES, errno.EAGAIN)
+_PATIENCE_S = 0.5  # who asks ``is_held`` has the lock for an instant
 
 
 class Busy(Exception):
@@ -34,8 +36,11 @@ def hold(folder: str | os.PathLike) -> Iterator[None]:
         Busy: another process holds it.
     """
     with open(Path(folder) / LOCK_FILE, "a") as file:
-        if not _locked(file):
-            raise Busy
+        deadline = time.monotonic() + _PATIENCE_S
+        while not _locked(file):
+            if time.monotonic() > deadline:
+                raise Busy
+            time.sleep(0.05)
         yield
 
 
