@@ -110,9 +110,9 @@ def stop_before_the_first_step(monkeypatch):
     ("stop", "steps_done"),
     [
         (stop_in_update, 6),
-        (stop_in_the_first_update, 1),
+        pytest.param(stop_in_the_first_update, 1, marks=pytest.mark.slow),
         (stop_in_evaluation, 5),
-        (stop_while_a_record_is_written, 5),
+        pytest.param(stop_while_a_record_is_written, 5, marks=pytest.mark.slow),
         (stop_while_a_checkpoint_is_written, 3),
         (stop_before_the_first_step, 0),
     ],
@@ -144,6 +144,7 @@ def test_ctrl_c_leaves_a_checkpoint_too(tmp_path, monkeypatch, unbroken):
     assert comparable(tmp_path / "run") == unbroken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["ERM", "Fish", "CDANN"])
 def test_other_algorithms_go_on_to_the_bit(algorithm, tmp_path, monkeypatch):
     from roga_domainbed import backend
@@ -304,7 +305,14 @@ def torch_with_code(path):
     torch.save({"format": 1, "algorithm": Payload()}, path)
 
 
-@pytest.mark.parametrize("damage", [flipped_bit, truncated, emptied, with_code, torch_with_code])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flipped_bit,
+        torch_with_code,
+        *(pytest.param(damage, marks=pytest.mark.slow) for damage in (truncated, emptied, with_code)),
+    ],
+)
 def test_a_damaged_or_foreign_checkpoint_falls_back_to_the_one_before(
     damage, tmp_path, monkeypatch, unbroken, capsys
 ):
