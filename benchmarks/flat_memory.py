@@ -61,7 +61,9 @@ def main() -> int:
             resident.setdefault(n_records(root / "run"), []).append(resident_bytes(pid))
             time.sleep(0.1)
         assert records.is_done(root / "run"), (root / "run" / "err.txt").read_text()
-    means = {n: sum(values) / len(values) for n, values in resident.items() if n > 0}
+    # What comes after the last record is the end of the process.
+    steps_of = {n: values for n, values in resident.items() if 0 < n <= -(-args.steps // EVERY)}
+    means = {n: sum(values) / len(values) for n, values in steps_of.items()}
     warm = {n: mean for n, mean in means.items() if n * EVERY > args.steps / 5}
     first = next(iter(warm.values()))
     worst = max(abs(mean / first - 1) for mean in warm.values())
