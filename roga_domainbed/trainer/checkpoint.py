@@ -110,7 +110,7 @@ def _save(content: dict[str, Any], file: io.RawIOBase) -> None:
     try:
         torch.save(content, whole)
     except RuntimeError:
-        if whole.error is not None:  # torch hides it behind the failure to end the archive
+        if whole.error is not None:  # torch hides it behind its own failure to end the archive
             raise whole.error from None
         raise
 
@@ -120,7 +120,7 @@ class _Whole:
 
     def __init__(self, file: io.RawIOBase):
         self._file = file
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
 
     def write(self, data: Any) -> int:
         """Write all of ``data``."""
@@ -129,7 +129,7 @@ class _Whole:
         try:
             while len(left):
                 left = left[self._file.write(left) :]
-        except OSError as error:
+        except BaseException as error:  # a full disk, or torch's handler that says a loader process has died
             self.error = error
             raise
         return n_bytes
