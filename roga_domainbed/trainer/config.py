@@ -48,6 +48,8 @@ class TrainConfig:
     strict: bool = False
     allow_leakage: bool = False
     n_workers: int | None = None
+    checkpoint_every: int | None = None
+    skip_unreadable: bool = False
     overwrite: bool = False
 
     def record_args(self) -> dict[str, Any]:
@@ -59,6 +61,8 @@ class TrainConfig:
         args |= self.training_options.given()
         if self.allow_leakage:
             args["allow_leakage"] = True
+        if self.skip_unreadable:
+            args["skip_unreadable"] = True
         return args
 
     @property
@@ -102,6 +106,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 problems.add(f"--{name} must be at least 1; got {value}")
+        if self.checkpoint_every is not None and self.checkpoint_every < 0:
+            problems.add(f"--checkpoint_every must be at least 0; got {self.checkpoint_every}")
         if self.n_workers is not None and self.n_workers < 0:
             problems.add(f"--n_workers must be at least 0; got {self.n_workers}")
         for name in ("seed", "trial_seed", "hparams_seed"):

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from roga_domainbed.errors import RogaError
 from roga_domainbed.seeds import derive, generator
+from roga_domainbed.trainer.stop import ignore_in_worker
 
 Batch = tuple[Tensor, Tensor]
 #: (purpose, step, position of the environment among ``environments``, position in the minibatch, index)
@@ -134,6 +135,7 @@ def training_minibatches(
         batch_sampler=_Plan(draws, seed, purpose, steps),
         collate_fn=_collate,
         num_workers=n_workers,
+        worker_init_fn=ignore_in_worker,
         pin_memory=device.type == "cuda",
     )
     yield from _on_device(loader, device)
@@ -155,6 +157,7 @@ def sequential_batches(
         batch_sampler=[[("evaluate", 0, 0, int(index), int(index)) for index in chunk] for chunk in chunks],
         collate_fn=_collate,
         num_workers=n_workers,
+        worker_init_fn=ignore_in_worker,
         pin_memory=device.type == "cuda",
     )
     for (batch,) in _on_device(loader, device):
