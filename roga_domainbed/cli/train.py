@@ -64,7 +64,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: official where the dataset has a manifest, frame otherwise)",
         type=str,
     )
-    add("n_workers", "processes that read images (default: the dataset's, at most the threads)", type=int)
+    add("n_workers", "how many read images ahead (default: the dataset's, at most the threads)", type=int)
+    add(
+        "input",
+        "fast: images decoded once, minibatches augmented at once; exact: the dataset's own code for each image "
+        "(default %(default)s, where the dataset allows it)",
+        type=str,
+    )
+    add(
+        "cache",
+        "auto: decoded images stay in memory if a quarter of what is free holds them; off: decoded at each access; "
+        "else a folder for a packed file of them, shared by the jobs of a machine (default %(default)s)",
+        type=str,
+    )
     parser.add_argument(
         "--weights",
         help="file with the backbone's first weights (.pth or .safetensors); the same as the hparam 'weights'",

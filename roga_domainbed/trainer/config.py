@@ -12,6 +12,7 @@ from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.hparams import parse_overrides
 
 TASKS = ("domain_generalization", "domain_adaptation")
+INPUT_MODES = ("fast", "exact")
 SPLIT_MODES = ("official", "group", "frame")
 
 #: The arguments upstream's ``train`` has; the others are ours.
@@ -43,6 +44,8 @@ class TrainConfig:
     save_model_every_checkpoint: bool = False
     split: str | None = None
     n_workers: int | None = None
+    input: str = "fast"
+    cache: str = "auto"
     overwrite: bool = False
 
     def record_args(self) -> dict[str, Any]:
@@ -87,6 +90,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 problems.add(f"--{name} must be at least 1; got {value}")
+        if self.input not in INPUT_MODES:
+            problems.add(unknown_name("input", self.input, INPUT_MODES))
         if self.n_workers is not None and self.n_workers < 0:
             problems.add(f"--n_workers must be at least 0; got {self.n_workers}")
         for name in ("seed", "trial_seed", "hparams_seed"):

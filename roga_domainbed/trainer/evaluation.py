@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.metrics.binary import auc, average_precision, eer
@@ -15,27 +16,22 @@ from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.minibatches import sequential_batches
 
-BATCH_SIZE = 64
-
 
 def evaluate(experiment: Experiment) -> dict[str, Any]:
     """Record keys of every split of every environment, ``env0_in_acc`` …, and ``why_null`` where one is None."""
     values: dict[str, Any] = {}
     why_null: dict[str, str] = {}
-    for env, split in enumerate(experiment.splits):
-        for part, indices in split.named():
-            scores = score_split(
-                experiment.algorithm,
-                experiment.dataset[env],
-                indices,
-                seed=experiment.config.seed,
-                n_workers=experiment.n_workers,
-                device=experiment.device,
-            )
-            metrics = split_metrics(scores)
-            prefix = f"env{env}_{part}_"
-            values.update({prefix + name: value for name, value in metrics.values.items()})
-            why_null.update({prefix + name: reason for name, reason in metrics.why_null.items()})
+    parts = [
+        (env, part, indices) for env, split in enumerate(experiment.splits) for part, indices in split.named()
+    ]
+    batches = experiment.input.evaluation([(env, indices) for env, _, indices in parts])
+    logits_and_labels = predict(experiment.algorithm, batches, len(parts))
+    for (env, part, indices), (logits, labels) in zip(parts, logits_and_labels, strict=True):
+        scores = split_scores(logits, labels, experiment.dataset[env], indices)
+        metrics = split_metrics(scores)
+        prefix = f"env{env}_{part}_"
+        values.update({prefix + name: value for name, value in metrics.values.items()})
+        why_null.update({prefix + name: reason for name, reason in metrics.why_null.items()})
     if why_null:
         values["why_null"] = why_null
     return values
@@ -58,7 +54,6 @@ class SplitScores:
     videos: list[str] | None
 
 
-@torch.inference_mode()
 def score_split(
     algorithm: Any,
     environment: Any,
@@ -68,27 +63,41 @@ def score_split(
     n_workers: int,
     device: torch.device,
 ) -> SplitScores:
-    """Run ``algorithm.predict`` over ``indices`` of ``environment`` in evaluation mode, without augmentation.
+    """Scores of ``indices`` of one environment, read by its own code, without augmentation where it can be."""
+    batches = sequential_batches(
+        environment, indices, seed=seed, batch_size=64, n_workers=n_workers, device=device
+    )
+    ((logits, labels),) = predict(algorithm, ((0, x, y) for x, y in batches), 1)
+    return split_scores(logits, labels, environment, indices)
 
-    A dataset that has no view without augmentation (upstream's image folders) is read as it is.
-    """
-    view = getattr(environment, "evaluation", environment)
-    logits, labels = [], []
+
+@torch.inference_mode()
+def predict(
+    algorithm: Any, batches: Iterable[tuple[int, Tensor, Tensor]], n_parts: int
+) -> list[tuple[Tensor, np.ndarray]]:
+    """(logits, labels) of each part, from (part, x, y) batches, in evaluation mode."""
+    logits: list[list[Tensor]] = [[] for _ in range(n_parts)]
+    labels: list[list[Tensor]] = [[] for _ in range(n_parts)]
     with evaluation_mode(algorithm):
-        for x, y in sequential_batches(
-            view, indices, seed=seed, batch_size=BATCH_SIZE, n_workers=n_workers, device=device
-        ):
-            logits.append(algorithm.predict(x).float().cpu())
-            labels.append(y.cpu())
-    stacked = torch.cat(logits)
-    if stacked.shape[1] == 1:  # a single logit: its sign is the class
-        stacked = torch.cat([torch.zeros_like(stacked), stacked], dim=1)
-    binary = stacked.shape[1] == 2
+        for part, x, y in batches:
+            logits[part].append(algorithm.predict(x).float())  # stays on the device until all are queued
+            labels[part].append(y)
+    return [
+        (torch.cat(part_logits).cpu(), torch.cat(part_labels).cpu().numpy())
+        for part_logits, part_labels in zip(logits, labels, strict=True)
+    ]
+
+
+def split_scores(logits: Tensor, labels: np.ndarray, environment: Any, indices: Sequence[int]) -> SplitScores:
+    """What (N, C) ``logits`` say of the samples ``indices`` of ``environment``."""
+    if logits.shape[1] == 1:  # a single logit: its sign is the class
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    binary = logits.shape[1] == 2
     videos = getattr(environment, "videos", None)
     return SplitScores(
-        labels=torch.cat(labels).numpy(),
-        predicted=stacked.argmax(1).numpy(),
-        fake=torch.softmax(stacked.double(), 1)[:, 1].numpy() if binary else None,
+        labels=labels,
+        predicted=logits.argmax(1).numpy(),
+        fake=torch.softmax(logits.double(), 1)[:, 1].numpy() if binary else None,
         videos=None if videos is None else [videos[i] for i in indices],
     )
 

@@ -15,6 +15,7 @@ from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.config import TrainConfig, test_env_problems
+from roga_domainbed.trainer.input.path import InputOptions, InputPath
 from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.minibatches import seed_everything
 from roga_domainbed.trainer.splits import split_environments
@@ -35,7 +36,8 @@ class Experiment:
         split_mode: ``official``, ``group`` or ``frame``.
         splits: one ``EnvironmentSplit`` an environment.
         algorithm: the network and its update, on ``device``.
-        n_workers: processes that read images.
+        n_workers: how many read images ahead.
+        input: makes minibatches of the environments' samples.
         n_steps: steps of the run.
         checkpoint_freq: steps between records.
 
@@ -68,6 +70,14 @@ class Experiment:
         if self.n_workers is None:
             # A sweep gives each job its share of the cores as threads: as many readers, not more.
             self.n_workers = min(self.dataset.N_WORKERS, torch.get_num_threads())
+        self.input = InputPath(
+            self.dataset,
+            InputOptions(config.input, config.cache, hparams.get("augmentation") or None),
+            name=config.dataset,
+            seed=config.seed,
+            n_workers=self.n_workers,
+            device=self.device,
+        )
         self.n_steps = config.steps or self.dataset.N_STEPS
         self.checkpoint_freq = config.checkpoint_freq or self.dataset.CHECKPOINT_FREQ
         self.train_envs = [i for i in range(len(self.dataset)) if i not in config.test_envs]

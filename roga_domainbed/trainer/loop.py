@@ -17,7 +17,7 @@ from roga_domainbed.seeds import derive
 from roga_domainbed.trainer.config import require_finite
 from roga_domainbed.trainer.evaluation import evaluate
 from roga_domainbed.trainer.experiment import Experiment
-from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything, training_minibatches
+from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything
 from roga_domainbed.trainer.model_file import save_model
 from roga_domainbed.trainer.progress import CheckpointTable
 from roga_domainbed.trainer.provenance import provenance
@@ -76,7 +76,11 @@ class TrainingLoop:
         record["hparams"], record["args"] = experiment.hparams, config.record_args()
         if step == 0:
             record["provenance"] = provenance(
-                experiment.host, experiment.split_mode, experiment.device, experiment.names
+                experiment.host,
+                experiment.split_mode,
+                experiment.device,
+                experiment.names,
+                experiment.input.describe(),
             )
         append_record(self.output_dir, record)
         self.table.print(record)
@@ -99,15 +103,7 @@ class TrainingLoop:
             if experiment.hparams["class_balanced"] and purpose == "minibatch":
                 weights = balanced_weights(experiment.labels(env, indices))
             draws.append(IndexDraw(indices, batch_size, weights))
-        return training_minibatches(
-            [experiment.dataset[env] for env in envs],
-            draws,
-            seed=experiment.config.seed,
-            purpose=purpose,
-            steps=range(experiment.n_steps),
-            n_workers=experiment.n_workers,
-            device=experiment.device,
-        )
+        return experiment.input.minibatches(envs, draws, purpose, range(experiment.n_steps))
 
     def _unlabelled(self) -> Iterator[list] | None:
         experiment = self.experiment
