@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from datasets_ext import manifest, splits
+from datasets_ext.families import family, with_family
 from datasets_ext.folder import ManifestDataset, read_tree
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems, RogaError
@@ -37,13 +38,13 @@ class Source:
     has_split: bool = True
 
 
-def _single(tree: str, family: str | None = None, has_split: bool = True) -> Source:
-    return Source(tree, (tree,), family or tree, has_split)
+def _single(tree: str, has_split: bool = True) -> Source:
+    return Source(tree, (tree,), family(tree), has_split)
 
 
 _FFPP = tuple(DATASETS.get("FFPP").environments)
-_CELEBDF1 = _single("CelebDF1", "Celeb-DF")  # names are shared with v2, and very probably videos
-_CELEBDF2 = _single("CelebDF2", "Celeb-DF")
+_CELEBDF1 = _single("CelebDF1")
+_CELEBDF2 = _single("CelebDF2")
 _DFDC = _single("DFDC")
 _DFDCP = _single("DFDCP")
 _UADFV = _single("UADFV", has_split=False)
@@ -102,8 +103,8 @@ class CombinedDataset(ManifestDataset):
         self, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
     ) -> list[np.ndarray]:
         parts: list[np.ndarray] = [np.empty(0, dtype=object)] * len(self.SOURCES)
-        for family in dict.fromkeys(source.family for source in self.SOURCES):
-            members = [index for index, source in enumerate(self.SOURCES) if source.family == family]
+        for name in dict.fromkeys(source.family for source in self.SOURCES):
+            members = [index for index, source in enumerate(self.SOURCES) if source.family == name]
             rows = [self.environment_rows[index] for index in members]
             tested = {index in test_envs for index in members}
             if tested == {True}:
@@ -113,7 +114,7 @@ class CombinedDataset(ManifestDataset):
                 try:
                     cut = splits.group(rows, trial_seed, holdout_fraction, held_out)
                 except RogaError as error:
-                    raise RogaError(f"{family}: {error}") from None
+                    raise RogaError(f"{name}: {error}") from None
             for index, part in zip(members, cut, strict=True):
                 parts[index] = part
         return parts
@@ -127,12 +128,7 @@ def _one_environment(source: Source, rows_of: dict[str, pd.DataFrame]) -> pd.Dat
         rows = rows[~shared].reset_index(drop=True)
         fake = rows["label"] == manifest.FAKE
         rows["video"] = rows["video"].where(~fake, rows["method"] + "-" + rows["video"])
-    prefix = f"{source.family}/"
-    people = {
-        joined: "+".join(prefix + person for person in joined.split("+")) if joined else ""
-        for joined in rows["identities"].unique()
-    }
-    return rows.assign(recording=prefix + rows["recording"], identities=rows["identities"].map(people))
+    return with_family(rows)
 
 
 class DeepfakeDatasets(CombinedDataset):

@@ -32,6 +32,8 @@ class FaceEnvironment(torch.utils.data.Dataset):
         name: the environment's name.
         labels: (N,) int64, 0 real and 1 fake.
         videos: N keys ``env/label/video``, equal for the frames of one video.
+        folder: the data set's folder.
+        paths: N frame files, relative to it, with forward slashes.
         evaluation: the same environment, never augmented.
     """
 
@@ -43,7 +45,8 @@ class FaceEnvironment(torch.utils.data.Dataset):
         self.videos = [
             f"{name}/{label}/{video}" for label, video in zip(self.labels, rows["video"], strict=True)
         ]
-        self._paths = [str(folder / path) for path in rows["path"]]
+        self.paths = rows["path"].tolist()
+        self.folder = folder
         self._size = image_size
         self._augment = augment
         self._cache: list[np.ndarray | None] | None = [None] * len(rows) if cache else None
@@ -58,7 +61,7 @@ class FaceEnvironment(torch.utils.data.Dataset):
         Raises:
             RogaError: the file is missing, empty, truncated or no image.
         """
-        image = torch.from_numpy(self._pixels(index)).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
+        image = face_tensor(self._pixels(index))
         if self._augment and torch.rand(()) < 0.5:
             image = image.flip(2)
         return image.contiguous(), int(self.labels[index])
@@ -90,10 +93,10 @@ class FaceEnvironment(torch.utils.data.Dataset):
 
     def _pixels(self, index: int) -> np.ndarray:
         if self._cache is None:
-            return read_image(self._paths[index], self._size)
+            return read_image(self.folder / self.paths[index], self._size)
         found = self._cache[index]
         if found is None:
-            found = self._cache[index] = read_image(self._paths[index], self._size)
+            found = self._cache[index] = read_image(self.folder / self.paths[index], self._size)
         return found
 
 
@@ -104,11 +107,20 @@ def read_image(path: str | os.PathLike, size: int) -> np.ndarray:
         RogaError: the file is missing, empty, truncated or no image.
     """
     try:
+        return square_pixels(decode(path), size)
+    except RogaError as error:
+        raise RogaError(f"{error}; make the data set again") from None
+
+
+def decode(path: str | os.PathLike) -> Image.Image:
+    """The picture in a file, decoded whole, as RGB.
+
+    Raises:
+        RogaError: the file is missing, empty, truncated or no image.
+    """
+    try:
         with _truncated_is_an_error(), Image.open(path) as image:
-            pixels = image.convert("RGB")
-            if pixels.size != (size, size):
-                pixels = pixels.resize((size, size), Image.Resampling.BILINEAR)
-            return np.array(pixels)
+            return image.convert("RGB")
     except (
         OSError,
         SyntaxError,
@@ -116,7 +128,19 @@ def read_image(path: str | os.PathLike, size: int) -> np.ndarray:
         Image.DecompressionBombError,
     ) as error:  # Pillow's kinds of damage
         reason = "the file is empty" if _is_empty(path) else str(error)
-        raise RogaError(f"cannot read the image {str(path)!r}: {reason}; make the data set again") from None
+        raise RogaError(f"cannot read the image {str(path)!r}: {reason}") from None
+
+
+def square_pixels(image: Image.Image, size: int) -> np.ndarray:
+    """``image``, which is RGB, resized bilinearly to a square: (size, size, 3) uint8."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.array(image)
+
+
+def face_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """(S, S, 3) uint8 as the networks see it: (3, S, S) float32 in [-1, 1]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -45,28 +47,22 @@ def crop_clip(clip: Clip, options: CropOptions, detector: Detector, root: Path, 
 
 
 def _write_crops(clip: Clip, size: int, options: CropOptions, detector: Detector, part: Path) -> Outcome:
-    n_declared, count = frame_counts(clip.source)
-    n_present = count
-    while True:
+    written: list[int] = []
+
+    def begin() -> None:
         _renew(part)
-        planned = spaced_indices(count, options.n_frames)
-        written: list[int] = []
+        written.clear()
 
-        def visit(index: int, rgb: np.ndarray, written: list[int] = written) -> None:
-            box = largest_box(detector.detect(rgb))
-            if box is not None:
-                _write_png(part / frame_name(index), face_crop(rgb, box, options.margin, options.size))
-                written.append(index)
+    def visit(index: int, rgb: np.ndarray) -> None:
+        box = largest_box(detector.detect(rgb))
+        if box is not None:
+            _write_png(part / frame_name(index), face_crop(rgb, box, options.margin, options.size))
+            written.append(index)
 
-        n_decoded = visit_frames(clip.source, planned, visit)
-        if n_decoded == count:
-            break
-        # Fewer (or more) frames decode than there are packets, so the plan ended in the wrong place.
-        # Decoding is deterministic: a second pass, planned with the true count, ends right.
-        count = n_decoded
-    if n_decoded == 0:
+    decoded = visit_spaced_frames(clip.source, options.n_frames, begin, visit)
+    if decoded.count == 0:
         reason = "unreadable"
-    elif 2 * n_decoded < max(n_declared, n_present):
+    elif decoded.is_truncated:
         reason = "truncated"
     else:
         reason = "" if written else "no_face"
@@ -74,12 +70,62 @@ def _write_crops(clip: Clip, size: int, options: CropOptions, detector: Detector
         clip.key,
         clip.folder,
         size,
-        n_declared,
-        n_decoded,
-        tuple(planned),
+        decoded.n_declared,
+        decoded.count,
+        tuple(decoded.planned),
         () if reason else tuple(written),
         reason,
     )
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What came of decoding a video.
+
+    Attributes:
+        n_declared: frames that the container announces; 0 where it has no count.
+        n_present: packets in the file.
+        count: frames that decode.
+        planned: indices of the chosen frames.
+    """
+
+    n_declared: int
+    n_present: int
+    count: int
+    planned: list[int]
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether less than half of what was announced decodes."""
+        return 2 * self.count < max(self.n_declared, self.n_present)
+
+
+def visit_spaced_frames(
+    source: Path, n_frames: int, begin: Callable[[], None], visit: Callable[[int, np.ndarray], None]
+) -> Decoded:
+    """Visit ``n_frames`` evenly spaced frames of a video, the first and the last among them.
+
+    Args:
+        source: the video file.
+        n_frames: how many, at most.
+        begin: called before each pass. There is a second one where other frames decode than there are packets: what
+            was visited before it does not count.
+        visit: gets a frame's index and (H, W, 3) uint8 RGB, upright.
+
+    Raises:
+        UnreadableVideo: the file cannot be opened or has no video in it.
+    """
+    n_declared, n_present = frame_counts(source)
+    count = n_present
+    while True:
+        begin()
+        planned = spaced_indices(count, n_frames)
+        n_decoded = visit_frames(source, planned, visit)
+        if n_decoded == count:
+            return Decoded(n_declared, n_present, count, planned)
+        # Fewer (or more) frames decode than there are packets, so the plan ended in the wrong place.
+        # Decoding is deterministic: a second pass, planned with the true count, ends right.
+        count = n_decoded
 
 
 def _renew(folder: Path) -> None:

@@ -38,7 +38,9 @@ def crop_resize_batch(images: Tensor, boxes: np.ndarray, flip: np.ndarray, side:
 
     Args:
         images: (B, H, W, 3) uint8.
-        boxes, flip, side: as there.
+        boxes: as there.
+        flip: as there.
+        side: as there.
 
     Returns:
         (B, 3, side, side) float32 of whole levels, 0 to 255.

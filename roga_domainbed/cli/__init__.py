@@ -28,6 +28,8 @@ COMMANDS = {
     "train": ("roga_domainbed.cli.train", "train one model"),
     "sweep": ("roga_domainbed.cli.sweep", "launch, watch and clean up many trainings"),
     "collect-results": ("roga_domainbed.cli.collect_results", "tables from the records of a sweep"),
+    "evaluate": ("roga_domainbed.cli.evaluate", "a saved model on its own data, another dataset or a folder"),
+    "predict": ("roga_domainbed.cli.predict", "a probability of fake for images, folders and videos"),
     "upstream": ("roga_domainbed.cli.upstream", "run a script of a DomainBed checkout with the plugin in it"),
     "doctor": ("roga_domainbed.cli.doctor", "say what was found here, what is missing, and how to get it"),
 }

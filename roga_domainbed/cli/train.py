@@ -1,14 +1,16 @@
 """Train one model and write its records.
 
-Flags, defaults and record keys are those of DomainBed's train script; records also carry AUC, AP and EER of
-every split. Everything random depends on the seeds and the step alone, so --n_workers changes no number.
+Flags, defaults and record keys are those of DomainBed's train script; records also carry AUC, AP, EER and more of
+every split, of frames and of videos. Everything random depends on the seeds and the step alone, so --n_workers
+changes no number.
 
     $ roga-domainbed train --data_dir data --dataset SynthFake --algorithm RoGA --test_envs 3 --steps 300
     auc in/out in %, test environments in brackets
       step      loss      DF           F2F          FS          [NT]       left
        300    0.2104   97.1/95.8    94.0/92.9    98.2/97.5    71.3/69.9      0:00
 
-Files in --output_dir: results.jsonl (one record a line), out.txt, err.txt, model.pkl and, at the end, done.
+Files in --output_dir: results.jsonl (one record a line), scores.parquet (what the trained model says of every
+sample), out.txt, err.txt, model.pkl and, at the end, done.
 """
 
 from __future__ import annotations
@@ -75,6 +77,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "cache",
         "auto: decoded images stay in memory if a quarter of what is free holds them; off: decoded at each access; "
         "else a folder for a packed file of them, shared by the jobs of a machine (default %(default)s)",
+        type=str,
+    )
+    add("eval_every", "steps between evaluations, and so records; wins over --checkpoint_freq", type=int)
+    add(
+        "eval_max_per_env",
+        "evaluate at most so many samples of each split, the same ones each time; the last record has all",
+        type=int,
+    )
+    add(
+        "eval_parts",
+        "all, or needed: what is trained on is evaluated in the last record only; no selection rule reads it "
+        "(default %(default)s)",
         type=str,
     )
     parser.add_argument(

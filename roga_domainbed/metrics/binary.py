@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import auc as area_under
+from sklearn.metrics import average_precision_score, roc_curve
 
 
 def auc(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -21,7 +22,10 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float:
         ValueError: if only one class is present or a score is not finite.
     """
     scores, labels = checked(scores, labels)
-    return float(roc_auc_score(labels, scores))
+    fpr, tpr, _ = roc_curve(labels, scores)
+    return float(
+        area_under(fpr, tpr)
+    )  # roc_auc_score's number, without its checks, which take longer than the curve
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:

@@ -33,7 +33,9 @@ def video_scores(
     if pooling not in POOLINGS or k < 1:
         raise ValueError(f"pooling must be one of {', '.join(POOLINGS)} and k >= 1; got {pooling!r} and {k}")
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
-    _, first, inverse = np.unique(np.asarray(videos, dtype=object), return_index=True, return_inverse=True)
+    number: dict[str, int] = {}
+    inverse = np.array([number.setdefault(video, len(number)) for video in videos], dtype=np.int64)
+    _, first = np.unique(inverse, return_index=True)
     video_labels = labels[first]
     mixed = np.flatnonzero(labels != video_labels[inverse])
     if mixed.size:
@@ -45,5 +47,4 @@ def video_scores(
         kept = best_first[rank < (1 if pooling == "max" else k)]
         scores, inverse = scores[kept], inverse[kept]
     pooled = np.bincount(inverse, weights=scores) / np.bincount(inverse)
-    order = np.argsort(first)
-    return pooled[order], video_labels[order]
+    return pooled, video_labels

@@ -12,6 +12,7 @@ from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.hparams import parse_overrides
 
 TASKS = ("domain_generalization", "domain_adaptation")
+EVAL_PARTS = ("all", "needed")
 INPUT_MODES = ("fast", "exact")
 SPLIT_MODES = ("official", "group", "frame")
 
@@ -46,6 +47,9 @@ class TrainConfig:
     n_workers: int | None = None
     input: str = "fast"
     cache: str = "auto"
+    eval_every: int | None = None
+    eval_max_per_env: int | None = None
+    eval_parts: str = "all"
     overwrite: bool = False
 
     def record_args(self) -> dict[str, Any]:
@@ -54,6 +58,9 @@ class TrainConfig:
         args = {name: values[name] for name in UPSTREAM_ARGS}
         if self.split is not None:
             args["split"] = self.split
+        for name in ("eval_every", "eval_max_per_env"):
+            if values[name] is not None:
+                args[name] = values[name]
         return args
 
     def check(self, problems: Problems) -> None:
@@ -86,7 +93,9 @@ class TrainConfig:
             problems.add(
                 "--task domain_adaptation needs unlabelled data: give --uda_holdout_fraction above 0, for example 0.5"
             )
-        for name in ("steps", "checkpoint_freq"):
+        if self.eval_parts not in EVAL_PARTS:
+            problems.add(unknown_name("eval_parts", self.eval_parts, EVAL_PARTS))
+        for name in ("steps", "checkpoint_freq", "eval_every", "eval_max_per_env"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 problems.add(f"--{name} must be at least 1; got {value}")

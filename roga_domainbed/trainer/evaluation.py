@@ -1,9 +1,9 @@
-"""Scores of an environment's split, and the record keys made from them."""
+"""Scores of every environment's splits, and the record keys made from them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,47 +11,87 @@ import torch
 from torch import Tensor
 
 from roga_domainbed.engine.lib.misc import evaluation_mode
-from roga_domainbed.metrics.binary import auc, average_precision, eer
-from roga_domainbed.metrics.video import video_scores
+from roga_domainbed.metrics.split import SplitScores, split_metrics
+from roga_domainbed.seeds import generator
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.minibatches import sequential_batches
+from roga_domainbed.trainer.paths import files_of
+
+BATCH_SIZE = 64
 
 
-def evaluate(experiment: Experiment) -> dict[str, Any]:
-    """Record keys of every split of every environment, ``env0_in_acc`` …, and ``why_null`` where one is None."""
-    values: dict[str, Any] = {}
-    why_null: dict[str, str] = {}
+@dataclass
+class EvaluatedSplit:
+    """One part of one environment, scored.
+
+    Attributes:
+        env: the environment's index.
+        env_name: its name.
+        part: ``in``, ``out`` or ``uda``, as the record keys name it.
+        scores: what the network says of it.
+    """
+
+    env: int
+    env_name: str
+    part: str
+    scores: SplitScores
+
+
+def evaluate(experiment: Experiment, complete: bool = True) -> list[EvaluatedSplit]:
+    """Score the splits of every environment, in one pass over the data.
+
+    Args:
+        experiment: the run; ``--eval_max_per_env`` and ``--eval_parts`` of its arguments may leave samples out.
+        complete: score everything whatever they say, as a run's last record does.
+    """
     parts = [
-        (env, part, indices) for env, split in enumerate(experiment.splits) for part, indices in split.named()
+        (env, part, indices if complete else _subset(experiment, env, part, indices))
+        for env, split in enumerate(experiment.splits)
+        for part, indices in split.named()
+        if complete or _is_needed(experiment, env, part)
     ]
     batches = experiment.input.evaluation([(env, indices) for env, _, indices in parts])
-    logits_and_labels = predict(experiment.algorithm, batches, len(parts))
-    for (env, part, indices), (logits, labels) in zip(parts, logits_and_labels, strict=True):
-        scores = split_scores(logits, labels, experiment.dataset[env], indices)
-        metrics = split_metrics(scores)
-        prefix = f"env{env}_{part}_"
+    return [
+        EvaluatedSplit(
+            env,
+            experiment.names[env],
+            part,
+            _split_scores(logits, labels, experiment.dataset[env], indices),
+        )
+        for (env, part, indices), (logits, labels) in zip(
+            parts, predict(experiment.algorithm, batches, len(parts)), strict=True
+        )
+    ]
+
+
+def _is_needed(experiment: Experiment, env: int, part: str) -> bool:
+    """Whether a selection rule or a table reads the part: all but what is trained on."""
+    everything = experiment.config.eval_parts == "all"
+    return everything or part != "in" or env in experiment.config.test_envs
+
+
+def _subset(experiment: Experiment, env: int, part: str, indices: Sequence[int]) -> Sequence[int]:
+    """At most ``--eval_max_per_env`` of the indices: the same at every record and in every job of a trial."""
+    most = experiment.config.eval_max_per_env
+    if most is None or len(indices) <= most:
+        return indices
+    rng = generator(experiment.config.trial_seed, "evaluation subset", env, part)
+    chosen = np.sort(rng.choice(len(indices), most, replace=False))
+    return [indices[k] for k in chosen.tolist()]
+
+
+def record_values(evaluated: Sequence[EvaluatedSplit]) -> dict[str, Any]:
+    """Record keys of all splits, ``env0_in_acc`` …, and ``why_null`` where one is None."""
+    values: dict[str, Any] = {}
+    why_null: dict[str, str] = {}
+    for split in evaluated:
+        metrics = split_metrics(split.scores)
+        prefix = f"env{split.env}_{split.part}_"
         values.update({prefix + name: value for name, value in metrics.values.items()})
         why_null.update({prefix + name: reason for name, reason in metrics.why_null.items()})
     if why_null:
         values["why_null"] = why_null
     return values
-
-
-@dataclass
-class SplitScores:
-    """What a network says of one split.
-
-    Attributes:
-        labels: (N,) int.
-        predicted: (N,) int, the class with the largest logit.
-        fake: (N,) probability of class 1; None unless the task is binary.
-        videos: N keys; None where the dataset knows no videos.
-    """
-
-    labels: np.ndarray
-    predicted: np.ndarray
-    fake: np.ndarray | None
-    videos: list[str] | None
 
 
 def score_split(
@@ -63,77 +103,58 @@ def score_split(
     n_workers: int,
     device: torch.device,
 ) -> SplitScores:
-    """Scores of ``indices`` of one environment, read by its own code, without augmentation where it can be."""
+    """Score ``indices`` of ``environment``, read by its own code, without augmentation.
+
+    A dataset that has no view without augmentation (upstream's image folders) is read as it is.
+    """
     batches = sequential_batches(
-        environment, indices, seed=seed, batch_size=64, n_workers=n_workers, device=device
+        environment, indices, seed=seed, batch_size=BATCH_SIZE, n_workers=n_workers, device=device
     )
     ((logits, labels),) = predict(algorithm, ((0, x, y) for x, y in batches), 1)
-    return split_scores(logits, labels, environment, indices)
+    return _split_scores(logits, labels, environment, indices)
 
 
 @torch.inference_mode()
 def predict(
     algorithm: Any, batches: Iterable[tuple[int, Tensor, Tensor]], n_parts: int
 ) -> list[tuple[Tensor, np.ndarray]]:
-    """(logits, labels) of each part, from (part, x, y) batches, in evaluation mode."""
+    """(logits, labels) of each part from batches of (part, x, y), in evaluation mode."""
     logits: list[list[Tensor]] = [[] for _ in range(n_parts)]
     labels: list[list[Tensor]] = [[] for _ in range(n_parts)]
     with evaluation_mode(algorithm):
         for part, x, y in batches:
-            logits[part].append(algorithm.predict(x).float())  # stays on the device until all are queued
+            # stays on the device until all batches are on their way
+            logits[part].append(algorithm.predict(x).float().reshape(len(y), -1))
             labels[part].append(y)
     return [
-        (torch.cat(part_logits).cpu(), torch.cat(part_labels).cpu().numpy())
-        for part_logits, part_labels in zip(logits, labels, strict=True)
+        (torch.cat(of_part).cpu(), torch.cat(labels[part]).cpu().numpy())
+        for part, of_part in enumerate(logits)
     ]
 
 
-def split_scores(logits: Tensor, labels: np.ndarray, environment: Any, indices: Sequence[int]) -> SplitScores:
-    """What (N, C) ``logits`` say of the samples ``indices`` of ``environment``."""
-    if logits.shape[1] == 1:  # a single logit: its sign is the class
-        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    binary = logits.shape[1] == 2
-    videos = getattr(environment, "videos", None)
+def _split_scores(
+    logits: Tensor, labels: np.ndarray, environment: Any, indices: Sequence[int]
+) -> SplitScores:
+    predicted, probabilities = decide(logits)
+    videos, files = getattr(environment, "videos", None), files_of(environment)
     return SplitScores(
         labels=labels,
-        predicted=logits.argmax(1).numpy(),
-        fake=torch.softmax(logits.double(), 1)[:, 1].numpy() if binary else None,
+        predicted=predicted,
+        probabilities=probabilities,
+        indices=indices,
         videos=None if videos is None else [videos[i] for i in indices],
+        paths=None if files is None else [files[1][i] for i in indices],
     )
 
 
-@dataclass
-class SplitMetrics:
-    """Record keys of one split, without their prefix.
+def decide(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) classes and (N, C) probabilities of (N, C) logits; a single logit's sign is the class of two.
 
-    Attributes:
-        values: metric → number, or None where it has no value.
-        why_null: metric → the reason it has none.
+    Probabilities of two classes are float64: float32 has ties among the confident that the logits do not have.
     """
-
-    values: dict[str, float | int | None] = field(default_factory=dict)
-    why_null: dict[str, str] = field(default_factory=dict)
-
-
-_BINARY = {"auc": auc, "ap": average_precision, "eer": eer}
-
-
-def split_metrics(scores: SplitScores) -> SplitMetrics:
-    """Accuracy and the number of samples; for a binary task AUC, AP and EER of frames, and of videos if known."""
-    metrics = SplitMetrics()
-    metrics.values["acc"] = float((scores.predicted == scores.labels).mean())
-    metrics.values["n"] = len(scores.labels)
-    if scores.fake is None:
-        return metrics
-    levels = {"": (scores.fake, scores.labels)}
-    if scores.videos is not None:
-        levels["video_"] = video_scores(scores.fake, scores.labels, scores.videos)
-        metrics.values["video_n"] = len(levels["video_"][1])
-    for level, (fake, labels) in levels.items():
-        for name, metric in _BINARY.items():
-            try:
-                metrics.values[level + name] = metric(fake, labels)
-            except ValueError as error:
-                metrics.values[level + name] = None
-                metrics.why_null[level + name] = str(error)
-    return metrics
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    probabilities = torch.softmax(logits.double(), 1)
+    if logits.shape[1] > 2:
+        probabilities = probabilities.float()
+    return logits.argmax(1).numpy(), probabilities.numpy()

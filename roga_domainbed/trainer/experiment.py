@@ -52,11 +52,9 @@ class Experiment:
         torch.backends.cudnn.benchmark = False
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-        # Some datasets of upstream draw their content from the global generators.
-        seed_everything(derive(config.seed, "dataset"))
-        dataset_class = host.datasets.get_dataset_class(config.dataset)
-        self.dataset = dataset_class(config.data_dir, config.test_envs, hparams)
-        self.names = [str(name) for name in dataset_class.ENVIRONMENTS or range(len(self.dataset))]
+        self.dataset, self.names = open_dataset(
+            host, config.dataset, config.data_dir, config.test_envs, hparams, config.seed
+        )
         self._check_environments()
         self.split_mode, self.splits = split_environments(
             self.dataset,
@@ -79,7 +77,7 @@ class Experiment:
             device=self.device,
         )
         self.n_steps = config.steps or self.dataset.N_STEPS
-        self.checkpoint_freq = config.checkpoint_freq or self.dataset.CHECKPOINT_FREQ
+        self.checkpoint_freq = config.eval_every or config.checkpoint_freq or self.dataset.CHECKPOINT_FREQ
         self.train_envs = [i for i in range(len(self.dataset)) if i not in config.test_envs]
 
         _check_weights(hparams, self.dataset.input_shape)
@@ -120,20 +118,36 @@ class Experiment:
     def labels(self, env: int, indices: list[int]) -> np.ndarray:
         """(len(indices),) class of each sample of environment ``env``."""
         environment = self.dataset[env]
-        if hasattr(environment, "labels"):
-            return np.asarray(environment.labels)[indices]
+        for name in ("labels", "targets"):  # the latter torchvision's
+            if hasattr(environment, name):
+                return np.asarray(getattr(environment, name))[indices]
         return np.array([int(environment[i][1]) for i in indices])
 
     def _check_environments(self) -> None:
-        if len(self.names) != len(self.dataset):
-            raise RogaError(
-                f"{self.config.dataset} has {len(self.dataset)} environments on disk and {len(self.names)} names: "
-                f"{', '.join(self.names)}"
-            )
         problems = Problems()
         for message in test_env_problems(self.config.test_envs, tuple(self.names)):
             problems.add(message)
         problems.check()
+
+
+def open_dataset(
+    host: Host, name: str, data_dir: str | None, test_envs: list[int], hparams: dict[str, Any], seed: int
+) -> tuple[Any, list[str]]:
+    """The data set of that name, and the names of its environments in index order.
+
+    Raises:
+        RogaError: data that is missing, or has other environments than the class says.
+    """
+    # Some datasets of upstream draw their content from the global generators.
+    seed_everything(derive(seed, "dataset"))
+    dataset_class = host.datasets.get_dataset_class(name)
+    dataset = dataset_class(data_dir, test_envs, hparams)
+    names = [str(env) for env in dataset_class.ENVIRONMENTS or range(len(dataset))]
+    if len(names) != len(dataset):
+        raise RogaError(
+            f"{name} has {len(dataset)} environments on disk and {len(names)} names: {', '.join(names)}"
+        )
+    return dataset, names
 
 
 def _check_weights(hparams: dict[str, Any], input_shape: tuple[int, ...]) -> None:

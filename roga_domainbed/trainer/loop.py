@@ -15,12 +15,13 @@ from roga_domainbed.errors import RogaError
 from roga_domainbed.records import append_record, mark_done
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer.config import require_finite
-from roga_domainbed.trainer.evaluation import evaluate
+from roga_domainbed.trainer.evaluation import evaluate, record_values
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything
 from roga_domainbed.trainer.model_file import save_model
 from roga_domainbed.trainer.progress import CheckpointTable
 from roga_domainbed.trainer.provenance import provenance
+from roga_domainbed.trainer.scores import write_scores
 
 
 class TrainingLoop:
@@ -36,7 +37,7 @@ class TrainingLoop:
         self.window: dict[str, list[float]] = {}
 
     def run(self) -> None:
-        """Every step, then ``model.pkl`` and ``done``."""
+        """Every step, with ``scores.parquet`` at the last one, then ``model.pkl`` and ``done``."""
         experiment = self.experiment
         for message in experiment.notices():
             print(f"Notice: {message}.")
@@ -70,7 +71,9 @@ class TrainingLoop:
         experiment, config = self.experiment, self.experiment.config
         record: dict[str, Any] = {"step": step, "epoch": step / self.steps_per_epoch}
         record.update({name: float(np.mean(numbers)) for name, numbers in self.window.items()})
-        record.update(evaluate(experiment))
+        is_last = step == experiment.n_steps - 1
+        evaluated = evaluate(experiment, complete=is_last)
+        record.update(record_values(evaluated))
         on_gpu = experiment.device.type == "cuda"
         record["mem_gb"] = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0
         record["hparams"], record["args"] = experiment.hparams, config.record_args()
@@ -82,6 +85,8 @@ class TrainingLoop:
                 experiment.names,
                 experiment.input.describe(),
             )
+        if is_last:  # before the record: a run that has its last record has its scores
+            write_scores(self.output_dir, evaluated)
         append_record(self.output_dir, record)
         self.table.print(record)
         self.window = {}

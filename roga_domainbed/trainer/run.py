@@ -19,10 +19,11 @@ from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.trainer.loop import TrainingLoop
 from roga_domainbed.trainer.provenance import environment_versions
+from roga_domainbed.trainer.scores import SCORES
 
 
 def train(config: TrainConfig) -> Path:
-    """Train one model and write ``results.jsonl``, ``out.txt``, ``err.txt``, ``model.pkl`` and ``done``.
+    """Train one model and write its records, scores, model, output and the marker ``done``.
 
     Args:
         config: the arguments; see ``TrainConfig``.
@@ -72,7 +73,7 @@ def _make_folder(output_dir: Path) -> None:
 
 
 def _clear_folder(output_dir: Path) -> None:
-    for pattern in (DONE, RECORDS, "out.txt", "err.txt", "model*.pkl", "*.part"):
+    for pattern in (DONE, RECORDS, SCORES, "out.txt", "err.txt", "model*.pkl", "*.part"):
         for path in output_dir.glob(pattern):
             path.unlink()
 

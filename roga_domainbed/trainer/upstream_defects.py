@@ -164,3 +164,12 @@ def saved_state(algorithm: str, state: dict[str, Any]) -> dict[str, Any]:
     if algorithm == "Fish":
         return {name: value for name, value in state.items() if not name.startswith("network_inner.")}
     return state
+
+
+def prepare_to_load(algorithm: str, module: Any, state: dict[str, Any]) -> None:
+    """Make ``module`` accept ``state``, which one of its class saved.
+
+    GroupDRO begins with an empty ``q`` and fills it in its first update.
+    """
+    if algorithm == "GroupDRO":
+        module.q = torch.ones_like(state["q"])

@@ -68,7 +68,7 @@ def test_files_of_a_finished_run(tmp_path):
     folder = tmp_path / "run"
     run(folder, save_model_every_checkpoint=True)
     assert {path.name for path in folder.iterdir()} == {
-        "results.jsonl", "out.txt", "err.txt", "model.pkl", "done",
+        "results.jsonl", "scores.parquet", "out.txt", "err.txt", "model.pkl", "done",
         "model_step0.pkl", "model_step2.pkl", "model_step4.pkl",
     }  # fmt: skip
     assert (folder / "done").read_bytes() == b"done"
@@ -212,7 +212,9 @@ def test_a_replacement_leaves_nothing_of_the_earlier_run(tmp_path):
     folder = tmp_path / "run"
     run(folder, save_model_every_checkpoint=True)
     run(folder, overwrite=True, skip_model_save=True, steps=1)
-    assert {path.name for path in folder.iterdir()} == {"results.jsonl", "out.txt", "err.txt", "done"}
+    assert {path.name for path in folder.iterdir()} == {
+        "results.jsonl", "scores.parquet", "out.txt", "err.txt", "done",
+    }  # fmt: skip
 
 
 def test_err_txt_says_why_a_run_stopped(tmp_path):

@@ -61,16 +61,17 @@ class ImageEnvironment(Dataset):
     """Image files with labels.
 
     Args:
-        name: the environment's folder.
+        root: the environment's folder, as torchvision's image folders call it.
         samples: (path, class index) of every image.
         transform: applied on reading, augmentation included.
         plain_transform: the one without augmentation.
     """
 
     def __init__(
-        self, name: str, samples: list[tuple[str, int]], transform: Transform, plain_transform: Transform
+        self, root: str, samples: list[tuple[str, int]], transform: Transform, plain_transform: Transform
     ):
-        self.name = name
+        self.root = root
+        self.name = os.path.basename(root)
         self.samples = samples
         self.labels = np.array([label for _, label in samples], dtype=np.int64)
         self.transform = transform
@@ -81,7 +82,7 @@ class ImageEnvironment(Dataset):
         """The same images without augmentation."""
         if self.transform is self._plain_transform:
             return self
-        return ImageEnvironment(self.name, self.samples, self._plain_transform, self._plain_transform)
+        return ImageEnvironment(self.root, self.samples, self._plain_transform, self._plain_transform)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -147,7 +148,7 @@ class MultipleEnvironmentImageFolder(MultipleDomainDataset):
         for index, name in enumerate(environments):
             samples = [(path, index_of[folder]) for folder, paths in found[name].items() for path in paths]
             transform = augmenting if augment and index not in test_envs else plain
-            self.datasets.append(ImageEnvironment(name, samples, transform, plain))
+            self.datasets.append(ImageEnvironment(os.path.join(root, name), samples, transform, plain))
 
     def _environment_folders(self, root: str) -> list[str]:
         if not os.path.isdir(root):
@@ -205,10 +206,10 @@ def _folders(path: str) -> list[str]:
 
 def _class_folders(environment: str) -> dict[str, list[str]]:
     """Class folder to its images, in the order in which they become samples."""
-    return {folder: _images(os.path.join(environment, folder)) for folder in _folders(environment)}
+    return {folder: images_below(os.path.join(environment, folder)) for folder in _folders(environment)}
 
 
-def _images(folder: str) -> list[str]:
+def images_below(folder: str) -> list[str]:
     """All images below ``folder``; folders are sorted as whole paths and files by name, as torchvision does."""
     found = []
     for where, folders, files in os.walk(folder, onerror=_raise, followlinks=True):

@@ -1,0 +1,81 @@
+"""Image files that are no registered dataset, read as the images that a model was trained on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from datasets_ext.folder import ManifestDataset, decode, face_tensor, square_pixels
+from roga_domainbed.backend import host
+from roga_domainbed.catalog import DATASETS
+from roga_domainbed.engine.datasets.transforms import evaluation_transform
+from roga_domainbed.errors import RogaError
+from roga_domainbed.registry import load
+from roga_domainbed.trainer.saved_run import SavedRun
+
+ToTensor = Callable[[Image.Image], torch.Tensor]
+
+
+class ImageFiles(Dataset):
+    """Images with labels, an environment to ``score_split``.
+
+    Args:
+        folder: what ``paths`` count from.
+        paths: N files, with forward slashes.
+        labels: N classes.
+        videos: N keys, or None.
+        to_tensor: from an RGB image to the network's input.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        paths: Sequence[str],
+        labels: Sequence[int],
+        videos: Sequence[str] | None,
+        to_tensor: ToTensor,
+    ):
+        self.folder, self.paths = folder, list(paths)
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.videos = None if videos is None else list(videos)
+        self._to_tensor = to_tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image = decode(os.path.join(self.folder, self.paths[index]))
+        return self._to_tensor(image), int(self.labels[index])
+
+
+def to_tensor(run: SavedRun) -> ToTensor:
+    """How images became inputs when ``run`` was trained.
+
+    Raises:
+        RogaError: it was trained on something other than image files, or its dataset is not known here.
+    """
+    name = run.args.get("dataset")
+    if name not in DATASETS:
+        raise RogaError(
+            f"the model was trained on {name!r}, which is not known here: how it reads images cannot be told"
+        )
+    info = DATASETS.get(name)
+    dataset_class = load(info.target) if info.plugin else host().datasets.get_dataset_class(name)
+    if issubclass(dataset_class, ManifestDataset):
+        return partial(_as_face, run.input_shape[1])
+    if issubclass(dataset_class, host().datasets.MultipleEnvironmentImageFolder):
+        return evaluation_transform(run.input_shape[1])
+    raise RogaError(
+        f"the model was trained on {name}, whose samples are no image files: it can be evaluated on that dataset alone"
+    )
+
+
+def _as_face(size: int, image: Image.Image) -> torch.Tensor:
+    return face_tensor(square_pixels(image, size)).contiguous()

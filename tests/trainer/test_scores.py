@@ -1,0 +1,134 @@
+"""``scores.parquet``: the last record's numbers can be made from it, with scikit-learn and without a model."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn import metrics as sk
+
+from datasets_ext import manifest
+from datasets_ext.synthfake.generate import generate
+from roga_domainbed.errors import RogaError
+from roga_domainbed.metrics.split import SplitScores
+from roga_domainbed.metrics.table import BINARY
+from roga_domainbed.metrics.video import video_scores
+from roga_domainbed.trainer import scores as scores_file
+from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.evaluation import EvaluatedSplit
+from roga_domainbed.trainer.paths import files_of
+from roga_domainbed.trainer.run import train
+from roga_domainbed.trainer.scores import COLUMNS, read_scores, write_scores
+
+SKLEARN = {
+    "acc": lambda y, p: sk.accuracy_score(y, p > 0.5),
+    "balanced_acc": lambda y, p: sk.balanced_accuracy_score(y, p > 0.5),
+    "auc": sk.roc_auc_score,
+    "ap": sk.average_precision_score,
+    "log_loss": sk.log_loss,
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A short run on a small SynthFake: its last record and its scores."""
+    data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("run") / "run"
+    generate(data, n_identities=6, n_frames=3)
+    options = {"hparams": '{"batch_size": 4}', "steps": 3, "n_workers": 0, "test_envs": [3]}
+    train(TrainConfig(str(data), "SynthFake", output_dir=str(folder), **options))
+    last = json.loads((folder / "results.jsonl").read_text().splitlines()[-1])
+    return data, last, read_scores(folder).to_pandas()
+
+
+def test_every_metric_made_from_the_scores_is_that_of_the_last_record(finished):
+    _, last, scores = finished
+    n_checked = 0
+    for (env, part), rows in scores.groupby(["env", "split"]):
+        frames = rows["label"].to_numpy(), rows["score"].to_numpy()
+        videos = rows.groupby("video")
+        by_video = videos["label"].first().to_numpy(), videos["score"].mean().to_numpy()
+        pooled = video_scores(rows["score"], rows["label"], rows["video"].tolist())[::-1]
+        for level, theirs, ours in (("", frames, frames), ("video_", by_video, pooled)):
+            prefix = f"env{env}_{part}_{level}"
+            assert last[f"{prefix}n"] == len(theirs[0])
+            for name, metric in SKLEARN.items():
+                assert last[prefix + name] == pytest.approx(metric(*theirs), abs=1e-9), prefix + name
+            for name, metric in BINARY.items():
+                assert last[prefix + name] == metric(ours[1], ours[0]), prefix + name
+                n_checked += 1
+    assert n_checked == 4 * 2 * 2 * len(BINARY), "environments, splits, levels, metrics"
+
+
+def test_the_columns_say_what_each_sample_is(finished):
+    data, _, scores = finished
+    assert list(scores.columns) == list(COLUMNS)
+    rows = manifest.read(data / "SynthFake").set_index("path")
+    for row in scores.itertuples():
+        source = rows.loc[row.path]
+        assert (row.env_name, row.label) == (source["env"], source["label"])
+        assert row.video == f"{source['env']}/{source['label']}/{source['video']}"
+        assert row.predicted == (row.score > 0.5)
+    held_out = scores[(scores["env"] == 3) & (scores["split"] == "in")]
+    assert set(rows.loc[held_out["path"], "split"]) == {"test"}
+    assert scores["probabilities"].isna().all()
+    assert not scores.duplicated(["env", "split", "index"]).any()
+
+
+def multi_class(n_classes, n=4):
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(n_classes), n).astype(np.float32)
+    scores = SplitScores(np.arange(n) % n_classes, probabilities.argmax(1), probabilities, [5, 1, 3, 0])
+    return EvaluatedSplit(2, "S", "out", scores)
+
+
+def test_more_than_two_classes_have_probabilities_and_no_score(tmp_path):
+    split = multi_class(3)
+    write_scores(tmp_path, [split, split])
+    rows = read_scores(tmp_path).to_pandas()
+    assert rows["score"].isna().all()
+    assert rows["video"].isna().all()
+    assert rows["index"].tolist() == [5, 1, 3, 0] * 2
+    np.testing.assert_array_equal(np.stack(rows["probabilities"])[4:], split.scores.probabilities)
+
+
+def test_probabilities_that_would_fill_the_disk_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(scores_file, "MOST_PROBABILITIES", 11)
+    write_scores(tmp_path, [multi_class(3)])  # 12 of them
+    rows = read_scores(tmp_path).to_pandas()
+    assert rows["probabilities"].isna().all()
+    assert rows["predicted"].tolist() == multi_class(3).scores.predicted.tolist()
+
+
+def test_a_file_that_cannot_be_written_leaves_the_earlier_one_and_no_litter(tmp_path, monkeypatch):
+    write_scores(tmp_path, [multi_class(3)])
+    before = (tmp_path / "scores.parquet").read_bytes()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_scores(tmp_path, [multi_class(4)])
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
+    assert (tmp_path / "scores.parquet").read_bytes() == before
+
+
+def test_what_is_no_file_of_scores_is_one_sentence(tmp_path):
+    with pytest.raises(RogaError, match=r"no scores\.parquet in .*: it is written when a training ends"):
+        read_scores(tmp_path)
+    (tmp_path / "scores.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(RogaError, match="cannot be read"):
+        read_scores(tmp_path)
+    import pyarrow as pa
+
+    pq.write_table(pa.table({"env": [1]}), tmp_path / "scores.parquet")
+    with pytest.raises(RogaError, match="lacks the columns env_name, split"):
+        read_scores(tmp_path)
+
+
+def test_the_files_of_torchvisions_image_folders_are_found_too(tmp_path):
+    from types import SimpleNamespace
+
+    root = tmp_path / "PACS" / "art"
+    upstreams = SimpleNamespace(root=str(root), samples=[(str(root / "dog" / "a b.png"), 0)])
+    assert files_of(upstreams) == (str(tmp_path / "PACS"), ["art/dog/a b.png"])
+    assert files_of(SimpleNamespace(images=[])) is None
