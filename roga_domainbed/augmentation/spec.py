@@ -111,7 +111,7 @@ def recipe_of(transform: Any) -> Recipe | None:
             low, high = getattr(jitter, name) or (centre, centre)
             if abs((high - centre) - (centre - low)) > 1e-9:
                 return None
-            values[name] = high - centre
+            values[name] = round(high - centre, 12)  # 1.3 - 1 is not 0.3
     if (gray := take(tv.RandomGrayscale)) is not None:
         values["gray"] = gray.p
     if take(tv.ToTensor) is None:
