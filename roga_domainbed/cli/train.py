@@ -79,6 +79,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "else a folder for a packed file of them, shared by the jobs of a machine (default %(default)s)",
         type=str,
     )
+    add(
+        "precision",
+        "fp32, bf16 (autocast), or auto: bf16 on GPUs that have it (default %(default)s)",
+        type=str,
+    )
+    add(
+        "compile",
+        "compile the network with torch.compile; pays from some hundred steps on",
+        action="store_true",
+    )
+    add("profile", "print at the end where the time of a step went", action="store_true")
     add("eval_every", "steps between evaluations, and so records; wins over --checkpoint_freq", type=int)
     add(
         "eval_max_per_env",

@@ -13,6 +13,7 @@ from roga_domainbed.hparams import parse_overrides
 
 TASKS = ("domain_generalization", "domain_adaptation")
 EVAL_PARTS = ("all", "needed")
+PRECISIONS = ("auto", "fp32", "bf16")
 INPUT_MODES = ("fast", "exact")
 SPLIT_MODES = ("official", "group", "frame")
 
@@ -47,6 +48,9 @@ class TrainConfig:
     n_workers: int | None = None
     input: str = "fast"
     cache: str = "auto"
+    precision: str = "auto"
+    compile: bool = False
+    profile: bool = False
     eval_every: int | None = None
     eval_max_per_env: int | None = None
     eval_parts: str = "all"
@@ -93,6 +97,8 @@ class TrainConfig:
             problems.add(
                 "--task domain_adaptation needs unlabelled data: give --uda_holdout_fraction above 0, for example 0.5"
             )
+        if self.precision not in PRECISIONS:
+            problems.add(unknown_name("precision", self.precision, PRECISIONS))
         if self.eval_parts not in EVAL_PARTS:
             problems.add(unknown_name("eval_parts", self.eval_parts, EVAL_PARTS))
         for name in ("steps", "checkpoint_freq", "eval_every", "eval_max_per_env"):

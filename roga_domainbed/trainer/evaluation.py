@@ -51,6 +51,8 @@ def evaluate(experiment: Experiment, complete: bool = True) -> list[EvaluatedSpl
         if complete or _is_needed(experiment, env, part)
     ]
     batches = experiment.input.evaluation([(env, indices) for env, _, indices in parts])
+    with experiment.autocast():
+        scored = predict(experiment.algorithm, batches, len(parts))
     return [
         EvaluatedSplit(
             env,
@@ -58,9 +60,7 @@ def evaluate(experiment: Experiment, complete: bool = True) -> list[EvaluatedSpl
             part,
             _split_scores(logits, labels, experiment.dataset[env], indices),
         )
-        for (env, part, indices), (logits, labels) in zip(
-            parts, predict(experiment.algorithm, batches, len(parts)), strict=True
-        )
+        for (env, part, indices), (logits, labels) in zip(parts, scored, strict=True)
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from roga_domainbed.trainer.config import TrainConfig, test_env_problems
 from roga_domainbed.trainer.input.path import InputOptions, InputPath
 from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.minibatches import seed_everything
+from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
 from roga_domainbed.trainer.splits import split_environments
 
 
@@ -38,6 +40,7 @@ class Experiment:
         algorithm: the network and its update, on ``device``.
         n_workers: how many read images ahead.
         input: makes minibatches of the environments' samples.
+        precision: ``fp32`` or ``bf16``.
         n_steps: steps of the run.
         checkpoint_freq: steps between records.
 
@@ -94,6 +97,8 @@ class Experiment:
                 self.dataset.input_shape, self.dataset.num_classes, len(self.train_envs), hparams
             )
         self.algorithm.to(self.device)
+        self.precision = resolve_precision(config.precision, self.device)
+        prepare(self.algorithm, self.precision, self.device, config.compile)
 
     @property
     def is_upstreams(self) -> bool:
@@ -110,6 +115,18 @@ class Experiment:
             if sentence is None:
                 raise
             raise RogaError(sentence) from error
+
+    def autocast(self) -> AbstractContextManager:
+        """Inside, the network computes in the run's precision."""
+        return autocast(self.precision, self.device)
+
+    def how(self) -> dict[str, Any]:
+        """What the records say of the way the numbers are computed, which should not change them."""
+        return {
+            "input": self.input.describe(),
+            "precision": self.precision,
+            "compiled": self.config.compile,
+        }
 
     def notices(self) -> list[str]:
         """What a person should know of upstream's algorithm before it trains; a sentence each."""

@@ -7,21 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
 from roga_domainbed.records import append_record, mark_done
 from roga_domainbed.seeds import derive
-from roga_domainbed.trainer.config import require_finite
 from roga_domainbed.trainer.evaluation import evaluate, record_values
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything
 from roga_domainbed.trainer.model_file import save_model
+from roga_domainbed.trainer.profile import Profile
 from roga_domainbed.trainer.progress import CheckpointTable
 from roga_domainbed.trainer.provenance import provenance
 from roga_domainbed.trainer.scores import write_scores
+from roga_domainbed.trainer.window import Window
 
 
 class TrainingLoop:
@@ -34,7 +34,8 @@ class TrainingLoop:
         smallest = min(len(split.in_split) for split in experiment.splits)
         self.steps_per_epoch = smallest / hparams["batch_size"]
         #: what each step reported since the last record
-        self.window: dict[str, list[float]] = {}
+        self.window = Window()
+        self.profile = Profile(config.profile, experiment.device)
 
     def run(self) -> None:
         """Every step, with ``scores.parquet`` at the last one, then ``model.pkl`` and ``done``."""
@@ -50,29 +51,30 @@ class TrainingLoop:
         if not experiment.config.skip_model_save:
             save_model(experiment, self.output_dir / "model.pkl")
         mark_done(self.output_dir)
+        if self.profile.enabled:
+            print("\n" + self.profile.report())
 
     def _update(self, step: int, minibatches: Iterator[list], unlabelled: Iterator[list] | None) -> None:
         experiment = self.experiment
         start = time.perf_counter()
-        batches = next(minibatches)
-        unlabelled_batches = None if unlabelled is None else [x for x, _ in next(unlabelled)]
+        with self.profile.section("data"):
+            batches = next(minibatches)
+            unlabelled_batches = None if unlabelled is None else [x for x, _ in next(unlabelled)]
         loaded = time.perf_counter()
         # Dropout and whatever else an algorithm draws depend on the step alone.
         seed_everything(derive(experiment.config.seed, "update", step))
-        with experiment.explained():
+        with experiment.explained(), experiment.autocast(), self.profile.update(experiment.algorithm):
             values = experiment.algorithm.update(batches, unlabelled_batches)
-        require_finite(values, step)
-        self.window.setdefault("data_time", []).append(loaded - start)
-        self.window.setdefault("step_time", []).append(time.perf_counter() - start)
-        for name, value in values.items():
-            self.window.setdefault(name, []).append(value)
+        clocks = {"data_time": loaded - start, "step_time": time.perf_counter() - start}
+        self.window.add(step, {**clocks, **values})
 
     def _record(self, step: int) -> None:
         experiment, config = self.experiment, self.experiment.config
         record: dict[str, Any] = {"step": step, "epoch": step / self.steps_per_epoch}
-        record.update({name: float(np.mean(numbers)) for name, numbers in self.window.items()})
+        record.update(self.window.means())
         is_last = step == experiment.n_steps - 1
-        evaluated = evaluate(experiment, complete=is_last)
+        with self.profile.section("evaluation"):
+            evaluated = evaluate(experiment, complete=is_last)
         record.update(record_values(evaluated))
         on_gpu = experiment.device.type == "cuda"
         record["mem_gb"] = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0
@@ -83,13 +85,12 @@ class TrainingLoop:
                 experiment.split_mode,
                 experiment.device,
                 experiment.names,
-                experiment.input.describe(),
+                experiment.how(),
             )
         if is_last:  # before the record: a run that has its last record has its scores
             write_scores(self.output_dir, evaluated)
         append_record(self.output_dir, record)
         self.table.print(record)
-        self.window = {}
         if config.save_model_every_checkpoint:
             save_model(experiment, self.output_dir / f"model_step{step}.pkl")
 

@@ -28,7 +28,7 @@ def environment_versions() -> dict[str, str]:
 
 
 def provenance(
-    host: Host, split: str, device: torch.device, environments: list[str], input_path: dict[str, Any]
+    host: Host, split: str, device: torch.device, environments: list[str], how: dict[str, Any]
 ) -> dict[str, Any]:
     """What the first record of a run says about where its numbers come from.
 
@@ -37,14 +37,14 @@ def provenance(
         split: the split mode that was carried out.
         device: where the run computes.
         environments: names of the environments, in index order.
-        input_path: how images are read and augmented.
+        how: further entries: how images are read and numbers computed.
     """
     return {
         "roga_domainbed": __version__,
         "backend": host.name,
         "backend_commit": None if host.home is None else checkout.commit(host.home),
         "split": split,
-        "input": input_path,
+        **how,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch_threads": torch.get_num_threads(),
         "environments": environments,
