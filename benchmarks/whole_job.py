@@ -165,6 +165,7 @@ def compare(network, sides, args, scratch):
             found = records(out)
             assert [record["step"] for record in found] == sorted({*range(0, steps, every), steps - 1})
             step_ms = 1000 * float(np.mean([record["step_time"] for record in found[1:]]))
+            print(f"{network}, {side}: {measured[0]:.1f} s, {measured[1]:.1f} s of processors", flush=True)
             if side not in best or measured[0] < best[side][0]:
                 best[side] = *measured, step_ms
     print(f"\n{network}: {steps} steps of 3 x 8 images, {len(found)} evaluations of {8 * IMAGES}")

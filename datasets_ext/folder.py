@@ -72,11 +72,6 @@ class FaceEnvironment(torch.utils.data.Dataset):
         return Recipe(self._size, augmentation=named("flip" if self._augment else "none"))
 
     @property
-    def paths(self) -> list[str]:
-        """The file of each frame."""
-        return self._paths
-
-    @property
     def pixels_shape(self) -> tuple[int, int, int]:
         """Of what ``pixels`` gives."""
         return (self._size, self._size, 3)

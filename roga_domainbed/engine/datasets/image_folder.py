@@ -96,11 +96,6 @@ class ImageEnvironment(Dataset):
         """What ``transform`` does, where a ``Recipe`` can say it: for reading in batches."""
         return recipe_of(self.transform)
 
-    @property
-    def paths(self) -> list[str]:
-        """The file of each sample."""
-        return [path for path, _ in self.samples]
-
     def pixels(self, index: int) -> np.ndarray:
         """The image as decoded, (H, W, 3) uint8."""
         return np.array(read_image(self.samples[index][0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +15,7 @@ from PIL import Image
 
 from roga_domainbed.augmentation.spec import AUGMENTATIONS, Augmentation, Recipe, recipe_of
 from roga_domainbed.engine.datasets.image_folder import read_image
+from roga_domainbed.trainer.paths import files_of
 
 _HEADERS = 64  # files whose size is looked up to estimate what all of them need
 
@@ -60,7 +62,7 @@ def images_of(environment: Any) -> Images | None:
     if type(environment) is ImageFolder:
         if environment.loader is not default_loader or environment.target_transform is not None:
             return None
-        recipe, paths = recipe_of(environment.transform), [path for path, _ in environment.samples]
+        recipe, paths = recipe_of(environment.transform), _files(environment)
         if recipe is None:
             return None
         return Images(
@@ -74,7 +76,7 @@ def images_of(environment: Any) -> Images | None:
     if recipe is None or not _same_class_defines(environment, "pixels", "__getitem__"):
         return None
     size = getattr(environment, "pixels_shape", None)
-    paths = environment.paths
+    paths = _files(environment)
     nbytes = estimated_bytes(paths) if size is None else len(environment) * int(np.prod(size))
     return Images(
         read=environment.pixels,
@@ -87,6 +89,11 @@ def images_of(environment: Any) -> Images | None:
 
 def _read(paths: Sequence[str], index: int) -> np.ndarray:
     return np.array(read_image(paths[index]))
+
+
+def _files(environment: Any) -> list[str]:
+    folder, paths = files_of(environment)
+    return [os.path.join(folder, path) for path in paths]
 
 
 def estimated_bytes(paths: Sequence[str]) -> int:
