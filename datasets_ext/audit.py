@@ -6,24 +6,31 @@ A leak is
 - a video or recording on both sides of training and selection: the score that selects is then one of remembering.
 
 People alone may be on both sides of training and selection: data sets that publish no validation part have few people,
-and the number that is reported does not come from there. That is said, and is no leak.
+and the number that is reported does not come from there. That is said, and is no leak. Nor is a source video that gave
+several recordings to both sides, as in FaceForensics++'s official split: published numbers are made so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
+from datasets_ext import near_duplicates
 from roga_domainbed.errors import RogaError
 
 #: Role → the word for it. In-splits of training environments train and their out-splits select; in-splits of test
 #: environments are tested on. A test environment's out-split serves oracle selection alone, which says so itself.
 ROLES = {"train": "training", "select": "selection", "test": "test"}
 KINDS = ("videos", "recordings", "identities")
+#: What else two roles may have in common: source videos of several recordings, and frames that look alike.
+SOURCES, LOOK_ALIKES = "source videos", "near-duplicate frames"
 
+_ROLE_PAIRS = (("train", "test"), ("select", "test"), ("train", "select"))
 _N_SHOWN = 3
+_COLUMNS = ["dataset", "method", "recording", "video", "identities"]
 _Keys = dict[str, dict[str, str]]  # kind → key → how it is shown
 
 
@@ -32,7 +39,7 @@ class Overlap:
     """What two roles have in common.
 
     Attributes:
-        kind: one of ``KINDS``.
+        kind: one of ``KINDS``, ``SOURCES`` or ``LOOK_ALIKES``.
         first: a role.
         second: another role.
         names: everything they have in common, sorted.
@@ -43,7 +50,7 @@ class Overlap:
     first: str
     second: str
     names: tuple[str, ...]
-    is_leak: bool
+    is_leak: bool = True
 
     def __str__(self) -> str:
         shown = ", ".join(self.names[:_N_SHOWN]) + (", …" if len(self.names) > _N_SHOWN else "")
@@ -70,12 +77,22 @@ class Audit:
         """The overlaps that spoil a result."""
         return tuple(overlap for overlap in self.overlaps if overlap.is_leak)
 
-    def check(self) -> None:
-        """Raise ``RogaError`` if anything leaks: how much of what, and three names of each."""
+    def with_overlaps(self, more: Collection[Overlap]) -> Audit:
+        """This audit and what else was found."""
+        return replace(self, overlaps=_leaks_first([*self.overlaps, *more]))
+
+    def check(self, remedy: str = "") -> None:
+        """Raise ``RogaError`` if anything leaks: how much of what, and three names of each.
+
+        Args:
+            remedy: what else the reader can do, a sentence.
+        """
         if self.leaks:
+            n = len(self.leaks)
             lines = "".join(f"\n  {overlap}" for overlap in self.leaks)
             raise RogaError(
-                f"{len(self.leaks)} leaks between training, selection and test:{lines}\n{_ADVICE}"
+                f"{n} leak{'s' * (n > 1)} between training, selection and test:{lines}\n{_ADVICE}"
+                + f". {remedy}" * bool(remedy)
             )
 
     def __str__(self) -> str:
@@ -105,6 +122,9 @@ def audit(
     splits: Sequence[tuple[Sequence[int], Sequence[int]]],
     rows: Sequence[pd.DataFrame],
     test_envs: Collection[int],
+    *,
+    same_source: Collection[Collection[str]] = (),
+    frame_split: bool = False,
 ) -> Audit:
     """Compare what trains, what selects and what is tested on.
 
@@ -116,14 +136,11 @@ def audit(
         splits: the (in, out) indices of each environment.
         rows: the manifest rows of each environment, that the indices count.
         test_envs: indices of the environments that are not trained on.
+        same_source: sets of recordings of one source video; what two roles have of them is said, and no leak.
+        frame_split: the split was cut frame by frame and says so wherever it is printed: that training and selection
+            share videos and recordings is then said, and no leak. What test shares with them still is one.
     """
-    chosen: dict[str, list[pd.DataFrame]] = {role: [] for role in ROLES}
-    for index, ((in_split, out_split), env_rows) in enumerate(zip(splits, rows, strict=True)):
-        if index in test_envs:
-            chosen["test"].append(env_rows.iloc[list(in_split)])
-        else:
-            chosen["train"].append(env_rows.iloc[list(in_split)])
-            chosen["select"].append(env_rows.iloc[list(out_split)])
+    chosen = _by_role(splits, rows, test_envs)
     keys = {role: _keys(parts) for role, parts in chosen.items()}
     n_unknown = {
         role: len(_keys([part[part["identities"] == ""] for part in parts])["videos"])
@@ -134,21 +151,100 @@ def audit(
         for role in ROLES
     }
     overlaps = []
-    for first, second in (("train", "test"), ("select", "test"), ("train", "select")):
+    for first, second in _ROLE_PAIRS:
         for kind in KINDS:
             common = keys[first][kind].keys() & keys[second][kind].keys()
             if common:
                 names = tuple(sorted(keys[first][kind][key] for key in common))
-                is_leak = second == "test" or kind != "identities"
+                is_leak = second == "test" or (kind != "identities" and not frame_split)
                 overlaps.append(Overlap(kind, first, second, names, is_leak))
-    return Audit(counts, tuple(sorted(overlaps, key=lambda overlap: not overlap.is_leak)), n_unknown)
+        sources = tuple(
+            "|".join(recordings)
+            for recordings in same_source
+            if _are_apart(recordings, keys[first]["recordings"], keys[second]["recordings"])
+        )
+        if sources:
+            overlaps.append(Overlap(SOURCES, first, second, sources, is_leak=False))
+    return Audit(counts, _leaks_first(overlaps), n_unknown)
+
+
+def look_alikes(
+    splits: Sequence[tuple[Sequence[int], Sequence[int]]],
+    rows: Sequence[pd.DataFrame],
+    test_envs: Collection[int],
+    read: Callable[[Sequence[tuple[int, int]]], np.ndarray],
+    max_distance: int,
+) -> tuple[Overlap, ...]:
+    """Frames of one role that look like a frame of another: copies that no name gives away.
+
+    Args:
+        splits: the (in, out) indices of each environment.
+        rows: the manifest rows of each environment, that the indices count.
+        test_envs: indices of the environments that are not trained on.
+        read: (environment, index) of N frames → (N,) uint64, their perceptual hashes.
+        max_distance: bits that two look-alikes may differ in.
+
+    Returns:
+        An overlap for each two roles that share any, as ``audit`` has them; a name is the later role's frame and the
+        nearest of the former's.
+    """
+    frames: dict[str, list[tuple[int, int]]] = {role: [] for role in ROLES}
+    for index, (in_split, out_split) in enumerate(splits):
+        if index in test_envs:
+            frames["test"] += [(index, row) for row in in_split]
+        else:
+            frames["train"] += [(index, row) for row in in_split]
+            frames["select"] += [(index, row) for row in out_split]
+    every = sorted({frame for some in frames.values() for frame in some})
+    hash_of = dict(zip(every, read(every), strict=True))
+    hashes = {role: np.array([hash_of[frame] for frame in some], np.uint64) for role, some in frames.items()}
+    overlaps = []
+    for first, second in _ROLE_PAIRS:
+        found, distance = near_duplicates.nearest(hashes[second], hashes[first], max_distance)
+        names = sorted(
+            f"{_path(rows, frames[second][i])} = {_path(rows, frames[first][found[i]])} ({distance[i]} bits)"
+            for i in np.flatnonzero(found >= 0)
+        )
+        if names:
+            overlaps.append(Overlap(LOOK_ALIKES, first, second, tuple(names)))
+    return tuple(overlaps)
+
+
+def _leaks_first(overlaps: Sequence[Overlap]) -> tuple[Overlap, ...]:
+    return tuple(sorted(overlaps, key=lambda overlap: not overlap.is_leak))
+
+
+def _path(rows: Sequence[pd.DataFrame], frame: tuple[int, int]) -> str:
+    row = rows[frame[0]].iloc[frame[1]]
+    return f"{row['dataset']}/{row['path']}"
+
+
+def _by_role(
+    splits: Sequence[tuple[Sequence[int], Sequence[int]]],
+    rows: Sequence[pd.DataFrame],
+    test_envs: Collection[int],
+) -> dict[str, list[pd.DataFrame]]:
+    """Role → the rows that have it, of each environment."""
+    chosen: dict[str, list[pd.DataFrame]] = {role: [] for role in ROLES}
+    for index, ((in_split, out_split), env_rows) in enumerate(zip(splits, rows, strict=True)):
+        env_rows = env_rows[_COLUMNS]
+        if index in test_envs:
+            chosen["test"].append(env_rows.iloc[list(in_split)])
+        else:
+            chosen["train"].append(env_rows.iloc[list(in_split)])
+            chosen["select"].append(env_rows.iloc[list(out_split)])
+    return chosen
+
+
+def _are_apart(recordings: Collection[str], first: Collection[str], second: Collection[str]) -> bool:
+    """Whether one of ``recordings`` is in ``first`` and another in ``second``: one that is in both is told already."""
+    return any(one in first and two in second for one in recordings for two in recordings if one != two)
 
 
 def _keys(parts: Sequence[pd.DataFrame]) -> _Keys:
     found: _Keys = {kind: {} for kind in KINDS}
     for rows in parts:
-        columns = ["dataset", "method", "recording", "video"]
-        for values in rows[columns].drop_duplicates().itertuples(index=False, name=None):
+        for values in rows[_COLUMNS[:4]].drop_duplicates().itertuples(index=False, name=None):
             dataset, method, recording, video = values
             found["videos"]["\0".join(values)] = f"{dataset}/{method}/{video}"
             if recording:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from datasets_ext import manifest, splits
-from datasets_ext.families import family, with_family
+from datasets_ext.ffpp import SAME_YOUTUBE_VIDEO
 from datasets_ext.folder import ManifestDataset, read_tree
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems, RogaError
@@ -38,16 +38,20 @@ class Source:
     has_split: bool = True
 
 
-def _single(tree: str, has_split: bool = True) -> Source:
-    return Source(tree, (tree,), family(tree), has_split)
+def _single(tree: str, family: str | None = None, has_split: bool = True) -> Source:
+    return Source(tree, (tree,), family or tree, has_split)
 
 
+#: FaceForensics++'s sets of recordings from one source video, by the names they have here.
+_FFPP_SOURCES = tuple(tuple(f"FFPP/{number}" for number in numbers) for numbers in SAME_YOUTUBE_VIDEO)
 _FFPP = tuple(DATASETS.get("FFPP").environments)
-_CELEBDF1 = _single("CelebDF1")
-_CELEBDF2 = _single("CelebDF2")
+_CELEBDF1 = _single("CelebDF1", "Celeb-DF")  # names are shared with v2, and very probably videos
+_CELEBDF2 = _single("CelebDF2", "Celeb-DF")
 _DFDC = _single("DFDC")
 _DFDCP = _single("DFDCP")
 _UADFV = _single("UADFV", has_split=False)
+_FACESHIFTER = _single("FaceShifter", "FFPP")  # the same reals and the same official split
+_DFD = _single("DFD", has_split=False)
 
 
 class CombinedDataset(ManifestDataset):
@@ -63,6 +67,7 @@ class CombinedDataset(ManifestDataset):
     """
 
     SOURCES: tuple[Source, ...]
+    SAME_SOURCE = _FFPP_SOURCES
 
     @classmethod
     def read_environments(cls, root: str | os.PathLike | None) -> list[tuple[Path, pd.DataFrame]]:
@@ -84,27 +89,35 @@ class CombinedDataset(ManifestDataset):
             (trees[source.tree][0], _one_environment(source, trees[source.tree][1])) for source in cls.SOURCES
         ]
 
-    def split_indices(
-        self, mode: str, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
+    def _cut(
+        self,
+        mode: str,
+        trial_seed: int,
+        holdout_fraction: float,
+        test_envs: Collection[int],
+        same_source: Collection[Collection[str]],
     ) -> list[splits.Split]:
-        """The (in, out) indices of every environment."""
         if mode == "group":
-            parts = self._grouped(trial_seed, holdout_fraction, test_envs)
+            parts = self._grouped(trial_seed, holdout_fraction, test_envs, same_source)
             return splits.expand(parts, self.ENVIRONMENTS, test_envs)
         environments = [
             rows if source.has_split else rows.assign(split="test" if index in test_envs else "train")
             for index, (source, rows) in enumerate(zip(self.SOURCES, self.environment_rows, strict=True))
         ]
         return splits.split_indices(
-            mode, environments, self.ENVIRONMENTS, trial_seed, holdout_fraction, test_envs
+            mode, environments, self.ENVIRONMENTS, trial_seed, holdout_fraction, test_envs, same_source
         )
 
     def _grouped(
-        self, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
+        self,
+        trial_seed: int,
+        holdout_fraction: float,
+        test_envs: Collection[int],
+        same_source: Collection[Collection[str]],
     ) -> list[np.ndarray]:
         parts: list[np.ndarray] = [np.empty(0, dtype=object)] * len(self.SOURCES)
-        for name in dict.fromkeys(source.family for source in self.SOURCES):
-            members = [index for index, source in enumerate(self.SOURCES) if source.family == name]
+        for family in dict.fromkeys(source.family for source in self.SOURCES):
+            members = [index for index, source in enumerate(self.SOURCES) if source.family == family]
             rows = [self.environment_rows[index] for index in members]
             tested = {index in test_envs for index in members}
             if tested == {True}:
@@ -112,9 +125,9 @@ class CombinedDataset(ManifestDataset):
             else:
                 held_out = ("val",) if tested == {False} else ("val", "test")
                 try:
-                    cut = splits.group(rows, trial_seed, holdout_fraction, held_out)
+                    cut = splits.group(rows, trial_seed, holdout_fraction, held_out, same_source)
                 except RogaError as error:
-                    raise RogaError(f"{name}: {error}") from None
+                    raise RogaError(f"{family}: {error}") from None
             for index, part in zip(members, cut, strict=True):
                 parts[index] = part
         return parts
@@ -128,7 +141,12 @@ def _one_environment(source: Source, rows_of: dict[str, pd.DataFrame]) -> pd.Dat
         rows = rows[~shared].reset_index(drop=True)
         fake = rows["label"] == manifest.FAKE
         rows["video"] = rows["video"].where(~fake, rows["method"] + "-" + rows["video"])
-    return with_family(rows)
+    prefix = f"{source.family}/"
+    people = {
+        joined: "+".join(prefix + person for person in joined.split("+")) if joined else ""
+        for joined in rows["identities"].unique()
+    }
+    return rows.assign(recording=prefix + rows["recording"], identities=rows["identities"].map(people))
 
 
 class DeepfakeDatasets(CombinedDataset):
@@ -148,3 +166,15 @@ class FFPPCross(CombinedDataset):
         *(Source("FFPP", (env,), "FFPP") for env in _FFPP),
         *(_CELEBDF1, _CELEBDF2, _UADFV, _DFDC, _DFDCP),
     )
+
+
+class FFPPDownload(CombinedDataset):
+    """Train on the four manipulations and test on a fifth of the same people and on other people: ``--test_envs 4 5``.
+
+    FaceShifter has FaceForensics++'s reals, so its test part is of people who were not trained on; DeepFakeDetection's
+    actors are others.
+    """
+
+    NAME = "FFPPDownload"
+    ENVIRONMENTS = list(DATASETS.get(NAME).environments)
+    SOURCES = (*(Source("FFPP", (env,), "FFPP") for env in _FFPP), _FACESHIFTER, _DFD)

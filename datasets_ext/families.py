@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from datasets_ext.combined import DeepfakeDatasets, FFPPCross
+
 #: Data set → the family whose recordings or people it shares; others are families of their own.
 FAMILIES = {
-    "FFPP_c40": "FFPP",
-    "FFPP_raw": "FFPP",
-    "CelebDF1": "Celeb-DF",  # names are shared with v2, and very probably videos
-    "CelebDF2": "Celeb-DF",
+    **{source.tree: source.family for source in (*DeepfakeDatasets.SOURCES, *FFPPCross.SOURCES)},
+    **dict.fromkeys(("FFPP_c40", "FFPP_raw"), "FFPP"),
 }
 
 

@@ -13,12 +13,14 @@ import pandas as pd
 import torch
 from PIL import Image, ImageFile
 
-from datasets_ext import manifest, splits
+from datasets_ext import manifest, splits, training_rows
+from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.augmentation.spec import Recipe, named
 from roga_domainbed.backend import host
 from roga_domainbed.errors import Problems, RogaError
 
 _CACHE_BYTES = 2**30  # larger sets are decoded again at each access
+_ALL = TrainingOptions()
 
 
 class FaceEnvironment(torch.utils.data.Dataset):
@@ -33,7 +35,7 @@ class FaceEnvironment(torch.utils.data.Dataset):
         labels: (N,) int64, 0 real and 1 fake.
         videos: N keys ``env/label/video``, equal for the frames of one video.
         folder: the data set's folder.
-        paths: N frame files, relative to it, with forward slashes.
+        relative_paths: N frame files, relative to it, with forward slashes.
         evaluation: the same environment, never augmented.
     """
 
@@ -45,8 +47,9 @@ class FaceEnvironment(torch.utils.data.Dataset):
         self.videos = [
             f"{name}/{label}/{video}" for label, video in zip(self.labels, rows["video"], strict=True)
         ]
-        self.paths = rows["path"].tolist()
         self.folder = folder
+        self.relative_paths = rows["path"].tolist()
+        self._paths = [str(folder / path) for path in self.relative_paths]
         self._size = image_size
         self._augment = augment
         self._cache: list[np.ndarray | None] | None = [None] * len(rows) if cache else None
@@ -88,10 +91,10 @@ class FaceEnvironment(torch.utils.data.Dataset):
 
     def _pixels(self, index: int) -> np.ndarray:
         if self._cache is None:
-            return read_image(self.folder / self.paths[index], self._size)
+            return read_image(self._paths[index], self._size)
         found = self._cache[index]
         if found is None:
-            found = self._cache[index] = read_image(self.folder / self.paths[index], self._size)
+            found = self._cache[index] = read_image(self._paths[index], self._size)
         return found
 
 
@@ -163,16 +166,21 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
         input_shape: (3, S, S) with S = ``hparams['image_size']``.
         num_classes: 2.
         environment_rows: the manifest's rows of each environment, in that order.
+        environment_folders: the folders that their paths count from.
+        SAME_SOURCE: sets of recordings that were cut from one source video, where that is known and the manifest does
+            not say it.
     """
 
     NAME: str
     N_STEPS = 5001
     CHECKPOINT_FREQ = 300
     SPLIT_MODES = splits.MODES
+    SAME_SOURCE: tuple[tuple[str, ...], ...] = ()
 
     def __init__(self, root: str | os.PathLike | None, test_envs: Collection[int], hparams: dict[str, Any]):
         super().__init__()
         environments = self.read_environments(root)
+        self.environment_folders = [folder for folder, _ in environments]
         self.environment_rows = [rows for _, rows in environments]
         size = hparams["image_size"]
         cache = 3 * size * size * sum(map(len, self.environment_rows)) <= _CACHE_BYTES
@@ -205,11 +213,47 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
         return [(folder, rows_of[env]) for env in cls.ENVIRONMENTS]
 
     def split_indices(
-        self, mode: str, trial_seed: int, holdout_fraction: float, test_envs: Collection[int]
+        self,
+        mode: str,
+        trial_seed: int,
+        holdout_fraction: float,
+        test_envs: Collection[int],
+        options: TrainingOptions = _ALL,
     ) -> list[splits.Split]:
-        """The (in, out) indices of every environment; ``datasets_ext.splits`` has the rules."""
+        """The (in, out) indices of every environment.
+
+        ``datasets_ext.splits`` has the rules of the modes, ``datasets_ext.training_rows`` those of the options.
+
+        Raises:
+            RogaError: a mode or an option that this data set cannot have; parts that would be empty.
+        """
+        if options.strict and not self.SAME_SOURCE:
+            raise RogaError(
+                f"--strict: no two recordings of {self.NAME} are known to come from one source video; it is for "
+                "FaceForensics++. Leave it out"
+            )
+        same_source = self.SAME_SOURCE if options.strict else ()
+        pairs = self._cut(mode, trial_seed, holdout_fraction, test_envs, same_source)
+        return training_rows.keep(
+            pairs, self.environment_rows, self.ENVIRONMENTS, trial_seed, test_envs, options
+        )
+
+    def _cut(
+        self,
+        mode: str,
+        trial_seed: int,
+        holdout_fraction: float,
+        test_envs: Collection[int],
+        same_source: Collection[Collection[str]],
+    ) -> list[splits.Split]:
         return splits.split_indices(
-            mode, self.environment_rows, self.ENVIRONMENTS, trial_seed, holdout_fraction, test_envs
+            mode,
+            self.environment_rows,
+            self.ENVIRONMENTS,
+            trial_seed,
+            holdout_fraction,
+            test_envs,
+            same_source,
         )
 
 
@@ -223,7 +267,7 @@ def read_tree(
     folder = _dataset_folder(root, name)
     rows = manifest.read(folder)
     rows_of = {env: rows[rows["env"] == env].reset_index(drop=True) for env in environments}
-    for message in (*_manifest_problems(rows, name, environments), *_file_problems(folder, rows_of)):
+    for message in (*manifest.problems(rows, name, environments), *_file_problems(folder, rows_of)):
         problems.add(message)
     return folder, rows_of
 
@@ -234,32 +278,6 @@ def _dataset_folder(root: str | os.PathLike | None, name: str) -> Path:
     if not Path(root).is_dir():
         raise RogaError(f"--data_dir {str(root)!r} is not a folder; give the one that holds {name}/")
     return Path(root) / name
-
-
-def _manifest_problems(rows: pd.DataFrame, name: str, environments: Sequence[str]) -> Iterator[str]:
-    """What the manifest lacks or has too much of."""
-    for column in sorted(set(manifest.COLUMNS) - {"label", "frame"}):
-        odd = sum(not isinstance(value, str) for value in rows[column].unique())
-        if odd:
-            yield f"{name}: the manifest's column {column!r} must hold text; it has {odd} other values, or empty cells"
-    for column, allowed in (
-        ("dataset", {name}),
-        ("label", {manifest.REAL, manifest.FAKE}),
-        ("split", {*manifest.SPLITS, ""}),
-    ):
-        strange = set(rows[column].unique().tolist()) - allowed
-        if strange:
-            known, found = (", ".join(sorted(map(repr, values))) for values in (allowed, strange))
-            yield f"{name}: the manifest's column {column!r} may hold {known}; it has {found}"
-    present = ", ".join(sorted(map(str, rows["env"].unique()))) or "none"
-    for env in environments:
-        labels = rows["label"][rows["env"] == env]
-        if labels.empty:
-            yield f"{name}: environment {env!r} is not in the manifest, which has {present}"
-            continue
-        for label, folder in enumerate(manifest.CLASS_FOLDERS):
-            if not (labels == label).any():
-                yield f"{name}: environment {env!r} has no frames of the class {folder!r}"
 
 
 def _file_problems(folder: Path, rows_of: dict[str, pd.DataFrame]) -> Iterator[str]:

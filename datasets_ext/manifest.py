@@ -6,6 +6,7 @@ Video identity is a column here and never parsed from a path at run time.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -64,3 +65,29 @@ def read(folder: str | os.PathLike) -> pd.DataFrame:
     if missing:
         raise RogaError(f"{path} lacks the columns {', '.join(missing)}; make it again with 'prepare'")
     return rows
+
+
+def problems(rows: pd.DataFrame, name: str, environments: Sequence[str]) -> Iterator[str]:
+    """What the rows of the data set ``name`` lack or have too much of; a sentence each."""
+    for column in sorted(set(COLUMNS) - {"label", "frame"}):
+        odd = sum(not isinstance(value, str) for value in rows[column].unique())
+        if odd:
+            yield f"{name}: the manifest's column {column!r} must hold text; it has {odd} other values, or empty cells"
+    for column, allowed in (
+        ("dataset", {name}),
+        ("label", {REAL, FAKE}),
+        ("split", {*SPLITS, ""}),
+    ):
+        strange = set(rows[column].unique().tolist()) - allowed
+        if strange:
+            known, found = (", ".join(sorted(map(repr, values))) for values in (allowed, strange))
+            yield f"{name}: the manifest's column {column!r} may hold {known}; it has {found}"
+    present = ", ".join(sorted(map(str, rows["env"].unique()))) or "none"
+    for env in environments:
+        labels = rows["label"][rows["env"] == env]
+        if labels.empty:
+            yield f"{name}: environment {env!r} is not in the manifest, which has {present}"
+            continue
+        for label, folder in enumerate(CLASS_FOLDERS):
+            if not (labels == label).any():
+                yield f"{name}: environment {env!r} has no frames of the class {folder!r}"

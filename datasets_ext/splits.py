@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
+from datasets_ext.groups import group_keys
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.seeds import seed_hash, shuffled
 
@@ -26,6 +27,7 @@ def split_indices(
     trial_seed: int,
     holdout_fraction: float,
     test_envs: Collection[int],
+    same_source: Collection[Collection[str]] = (),
 ) -> list[Split]:
     """The in- and out-indices of every environment.
 
@@ -37,6 +39,8 @@ def split_indices(
         trial_seed: DomainBed's ``--trial_seed``; ``official`` uses it only to cut a missing validation part.
         holdout_fraction: share of frames to hold out, in (0, 1).
         test_envs: indices of the environments that are not trained on.
+        same_source: sets of recordings of one source video, which ``group`` keeps together and of which ``official``
+            trains on none if it validates or tests on another; ``frame`` knows no recordings.
 
     Returns:
         One pair (in, out) an environment.
@@ -48,8 +52,9 @@ def split_indices(
         return frame([len(rows) for rows in environments], trial_seed, holdout_fraction)
     if mode == "official":
         parts = official(environments, names, trial_seed, holdout_fraction)
+        parts = without_straddlers(parts, environments, same_source)
     elif mode == "group":
-        parts = group(environments, trial_seed, holdout_fraction)
+        parts = group(environments, trial_seed, holdout_fraction, same_source=same_source)
     else:
         raise RogaError(unknown_name("split", mode, MODES))
     return expand(parts, names, test_envs)
@@ -114,22 +119,65 @@ def official(
     return parts
 
 
+def without_straddlers(
+    parts: Sequence[np.ndarray],
+    environments: Sequence[pd.DataFrame],
+    same_source: Collection[Collection[str]],
+) -> list[np.ndarray]:
+    """Parts without the train rows of source videos that gave recordings to val or test too.
+
+    With a recording goes what train has of its recording or people: its fakes, and the other half of its pair.
+
+    Args:
+        parts: ``train``, ``val``, ``test`` or empty for each row of each environment.
+        environments: the manifest rows.
+        same_source: sets of recordings of one source video.
+    """
+    parts = list(parts)
+    if not same_source:
+        return parts
+    parts_of: dict[str, set[str]] = {}
+    for rows, part in zip(environments, parts, strict=True):
+        pairs = pd.DataFrame({"recording": rows["recording"].to_numpy(), "part": part}).drop_duplicates()
+        for recording, name in pairs.itertuples(index=False, name=None):
+            parts_of.setdefault(recording, set()).add(name)
+    straddling = set()
+    for recordings in same_source:
+        reached = set().union(*(parts_of.get(recording, ()) for recording in recordings))
+        if "train" in reached and reached & {"val", "test"}:
+            straddling.update(recordings)
+    columns = [
+        rows.loc[part == "train", ["recording", "identities"]]
+        for rows, part in zip(environments, parts, strict=True)
+    ]
+    train = pd.concat(columns, ignore_index=True)
+    keys = group_keys(train)
+    dropped = keys.isin(set(keys[train["recording"].isin(straddling)])).to_numpy()
+    ends = np.cumsum([len(part) for part in columns])
+    for index, mine in enumerate(np.split(dropped, ends[:-1])):
+        parts[index] = parts[index].copy()
+        parts[index][np.flatnonzero(parts[index] == "train")[mine]] = ""
+    return parts
+
+
 def group(
     environments: Sequence[pd.DataFrame],
     trial_seed: int,
     holdout_fraction: float,
     held_out: Sequence[str] = ("val", "test"),
+    same_source: Collection[Collection[str]] = (),
 ) -> list[np.ndarray]:
     """Parts such that no recording and no person is in two of them, over all environments.
 
-    Rows that share a recording or a person are linked; linked rows are one group. Groups are shuffled and dealt to
-    the parts ``held_out``, in their order, until each holds ``holdout_fraction`` of the frames; the rest is train.
+    Rows that share a recording or a person are linked, and so are recordings of one source; linked rows are one group.
+    Groups are shuffled and dealt to the parts ``held_out``, in their order, until each holds ``holdout_fraction`` of
+    the frames; the rest is train.
 
     Raises:
         RogaError: fewer groups than parts, or too large ones to fill all parts.
     """
     columns = pd.concat([rows[["recording", "identities"]] for rows in environments], ignore_index=True)
-    keys = _group_keys(columns)
+    keys = group_keys(columns, same_source)
     frames = keys.value_counts()
     order = sorted(frames.index)
     np.random.RandomState(seed_hash(trial_seed, "group")).shuffle(order)
@@ -173,25 +221,3 @@ def _take(order: Sequence[str], frames: pd.Series, wanted: float) -> list[str]:
         if total >= wanted:
             break
     return taken
-
-
-def _group_keys(columns: pd.DataFrame) -> pd.Series:
-    """A name for the group of each row: its smallest member, so that the order of rows changes nothing."""
-    parent: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    def link(first: str, second: str) -> None:
-        low, high = sorted((root(first), root(second)))
-        parent[high] = low
-
-    recordings = "recording " + columns["recording"].astype(str)
-    for recording, identities in set(zip(recordings, columns["identities"], strict=True)):
-        root(recording)
-        for person in filter(None, identities.split("+")):
-            link(recording, "person " + person)
-    return recordings.map(root)

@@ -224,12 +224,27 @@ for _name, _summary in (
             hparams=FACE_HPARAMS,
         )
     )
+DATASETS.add(
+    DatasetInfo(
+        "SelfBlend",
+        ("DF", "F2F", "FS", "NT"),
+        target="datasets_ext.selfblend:SelfBlend",
+        summary="your face photographs with four look-alike manipulations",
+        plugin=True,
+        hparams=FACE_HPARAMS,
+    )
+)
 for _name, _environments, _summary in (
     ("DeepfakeDatasets", "FFPP CelebDF2 DFDC DFDCP UADFV", "five datasets, one environment each"),
     (
         "FFPPCross",
         "DF F2F FS NT CelebDF1 CelebDF2 UADFV DFDC DFDCP",
         "FaceForensics++ c23 by manipulation, and five other datasets to test on",
+    ),
+    (
+        "FFPPDownload",
+        "DF F2F FS NT FaceShifter DFD",
+        "FaceForensics++ c23 by manipulation, with FaceShifter and DeepFakeDetection of the same download",
     ),
 ):
     DATASETS.add(

@@ -22,8 +22,8 @@ except ImportError:
 RECORDS = "results.jsonl"
 DONE = "done"
 LONGEST_LINE = 16 * 2**20  # bytes; a record has some thousands
-CACHE = ".collect-results-cache.jsonl"
-_CACHE_HEADER = b'{"roga_domainbed_cache":1}'
+#: What says how the data of a run were split, thinned out and audited.
+DATA_OPTIONS = ("split", "reals", "balance", "strict", "allow_leakage")
 
 Record = dict[str, Any]
 
@@ -75,17 +75,15 @@ def is_done(folder: str | os.PathLike) -> bool:
     return (Path(folder) / DONE).exists()
 
 
-def read_file(path: str | os.PathLike, loaded: Loaded, *, metrics_only: bool = False) -> None:
+def read_file(path: str | os.PathLike, loaded: Loaded) -> None:
     """Read one records file into ``loaded``; a line that is no record is skipped and named.
 
     Args:
         path: of a ``results.jsonl``.
         loaded: what was found is added to it.
-        metrics_only: keep args, step and the values of environments, and let records share equal args.
     """
     source = os.path.dirname(path)
     number, with_nan, args = 0, [], None
-    before, kept = (), []
     with open(path, "rb") as file:
         for number, raw in enumerate(_lines(file), 1):
             try:
@@ -95,14 +93,7 @@ def read_file(path: str | os.PathLike, loaded: Loaded, *, metrics_only: bool = F
                 continue
             if has_nan:
                 with_nan.append(number)
-            if metrics_only:
-                args = record["args"]
-                if (names := tuple(record)) != before:  # the records of a run have the same keys
-                    before, kept = names, [key for key in names if _is_for_tables(key)]
-                mode = split_mode(record)
-                record = {key: record[key] for key in kept}
-                if mode is not None and "split" not in args:
-                    record["split"] = mode
+            args = record["args"]
             loaded.records.append(record)
             loaded.sources.append(source)
     if not number:
@@ -113,69 +104,39 @@ def read_file(path: str | os.PathLike, loaded: Loaded, *, metrics_only: bool = F
         loaded.notes.append(f"{path}, {lines}{more}: not finite numbers in it; NaN is never chosen")
 
 
-def split_mode(record: Record) -> str | None:
-    """How the data were split, where that is known.
+def data_options(record: Record) -> dict[str, Any]:
+    """What of the data a run was trained on, as far as it was said: those of ``DATA_OPTIONS`` that were given.
 
-    Our trainer notes it among the arguments; DomainBed's own train, with the plugin in it, among the hyper-parameters.
+    Our trainer notes them among the arguments; DomainBed's own train, with the plugin in it, among the
+    hyper-parameters.
     """
-    hparams = record.get("hparams")
-    found = hparams.get("split") if isinstance(hparams, dict) else record.get("split")
-    return record["args"].get("split") or found
+    args, hparams = record["args"], record.get("hparams")
+    noted = hparams if isinstance(hparams, dict) else record
+    found = {name: args.get(name) or noted.get(name) for name in DATA_OPTIONS}
+    return {name: value for name, value in found.items() if value}
 
 
-def load(folder: str | os.PathLike, *, metrics_only: bool = False, cache: bool = False) -> Loaded:
+def load(folder: str | os.PathLike) -> Loaded:
     """Read ``<folder>/<run>/results.jsonl`` of every run, in the sorted order of the run folders.
 
-    A run folder without the file is passed over, as upstream does: it has not started.
+    A run folder without the file is passed over, as upstream does: it has not started. For one metric of a large
+    sweep there is ``runs.load_runs``.
 
     Args:
         folder: the ``output_dir`` of a sweep.
-        metrics_only: as in ``read_file``.
-        cache: keep what was read in the file ``CACHE`` of ``folder`` and take it from there while a run's file has
-            the size and the modification time of then. It may be deleted at any time. Needs ``metrics_only``;
-            left out where the folder cannot be written or orjson is not installed (there it would not pay).
     """
     loaded = Loaded()
-    cache = cache and metrics_only and _orjson is not None
-    known = _read_cache(folder) if cache else {}
-    fresh: dict[str, bytes] = {}
     for run in sorted(os.listdir(folder)):
-        source = os.path.join(folder, run)
-        path = os.path.join(source, RECORDS)
+        path = os.path.join(folder, run, RECORDS)
         try:
-            stamp = _stamp(path)
-            if run in known and known[run]["stamp"] == stamp and _restore(known[run], source, loaded):
-                loaded.folders.append(run)
-                continue
-            before = len(loaded.records), len(loaded.problems), len(loaded.notes)
-            read_file(path, loaded, metrics_only=metrics_only)
+            read_file(path, loaded)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             loaded.problems.append(f"{path}: {error.strerror}, skipped")
             continue
         loaded.folders.append(run)
-        if cache and before[1:] == (len(loaded.problems), len(loaded.notes)):
-            fresh[run] = _cache_line(run, stamp, loaded.records[before[0] :])
-    if fresh:
-        kept = {**{run: _orjson.dumps(entry) for run, entry in known.items()}, **fresh}
-        _write_cache(folder, [kept[run] for run in loaded.folders if run in kept])
     return loaded
-
-
-def runs_in_several_folders(loaded: Loaded) -> dict[tuple, list[str]]:
-    """(dataset, algorithm, test_envs, trial_seed, hparams_seed) → run folders, where there is more than one."""
-    folders: dict[tuple, dict[str, None]] = {}
-    before = None, None
-    for record, source in zip(loaded.records, loaded.sources, strict=True):
-        args = record["args"]
-        if before == (id(args), source):
-            continue
-        before = id(args), source
-        envs = tuple(sorted(set(args["test_envs"])))
-        run = args["dataset"], args["algorithm"], envs, args["trial_seed"], args["hparams_seed"]
-        folders.setdefault(run, {})[source] = None
-    return {run: list(found) for run, found in folders.items() if len(found) > 1}
 
 
 def _lines(file: Any) -> Iterator[bytes]:
@@ -212,16 +173,13 @@ def _parse(raw: bytes, args: dict | None) -> tuple[Record, bool]:
         record["args"] = args
         if isinstance(record.get("step"), int):
             return record, has_nan
-    if not _is_record(record):
+    if not is_record(record):
         raise ValueError(f"not a DomainBed record{_lacking(record)}")
     return record, has_nan
 
 
-def _is_for_tables(key: str) -> bool:
-    return key.startswith(("env", "fd_env")) or key in ("args", "step")
-
-
-def _is_record(record: Any) -> bool:
+def is_record(record: Any) -> bool:
+    """Whether ``record`` has what every reader of records relies on: a step, and the arguments that tell runs apart."""
     if not isinstance(record, dict) or not isinstance(record.get("args"), dict):
         return False
     args = record["args"]
@@ -244,68 +202,3 @@ def _lacking(record: Any) -> str:
         wanted = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
         missing += [f"args.{key}" for key in wanted if key not in args]
     return f" (lacks {', '.join(missing)})" if missing else ""
-
-
-def _stamp(path: str) -> list[int]:
-    status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _cache_line(run: str, stamp: list[int], records: list[Record]) -> bytes:
-    """One run: its distinct args and key lists once, then a row of values a record."""
-    args: list[dict] = []
-    keys: list[list[str]] = []
-    rows = []
-    for record in records:
-        if not args or record["args"] is not args[-1]:
-            args.append(record["args"])
-        names = [key for key in record if key != "args"]
-        if not keys or names != keys[-1]:
-            keys.append(names)
-        rows.append([len(args) - 1, len(keys) - 1, [record[key] for key in names]])
-    return _orjson.dumps({"run": run, "stamp": stamp, "args": args, "keys": keys, "rows": rows})
-
-
-def _restore(entry: dict, source: str, loaded: Loaded) -> bool:
-    """Add a cached run to ``loaded``; False, and nothing added, if the entry is damaged."""
-    try:
-        args, keys = entry["args"], entry["keys"]
-        records = [
-            {"args": args[which], **dict(zip(keys[names], values, strict=True))}
-            for which, names, values in entry["rows"]
-        ]
-    except (KeyError, TypeError, ValueError, IndexError):
-        return False
-    if not all(_is_record({"args": own, "step": 0}) for own in args):
-        return False
-    if not all(isinstance(record.get("step"), int) for record in records):
-        return False
-    loaded.records += records
-    loaded.sources += [source] * len(records)
-    return True
-
-
-def _read_cache(folder: str | os.PathLike) -> dict[str, dict]:
-    entries: dict[str, dict] = {}
-    try:
-        with open(os.path.join(folder, CACHE), "rb") as file:
-            if file.readline().rstrip() != _CACHE_HEADER:
-                return {}
-            for raw in file:
-                entry = _orjson.loads(raw)
-                entries[entry["run"]] = {"stamp": entry["stamp"], **entry}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return entries
-
-
-def _write_cache(folder: str | os.PathLike, lines: list[bytes]) -> None:
-    path = os.path.join(folder, CACHE)
-    partial = f"{path}.{os.getpid()}.part"
-    try:
-        with open(partial, "wb") as file:
-            file.write(b"\n".join([_CACHE_HEADER, *lines, b""]))
-        os.replace(partial, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)

@@ -1,7 +1,8 @@
 """Model selection: which step of which run a table may show, decided from records alone.
 
 Letters: a *run* is the records of one (dataset, algorithm, trial, hparams_seed) that bear on one test
-environment; a *rule* picks one step of a run; a *sweep value* is the test metric of the best run.
+environment; a *rule* picks one step of a run; a *sweep value* is the test metric of the best run. Records come as
+dicts or, where there are many, as columns (``runs.Run``); every function takes either.
 
 Ties, in every rule: within a run the first record wins (leave-one-domain-out: the smallest step); across runs
 the largest ``hparams_seed``. These are upstream's. Where upstream is wrong we differ, unless ``compat`` is set:
@@ -14,26 +15,27 @@ the largest ``hparams_seed``. These are upstream's. Where upstream is wrong we d
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from roga_domainbed.records import Record
 from roga_domainbed.registry import Registry
+from roga_domainbed.runs import METRIC_KEY, Run, as_runs
 
 UPSTREAM = "upstream"
 
 GroupKey = tuple[int, str, str, int]
-_METRIC_KEY = re.compile(r"env(\d+)_(in|out)_(\w+)")
+_Either = TypeVar("_Either", Record, Run)
 _LOWER_IS_BETTER = ("eer", "eer_nearest", "log_loss", "ece")
 _VIDEO = re.compile(r"video_(max_|top_k_)?")
 _COUNTS = ("n", "video_n")
-_MANY = 1000  # more environments than any dataset has
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Metric:
         """True for errors, of frames and of videos: ``eer``, ``video_ece``, ``video_max_log_loss``."""
         return _VIDEO.sub("", self.name, count=1) in _LOWER_IS_BETTER
 
-    def rank(self, value: float) -> float:
+    def rank(self, value: float | np.ndarray) -> float | np.ndarray:
         """``value`` on a scale where larger is better."""
         return -value if self.lower_is_better else value
 
@@ -76,10 +78,30 @@ class RankedRun:
 
     hparams_seed: int
     choice: Choice
-    records: tuple[Record, ...]
+    runs: tuple[Run, ...]
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The records of the run."""
+        return tuple(record for run in self.runs for record in run.records())
 
 
-Pick = Callable[[Sequence[Record], int, "tuple[int, ...]", Metric], "list[Choice]"]
+@dataclass(frozen=True)
+class Candidates:
+    """What a rule may pick from a run, in order of preference among equals.
+
+    Attributes:
+        val: (n,) the metric to pick by.
+        test: (n,) the metric to show.
+        steps: the step of each.
+    """
+
+    val: np.ndarray
+    test: np.ndarray
+    steps: Sequence[int]
+
+
+Pick = Callable[[Sequence[Run], int, "tuple[int, ...]", Metric], Candidates]
 
 
 @dataclass(frozen=True)
@@ -99,18 +121,18 @@ class Rule:
     candidates: Pick
 
 
-def held_out(record: Record) -> tuple[int, ...]:
+def held_out(record: Record | Run) -> tuple[int, ...]:
     """The environments that were held out of this record's run, in ascending order."""
     envs = record["args"]["test_envs"]
     return (envs[0],) if len(envs) == 1 else tuple(sorted(set(envs)))
 
 
-def group_by_test_env(records: Iterable[Record]) -> dict[GroupKey, list[Record]]:
-    """(trial_seed, dataset, algorithm, test_env) → records, in order of first appearance.
+def group_by_test_env(records: Iterable[_Either]) -> dict[GroupKey, list[_Either]]:
+    """(trial_seed, dataset, algorithm, test_env) → records, or runs, in order of first appearance.
 
     A record with several test environments joins the group of each.
     """
-    groups: dict[GroupKey, list[Record]] = {}
+    groups: dict[GroupKey, list[_Either]] = {}
     for record in records:
         args = record["args"]
         for env in args["test_envs"]:
@@ -119,7 +141,7 @@ def group_by_test_env(records: Iterable[Record]) -> dict[GroupKey, list[Record]]
     return groups
 
 
-def held_out_with(records: Iterable[Record], test_env: int) -> tuple[int, ...] | None:
+def held_out_with(records: Iterable[Record | Run], test_env: int) -> tuple[int, ...] | None:
     """The environments held out in the runs that count for ``test_env``; None if there are no such runs.
 
     ``(test_env,)`` wherever some run held out that environment alone: runs with two test environments are
@@ -137,29 +159,21 @@ def held_out_with(records: Iterable[Record], test_env: int) -> tuple[int, ...] |
     return lists.pop() if len(lists) == 1 else None
 
 
-def metrics_in(records: Iterable[Record]) -> list[str]:
+def metrics_in(records: Iterable[Record | Run]) -> list[str]:
     """The metrics these records can be selected by: those with both an in- and an out-split value."""
-    found: dict[str, set[str]] = {}
-    seen: set[str] = set()
-    for record in records:
-        for key in record.keys() - seen:
-            if not (record[key] is None or _is_number(record[key])):
-                continue
-            seen.add(key)
-            match = _METRIC_KEY.fullmatch(key)
-            if match and match[3] not in _COUNTS:
-                found.setdefault(match[3], set()).add(match[2])
-    return sorted(name for name, splits in found.items() if splits == {"in", "out"})
+    found = frozenset().union(*{run.metrics for run in as_runs(records)})
+    names = {name for name, _ in found if name not in _COUNTS}
+    return sorted(name for name in names if {(name, "in"), (name, "out")} <= found)
 
 
-def environments_in(records: Iterable[Record]) -> int:
+def environments_in(records: Iterable[Record | Run]) -> int:
     """How many environments these records speak of: one more than the largest index in their keys."""
-    keys = set().union(*records)
-    return max((int(match[1]) for key in keys if (match := _METRIC_KEY.fullmatch(key))), default=-1) + 1
+    keys = set().union(*{run.columns for run in as_runs(records)})
+    return max((int(match[1]) for key in keys if (match := METRIC_KEY.fullmatch(key))), default=-1) + 1
 
 
 def rank_runs(
-    records: Iterable[Record],
+    records: Iterable[Record | Run],
     rule: Rule,
     test_env: int,
     metric: Metric = ACCURACY,
@@ -177,14 +191,14 @@ def rank_runs(
         tested: the environments held out together, from ``held_out_with``; ``(test_env,)`` by default.
         compat: None or ``"upstream"``.
     """
-    runs: dict[int, list[Record]] = {}
-    for record in records:
-        runs.setdefault(record["args"]["hparams_seed"], []).append(record)
+    by_seed: dict[int, list[Run]] = {}
+    for run in as_runs(records):
+        by_seed.setdefault(run.args["hparams_seed"], []).append(run)
     ranked = []
-    for seed in sorted(runs):
-        choice = choose(runs[seed], rule, test_env, metric, tested=tested, compat=compat)
+    for seed in sorted(by_seed):
+        choice = choose(by_seed[seed], rule, test_env, metric, tested=tested, compat=compat)
         if choice is not None:
-            ranked.append(RankedRun(seed, choice, tuple(runs[seed])))
+            ranked.append(RankedRun(seed, choice, tuple(by_seed[seed])))
 
     def best_last(run: RankedRun) -> float:
         value = metric.rank(run.choice.val)
@@ -194,7 +208,7 @@ def rank_runs(
 
 
 def choose(
-    run: Sequence[Record],
+    run: Iterable[Record | Run],
     rule: Rule,
     test_env: int,
     metric: Metric = ACCURACY,
@@ -204,18 +218,20 @@ def choose(
 ) -> Choice | None:
     """What ``rule`` picks from the records of one run, or None. Arguments as in ``rank_runs``."""
     upstream = compat == UPSTREAM
+    runs = as_runs(run)
     if not upstream:
-        run = _latest_of_each_step(run)
-    candidates = rule.candidates(run, test_env, tested or (test_env,), metric)
-    if not upstream:
-        candidates = [candidate for candidate in candidates if not math.isnan(candidate.val)]
-    # max() keeps the first of equals and, because comparisons with NaN are false, a NaN that comes first:
-    # that is upstream's behaviour to the letter.
-    return max(candidates, key=lambda candidate: metric.rank(candidate.val), default=None)
+        runs = _latest_of_each_step(runs)
+    candidates = rule.candidates(runs, test_env, tested or (test_env,), metric)
+    if not len(candidates.val):
+        return None
+    best = _first_best(metric.rank(candidates.val), upstream)
+    if best is None:
+        return None
+    return Choice(float(candidates.val[best]), float(candidates.test[best]), candidates.steps[best])
 
 
 def sweep_value(
-    records: Iterable[Record],
+    records: Iterable[Record | Run],
     rule: Rule,
     test_env: int,
     metric: Metric = ACCURACY,
@@ -231,61 +247,62 @@ def sweep_value(
     return None if math.isnan(value) and compat != UPSTREAM else value
 
 
-def _iid(run: Sequence[Record], test_env: int, tested: tuple[int, ...], metric: Metric) -> list[Choice]:
-    key = f"env{test_env}_in_{metric.name}"
-    return _by_training_validation(run, tested, metric, key)
+def _iid(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
+    return _by_training_validation(runs, tested, metric, f"env{test_env}_in_{metric.name}")
 
 
 def _by_training_validation(
-    run: Sequence[Record], tested: tuple[int, ...], metric: Metric, test_key: str
-) -> list[Choice]:
-    run = [record for record in run if held_out(record) == tested]
-    values = _training_validations(run, tested, metric)
-    return [
-        Choice(value, _number(record, test_key), record["step"])
-        for value, record in zip(values, run, strict=True)
-    ]
+    runs: Sequence[Run], tested: tuple[int, ...], metric: Metric, test_key: str
+) -> Candidates:
+    runs = [run for run in runs if held_out(run) == tested]
+    return _joined(
+        [(_training_validations(run, tested, metric), run.column(test_key), run.steps) for run in runs]
+    )
 
 
-def _loo(run: Sequence[Record], test_env: int, tested: tuple[int, ...], metric: Metric) -> list[Choice]:
-    if all(len(record["args"]["test_envs"]) == 1 for record in run):
-        return []
-    steps: dict[int, list[Record]] = {}
-    for record in run:
-        steps.setdefault(record["step"], []).append(record)
-    choices = []
-    for step in sorted(steps):
-        alone = [record for record in steps[step] if held_out(record) == (test_env,)]
-        if len(alone) != 1:
+def _loo(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
+    if all(len(run.args["test_envs"]) == 1 for run in runs):
+        return _joined([])
+    alone: dict[int, list[tuple[Run, int]]] = {}
+    others: dict[int, dict[int, float]] = {}
+    for run in runs:
+        envs = held_out(run)
+        if envs == (test_env,):
+            for row, step in enumerate(run.steps):
+                alone.setdefault(step, []).append((run, row))
+        elif len(envs) == 2 and test_env in envs:
+            (other,) = set(envs) - {test_env}
+            values = run.column(f"env{other}_in_{metric.name}").tolist()
+            for step, value in zip(run.steps, values, strict=True):
+                others.setdefault(step, {})[other] = value
+    found = []
+    for step in sorted(alone.keys() & others.keys()):
+        if len(alone[step]) != 1:
             continue
-        others = {}
-        for record in steps[step]:
-            pair = held_out(record)
-            if len(pair) == 2 and test_env in pair:
-                other = pair[0] if pair[1] == test_env else pair[1]
-                others[other] = _number(record, f"env{other}_in_{metric.name}")
-        wanted = [env for env in range(_n_environments(alone[0], metric)) if env != test_env]
-        if wanted and all(env in others for env in wanted):
-            val = float(np.sum([others[env] for env in wanted]) / len(wanted))
-            choices.append(Choice(val, _test(alone[0], test_env, metric), step))
-    return choices
+        (run, row), pairs = alone[step][0], others[step]
+        wanted = [env for env in range(_count(run.columns, metric)) if env != test_env]
+        if wanted and all(env in pairs for env in wanted):
+            val = np.sum([pairs[env] for env in wanted]) / len(wanted)
+            found.append(([val], [run.column(f"env{test_env}_in_{metric.name}")[row]], [step]))
+    return _joined(found)
 
 
-def _oracle(run: Sequence[Record], test_env: int, tested: tuple[int, ...], metric: Metric) -> list[Choice]:
-    last = _last_record(run, tested)
+def _oracle(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
+    last = _last_record(runs, tested)
     if last is None:
-        return []
-    val = _number(last, f"env{test_env}_out_{metric.name}")
-    return [Choice(val, _test(last, test_env, metric), last["step"])]
+        return _joined([])
+    run, row = last
+    val, test = (run.column(f"env{test_env}_{split}_{metric.name}")[row : row + 1] for split in ("out", "in"))
+    return Candidates(val, test, [run.steps[row]])
 
 
-def _last(run: Sequence[Record], test_env: int, tested: tuple[int, ...], metric: Metric) -> list[Choice]:
-    last = _last_record(run, tested)
-    return [] if last is None else _iid([last], test_env, tested, metric)
+def _last(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
+    last = _last_record(runs, tested)
+    return _iid([] if last is None else [last[0].take([last[1]])], test_env, tested, metric)
 
 
-def _auto_lr(run: Sequence[Record], test_env: int, tested: tuple[int, ...], metric: Metric) -> list[Choice]:
-    return _by_training_validation(run, tested, metric, f"fd_env{test_env}_in_{metric.name}")
+def _auto_lr(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
+    return _by_training_validation(runs, tested, metric, f"fd_env{test_env}_in_{metric.name}")
 
 
 #: The rules, by their names on the command line.
@@ -341,66 +358,72 @@ def merge_auto_lr_stages(records: Iterable[Record]) -> list[Record]:
     return list(merged.values())
 
 
-def _latest_of_each_step(run: Sequence[Record]) -> Sequence[Record]:
-    if len({record["step"] for record in run}) == len(run):
-        return run
-    latest = {(held_out(record), record["step"]): record for record in run}
-    return list(latest.values())
+def _first_best(ranks: np.ndarray, upstream: bool) -> int | None:
+    """Index of the largest, the first of equals; None if all are NaN.
+
+    NaN is never the best; upstream's ``max()`` keeps a NaN that comes first, because comparisons with it are false.
+    """
+    if upstream and math.isnan(ranks[0]):
+        return 0
+    best = int(ranks.argmax())  # of a NaN, where there is one
+    if not math.isnan(ranks[best]):
+        return best
+    usable = np.flatnonzero(~np.isnan(ranks))
+    return int(usable[ranks[usable].argmax()]) if len(usable) else None
 
 
-def _last_record(run: Sequence[Record], tested: tuple[int, ...]) -> Record | None:
-    last = None
-    for record in run:
-        if held_out(record) == tested and (last is None or record["step"] >= last["step"]):
-            last = record
+def _joined(parts: Sequence[tuple]) -> Candidates:
+    """Parts of (val, test, steps) as one."""
+    if len(parts) == 1:
+        return Candidates(np.asarray(parts[0][0]), np.asarray(parts[0][1]), parts[0][2])
+    empty = [np.empty(0)]
+    val, test = (np.concatenate([part[i] for part in parts] or empty) for i in (0, 1))
+    return Candidates(val, test, [step for part in parts for step in part[2]])
+
+
+def _latest_of_each_step(runs: Sequence[Run]) -> Sequence[Run]:
+    """``runs`` without the earlier of two records of one step; a step keeps the place it first had."""
+    if len(runs) == 1 and len(set(runs[0].steps)) == len(runs[0].steps):
+        return runs
+    latest = {
+        (held_out(run), step): (index, row)
+        for index, run in enumerate(runs)
+        for row, step in enumerate(run.steps)
+    }
+    if len(latest) == sum(map(len, runs)):
+        return runs
+    kept: list[tuple[int, list[int]]] = []
+    for index, row in latest.values():
+        if not kept or kept[-1][0] != index:
+            kept.append((index, []))
+        kept[-1][1].append(row)
+    return [runs[index].take(rows) for index, rows in kept]
+
+
+def _last_record(runs: Sequence[Run], tested: tuple[int, ...]) -> tuple[Run, int] | None:
+    """The last of the records with the largest step: its run, and its row there."""
+    last, largest = None, -math.inf
+    for run in runs:
+        if held_out(run) == tested and max(run.steps) >= largest:
+            largest = max(run.steps)
+            last = run, len(run) - 1 - run.steps[::-1].index(largest)
     return last
 
 
-def _training_validations(run: Sequence[Record], tested: tuple[int, ...], metric: Metric) -> list[float]:
-    """For every record the mean over the out-splits of the training environments.
-
-    All records at once, where they have the same environments and no gap: calls of numpy would be most of the
-    time that the tables of a full sweep take. The bits are those of upstream's ``np.mean`` of each record.
-    """
-    if not run:
-        return []
-    count = _n_environments(run[0], metric)
-    keys = _out_keys(metric, count + 1)
-    training = [env for env in range(count) if env not in tested]
-    if training and not any(keys[count] in record for record in run):
-        with contextlib.suppress(KeyError):
-            rows = np.array([[record[key] for key in keys[:count]] for record in run])
-            if rows.dtype == np.float64:
-                return np.ascontiguousarray(rows[:, training]).mean(axis=1).tolist()
-    return [_training_validation(record, tested, metric) for record in run]
+def _training_validations(run: Run, tested: tuple[int, ...], metric: Metric) -> np.ndarray:
+    """(n,) for every record the mean over the out-splits of the training environments: upstream's ``np.mean``."""
+    columns = _training_columns(run.columns, tested, metric)
+    if not columns:
+        return np.full(len(run), np.nan)
+    return np.ascontiguousarray(run.values[:, columns]).mean(axis=1)
 
 
-def _training_validation(record: Record, tested: tuple[int, ...], metric: Metric) -> float:
-    values = [
-        _number(record, f"env{env}_out_{metric.name}")
-        for env in range(_n_environments(record, metric))
-        if env not in tested
-    ]
-    return float(np.mean(values)) if values else math.nan
+@functools.lru_cache(maxsize=1024)
+def _training_columns(columns: tuple[str, ...], tested: tuple[int, ...], metric: Metric) -> list[int]:
+    keys = [f"env{env}_out_{metric.name}" for env in range(_count(columns, metric)) if env not in tested]
+    return [columns.index(key) for key in keys]
 
 
-@functools.lru_cache(maxsize=256)
-def _out_keys(metric: Metric, count: int) -> tuple[str, ...]:
-    return tuple(f"env{env}_out_{metric.name}" for env in range(count))
-
-
-def _test(record: Record, test_env: int, metric: Metric) -> float:
-    return _number(record, f"env{test_env}_in_{metric.name}")
-
-
-def _n_environments(record: Record, metric: Metric) -> int:
-    return next((count for count, key in enumerate(_out_keys(metric, _MANY)) if key not in record), _MANY)
-
-
-def _number(record: Record, key: str) -> float:
-    value = record.get(key)
-    return value if type(value) is float else float(value) if _is_number(value) else math.nan
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is float or (isinstance(value, (int, float)) and not isinstance(value, bool))
+@functools.lru_cache(maxsize=1024)
+def _count(columns: tuple[str, ...], metric: Metric) -> int:
+    return next(env for env in itertools.count() if f"env{env}_out_{metric.name}" not in columns)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 RESAMPLES = 2000
+FEWEST_TO_RESAMPLE = 6
 
 
 def mean_and_error(values: ArrayLike) -> tuple[float, float]:
@@ -29,12 +30,14 @@ def mean_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Confidence interval of a mean by the studentized cluster bootstrap.
+    """Confidence interval of a mean by the studentized cluster bootstrap; with few clusters, by Student's t.
 
     Whole clusters (trials, videos) are drawn with replacement, and the mean's distance from the observed one is
     measured in its own standard error: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5.
     Percentile intervals are too short for the few trials of a sweep. The standard error of a mean over clusters
-    of unequal size is that of a ratio estimator.
+    of unequal size is that of a ratio estimator. Fewer than ``FEWEST_TO_RESAMPLE`` clusters have too few distinct
+    resamples for a quantile (of three, an interval of nominal 95 % covers 82 %): there the same mean and
+    standard error go with Student's quantiles.
 
     Args:
         values: (N,) float.
@@ -52,8 +55,13 @@ def mean_interval(
     n = len(sums)
     if n < 3:
         return float("nan"), float("nan")
-    drawn = np.random.RandomState(seed).randint(0, n, (resamples, n))
     mean, error = _ratio(sums[None], sizes[None])
+    if n < FEWEST_TO_RESAMPLE:
+        from scipy.stats import t as student
+
+        reach = student.ppf((1 + level) / 2, n - 1) * error[0]
+        return float(mean[0] - reach), float(mean[0] + reach)
+    drawn = np.random.RandomState(seed).randint(0, n, (resamples, n))
     means, errors = _ratio(sums[drawn], sizes[drawn])
     usable = errors > 1e-12 * max(error[0], 1e-300)  # all drawn clusters alike: no spread to measure by
     if not usable.any():
@@ -90,17 +98,12 @@ def metric_interval(
     Raises:
         ValueError: if a class has fewer than two videos, or the metric refuses the data.
     """
-    from scipy.stats import norm
-
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     inverse = np.unique(clusters, return_inverse=True)[1]
     order = np.argsort(inverse, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
     of_class = [[video for video in members if labels[video[0]] == label] for label in (0, 1)]
-    if min(map(len, of_class)) < 2:
-        raise ValueError(
-            f"{len(of_class[0])} real and {len(of_class[1])} fake videos: two of each are needed"
-        )
+    _need_two_videos(*of_class)
 
     def value(videos: Sequence[np.ndarray]) -> float:
         rows = np.concatenate(videos)
@@ -114,21 +117,60 @@ def metric_interval(
             for _ in range(resamples)
         ]
     )
-    below = (np.mean(drawn < observed) + np.mean(drawn <= observed)) / 2
-    if below in (0.0, 1.0) or np.ptp(drawn) == 0:
-        return float(drawn.min()), float(drawn.max())
-    skews, spreads = 0.0, 0.0
-    for label in (0, 1):
-        n, other = len(of_class[label]), of_class[1 - label]
-        left_out = np.array([value(of_class[label][:i] + of_class[label][i + 1 :] + other) for i in range(n)])
-        influence = (n - 1) * (left_out.mean() - left_out)
-        skews += np.sum(influence**3) / n**3
-        spreads += np.sum(influence**2) / n**2
-    acceleration = skews / (6 * spreads**1.5) if spreads > 0 else 0.0
-    bias = norm.ppf(below)
-    z = bias + norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(drawn, norm.cdf(bias + z / (1 - acceleration * z)))
-    return float(low), float(high)
+    left_out = [
+        np.array([value(own[:i] + own[i + 1 :] + other) for i in range(len(own))])
+        for own, other in (of_class, of_class[::-1])
+    ]
+    return _bca(observed, drawn, left_out, level)
+
+
+def auc_interval(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Confidence interval of the AUC: what ``metric_interval`` gives for it, some hundred times faster.
+
+    The AUC is a ratio of sums over pairs of videos: W_rf counts the pairs of frames of real r and fake f that are
+    in the right order (ties half), P_rf all pairs. With the counts c and d of how often each video was drawn, the
+    AUC of a resample is c'Wd / c'Pd, so all of them are two products of matrices.
+
+    Args:
+        scores: (N,) float, or (N, T) of T trials that were tested on the same frames; then the interval is that
+            of the mean AUC over the trials.
+        labels: (N,) int 0 or 1, equal within a cluster.
+        clusters: (N,) keys, the video of every frame.
+        level: nominal coverage.
+        resamples: how many.
+        seed: of the resampling; the same videos are drawn as by ``metric_interval``.
+
+    Raises:
+        ValueError: if a class has fewer than two videos.
+    """
+    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    inverse = np.unique(clusters, return_inverse=True)[1]
+    order = np.argsort(inverse, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
+    reals, fakes = ([video for video in members if labels[video[0]] == label] for label in (0, 1))
+    _need_two_videos(reals, fakes)
+    trials = scores.reshape(len(scores), -1).T
+    right = np.mean([_pairs_in_order(trial, reals, fakes) for trial in trials], axis=0)
+    pairs = np.outer([len(video) for video in reals], [len(video) for video in fakes]).astype(float)
+
+    rng = np.random.RandomState(seed)
+    counts = [np.empty((resamples, len(reals))), np.empty((resamples, len(fakes)))]
+    for i in range(resamples):
+        for own in counts:
+            n = own.shape[1]
+            own[i] = np.bincount(rng.randint(0, n, n), minlength=n)
+    real, fake = counts
+    drawn = ((real @ right) * fake).sum(1) / ((real @ pairs) * fake).sum(1)
+    left_out = [(right.sum() - right.sum(axis)) / (pairs.sum() - pairs.sum(axis)) for axis in (1, 0)]
+    return _bca(right.sum() / pairs.sum(), drawn, left_out, level)
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -156,7 +198,7 @@ class Comparison:
         algorithm: its name.
         pairs: how many (dataset, test environment, trial) both have.
         difference: mean of algorithm − baseline, in the unit of the values.
-        interval: its 95 % confidence interval, studentized bootstrap over pairs.
+        interval: its 95 % confidence interval, from ``mean_interval`` over pairs.
         p_value: two-sided Wilcoxon signed-rank test, Holm-corrected over the algorithms; NaN without pairs.
         wins: pairs in which the algorithm is better.
         ties: pairs no further apart than ``tie_within``.
@@ -242,3 +284,44 @@ def _ratio(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     means = sums.sum(axis=1) / total
     residuals = sums - means[:, None] * sizes
     return means, np.sqrt(n / (n - 1) * (residuals**2).sum(axis=1)) / total
+
+
+def _need_two_videos(reals: Sequence, fakes: Sequence) -> None:
+    if min(len(reals), len(fakes)) < 2:
+        raise ValueError(f"{len(reals)} real and {len(fakes)} fake videos: two of each are needed")
+
+
+def _pairs_in_order(
+    scores: np.ndarray, reals: Sequence[np.ndarray], fakes: Sequence[np.ndarray]
+) -> np.ndarray:
+    """(reals, fakes): how many pairs of their frames have the fake's score above the real's, ties half."""
+    of_reals = scores[np.concatenate(reals)]
+    starts = np.cumsum([0, *map(len, reals[:-1])])
+    columns = []
+    for video in fakes:
+        own = np.sort(scores[video])
+        below_or_tied = np.searchsorted(own, of_reals, "left") + np.searchsorted(own, of_reals, "right")
+        columns.append(np.add.reduceat(len(own) - below_or_tied / 2, starts))
+    return np.stack(columns, axis=1)
+
+
+def _bca(
+    observed: float, drawn: np.ndarray, left_out: Sequence[np.ndarray], level: float
+) -> tuple[float, float]:
+    """The BCa interval from resampled values and, for each sampled group, the values without one member each."""
+    from scipy.stats import norm
+
+    below = (np.mean(drawn < observed) + np.mean(drawn <= observed)) / 2
+    if below in (0.0, 1.0) or np.ptp(drawn) == 0:
+        return float(drawn.min()), float(drawn.max())
+    skews, spreads = 0.0, 0.0
+    for values in left_out:
+        n = len(values)
+        influence = (n - 1) * (values.mean() - values)
+        skews += np.sum(influence**3) / n**3
+        spreads += np.sum(influence**2) / n**2
+    acceleration = skews / (6 * spreads**1.5) if spreads > 0 else 0.0
+    bias = norm.ppf(below)
+    z = bias + norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(drawn, norm.cdf(bias + z / (1 - acceleration * z)))
+    return float(low), float(high)

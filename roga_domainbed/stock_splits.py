@@ -1,8 +1,9 @@
 """Official and group splits for upstream's own train script, which knows nothing of manifests.
 
 That script cuts every environment with ``misc.split_dataset`` as soon as the dataset is built. Here the dataset's
-own split is computed when it is built, and handed out when its environments come to be cut. The mode travels as the
-hyper-parameter ``split``: the only thing of ours that upstream's records, job folders and sweeps carry along.
+own split is computed and audited when it is built, and handed out when its environments come to be cut. The mode
+travels as the hyper-parameter ``split``, beside it ``reals``, ``balance``, ``strict`` and ``allow_leakage``:
+hyper-parameters are the only thing of ours that upstream's records, job folders and sweeps carry along.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 
 from torch.utils.data import Dataset, Subset
 
+from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import DatasetInfo
 from roga_domainbed.errors import RogaError
 from roga_domainbed.registry import load
 from roga_domainbed.seeds import seed_hash
+from roga_domainbed.trainer.leakage import audited, leakage_notices
 
 #: DomainBed's own way to split, which is left to it.
 FRAME = "frame"
@@ -49,7 +52,7 @@ class StockSplits:
             dataset: Any, root: str | None, test_envs: Collection[int], hparams: dict[str, Any]
         ) -> None:
             super(watched, dataset).__init__(root, test_envs, hparams)
-            self._plan(dataset, test_envs, hparams.get("split", dataset.SPLIT_MODES[0]))
+            self._plan(dataset, test_envs, hparams)
 
         watched = type(dataset_class.__name__, (dataset_class,), {"__init__": __init__})
         return watched
@@ -79,10 +82,16 @@ class StockSplits:
             raise RogaError("write --trial_seed and --holdout_fraction in full: the splits depend on them")
         return found.out_split, found.in_split
 
-    def _plan(self, dataset: Any, test_envs: Collection[int], mode: str) -> None:
-        if mode == FRAME:
+    def _plan(self, dataset: Any, test_envs: Collection[int], hparams: dict[str, Any]) -> None:
+        mode = hparams.get("split", dataset.SPLIT_MODES[0])
+        options = TrainingOptions.of(hparams)
+        own = {"options": options} if options.given() else {}  # a data set of someone else may not know them
+        pairs = dataset.split_indices(mode, self.trial_seed, self.holdout_fraction, test_envs, **own)
+        found = audited(dataset, pairs, mode, test_envs, bool(hparams.get("allow_leakage")))
+        for message in leakage_notices(found):
+            print(f"Notice: {message}.")
+        if mode == FRAME and not own:
             return
-        pairs = dataset.split_indices(mode, self.trial_seed, self.holdout_fraction, test_envs)
         for index, (environment, (in_split, out_split)) in enumerate(
             zip(dataset.datasets, pairs, strict=True)
         ):

@@ -31,6 +31,7 @@ from datasets_ext.prepare.layout import (
 )
 from roga_domainbed.errors import Problems
 
+GROUPS = ("Celeb-real", "YouTube-real", "Celeb-synthesis")
 #: Version → name of the dataset.
 DATASET_NAMES = {1: "CelebDF1", 2: "CelebDF2"}
 LIST = "List_of_testing_videos.txt"
@@ -42,13 +43,14 @@ _NAMES = {
 }
 _FAKES = "Celeb-synthesis"
 # v1 has 408 reals; that 158 of them are of celebrities is what papers say.
-_EXPECTED = {1: (158, 250, 795), 2: (590, 300, 5639)}
+EXPECTED = {1: (158, 250, 795), 2: (590, 300, 5639)}
 _N_LISTED = {2: 518}
+_TESTED = {2: (108, 70, 340)}  # of v2's list, in the order of the groups; v1's has not been seen
 _LINE = re.compile(r"([01])\s+(\S.*)")
 
 
 @dataclass
-class _TestList:
+class Tests:
     """Group → names in the list, what is odd in it, and where its label is not the inverse of the folder's."""
 
     names: dict[str, list[str]] = field(default_factory=lambda: {group: [] for group in _NAMES})
@@ -63,7 +65,7 @@ def read(source: str | os.PathLike, version: int, problems: Problems) -> Layout:
     """The videos of version 1 or 2 below ``source``; adds to ``problems`` if there are none."""
     source = Path(source)
     env = DATASET_NAMES[version]
-    layout = Layout(env, source, (env,), dict(zip(_NAMES, _EXPECTED[version], strict=True)))
+    layout = Layout(env, source, (env,), dict(zip(_NAMES, EXPECTED[version], strict=True)))
     if not is_folder(source, problems):
         return layout
     places = {group: subfolder(source, group) for group in _NAMES}
@@ -75,42 +77,57 @@ def read(source: str | os.PathLike, version: int, problems: Problems) -> Layout:
             f"{', '.join(_NAMES)} in it{hint}"
         )
         return layout
-    tests = _read_list(source, version, layout)
+    tests = read_list(source, version, layout)
     for group, folder in places.items():
         listed = None if tests is None else set(tests.names[group])
         strange = []
         for path in video_files(folder):
-            match = _NAMES[group].fullmatch(path.stem)
-            if match is None:
+            split = "" if listed is None else "test" if path.stem in listed else "train"
+            found = video(env, group, path.stem, path, split)
+            if found is None:
                 strange.append(path)
             else:
-                split = "" if listed is None else "test" if path.stem in listed else "train"
-                layout.add(_video(env, group, path, match, split))
+                layout.add(found)
         layout.note_files(strange, f"files whose name is not that of a {group} video, left out")
     if not layout.videos:
         problems.add(f"no Celeb-DF video in the folders {', '.join(_NAMES)} of {str(source)!r}")
     return layout
 
 
-def _video(env: str, group: str, path: Path, match: re.Match, split: str) -> Video:
+def video(env: str, group: str, name: str, source: Path, split: str) -> Video | None:
+    """What the name of a video in the folder ``group`` says; None if no video there has such a name."""
+    match = _NAMES[group].fullmatch(name)
+    if match is None:
+        return None
     fake = group == _FAKES
     people = [match["target"], match["donor"]] if fake else [match["target"]]
     return Video(
         group,
-        path.stem,
-        path,
+        name,
+        source,
         (env,),
         method=_FAKES if fake else "real",
         label=manifest.FAKE if fake else manifest.REAL,
-        recording=f"{match['target']}_{match['take']}" if fake else path.stem,
+        recording=f"{match['target']}_{match['take']}" if fake else name,
         identities=joined(people),
         split=split,
     )
 
 
-def _read_list(source: Path, version: int, layout: Layout) -> _TestList | None:
-    path = next((path for path in sorted(source.iterdir()) if path.name.casefold() == LIST.casefold()), None)
-    if path is None or not path.is_file():
+def has_list(source: Path) -> bool:
+    """Whether the list of testing videos is in ``source``."""
+    return _list_in(source) is not None
+
+
+def _list_in(source: Path) -> Path | None:
+    there = sorted(source.iterdir()) if source.is_dir() else []
+    return next((path for path in there if path.name.casefold() == LIST.casefold() and path.is_file()), None)
+
+
+def read_list(source: Path, version: int, layout: Layout) -> Tests | None:
+    """The list of testing videos in ``source``; None, with a note, if it is not there."""
+    path = _list_in(source)
+    if path is None:
         layout.notes.append(
             f"there is no {LIST}: the column 'split' is empty; put it into the source and run again, nothing is "
             "cropped again"
@@ -126,11 +143,15 @@ def _read_list(source: Path, version: int, layout: Layout) -> _TestList | None:
         tests.contradictions, f"labels of {LIST} (1 real, 0 fake) contradict the folder, which is believed"
     )
     layout.wanted = tests.names
+    layout.expected_by_split = {
+        group: {"train": whole - tested, "test": tested}
+        for group, whole, tested in zip(GROUPS, EXPECTED[version], _TESTED.get(version, ()), strict=False)
+    }
     return tests
 
 
-def _parsed(text: str) -> _TestList:
-    tests = _TestList()
+def _parsed(text: str) -> Tests:
+    tests = Tests()
     groups = {group.casefold(): group for group in _NAMES}
     for line in filter(None, map(str.strip, text.splitlines())):
         match = _LINE.fullmatch(line)

@@ -1,4 +1,4 @@
-"""From boxes to a square crop of the largest face."""
+"""From boxes to a square crop of a face."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import cv2
 import numpy as np
 
 
-def largest_box(boxes: np.ndarray) -> np.ndarray | None:
-    """The box of the largest area, the higher score first among equals; None if there is none.
+def by_size(faces: np.ndarray) -> np.ndarray:
+    """The faces by the area of their box, the largest first, the higher score first among equals.
 
     Args:
-        boxes: (N, 5) of x, y, width, height, score, in pixels. Boxes without an area do not count.
+        faces: (N, ≥ 5) of x, y, width, height, score in pixels, then landmarks or nothing. Boxes without an area do
+            not count.
     """
-    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 5)
-    boxes = boxes[(boxes[:, 2] > 0) & (boxes[:, 3] > 0) & np.isfinite(boxes).all(axis=1)]
-    if not len(boxes):
-        return None
-    order = np.lexsort((boxes[:, 4], boxes[:, 2] * boxes[:, 3]))
-    return boxes[order[-1]]
+    faces = real_faces(faces)
+    return faces[np.lexsort((faces[:, 4], faces[:, 2] * faces[:, 3]))[::-1]]
+
+
+def real_faces(faces: np.ndarray) -> np.ndarray:
+    """``faces`` as float64, without those that have no area or a number that is not finite."""
+    faces = np.asarray(faces, dtype=np.float64)
+    if not faces.size:
+        return np.zeros((0, 5))
+    return faces[(faces[:, 2] > 0) & (faces[:, 3] > 0) & np.isfinite(faces).all(axis=1)]
 
 
 def crop_square(image: np.ndarray, side: int, left: int, top: int) -> np.ndarray:

@@ -1,36 +1,63 @@
-"""Any videos, listed in a CSV file, → a dataset of crops.
+"""Any videos or images, listed in a CSV file, → a dataset of crops.
 
 The columns ``path``, ``env``, ``label`` (0 or real, 1 or fake) and ``video`` are needed; ``recording``,
-``identities`` (joined by ``+``), ``split`` (train, val, test) and ``method`` are used where they are there. One line is
-one video file; a path may be relative to the list's folder and have either separator. A line that is wrong is left out
-and named; a video that is no longer listed is taken away.
+``identities`` (joined by ``+``), ``split`` (train, val, test), ``method`` and, for images, ``frame`` are used where
+they are there. One line is one video file, or one image: the images of one env, label and video are its frames. Their
+index is the column ``frame``, else the last number in the file's name, else the place in the list. A path may be
+relative to the list's folder and have either separator. A line that is wrong is left out and named; a video that is no
+longer listed is taken away. With ``--link`` the images are taken as they are, for crops made elsewhere.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from datasets_ext import manifest
+from datasets_ext.prepare import images
 from datasets_ext.prepare.layout import Layout, Video, joined
 from roga_domainbed.errors import Problems
 
 COLUMNS = ("path", "env", "label", "video")
-OPTIONAL_COLUMNS = ("recording", "identities", "split", "method")
+OPTIONAL_COLUMNS = ("recording", "identities", "split", "method", "frame")
 
 _LABELS = {"0": manifest.REAL, "real": manifest.REAL, "1": manifest.FAKE, "fake": manifest.FAKE}
 _CLASSES = ("real", "fake")
 _N_BYTES = 200  # file systems allow 255 in a name
+_LAST_NUMBER = re.compile(r"(\d{1,9})\D*$")
 
 
-def read(path: str | os.PathLike, name: str, problems: Problems) -> Layout:
+@dataclass
+class _Images:
+    """The lines that are frames of one video.
+
+    Attributes:
+        video: what its first line says.
+        frames: (index or None where nothing tells it, file), in the order of the list.
+    """
+
+    video: Video
+    frames: list[tuple[int | None, Path]] = field(default_factory=list)
+
+    def whole(self) -> Video:
+        """The video with its frames: by index, or by place in the list if one of them has none or two have the same."""
+        indices = [index for index, _ in self.frames]
+        if None in indices or len(set(indices)) < len(indices):
+            return replace(self.video, frames=tuple(enumerate(path for _, path in self.frames)))
+        return replace(self.video, frames=tuple(sorted(self.frames)))
+
+
+def read(path: str | os.PathLike, name: str, problems: Problems, only_images: bool = False) -> Layout:
     """The videos in the list.
 
     Args:
         path: the CSV file.
         name: of the dataset: its folder below ``--data_dir``.
         problems: gets what is wrong with these; faults of single lines are notes of the layout.
+        only_images: leave out video files, for images are taken as they are.
     """
     path = Path(path)
     layout = Layout(name, path, (), {}, complete=True)
@@ -39,16 +66,13 @@ def read(path: str | os.PathLike, name: str, problems: Problems) -> Layout:
         problems.add(f"--name {name!r} {fault}")
     rows = _rows(path, problems)
     faults: list[str] = []
+    of_images: dict[str, _Images] = {}
     for line, row in rows:
-        fault = _fault(row)
+        fault = _fault(row, only_images) or _take(row, path.parent, layout, of_images)
         if fault:
             faults.append(f"line {line} {fault}")
-            continue
-        video = _video(path.parent, row)
-        if video.key in layout.videos:
-            faults.append(f"line {line} names {video.key} again")
-        else:
-            layout.add(video)
+    for found in of_images.values():
+        layout.add(found.whole())
     _leave_out_both_labels(layout)
     envs = dict.fromkeys(env for video in layout.videos.values() for env in video.envs)
     layout.envs = tuple(envs)
@@ -65,6 +89,30 @@ def read(path: str | os.PathLike, name: str, problems: Problems) -> Layout:
             "was made from can stand on two sides of --split group"
         )
     return layout
+
+
+def _take(row: dict[str, str], folder: Path, layout: Layout, of_images: dict[str, _Images]) -> str:
+    """Add the line's video or image; returns why it cannot be, empty if it can."""
+    video = _video(folder, row)
+    is_image = video.source.suffix.lower() in images.SUFFIXES
+    if video.key in layout.videos or (video.key in of_images and not is_image):
+        return f"names {video.key} again"
+    if not is_image:
+        layout.add(video)
+        return ""
+    found = of_images.setdefault(video.key, _Images(video))
+    if video != replace(found.video, source=video.source):
+        return f"says something else of {video.key} than the lines before"
+    if video.source in (path for _, path in found.frames):
+        return f"names {row['path']} of {video.key} again"
+    number = row.get("frame") or _last_number(video.source)
+    found.frames.append((int(number) if number else None, video.source))
+    return ""
+
+
+def _last_number(path: Path) -> str:
+    match = _LAST_NUMBER.search(path.stem)
+    return match[1] if match else ""
 
 
 def _rows(path: Path, problems: Problems) -> list[tuple[int, dict[str, str]]]:
@@ -98,7 +146,7 @@ def _stripped(row: dict) -> dict[str, str]:
     return {key: (value or "").strip() for key, value in row.items() if key is not None}
 
 
-def _fault(row: dict[str, str]) -> str:
+def _fault(row: dict[str, str], only_images: bool) -> str:
     """Why the line cannot be used; empty if it can."""
     if row["label"].lower() not in _LABELS:
         return f"has the label {row['label']!r}, which is none of 0, real, 1, fake"
@@ -110,6 +158,10 @@ def _fault(row: dict[str, str]) -> str:
             return f"has the {column} {row[column]!r}, which {fault}"
     if row.get("split", "").lower() not in ("", *manifest.SPLITS):
         return f"has the split {row['split']!r}, which is none of {', '.join(manifest.SPLITS)}"
+    if not re.fullmatch(r"[0-9]{0,9}", row.get("frame", "")):
+        return f"has the frame {row['frame']!r}, which is no index"
+    if only_images and Path(row["path"]).suffix.lower() not in images.SUFFIXES:
+        return "is no image, and --link takes images as they are"
     return ""
 
 
@@ -147,8 +199,19 @@ def _leave_out_both_labels(layout: Layout) -> None:
     """Leave out files that are listed as real and as fake: one of the two is wrong, and nobody can say which."""
     labels: dict[Path, set[int]] = {}
     for video in layout.videos.values():
-        labels.setdefault(video.source, set()).add(video.label)
-    both = sorted(path for path, found in labels.items() if len(found) > 1)
-    layout.note_files(both, "files are listed as real and as fake, left out")
-    for key in [key for key, video in layout.videos.items() if len(labels[video.source]) > 1]:
-        del layout.videos[key]
+        for path in _files(video):
+            labels.setdefault(path, set()).add(video.label)
+    both = {path for path, found in labels.items() if len(found) > 1}
+    layout.note_files(sorted(both), "files are listed as real and as fake, left out")
+    for key, video in list(layout.videos.items()):
+        if both.isdisjoint(_files(video)):
+            continue
+        left = tuple(item for item in video.frames or () if item[1] not in both)
+        if left:
+            layout.videos[key] = replace(video, frames=left)
+        else:
+            del layout.videos[key]
+
+
+def _files(video: Video) -> list[Path]:
+    return [video.source] if video.frames is None else [path for _, path in video.frames]

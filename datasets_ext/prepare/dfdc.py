@@ -40,7 +40,7 @@ _WORDS = {"real": manifest.REAL, "0": manifest.REAL, "fake": manifest.FAKE, "1":
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """What a label file says of one video."""
 
     label: int
@@ -69,7 +69,7 @@ def read(source: str | os.PathLike, problems: Problems) -> Layout:
     elif not layout.videos:
         reasons = "; ".join(layout.notes[:3]) or "the videos that they name are not there"
         problems.add(f"no video with a label in the {len(parts)} parts of {str(source)!r}: {reasons}")
-    layout.expected = _asked_for(layout)
+    layout.expected = asked_for(layout.wanted)
     return layout
 
 
@@ -81,7 +81,7 @@ def _parts(source: Path) -> Iterator[Path]:
 
 
 def _add_part(part: Path, layout: Layout, without_original: list[Path]) -> None:
-    entries, contradicted = _entries(part, layout)
+    entries, contradicted = entries_of(part, layout)
     unlabelled, denied = [], []
     for path in video_files(part):
         entry = entries.get(path.stem)
@@ -90,41 +90,44 @@ def _add_part(part: Path, layout: Layout, without_original: list[Path]) -> None:
         elif entry is None:
             unlabelled.append(path)
         else:
-            real = entry.label == manifest.REAL
-            if entry.split == "train" and not real and not entry.original:
+            if entry.split == "train" and entry.label == manifest.FAKE and not entry.original:
                 without_original.append(path)
-            layout.add(
-                Video(
-                    _group(entry),
-                    path.stem,
-                    path,
-                    (DATASET_NAME,),
-                    method="real" if real else "DFDC",
-                    label=entry.label,
-                    recording=path.stem if real else entry.original or path.stem,
-                    split=entry.split,
-                )
-            )
+            layout.add(video(path.stem, path, entry))
     layout.note_files(unlabelled, "videos have no label, left out")
     layout.note_files(denied, "videos have two different labels, left out")
     for stem, entry in entries.items():
         layout.wanted.setdefault(_group(entry), []).append(stem)
 
 
-def _group(entry: _Entry) -> str:
+def video(name: str, source: Path, entry: Entry) -> Video:
+    """A video and what a label file says of it."""
+    real = entry.label == manifest.REAL
+    return Video(
+        _group(entry),
+        name,
+        source,
+        (DATASET_NAME,),
+        method="real" if real else "DFDC",
+        label=entry.label,
+        recording=name if real else entry.original or name,
+        split=entry.split,
+    )
+
+
+def _group(entry: Entry) -> str:
     return f"{entry.split} {'real' if entry.label == manifest.REAL else 'fake'}"
 
 
-def _asked_for(layout: Layout) -> dict[str, int | None]:
+def asked_for(wanted: dict[str, list[str]]) -> dict[str, int | None]:
     """The counts of the splits that the source has something of: few people have all of them."""
-    there = Counter(group.split()[0] for group, names in layout.wanted.items() if names)
+    there = Counter(group.split()[0] for group, names in wanted.items() if names)
     shown = {group: number for group, number in EXPECTED.items() if group.split()[0] in there}
     return shown or dict(EXPECTED)
 
 
-def _entries(part: Path, layout: Layout) -> tuple[dict[str, _Entry], set[str]]:
+def entries_of(part: Path, layout: Layout) -> tuple[dict[str, Entry], set[str]]:
     """Stem → entry, and the stems that the part's files contradict each other about."""
-    found: dict[str, _Entry] = {}
+    found: dict[str, Entry] = {}
     contradicted: set[str] = set()
     for path, read_file in ((part / METADATA, _metadata), (part / LABELS, _labels)):
         if not path.is_file():
@@ -138,7 +141,7 @@ def _entries(part: Path, layout: Layout) -> tuple[dict[str, _Entry], set[str]]:
     return {stem: entry for stem, entry in found.items() if stem not in contradicted}, contradicted
 
 
-def _metadata(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str, _Entry]]:
+def _metadata(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str, Entry]]:
     value = read_json_object(path)
     if isinstance(value, str):
         layout.notes.append(f"{layout.place(path)} {value}; its videos have no label from it")
@@ -151,10 +154,10 @@ def _metadata(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str,
             odd.append(name)
             continue
         split = _SPLITS.get(str(said.get("split", "")).lower(), "test" if is_test else "train")
-        yield stem_of(name), _Entry(label, split, stem_of(str(said.get("original") or "")))
+        yield stem_of(name), Entry(label, split, stem_of(str(said.get("original") or "")))
 
 
-def _labels(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str, _Entry]]:
+def _labels(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str, Entry]]:
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file)
         if not {"filename", "label"} <= set(reader.fieldnames or ()):
@@ -167,7 +170,7 @@ def _labels(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str, _
             if label is None or not stem_of(row["filename"] or ""):
                 odd.append(row["filename"] or f"line {reader.line_num}")
             else:
-                yield stem_of(row["filename"]), _Entry(label, "test")
+                yield stem_of(row["filename"]), Entry(label, "test")
 
 
 def _readable(reader: csv.DictReader, path: Path, layout: Layout) -> Iterator[dict]:

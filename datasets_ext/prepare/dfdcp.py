@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ from roga_domainbed.errors import Problems
 DATASET_NAME = "DFDCP"
 LIST = "dataset.json"
 
+#: Group → videos; how the 4119 fakes are divided between the methods is not published.
+EXPECTED: dict[str, int | None] = {"original_videos": 1131, "method_A": None, "method_B": None}
+
 _REALS = "original_videos"
 _GROUPS = (_REALS, "method_A", "method_B")
 _REAL_STEM = re.compile(r"(?P<target>\d+)_[A-Za-z]+_\d+")
@@ -45,9 +49,7 @@ _SPLITS = {"train", "val", "test"}
 def read(source: str | os.PathLike, problems: Problems) -> Layout:
     """The videos below ``source``; adds to ``problems`` if there are none."""
     source = Path(source)
-    # How the 4119 fakes are divided between the methods is not published.
-    expected = {_REALS: 1131, "method_A": None, "method_B": None}
-    layout = Layout(DATASET_NAME, source, (DATASET_NAME,), expected)
+    layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED))
     if not is_folder(source, problems):
         return layout
     root = subfolder(source, "dfdc_preview_set") or source
@@ -60,12 +62,10 @@ def read(source: str | os.PathLike, problems: Problems) -> Layout:
 
 
 def _add_group(group: str, root: Path, entries: dict[tuple[str, str], dict], layout: Layout) -> None:
-    real = group == _REALS
-    pattern = _REAL_STEM if real else _FAKE_STEM
     strange, contradicted, unlisted = [], [], []
     for path in _files_below(subfolder(root, group)):
-        match = pattern.fullmatch(path.stem)
-        if match is None:
+        found = video(group, path.stem, path)
+        if found is None:
             strange.append(path)
             continue
         entry = entries.get((group, path.stem))
@@ -73,27 +73,33 @@ def _add_group(group: str, root: Path, entries: dict[tuple[str, str], dict], lay
             unlisted.append(path)
             entry = {}
         label = str(entry.get("label", "")).lower()
-        if label in ("real", "fake") and (label == "real") != real:
+        if label in ("real", "fake") and (label == "real") != (group == _REALS):
             contradicted.append(path)
             continue
         split = str(entry.get("set", "")).lower()
-        layout.add(
-            Video(
-                group,
-                _name(group, path.stem),
-                path,
-                (DATASET_NAME,),
-                method="real" if real else group,
-                label=manifest.REAL if real else manifest.FAKE,
-                recording=path.stem if real else match["recording"],
-                identities=match["target"] if real else joined([match["target"], match["donor"]]),
-                split=split if split in _SPLITS else "",
-            )
-        )
+        layout.add(replace(found, split=split if split in _SPLITS else ""))
     layout.note_files(strange, f"files whose name is not that of a {group} video, left out")
     layout.note_files(contradicted, f"videos of {group} have the other label in {LIST}, left out")
     if entries:
         layout.note_files(unlisted, f"videos of {group} are not in {LIST}, their 'split' is empty")
+
+
+def video(group: str, stem: str, source: Path) -> Video | None:
+    """What the stem of a video in the folder ``group`` says; None if no video there has such a name."""
+    real = group == _REALS
+    match = (_REAL_STEM if real else _FAKE_STEM).fullmatch(stem)
+    if match is None:
+        return None
+    return Video(
+        group,
+        _name(group, stem),
+        source,
+        (DATASET_NAME,),
+        method="real" if real else group,
+        label=manifest.REAL if real else manifest.FAKE,
+        recording=stem if real else match["recording"],
+        identities=match["target"] if real else joined([match["target"], match["donor"]]),
+    )
 
 
 def _name(group: str, stem: str) -> str:
@@ -124,6 +130,7 @@ def _read_list(root: Path, layout: Layout) -> dict[tuple[str, str], dict[str, An
             odd.append(key)
         else:
             entries[group, stem_of(key)] = entry
+    layout.expected_by_split = {_REALS: {"train": 855, "test": 276}}
     layout.note_names(odd, f"entries of {LIST} name no video of {', '.join(_GROUPS)}, left out")
     for group in _GROUPS:
         layout.wanted[group] = [_name(group, stem) for top, stem in entries if top == group]

@@ -16,11 +16,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from datasets_ext import manifest
-from datasets_ext.prepare import journal, pool, report
-from datasets_ext.prepare.clips import Clip, CropOptions, Outcome, frame_name
-from datasets_ext.prepare.detectors import DETECTORS
+from datasets_ext.prepare import journal, pool, report, report_page
+from datasets_ext.prepare.clips import Clip, CropOptions, Options, Outcome, frame_name
 from datasets_ext.prepare.layout import Layout, Video
-from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.errors import Problems, RogaError
 
 #: Reads a source; adds to the problems what is wrong with the arguments or with the source as a whole.
 Reader = Callable[[Problems], Layout]
@@ -29,7 +28,7 @@ Reader = Callable[[Problems], Layout]
 def prepare(
     read: Reader,
     data_dir: str | os.PathLike,
-    options: CropOptions | None = None,
+    options: Options | None = None,
     n_workers: int = 1,
     overwrite: bool = False,
 ) -> report.Report:
@@ -55,15 +54,13 @@ def prepare(
     problems = Problems()
     for problem in options.problems():
         problems.add(problem)
-    if options.detector not in DETECTORS:
-        problems.add(unknown_name("detector", options.detector, DETECTORS.names()))
     if n_workers < 1:
         problems.add(f"--n_workers must be at least 1; got {n_workers}")
     if data_dir.exists() and not data_dir.is_dir():
         problems.add(f"--data_dir {str(data_dir)!r} is a file; it must be a folder, or a name for a new one")
     layout = read(problems)
     problems.check()
-    pool.require_detector(options.detector)
+    pool.require(options)
 
     root, staging = data_dir / layout.dataset, data_dir / f".{layout.dataset}.partial"
     try:
@@ -97,7 +94,8 @@ def _check_own(root: Path) -> None:
 def _remove_made(root: Path, layout: Layout) -> None:
     # The manifest goes first and the journal last: at no moment does a dataset that is being removed look whole.
     (root / manifest.FILE).unlink(missing_ok=True)
-    (root / report.FILE).unlink(missing_ok=True)
+    for file in (report.FILE, report_page.FILE):
+        (root / file).unlink(missing_ok=True)
     for env in {*layout.envs, *journal.environments(root)}:
         if (root / env).is_dir():
             shutil.rmtree(root / env)
@@ -137,7 +135,7 @@ def _make(
             mininterval=0.5 if sys.stderr.isatty() else 30,  # a log file needs no more
         ) as progress,
     ):
-        for outcome in pool.crop_all(todo, book.options, root, staging, n_workers):
+        for outcome in pool.make_all(todo, book.options, root, staging, n_workers):
             book.add(outcome)
             progress.update()
     if earlier:
@@ -164,6 +162,7 @@ def _finish(layout: Layout, videos: dict[str, Video], result: report.Report) -> 
     for video in layout.videos.values():
         found[video.group] += 1
     result.classes = report.count_classes(layout.expected, found, result.outcomes)
+    result.by_split = report.count_splits(layout, videos, result.outcomes)
     result.missing = _missing(layout, result.outcomes)
     result.notes += layout.notes
     for count in result.classes:
@@ -175,6 +174,7 @@ def _finish(layout: Layout, videos: dict[str, Video], result: report.Report) -> 
     rows = _rows(layout, videos, result)
     result.notes += _lacking(layout, rows)
     result.write()
+    report_page.write(result, rows)
     if len(rows):
         manifest.write(result.folder, rows)
 
@@ -200,7 +200,7 @@ def _placed(video: Video, used: set[str]) -> list[str]:
 
 
 def _clip(video: Video, env: str) -> Clip:
-    return Clip(video.key, video.source, _folder(video, env))
+    return Clip(video.key, video.source, _folder(video, env), video.frames, video.mask, video.donor)
 
 
 def _folder(video: Video, env: str) -> str:
@@ -219,8 +219,10 @@ def _forget_replaced(layout: Layout, book: journal.Journal, root: Path, staging:
 def _is_finished(root: Path, clip: Clip, outcome: Outcome | None) -> bool:
     if outcome is None or not _is_whole(root, outcome):
         return False
+    if clip.frames is not None and not set(outcome.planned) <= {index for index, _ in clip.frames}:
+        return False  # the list has other frames now
     try:
-        return clip.source.stat().st_size == outcome.source_bytes
+        return clip.source_bytes() == outcome.source_bytes
     except OSError:  # a link whose target went away after it had been prepared
         return True
 
@@ -230,7 +232,7 @@ def _is_whole(root: Path, outcome: Outcome) -> bool:
 
 
 def _has_exactly(folder: Path, outcome: Outcome) -> bool:
-    return folder.is_dir() and set(os.listdir(folder)) == {frame_name(index) for index in outcome.written}
+    return folder.is_dir() and set(os.listdir(folder)) == set(outcome.names())
 
 
 def _set_aside(root: Path, video: Video, staging: Path) -> None:
@@ -257,14 +259,17 @@ def _share(root: Path, outcome: Outcome, env: str, staging: Path) -> bool:
     part = staging / "shared"
     part.mkdir()
     linked = True
-    for index in outcome.written:
-        linked = _link_or_copy(made / frame_name(index), part / frame_name(index)) and linked
+    for name in outcome.names():
+        linked = _link_or_copy(made / name, part / name) and linked
     target.parent.mkdir(parents=True, exist_ok=True)
     os.rename(part, target)
     return linked
 
 
 def _link_or_copy(path: Path, target: Path) -> bool:
+    if path.is_symlink():
+        os.symlink(os.readlink(path), target)
+        return True
     try:
         os.link(path, target)
     except (
@@ -293,7 +298,7 @@ def _rows(layout: Layout, videos: dict[str, Video], result: report.Report) -> pd
         for env in _placed(video, used):
             rows += [
                 {
-                    "path": f"{_folder(video, env)}/{frame_name(index)}",
+                    "path": f"{_folder(video, env)}/{frame_name(index, outcome.suffix)}",
                     "dataset": layout.dataset,
                     "env": env,
                     "method": video.method,

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from datasets_ext.prepare import tracks
+from datasets_ext.prepare.align import aligned_face
 from datasets_ext.prepare.clips import Clip, CropOptions, Outcome, frame_name
-from datasets_ext.prepare.crop import face_crop, largest_box
+from datasets_ext.prepare.crop import by_size, face_crop
 from datasets_ext.prepare.detectors import Detector
+from datasets_ext.prepare.images import present_images, read_rgb, spaced
+from datasets_ext.prepare.masks import ForgedRegions
+from datasets_ext.prepare.parts import put_in_place, renew
 from datasets_ext.prepare.sampling import spaced_indices
 from datasets_ext.prepare.video import UnreadableVideo, frame_counts, visit_frames
+from roga_domainbed.registry import load
+
+_PARAMETERS = {"png": [], "jpg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
+_MAX_FACES = 4  # that a frame keeps until it is known whom the video is of
+_MIN_AREA = 0.25  # of the largest face's box: a face in the background is nobody's video
+
+
+class Cropper:
+    """The maker of ``CropOptions``: holds the detector between clips."""
+
+    def __init__(self, options: CropOptions, detector: str):
+        self._options = options
+        self._detector = load(detector)()
+
+    def __call__(self, clip: Clip, root: Path, staging: Path) -> Outcome:
+        """``crop_clip`` with them."""
+        return crop_clip(clip, self._options, self._detector, root, staging)
 
 
 def crop_clip(clip: Clip, options: CropOptions, detector: Detector, root: Path, staging: Path) -> Outcome:
@@ -25,115 +43,139 @@ def crop_clip(clip: Clip, options: CropOptions, detector: Detector, root: Path, 
     there. The target must not exist. A fault of the video is an outcome; a fault of the disk is an ``OSError``.
     """
     try:
-        size = clip.source.stat().st_size
+        size = clip.source_bytes()
+        empty = clip.frames is None and not clip.source.stat().st_size
     except FileNotFoundError:
         return Outcome(clip.key, clip.folder, reason="missing")
     except OSError as error:  # a link to itself, a folder that may not be entered
         return Outcome(clip.key, clip.folder, reason="unreadable", detail=error.strerror or str(error))
-    if size == 0:
+    if empty:
         return Outcome(clip.key, clip.folder, reason="empty")
     part = staging / clip.key
+    write = _crop_video if clip.frames is None else _crop_images
     try:
-        outcome = _write_crops(clip, size, options, detector, part)
+        outcome = write(clip, size, options, detector, part)
     except UnreadableVideo as error:
         return Outcome(clip.key, clip.folder, size, reason="unreadable", detail=str(error))
-    if outcome.reason:
-        shutil.rmtree(part)
-        return outcome
-    target = root / clip.folder
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(part, target)
-    return outcome
+    return put_in_place(outcome, part, root)
 
 
-def _write_crops(clip: Clip, size: int, options: CropOptions, detector: Detector, part: Path) -> Outcome:
-    written: list[int] = []
+class _Faces:
+    """The crops of one clip, held back until all frames are seen, and the frames that have none."""
 
-    def begin() -> None:
-        _renew(part)
-        written.clear()
+    def __init__(
+        self,
+        folder: Path,
+        options: CropOptions,
+        detector: Detector,
+        regions: ForgedRegions | None = None,
+    ):
+        self.dropped: list[tuple[int, str]] = []
+        self._folder = folder
+        self._options = options
+        self._detector = detector
+        self._regions = regions
+        self._found: list[tuple[int, np.ndarray, list[bytes]]] = []  # index, faces, their files
 
-    def visit(index: int, rgb: np.ndarray) -> None:
-        box = largest_box(detector.detect(rgb))
-        if box is not None:
-            _write_png(part / frame_name(index), face_crop(rgb, box, options.margin, options.size))
-            written.append(index)
+    def visit(self, index: int, rgb: np.ndarray) -> None:
+        """Find the faces in a frame and cut them out; which one is written, ``outcome`` decides."""
+        faces = by_size(self._detector.detect(rgb))
+        if self._regions is not None:
+            face, reason = self._regions.choose(index, faces, rgb.shape)
+            faces = faces[:0] if face is None else face[None]
+        else:
+            reason = "no_face"
+            faces = [face for face in faces if face[2] * face[3] >= _MIN_AREA * faces[0][2] * faces[0][3]]
+            faces = np.array(faces[:_MAX_FACES])
+        if not len(faces):
+            self.dropped.append((index, reason))
+            return
+        self._found.append((index, faces, [self._encoded(self._cut(rgb, face)) for face in faces]))
 
-    decoded = visit_spaced_frames(clip.source, options.n_frames, begin, visit)
-    if decoded.count == 0:
-        reason = "unreadable"
-    elif decoded.is_truncated:
-        reason = "truncated"
-    else:
-        reason = "" if written else "no_face"
-    return Outcome(
-        clip.key,
-        clip.folder,
-        size,
-        decoded.n_declared,
-        decoded.count,
-        tuple(decoded.planned),
-        () if reason else tuple(written),
-        reason,
-    )
+    def _encoded(self, rgb: np.ndarray) -> bytes:
+        image_format = self._options.image_format
+        _, data = cv2.imencode(
+            f".{image_format}", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _PARAMETERS[image_format]
+        )
+        return data.tobytes()
+
+    def _cut(self, rgb: np.ndarray, face: np.ndarray) -> np.ndarray:
+        margin, size = self._options.margin, self._options.size
+        if self._options.align:
+            return aligned_face(rgb, face[5:15].reshape(5, 2), margin, size)
+        return face_crop(rgb, face, margin, size)
+
+    def outcome(self, clip: Clip, size: int, n_declared: int, n_decoded: int, reason: str = "") -> Outcome:
+        """Write the crops of the person that the video is of, and say what came of the clip.
+
+        Without a reason why nothing is written it has that of its first frame, if no frame has a face.
+        """
+        suffix = f".{self._options.image_format}"
+        written = [index for index, _, _ in self._found]
+        if not reason and not written:
+            reason = self.dropped[0][1]
+        if not reason:
+            chosen = tracks.choose([faces for _, faces, _ in self._found])
+            for (index, _, files), number in zip(self._found, chosen, strict=True):
+                _write(self._folder / frame_name(index, suffix), files[number])
+        return Outcome(
+            clip.key,
+            clip.folder,
+            size,
+            n_declared,
+            n_decoded,
+            tuple(sorted((*written, *(index for index, _ in self.dropped)))),
+            () if reason else tuple(written),
+            tuple(sorted(self.dropped)),
+            reason,
+            suffix=suffix,
+        )
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """What came of decoding a video.
-
-    Attributes:
-        n_declared: frames that the container announces; 0 where it has no count.
-        n_present: packets in the file.
-        count: frames that decode.
-        planned: indices of the chosen frames.
-    """
-
-    n_declared: int
-    n_present: int
-    count: int
-    planned: list[int]
-
-    @property
-    def is_truncated(self) -> bool:
-        """Whether less than half of what was announced decodes."""
-        return 2 * self.count < max(self.n_declared, self.n_present)
-
-
-def visit_spaced_frames(
-    source: Path, n_frames: int, begin: Callable[[], None], visit: Callable[[int, np.ndarray], None]
-) -> Decoded:
-    """Visit ``n_frames`` evenly spaced frames of a video, the first and the last among them.
-
-    Args:
-        source: the video file.
-        n_frames: how many, at most.
-        begin: called before each pass. There is a second one where other frames decode than there are packets: what
-            was visited before it does not count.
-        visit: gets a frame's index and (H, W, 3) uint8 RGB, upright.
-
-    Raises:
-        UnreadableVideo: the file cannot be opened or has no video in it.
-    """
-    n_declared, n_present = frame_counts(source)
-    count = n_present
+def _crop_video(clip: Clip, size: int, options: CropOptions, detector: Detector, part: Path) -> Outcome:
+    n_declared, count = frame_counts(clip.source)
+    n_present = count
     while True:
-        begin()
-        planned = spaced_indices(count, n_frames)
-        n_decoded = visit_frames(source, planned, visit)
+        renew(part)
+        planned = spaced_indices(count, options.n_frames)
+        regions = _regions(clip, planned)
+        faces = _Faces(part, options, detector, regions)
+        n_decoded = visit_frames(clip.source, planned, faces.visit)
         if n_decoded == count:
-            return Decoded(n_declared, n_present, count, planned)
+            break
         # Fewer (or more) frames decode than there are packets, so the plan ended in the wrong place.
         # Decoding is deterministic: a second pass, planned with the true count, ends right.
         count = n_decoded
+    if n_decoded == 0:
+        reason = "unreadable"
+    elif 2 * n_decoded < max(n_declared, n_present):
+        reason = "truncated"
+    else:
+        reason = ""
+    return faces.outcome(clip, size, n_declared, n_decoded, reason)
 
 
-def _renew(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+def _regions(clip: Clip, planned: list[int]) -> ForgedRegions | None:
+    if clip.mask is None:
+        return None
+    regions = ForgedRegions(clip.mask, planned)
+    return regions if regions.n_frames else None
 
 
-def _write_png(path: Path, rgb: np.ndarray) -> None:
-    _, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+def _crop_images(clip: Clip, size: int, options: CropOptions, detector: Detector, part: Path) -> Outcome:
+    renew(part)
+    faces = _Faces(part, options, detector)
+    present, absent = present_images(clip)
+    faces.dropped += absent
+    for index, path in spaced(present, options.n_frames):
+        rgb = read_rgb(path)
+        if rgb is None:
+            faces.dropped.append((index, "unreadable"))
+        else:
+            faces.visit(index, rgb)
+    n_frames = len(clip.frames or ())
+    return faces.outcome(clip, size, n_frames, n_frames, "" if n_frames else "no_frames")
+
+
+def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)

@@ -1,6 +1,7 @@
 """FaceForensics++ as distributed → ``FFPP``, ``FFPP_c40`` or ``FFPP_raw``: crops, manifest and report.
 
-Every environment has its own fakes and all reals, as the four manipulations share their originals.
+Every environment has its own fakes and all reals, as the four manipulations share their originals. FaceShifter, the
+fifth manipulation of the same reals, has the same names and the same official split; it becomes a dataset of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ def prepare(
 
 
 def read(
-    source: str | os.PathLike, compression: str, splits: str | os.PathLike | None, problems: Problems
+    source: str | os.PathLike,
+    compression: str,
+    splits: str | os.PathLike | None,
+    problems: Problems,
+    part: names.Part = names.FFPP,
 ) -> Layout:
     """The videos of one compression.
 
@@ -42,54 +47,63 @@ def read(
         compression: c23, c40 or raw.
         splits: the folder of train.json, val.json and test.json; searched for below ``source`` if None.
         problems: gets what is wrong with these.
+        part: the four methods, or FaceShifter.
     """
     source = Path(source)
-    if compression not in names.DATASET_NAMES:
-        problems.add(unknown_name("compression", compression, names.DATASET_NAMES))
-        problems.check()
-    tree = names.find(source, compression, problems)
+    check_compression(compression, problems)
+    tree = names.find(source, part, compression, problems)
     lists = ffpp_splits.find(source, None if splits is None else Path(splits), problems)
     layout = Layout(
-        names.DATASET_NAMES[compression],
+        part.tree(compression),
         source,
-        tuple(names.METHODS),
-        dict.fromkeys(names.CLASSES, names.N_EXPECTED),
+        tuple(part.methods),
+        dict(part.expected),
         compression,
-        wanted=_wanted(tree, lists),
+        wanted=_wanted(part, tree, lists),
         split_pairs={name: len(pairs) for name, pairs in lists.pairs.items()},
         notes=tree.notes + lists.notes,
     )
-    env_of = {method: env for env, method in names.METHODS.items()}
     for group, videos in tree.videos.items():
-        real = group == names.REAL
         for stem, path in videos.items():
-            layout.add(
-                Video(
-                    group,
-                    stem,
-                    path,
-                    envs=tuple(names.METHODS) if real else (env_of[group],),
-                    method=group,
-                    label=manifest.REAL if real else manifest.FAKE,
-                    recording=names.recording(stem),
-                    identities=names.identities(stem),
-                    split=lists.of(stem),
-                )
-            )
+            layout.add(video(part, group, stem, path, lists.of(stem)))
     if lists.folder is None:
         layout.notes.append(
             "no split lists (train.json, val.json, test.json) were found: the column 'split' is empty; run again "
             "with --splits DIR, nothing is cropped again"
         )
     else:
+        layout.expected_by_split = {group: lists.n_videos() for group in layout.expected}
         unlisted = [video.key for video in layout.videos.values() if not video.split]
         layout.note_names(unlisted, "videos are in no split list, their 'split' is empty")
     return layout
 
 
-def _wanted(tree: names.Tree, lists: ffpp_splits.Splits) -> dict[str, list[str]]:
+def video(part: names.Part, group: str, stem: str, source: Path, split: str) -> Video:
+    """What the name of a video of the class ``group`` says."""
+    real = group == names.REAL
+    return Video(
+        group,
+        stem,
+        source,
+        envs=tuple(env for env, method in part.methods.items() if real or method == group),
+        method=group,
+        label=manifest.REAL if real else manifest.FAKE,
+        recording=names.recording(stem),
+        identities=names.identities(stem),
+        split=split,
+    )
+
+
+def check_compression(compression: str, problems: Problems) -> None:
+    """Raise ``RogaError`` if there is no such compression."""
+    if compression not in names.COMPRESSIONS:
+        problems.add(unknown_name("compression", compression, names.COMPRESSIONS))
+        problems.check()
+
+
+def _wanted(part: names.Part, tree: names.Tree, lists: ffpp_splits.Splits) -> dict[str, list[str]]:
     """Class → stems that should be there: reals by number, fakes by the lists or else by the other methods."""
-    methods = list(names.METHODS.values())
+    methods = list(part.methods.values())
     fakes = lists.fakes() or sorted({stem for method in methods for stem in tree.videos.get(method, ())})
-    wanted = {names.REAL: [f"{number:03d}" for number in range(names.N_EXPECTED)]}
+    wanted = {names.REAL: [f"{number:03d}" for number in range(part.n_expected[0])]}
     return wanted | dict.fromkeys(methods, fakes)

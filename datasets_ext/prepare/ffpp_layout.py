@@ -1,7 +1,10 @@
-"""FaceForensics++ as distributed: where its videos lie and what their names say.
+"""FaceForensics++ and what comes in its download: where the videos lie and what their names say.
 
     <source>/original_sequences/youtube/<comp>/videos/NNN.mp4                     1000 reals, 000 … 999
     <source>/manipulated_sequences/<method>/<comp>/videos/NNN_MMM.mp4             1000 fakes a method
+    <source>/original_sequences/actors/<comp>/videos/<A>__<scene>.mp4             363 reals of DeepFakeDetection
+    <source>/manipulated_sequences/DeepFakeDetection/<comp>/videos/<T>_<S>__<scene>__<code>.mp4     3068 fakes
+    <source>/manipulated_sequences/DeepFakeDetection/masks/videos/<the same>.mp4  where they are forged
 
 The ``videos`` level may be missing. ``<comp>`` is raw, c23 (light compression) or c40 (strong); the lossless one is
 also called c0. A fake ``T_S`` is recording T (its background) with the face or the expression of S.
@@ -14,24 +17,85 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datasets_ext.prepare.layout import folders, video_files
 from roga_domainbed.errors import Problems
 
-#: Environment → folder of the manipulation.
-METHODS = {"DF": "Deepfakes", "F2F": "Face2Face", "FS": "FaceSwap", "NT": "NeuralTextures"}
 REAL = "real"
-#: Every class of videos: the reals, then the methods.
-CLASSES = (REAL, *METHODS.values())
-
-#: Compression → registered name of the dataset made from it.
-DATASET_NAMES = {"c23": "FFPP", "c40": "FFPP_c40", "raw": "FFPP_raw"}
-N_EXPECTED = 1000  # videos of each class
+COMPRESSIONS = ("c23", "c40", "raw")
 
 _ALIASES = {"c23": ("c23",), "c40": ("c40",), "raw": ("raw", "c0")}
-_REALS = Path("original_sequences", "youtube")
-_FAKES = Path("manipulated_sequences")
-_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv"}
-_REAL_STEM = re.compile(r"\d{3}")
-_FAKE_STEM = re.compile(r"\d{3}_\d{3}")
+_ORIGINALS, _FAKES = Path("original_sequences"), Path("manipulated_sequences")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One dataset of the download.
+
+    Attributes:
+        name: of the tree that is made from c23; others have the compression behind it.
+        command: what ``prepare`` calls it.
+        reals: folder of its real videos.
+        methods: environment → folder of the manipulation.
+        n_expected: real videos, and fakes of each method.
+        stems: what the names of a real and of a fake look like.
+    """
+
+    name: str
+    command: str
+    reals: str
+    methods: dict[str, str]
+    n_expected: tuple[int, int]
+    stems: tuple[re.Pattern, re.Pattern]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Every class of videos: the reals, then the methods."""
+        return (REAL, *self.methods.values())
+
+    @property
+    def expected(self) -> dict[str, int]:
+        """Class → videos that the published dataset has."""
+        reals, fakes = self.n_expected
+        return {REAL: reals} | dict.fromkeys(self.methods.values(), fakes)
+
+    def tree(self, compression: str) -> str:
+        """Name of the dataset made from ``compression``."""
+        return self.name if compression == "c23" else f"{self.name}_{compression}"
+
+    def folder(self, name: str) -> Path:
+        """Where the videos of a class lie, relative to the source, without the compression."""
+        return _ORIGINALS / self.reals if name == REAL else _FAKES / name
+
+
+_NUMBERS = re.compile(r"\d{3}"), re.compile(r"\d{3}_\d{3}")
+FFPP = Part(
+    "FFPP",
+    "ffpp",
+    "youtube",
+    {"DF": "Deepfakes", "F2F": "Face2Face", "FS": "FaceSwap", "NT": "NeuralTextures"},
+    (1000, 1000),
+    _NUMBERS,
+)
+FACESHIFTER = Part(
+    "FaceShifter", "faceshifter", "youtube", {"FaceShifter": "FaceShifter"}, (1000, 1000), _NUMBERS
+)
+DFD = Part(
+    "DFD",
+    "dfd",
+    "actors",
+    {"DFD": "DeepFakeDetection"},
+    (363, 3068),
+    (
+        re.compile(r"(?P<target>\d+)__(?P<scene>[\w-]+)"),
+        re.compile(r"(?P<target>\d+)_(?P<donor>\d+)__(?P<scene>[\w-]+)__[0-9A-Za-z]{8}"),
+    ),
+)
+PARTS = {part.name: part for part in (FFPP, FACESHIFTER, DFD)}
+
+#: Environment → folder of the manipulation.
+METHODS = FFPP.methods
+#: Compression → registered name of the dataset made from it.
+DATASET_NAMES = {compression: FFPP.tree(compression) for compression in COMPRESSIONS}
 
 
 @dataclass
@@ -47,27 +111,36 @@ class Tree:
     notes: list[str] = field(default_factory=list)
 
 
-def find(source: Path, compression: str, problems: Problems) -> Tree:
+def find(source: Path, part: Part, compression: str, problems: Problems) -> Tree:
     """The videos of ``compression`` below ``source``; adds to ``problems`` if there are none, and says why."""
     tree = Tree()
     if not source.is_dir():
         problems.add(f"--source {str(source)!r} is not a folder")
         return tree
-    if not (source / _REALS).is_dir() and not (source / _FAKES).is_dir():
-        problems.add(_not_a_tree(source))
+    if not (source / _ORIGINALS / part.reals).is_dir() and not (source / _FAKES).is_dir():
+        problems.add(_not_a_tree(source, part))
         return tree
-    for name in CLASSES:
-        tree.videos[name] = _class_videos(source, name, compression, tree.notes)
+    for name in part.classes:
+        tree.videos[name] = _class_videos(source, part, name, compression, tree.notes)
     if not any(tree.videos.values()):
-        present = _compressions(source)
+        present = _compressions(source, part)
         problems.add(
-            f"no {compression} videos below {str(source)!r}; there is {', '.join(present) or 'no video at all'}"
+            f"no {compression} videos of {', '.join(part.methods.values())} or their reals below {str(source)!r}; "
+            f"there is {', '.join(present) or 'no video of them at all'}"
             + ("" if not present else ": choose with --compression")
         )
-    others = [path.name for path in _folders(source / _FAKES) if path.name not in METHODS.values()]
-    if others:
-        tree.notes.append(f"not among the four methods, left out: {', '.join(others)}")
+    if part is FFPP:
+        others = [path.name for path in folders(source / _FAKES) if path.name not in part.classes]
+        if others:
+            tree.notes.append(
+                f"not among the four methods, left out: {', '.join(map(_with_command, others))}"
+            )
     return tree
+
+
+def masks(source: Path, method: str) -> dict[str, Path]:
+    """Stem → video of the forged region; one mask serves all compressions."""
+    return {path.stem: path for path in video_files(source / _FAKES / method / "masks") if path.is_file()}
 
 
 def recording(stem: str) -> str:
@@ -80,14 +153,11 @@ def identities(stem: str) -> str:
     return "+".join(sorted(set(stem.split("_"))))
 
 
-def _class_videos(source: Path, name: str, compression: str, notes: list[str]) -> dict[str, Path]:
-    pattern = _REAL_STEM if name == REAL else _FAKE_STEM
+def _class_videos(source: Path, part: Part, name: str, compression: str, notes: list[str]) -> dict[str, Path]:
+    pattern = part.stems[name != REAL]
     for alias in _ALIASES[compression]:
-        folder = _class_folder(source, name) / alias
-        if (folder / "videos").is_dir():
-            folder = folder / "videos"
         videos: dict[str, Path] = {}
-        for path in _video_files(folder):
+        for path in video_files(source / part.folder(name) / alias):
             if not pattern.fullmatch(path.stem):
                 notes.append(f"{path.relative_to(source)}: the name is not that of a {name} video, left out")
             elif path.stem in videos:
@@ -99,39 +169,26 @@ def _class_videos(source: Path, name: str, compression: str, notes: list[str]) -
     return {}
 
 
-def _class_folder(source: Path, name: str) -> Path:
-    return source / (_REALS if name == REAL else _FAKES / name)
-
-
-def _compressions(source: Path) -> list[str]:
+def _compressions(source: Path, part: Part) -> list[str]:
     found = []
-    for compression in DATASET_NAMES:
-        counts = {name: len(_class_videos(source, name, compression, [])) for name in CLASSES}
+    for compression in COMPRESSIONS:
+        counts = {name: len(_class_videos(source, part, name, compression, [])) for name in part.classes}
         if any(counts.values()):
             words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
             found.append(f"{compression} ({words})")
     return found
 
 
-def _not_a_tree(source: Path) -> str:
-    inside = [path.name for path in _folders(source) if (path / _REALS).is_dir() or (path / _FAKES).is_dir()]
+def _not_a_tree(source: Path, part: Part) -> str:
+    reals = _ORIGINALS / part.reals
+    inside = [path.name for path in folders(source) if (path / reals).is_dir() or (path / _FAKES).is_dir()]
     hint = f"; did you mean {str(source / inside[0])!r}?" if inside else ""
     return (
         f"--source {str(source)!r} is not FaceForensics++ as distributed: there is neither "
-        f"{_REALS.as_posix()}/ nor {_FAKES.as_posix()}/ in it{hint}"
+        f"{reals.as_posix()}/ nor {_FAKES.as_posix()}/ in it{hint}"
     )
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def _video_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    # A broken link is no file, yet it names a video that should be there: it is kept and reported as missing.
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-    )
+def _with_command(method: str) -> str:
+    commands = [part.command for part in PARTS.values() if method in part.classes]
+    return f"{method} (see 'prepare {commands[0]}')" if commands else method

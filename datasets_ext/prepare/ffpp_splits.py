@@ -44,6 +44,10 @@ class Splits:
         ids = stem.split("_")
         return self._of_id.get(stem, "") if len(ids) == 1 else self._of_pair.get(frozenset(ids), "")
 
+    def n_videos(self) -> dict[str, int]:
+        """Split → videos that the lists ask for, of the reals as of each method: two a pair."""
+        return {name: 2 * len(pairs) for name, pairs in self.pairs.items()}
+
     def fakes(self) -> list[str]:
         """The stems of the fakes that each method should have."""
         pairs = [pair for name in self.pairs for pair in self.pairs[name]]

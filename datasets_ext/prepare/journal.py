@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 
-from datasets_ext.prepare.clips import CropOptions, Outcome
+from datasets_ext.prepare.clips import Options, Outcome
 from datasets_ext.prepare.layout import Video
 from roga_domainbed.errors import RogaError
 
 FILE = "prepare-journal.jsonl"
+
+# What is kept of a video: all but what it takes to make it again.
+_KEPT = tuple(field.name for field in fields(Video) if field.name not in ("frames", "mask", "donor"))
 
 
 class Journal:
@@ -31,7 +34,7 @@ class Journal:
         videos: key → the video; has every key of ``outcomes``.
     """
 
-    def __init__(self, root: Path, options: CropOptions, from_list: bool = False):
+    def __init__(self, root: Path, options: Options, from_list: bool = False):
         self.path = root / FILE
         self.options = options
         self.from_list = from_list
@@ -39,7 +42,7 @@ class Journal:
         self.videos: dict[str, Video] = {}
 
     @classmethod
-    def open(cls, root: Path, options: CropOptions, from_list: bool = False) -> Journal:
+    def open(cls, root: Path, options: Options, from_list: bool = False) -> Journal:
         """The journal that is there, or a new one.
 
         Raises:
@@ -86,15 +89,18 @@ class Journal:
         del self.outcomes[key], self.videos[key]
 
     def _entry(self, outcome: Outcome) -> dict:
-        video = replace(self.videos[outcome.key], source=str(self.videos[outcome.key].source))
-        return {**asdict(outcome), "video": asdict(video)}
+        video = self.videos[outcome.key]
+        return {
+            **asdict(outcome),
+            "video": {name: getattr(video, name) for name in _KEPT} | {"source": str(video.source)},
+        }
 
     def _compare(self, before: dict) -> None:
         now = asdict(self.options)
         changed = [
-            f"{name} was {before.get(name)!r}, now {value!r}"
-            for name, value in now.items()
-            if before.get(name) != value
+            f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
+            for name in {**now, **before}
+            if before.get(name) != now.get(name)
         ]
         if changed:
             raise RogaError(
@@ -127,7 +133,7 @@ def _parsed(line: str) -> dict | None:
 
 
 def _video(entry: object) -> Video | None:
-    if not isinstance(entry, dict) or set(entry) != {field.name for field in fields(Video)}:
+    if not isinstance(entry, dict) or set(entry) != set(_KEPT):
         return None
     return Video(**{**entry, "source": Path(entry["source"]), "envs": tuple(entry["envs"])})
 
@@ -137,4 +143,5 @@ def _outcome(entry: dict) -> Outcome | None:
     if not {"key", "folder"} <= set(entry) <= names:
         return None
     lists = {name: tuple(entry[name]) for name in ("planned", "written") if name in entry}
-    return Outcome(**{**entry, **lists})
+    dropped = tuple((index, reason) for index, reason in entry.get("dropped", ()))
+    return Outcome(**{**entry, **lists, "dropped": dropped})

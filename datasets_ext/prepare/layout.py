@@ -25,13 +25,16 @@ class Video:
     Attributes:
         group: what the report counts it under, for example ``Deepfakes``; has no slash.
         name: its folder's name and its key in the manifest; unique within (environment, label).
-        source: the file.
+        source: the file; the folder, or the first file, of a video that comes as images.
         envs: environments that it belongs to; the first is cropped into, the others get links.
         method: manipulation that made it; ``real`` for a real one.
         label: 0 real, 1 fake.
         recording: key of the recorded background, shared by a fake and what it was made from.
         identities: the people in it, sorted, joined by ``+``; empty where nobody knows.
         split: official part; empty where there is none.
+        frames: (frame index, image file), ascending, of a video that comes as images; None for a video file.
+        mask: video of the forged region, where there is one.
+        donor: photograph that another face is taken from, of a video that is made from photographs.
     """
 
     group: str
@@ -43,6 +46,9 @@ class Video:
     recording: str
     identities: str = ""
     split: str = ""
+    frames: tuple[tuple[int, Path], ...] | None = None
+    mask: Path | None = None
+    donor: Path | None = None
 
     @property
     def key(self) -> str:
@@ -62,6 +68,7 @@ class Layout:
         compression: raw, c23 or c40; empty where there is none.
         videos: found ones, by key.
         wanted: group → names that should be there, from lists or from the other classes.
+        expected_by_split: group → split → videos, where the published dataset has a split.
         split_pairs: split → pairs in the official lists (FaceForensics++).
         complete: True if videos that an earlier run made and that are not here must go.
         notes: one sentence for everything that was passed over.
@@ -74,6 +81,7 @@ class Layout:
     compression: str = ""
     videos: dict[str, Video] = field(default_factory=dict)
     wanted: dict[str, list[str]] = field(default_factory=dict)
+    expected_by_split: dict[str, dict[str, int]] = field(default_factory=dict)
     split_pairs: dict[str, int] = field(default_factory=dict)
     complete: bool = False
     notes: list[str] = field(default_factory=list)
@@ -88,8 +96,9 @@ class Layout:
             self.videos[video.key] = video
 
     def place(self, path: Path) -> str:
-        """``path`` as a message shows it: relative to the source where it lies in it."""
-        return path.relative_to(self.source).as_posix() if path.is_relative_to(self.source) else str(path)
+        """``path`` as a message shows it: relative to the source, or to a list's folder, where it lies in it."""
+        base = self.source.parent if self.source.is_file() else self.source
+        return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
 
     def note_files(self, paths: Iterable[Path], what: str) -> None:
         """One note for all ``paths``: their number, the first names, and ``what`` became of them."""

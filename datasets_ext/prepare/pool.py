@@ -6,15 +6,15 @@ import importlib.util
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from datasets_ext.prepare.clips import Clip, CropOptions, Outcome
-from datasets_ext.prepare.detectors import DETECTORS
+from datasets_ext.prepare.clips import Clip, Options, Outcome
 from roga_domainbed.errors import MissingExtra, RogaError
 from roga_domainbed.registry import load
 
@@ -23,16 +23,16 @@ _PACKAGES = {"av": "av", "cv2": "opencv-python-headless"}  # module → package 
 _worker: dict[str, Any] = {}  # what a worker process keeps between clips
 
 
-def require_detector(name: str) -> None:
-    """Raise ``RogaError`` if videos cannot be decoded here or the detector cannot be made."""
-    for module, package in _PACKAGES.items():
+def require(options: Options) -> None:
+    """Raise ``RogaError`` if what does the work cannot be made here: a package, a detector's model is missing."""
+    for module in options.NEEDS:
         if importlib.util.find_spec(module) is None:
-            raise MissingExtra(package, "prepare", "cutting faces out of videos")
-    load(DETECTORS.get(name).target)()
+            raise MissingExtra(_PACKAGES[module], "prepare", "cutting faces out of videos")
+    _maker(options)
 
 
-def crop_all(
-    clips: Sequence[Clip], options: CropOptions, root: Path, staging: Path, n_workers: int
+def make_all(
+    clips: Sequence[Clip], options: Options, root: Path, staging: Path, n_workers: int
 ) -> Iterator[Outcome]:
     """Prepare ``clips`` and yield their outcomes as they come.
 
@@ -41,22 +41,22 @@ def crop_all(
 
     Raises:
         RogaError: if a worker process dies.
-        OSError: if a crop cannot be written.
+        OSError: if a file cannot be written.
     """
-    target = DETECTORS.get(options.detector).target
     n_workers = min(n_workers, len(clips))
     if n_workers <= 1:
-        from datasets_ext.prepare.faces import crop_clip
-
-        detector = load(target)()
+        maker = _maker(options)
         for clip in clips:
-            yield crop_clip(clip, options, detector, root, staging)
+            yield maker(clip, root, staging)
         return
     pool = ProcessPoolExecutor(
-        n_workers, multiprocessing.get_context("spawn"), _start_worker, (target, options, root, staging)
+        n_workers,
+        multiprocessing.get_context("spawn"),
+        _start_worker,
+        (options.MAKER, options.arguments(), root, staging),
     )
     try:
-        for future in as_completed([pool.submit(_crop_in_worker, clip) for clip in clips]):
+        for future in as_completed([pool.submit(_make_in_worker, clip) for clip in clips]):
             yield future.result()
     except BrokenProcessPool:
         raise RogaError(
@@ -67,19 +67,21 @@ def crop_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(target: str, options: CropOptions, root: Path, staging: Path) -> None:
-    import cv2
+def _maker(options: Options) -> Callable[[Clip, Path, Path], Outcome]:
+    return load(options.MAKER)(*options.arguments())
 
-    cv2.setNumThreads(1)  # the processes are the parallelism
+
+def _start_worker(target: str, arguments: tuple, root: Path, staging: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once and without a traceback
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker.update(detector=load(target)(), options=options, root=root, staging=staging)
+    make = load(target)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)  # the processes are the parallelism
+    _worker.update(maker=make(*arguments), root=root, staging=staging)
 
 
-def _crop_in_worker(clip: Clip) -> Outcome:
-    from datasets_ext.prepare.faces import crop_clip
-
-    return crop_clip(clip, **_worker)
+def _make_in_worker(clip: Clip) -> Outcome:
+    return _worker["maker"](clip, _worker["root"], _worker["staging"])
 
 
 def _end_with_parent() -> None:

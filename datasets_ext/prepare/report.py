@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from datasets_ext.prepare.clips import REASONS, CropOptions, Outcome
+from datasets_ext.manifest import SPLITS
+from datasets_ext.prepare.clips import FRAME_REASONS, REASONS, Options, Outcome
+from datasets_ext.prepare.layout import Layout, Video
 
 FILE = "prepare-report.json"
 
@@ -30,6 +32,17 @@ class ClassCount:
 
 
 @dataclass
+class SplitCount:
+    """Videos of one class in one official split; an empty split is that of videos which no list names."""
+
+    name: str
+    split: str
+    expected: int | None
+    found: int = 0
+    prepared: int = 0
+
+
+@dataclass
 class Report:
     """What one preparation did.
 
@@ -41,6 +54,7 @@ class Report:
         options: what the crops were made with.
         splits: split → pairs; empty where no lists were found.
         classes: counts by class.
+        by_split: counts by class and split; empty where there is no official split.
         outcomes: all videos, prepared now or earlier.
         missing: class → names (or a count in words) of the videos that are not in the source.
         notes: one sentence for everything else worth saying.
@@ -51,9 +65,10 @@ class Report:
     folder: Path
     source: Path
     compression: str
-    options: CropOptions
+    options: Options
     splits: dict[str, int] = field(default_factory=dict)
     classes: list[ClassCount] = field(default_factory=list)
+    by_split: list[SplitCount] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     missing: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -79,6 +94,7 @@ class Report:
             "versions": _versions(),
             "split_pairs": self.splits,
             "classes": [asdict(count) for count in self.classes],
+            "by_split": [asdict(count) for count in self.by_split],
             "missing_videos": self.missing,
             "dropped_videos": [
                 {
@@ -93,9 +109,8 @@ class Report:
                 if outcome.reason
             ],
             "dropped_frames": [
-                {"video": outcome.key, "reason": "no_face", "frames": outcome.dropped}
-                for outcome in self.outcomes
-                if outcome.written and outcome.dropped
+                {"video": outcome.key, "reason": reason, "frames": frames}
+                for outcome, reason, frames in self.dropped_frames()
             ],
             "short_videos": [
                 {
@@ -127,11 +142,14 @@ class Report:
             keys = [outcome.key for outcome in self.outcomes if outcome.reason == reason]
             if keys:
                 lines.append(f"  dropped, {meaning}: {_named(keys, 'video')}")
-        partly = [outcome for outcome in self.outcomes if outcome.written and outcome.dropped]
-        if partly:
-            n_frames = sum(len(outcome.dropped) for outcome in partly)
-            keys = [outcome.key for outcome in partly]
-            lines.append(f"  dropped, no face: {_plural(n_frames, 'frame')} of {_named(keys, 'video')}")
+        for reason, meaning in FRAME_REASONS.items():
+            partly = [
+                (outcome.key, frames) for outcome, why, frames in self.dropped_frames() if why == reason
+            ]
+            if partly:
+                n_frames = sum(len(frames) for _, frames in partly)
+                keys = [key for key, _ in partly]
+                lines.append(f"  dropped, {meaning}: {_plural(n_frames, 'frame')} of {_named(keys, 'video')}")
         short = [outcome.key for outcome in self._short()]
         if short:
             lines.append(
@@ -149,6 +167,14 @@ class Report:
         os.replace(partial, path)
         return path
 
+    def dropped_frames(self) -> Iterator[tuple[Outcome, str, list[int]]]:
+        """The frames that videos lost which gave others: outcome, reason, indices."""
+        for outcome in self.outcomes:
+            for reason in FRAME_REASONS if outcome.written else ():
+                frames = [index for index, why in outcome.dropped if why == reason]
+                if frames:
+                    yield outcome, reason, frames
+
     def _short(self) -> list[Outcome]:
         return [
             outcome for outcome in self.outcomes if outcome.written and outcome.n_decoded < outcome.n_declared
@@ -165,6 +191,35 @@ def count_classes(
         count.prepared += bool(outcome.written)
         count.crops += len(outcome.written)
     return list(counts.values())
+
+
+def count_splits(
+    layout: Layout, videos: Mapping[str, Video], outcomes: Iterable[Outcome]
+) -> list[SplitCount]:
+    """Counts by class and split, in the order of the classes and of the splits.
+
+    Args:
+        layout: has the videos of this source and what the published dataset has.
+        videos: key → video of every outcome.
+        outcomes: of this run and of earlier ones.
+    """
+    counts = {
+        (group, split): SplitCount(group, split, number)
+        for group, numbers in layout.expected_by_split.items()
+        for split, number in numbers.items()
+    }
+    if not counts and not any(video.split for video in videos.values()):
+        return []
+    for video in layout.videos.values():
+        _count(counts, video).found += 1
+    for outcome in outcomes:
+        _count(counts, videos[outcome.key]).prepared += bool(outcome.written)
+    groups, splits = list(layout.expected), [*SPLITS, ""]
+    return sorted(counts.values(), key=lambda count: (groups.index(count.name), splits.index(count.split)))
+
+
+def _count(counts: dict[tuple[str, str], SplitCount], video: Video) -> SplitCount:
+    return counts.setdefault((video.group, video.split), SplitCount(video.group, video.split, None))
 
 
 def _known(number: int | None) -> str:

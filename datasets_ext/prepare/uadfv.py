@@ -3,8 +3,9 @@
     <source>/real/<NNNN>.mp4            49 videos
     <source>/fake/<NNNN>_fake.mp4       49, each made from the real of its number
 
-There is no list and no official split. All fakes are said to show the same celebrity; as nobody has published that by
-video, and as it would join all of them into one group, identities hold the number of the recording alone.
+There is no list and no official split. As is well known, all fakes carry the face of one donor, so a detector can
+pass by knowing that face: test on this set, do not train on it. As nobody has published the donor by video, and as it
+would join all fakes into one group, identities hold the number of the recording alone.
 Source: Yang, Li and Lyu, ICASSP 2019, arXiv:1811.00661. Licence: on request.
 """
 
@@ -21,35 +22,25 @@ from roga_domainbed.errors import Problems
 DATASET_NAME = "UADFV"
 
 _NAMES = {"real": re.compile(r"(\d+)"), "fake": re.compile(r"(\d+)(?:_fake)?")}
+EXPECTED = dict.fromkeys(_NAMES, 49)
 
 
 def read(source: str | os.PathLike, problems: Problems) -> Layout:
     """The videos below ``source``; adds to ``problems`` if there are none."""
     source = Path(source)
-    layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict.fromkeys(_NAMES, 49))
+    layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED))
     if not is_folder(source, problems):
         return layout
     numbers: dict[str, set[str]] = {group: set() for group in _NAMES}
-    for group, pattern in _NAMES.items():
+    for group in _NAMES:
         strange = []
         for path in video_files(subfolder(source, group)):
-            match = pattern.fullmatch(path.stem)
-            if match is None:
+            found = video(group, path.stem, path)
+            if found is None:
                 strange.append(path)
                 continue
-            numbers[group].add(match[1])
-            layout.add(
-                Video(
-                    group,
-                    path.stem,
-                    path,
-                    (DATASET_NAME,),
-                    method="real" if group == "real" else "FakeApp",
-                    label=manifest.REAL if group == "real" else manifest.FAKE,
-                    recording=match[1],
-                    identities=match[1],
-                )
-            )
+            numbers[group].add(found.recording)
+            layout.add(found)
         layout.note_files(strange, f"files whose name is not that of a {group} video, left out")
     if not layout.videos:
         inside = [path.name for path in folders(source) if subfolder(path, "real") or subfolder(path, "fake")]
@@ -60,3 +51,21 @@ def read(source: str | os.PathLike, problems: Problems) -> Layout:
         "fake": [f"{number}_fake" for number in sorted(numbers["real"] - numbers["fake"])],
     }
     return layout
+
+
+def video(group: str, name: str, source: Path) -> Video | None:
+    """What the name of a video in the folder ``group`` says; None if no video there has such a name."""
+    match = _NAMES[group].fullmatch(name)
+    if match is None:
+        return None
+    real = group == "real"
+    return Video(
+        group,
+        name,
+        source,
+        (DATASET_NAME,),
+        method="real" if real else "FakeApp",
+        label=manifest.REAL if real else manifest.FAKE,
+        recording=match[1],
+        identities=match[1],
+    )

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
+
+from datasets_ext.prepare.sampling import spaced_indices
 
 
 class UnreadableVideo(Exception):
@@ -60,6 +63,56 @@ def visit_frames(path: Path, wanted: Collection[int], visit: Callable[[int, np.n
                 visit(count, _upright_rgb(frame))
             count += 1
     return count
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What came of decoding a video.
+
+    Attributes:
+        n_declared: frames that the container announces; 0 where it has no count.
+        n_present: packets in the file.
+        count: frames that decode.
+        planned: indices of the chosen frames.
+    """
+
+    n_declared: int
+    n_present: int
+    count: int
+    planned: list[int]
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether less than half of what was announced decodes."""
+        return 2 * self.count < max(self.n_declared, self.n_present)
+
+
+def visit_spaced_frames(
+    path: Path, n_frames: int, begin: Callable[[], None], visit: Callable[[int, np.ndarray], None]
+) -> Decoded:
+    """Visit ``n_frames`` evenly spaced frames of a video, the first and the last among them.
+
+    Args:
+        path: the video file.
+        n_frames: how many, at most.
+        begin: called before each pass. There is a second one where other frames decode than there are packets: what
+            was visited before it does not count.
+        visit: gets a frame's index and (H, W, 3) uint8 RGB, upright.
+
+    Raises:
+        UnreadableVideo: if the file cannot be opened or has no video in it.
+    """
+    n_declared, n_present = frame_counts(path)
+    count = n_present
+    while True:
+        begin()
+        planned = spaced_indices(count, n_frames)
+        n_decoded = visit_frames(path, planned, visit)
+        if n_decoded == count:
+            return Decoded(n_declared, n_present, count, planned)
+        # Fewer (or more) frames decode than there are packets, so the plan ended in the wrong place.
+        # Decoding is deterministic: a second pass, planned with the true count, ends right.
+        count = n_decoded
 
 
 @contextmanager

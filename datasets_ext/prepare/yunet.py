@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datasets_ext.prepare.shrink import LONGEST_SIDE, shrunk
 from roga_domainbed.errors import MissingExtra, RogaError
 
 _MODEL = "face_detection_yunet_2023mar.onnx"
 _SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
-_LONGEST_SIDE = 640  # pixels given to the network
-_SMALLEST_FACE = 10  # pixels of that
+_SMALLEST_FACE = 10  # pixels given to the network
 _SCORE_THRESHOLD = 0.7
 _NMS_THRESHOLD = 0.3  # OpenCV's default overlap above which two boxes are one face
 _TOP_K = 5000  # OpenCV's default number of candidates before that
@@ -30,24 +30,22 @@ class YuNet:
 
     def __init__(self):
         self._net = cv2.FaceDetectorYN.create(
-            str(model_file()), "", (_LONGEST_SIDE, _LONGEST_SIDE), _SCORE_THRESHOLD, _NMS_THRESHOLD, _TOP_K
+            str(model_file()), "", (LONGEST_SIDE, LONGEST_SIDE), _SCORE_THRESHOLD, _NMS_THRESHOLD, _TOP_K
         )
 
     def detect(self, rgb: np.ndarray) -> np.ndarray:
         """See ``Detector``."""
-        height, width = rgb.shape[:2]
-        scale = min(1.0, _LONGEST_SIDE / max(height, width))
-        small = (max(1, round(width * scale)), max(1, round(height * scale)))
-        if min(small) < _SMALLEST_FACE:
-            return np.zeros((0, 5))  # OpenCV answers with numbers from uninitialised memory there
-        image = rgb if scale == 1 else cv2.resize(rgb, small, interpolation=cv2.INTER_AREA)
-        self._net.setInputSize(small)
+        image, back = shrunk(rgb)
+        height, width = image.shape[:2]
+        if min(height, width) < _SMALLEST_FACE:
+            return np.zeros((0, 15))  # OpenCV answers with numbers from uninitialised memory there
+        self._net.setInputSize((width, height))
         _, faces = self._net.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         if faces is None:
-            return np.zeros((0, 5))
-        boxes = faces[:, [0, 1, 2, 3, 14]].astype(np.float64)  # between them: five landmarks
-        boxes[:, :4] *= np.tile([width / small[0], height / small[1]], 2)
-        return boxes
+            return np.zeros((0, 15))
+        faces = faces[:, [0, 1, 2, 3, 14, *range(4, 14)]].astype(np.float64)  # YuNet has the score at the end
+        faces[:, [0, 1, 2, 3, *range(5, 15)]] *= np.tile(back, 7)
+        return faces
 
 
 def model_file() -> Path:

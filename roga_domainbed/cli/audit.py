@@ -3,18 +3,29 @@
     $ roga-domainbed audit data --dataset FFPP --test_envs 3 --split official
 
 The exit status is 0 if nothing leaks and 1 if something does. A leak is what the model was trained with or selected
-by and is tested on too, and a video or recording on both sides of training and selection.
+by and is tested on too, and a video or recording on both sides of training and selection. With --near-duplicates the
+frames themselves are read and compared too, whatever the manifest calls them.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
-from datasets_ext.audit import audit
+import numpy as np
+
+from datasets_ext.audit import audit, look_alikes
+from datasets_ext.near_duplicates import LARGEST_DISTANCE, hash_files
+from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.cli import data_options
+from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.registry import load
 from roga_domainbed.trainer.config import SPLIT_MODES, TrainConfig, test_env_problems
+
+_MAX_DISTANCE = 4  # the same frame in another compression; neighbours in one recording
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=TrainConfig.holdout_fraction,
         help="share of the out-split (default %(default)s)",
     )
+    data_options.add_arguments(parser)
+    parser.add_argument(
+        "--near-duplicates",
+        "--near_duplicates",
+        action="store_true",
+        help="also compare the frames by a perceptual hash of 64 bits: reads every frame",
+    )
+    parser.add_argument(
+        "--max-distance",
+        "--max_distance",
+        type=int,
+        metavar="BITS",
+        help=f"bits in which near-duplicates may differ (default {_MAX_DISTANCE})",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,6 +75,13 @@ def run(args: argparse.Namespace) -> int:
         problems.add(unknown_name("split", args.split, SPLIT_MODES))
     if not 0 < args.holdout_fraction < 1:
         problems.add(f"--holdout_fraction must lie between 0 and 1; got {args.holdout_fraction}")
+    options = TrainingOptions.of({name: value for name, value in vars(args).items() if value is not None})
+    for message in options.problems(args.split):
+        problems.add(message)
+    if args.max_distance is not None and not args.near_duplicates:
+        problems.add("--max-distance goes with --near-duplicates")
+    if args.max_distance is not None and not 0 <= args.max_distance <= LARGEST_DISTANCE:
+        problems.add(f"--max-distance must be from 0 to {LARGEST_DISTANCE} bits; got {args.max_distance}")
     problems.check()
     info = DATASETS.get(args.dataset)
     dataset_class = load(info.target) if info.plugin else None  # torch comes with it
@@ -57,8 +89,21 @@ def run(args: argparse.Namespace) -> int:
         raise RogaError(f"{info.name} has no manifest, so nothing is known of its videos and people")
     hparams = {item.name: item.default for item in info.hparams} | {"data_augmentation": False}
     dataset = dataset_class(args.data_dir, args.test_envs, hparams)
-    splits = dataset.split_indices(args.split, args.trial_seed, args.holdout_fraction, args.test_envs)
-    found = audit(splits, dataset.environment_rows, args.test_envs)
+    own = {"options": options} if options.given() else {}  # a data set of someone else may not know them
+    splits = dataset.split_indices(args.split, args.trial_seed, args.holdout_fraction, args.test_envs, **own)
+    protocol = splits, dataset.environment_rows, args.test_envs
+    found = audit(*protocol, same_source=getattr(dataset, "SAME_SOURCE", ()))
+    if args.near_duplicates:
+        distance = _MAX_DISTANCE if args.max_distance is None else args.max_distance
+        found = found.with_overlaps(look_alikes(*protocol, lambda frames: _hashes(dataset, frames), distance))
     tested = ", ".join(info.environments[index] for index in args.test_envs)
-    print(f"{info.name}, tested on {tested}, split {args.split}, trial seed {args.trial_seed}\n{found}")
+    said = "".join(f", {name} {value}" for name, value in options.given().items() if value is not True)
+    said += ", strict" * options.strict
+    print(f"{info.name}, tested on {tested}, split {args.split}{said}, trial seed {args.trial_seed}\n{found}")
     return 1 if found.leaks else 0
+
+
+def _hashes(dataset: Any, frames: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Perceptual hashes of frames, each (environment, index)."""
+    folders, rows = dataset.environment_folders, dataset.environment_rows
+    return hash_files([folders[env] / rows[env]["path"].iloc[i] for env, i in frames], usable_cpus())

@@ -27,7 +27,7 @@ Where upstream is wrong, the default differs from it; --compat upstream gives up
   - a number made of fewer trials than the sweep has is marked *, and missing runs are listed below each table
     (upstream: a number like any other).
 How many runs were found, are unfinished, are there twice or have unreadable lines is said on stderr. What was read
-is kept in <input_dir>/.collect-results-cache.jsonl, which may be deleted at any time.
+is kept in <input_dir>/.collect-results-cache-<metric>.jsonl, which may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,8 @@ from roga_domainbed.registry import load
 from roga_domainbed.report.renderers import RENDERERS
 
 if TYPE_CHECKING:
-    from roga_domainbed.records import Loaded, Record
+    from roga_domainbed.report.comparison import ComparisonTable
+    from roga_domainbed.runs import LoadedRuns, Run
     from roga_domainbed.selection import Metric, Rule
 
 
@@ -106,33 +108,33 @@ def _run(args: argparse.Namespace) -> int:
     from roga_domainbed import selection
     from roga_domainbed.catalog import DATASETS
     from roga_domainbed.report.tables import build_tables
+    from roga_domainbed.runs import as_runs
 
     names = _check(args)
     folders = list(map(Path, args.input_dir))
-    loaded = _load(folders)
-    records = _filtered(loaded.records, args)
-    n_records = len(records)
     metric = selection.Metric(("video_" if args.level == "video" else "") + args.metric)
-    known = selection.metrics_in(records)
+    runs = _filtered(_load(folders, metric), args)
+    n_records = sum(map(len, runs))
+    known = selection.metrics_in(runs)
     if metric.name not in known:
         raise RogaError(unknown_name("metric", metric.name, known))
     if args.auto_lr:
-        records = selection.merge_auto_lr_stages(records)
-        if not any(key.startswith("fd_env") for record in records for key in record):
+        runs = as_runs(selection.merge_auto_lr_stages(record for run in runs for record in run.records()))
+        if not any(key.startswith("fd_env") for run in runs for key in run.columns):
             raise RogaError(
                 "--auto_lr: no record has fd_env* values; it is for runs of DomainBed's train_autolr"
             )
-    if args.compat and not any(record["args"]["dataset"] in DATASETS for record in records):
+    if args.compat and not any(run.args["dataset"] in DATASETS for run in runs):
         raise RogaError(
             "--compat upstream drops datasets that DomainBed does not know, and there is no other"
         )
 
     rules = [selection.RULES.get(name) for name in names]
-    tables = build_tables(records, rules, metric, compat=args.compat, n_records=n_records)
+    tables = build_tables(runs, rules, metric, compat=args.compat, n_records=n_records)
     renderer = RENDERERS.get(_format(args))
-    content = load(renderer.target)(tables, compat=args.compat)
     if args.compare:
-        content += _comparisons(records, rules, args.compare, metric)
+        tables = replace(tables, comparisons=_comparisons(runs, rules, args.compare, metric))
+    content = load(renderer.target)(tables, compat=args.compat)
     oracle = "_oracle" * (names == ["oracle"])
     name = "results" + (f"_{metric.name}" if metric.name != "acc" else "") + oracle + renderer.suffix
     path = Path(args.output) if args.output else folders[0] / name
@@ -166,8 +168,12 @@ def _check(args: argparse.Namespace) -> list[str]:
         if name not in selection.RULES or (name == "auto_lr" and not args.auto_lr):
             known = [rule for rule in selection.RULES.names() if rule != "auto_lr"]
             problems.add(unknown_name("selection rule", name, known))
-    if args.compare and (args.latex or args.compat or args.format not in (None, "text")):
-        problems.add("--compare goes with text tables: leave out --latex, --format and --compat")
+    if args.compare and args.compat:
+        problems.add("--compare is none of upstream's tables: leave out --compat")
+    if args.compare and args.format in ("csv", "parquet"):
+        problems.add(
+            f"--compare has no place in a {args.format} of cells: choose text, latex, markdown or json"
+        )
     for folder in args.input_dir:
         if not Path(folder).is_dir():
             problems.add(f"--input_dir {folder!r} is not a folder; give the output_dir of a sweep")
@@ -175,22 +181,21 @@ def _check(args: argparse.Namespace) -> list[str]:
     return names
 
 
-def _load(folders: Sequence[Path]) -> Loaded:
-    """The records of all folders; what was found is said on stderr."""
-    from roga_domainbed import records as records_file
+def _load(folders: Sequence[Path], metric: Metric) -> list[Run]:
+    """The runs of all folders; what was found is said on stderr."""
+    from roga_domainbed.runs import load_runs, runs_in_several_folders
 
-    whole = records_file.Loaded()
+    runs: list[Run] = []
     for folder in {folder.resolve(): folder for folder in folders}.values():
-        loaded = records_file.load(folder, metrics_only=True, cache=True)
+        loaded = load_runs(folder, metric.name, cache=True)
         _report_counts(folder, loaded)
-        whole.records += loaded.records
-        whole.sources += loaded.sources
-    if not whole.records:
+        runs += loaded.runs
+    if not runs:
         raise RogaError(
             f"no records under {', '.join(repr(str(folder)) for folder in folders)}: expected <job>/results.jsonl "
             "in it. Give the output_dir of a sweep whose jobs have reached their first checkpoint"
         )
-    mixed = records_file.runs_in_several_folders(whole)
+    mixed = runs_in_several_folders(runs)
     if mixed:
         print(
             f"{len(mixed)} runs are read from several folders each: a sweep that was copied, or sweeps that differ "
@@ -203,36 +208,38 @@ def _load(folders: Sequence[Path]) -> Loaded:
             + ", ".join(sources)
             for run, sources in mixed.items()
         )
-    return whole
+    return runs
 
 
-def _filtered(records: list[Record], args: argparse.Namespace) -> list[Record]:
-    """The records of ``--algorithms`` and ``--datasets``."""
+def _filtered(runs: list[Run], args: argparse.Namespace) -> list[Run]:
+    """The runs of ``--algorithms`` and ``--datasets``."""
     problems = Problems()
     for kind, wanted in (("algorithm", args.algorithms), ("dataset", args.datasets)):
         if wanted:
-            present = sorted({record["args"][kind] for record in records})
+            present = sorted({run.args[kind] for run in runs})
             for name in wanted:
                 if name not in present:
                     problems.add(unknown_name(f"{kind} of these records", name, present))
-            records = [record for record in records if record["args"][kind] in wanted] or records
+            runs = [run for run in runs if run.args[kind] in wanted] or runs
     problems.check()
-    return records
+    return runs
 
 
-def _comparisons(records: list[Record], rules: Sequence[Rule], baseline: str, metric: Metric) -> str:
-    from roga_domainbed.report.comparison import render_comparison
+def _comparisons(
+    runs: list[Run], rules: Sequence[Rule], baseline: str, metric: Metric
+) -> tuple[ComparisonTable, ...]:
+    from roga_domainbed.report.comparison import comparison_table
 
-    known = sorted({record["args"]["algorithm"] for record in records})
+    known = sorted({run.args["algorithm"] for run in runs})
     if baseline not in known:
         raise RogaError(unknown_name("algorithm of these records", baseline, known))
-    return "".join(render_comparison(records, rule, baseline, metric) for rule in rules)
+    return tuple(comparison_table(runs, rule, baseline, metric) for rule in rules)
 
 
-def _report_counts(folder: Path, loaded: Loaded) -> None:
-    from roga_domainbed.records import is_done
+def _report_counts(folder: Path, loaded: LoadedRuns) -> None:
+    from roga_domainbed.records import DONE
 
-    finished = sum(is_done(folder / run) for run in loaded.folders)
+    finished = sum(os.path.exists(f"{folder}/{run}/{DONE}") for run in loaded.folders)
     without = sorted(set(os.listdir(folder)) - set(loaded.folders))
     empty = [run for run in without if (folder / run / "job.json").exists()]
     counts = (

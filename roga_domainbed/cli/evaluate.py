@@ -140,7 +140,7 @@ def _score(saved: SavedRun, entry: EvaluationSet, n_workers: int) -> EvaluatedSp
         n_workers=n_workers,
         device=saved.device,
     )
-    return EvaluatedSplit(entry.env, entry.env_name, entry.part, scores)
+    return EvaluatedSplit(entry.env, entry.env_name, entry.part, entry.environment, scores)
 
 
 def _rows(entry: EvaluationSet, split: EvaluatedSplit) -> list[dict[str, Any]]:

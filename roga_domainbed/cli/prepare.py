@@ -13,23 +13,45 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from datasets_ext.prepare import celebdf, csv_list, dfdc, dfdcp, driver, ffpp, uadfv
-from datasets_ext.prepare.clips import CropOptions
+from datasets_ext.prepare import celebdf, csv_list, deepfakebench, dfd, dfdc, dfdcp, driver, ffpp, uadfv
+from datasets_ext.prepare.clips import IMAGE_FORMATS, CropOptions, Options
 from datasets_ext.prepare.detectors import DETECTORS
-from datasets_ext.prepare.ffpp_layout import DATASET_NAMES
+from datasets_ext.prepare.ffpp_layout import COMPRESSIONS, FACESHIFTER
 from datasets_ext.prepare.layout import Layout
+from datasets_ext.prepare.link import LINKS, LinkOptions
+from datasets_ext.selfblend import photographs
+from datasets_ext.selfblend.options import RATE_FACTORS, BlendOptions
 from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import Problems
 
 
+def _crop_options(args: argparse.Namespace) -> Options:
+    return CropOptions(
+        args.n_frames, args.size, args.margin, args.detector, align=args.align, image_format=args.image_format
+    )
+
+
+def _link_options(args: argparse.Namespace) -> Options:
+    return LinkOptions(args.n_frames, args.link)
+
+
+def _blend_options(args: argparse.Namespace) -> Options:
+    return BlendOptions(args.n_frames, args.size, args.margin, args.compression, args.seed)
+
+
+def _csv_options(args: argparse.Namespace) -> Options:
+    return _crop_options(args) if args.link is None else _link_options(args)
+
+
 @dataclass(frozen=True)
 class _Command:
-    """One dataset: its line of help, its long help, its own options, and its reader."""
+    """One dataset: its line of help, its long help, its own arguments, its reader, and what decides its files."""
 
     summary: str
     description: str | None
     add_options: Callable[[argparse.ArgumentParser], None]
     read: Callable[[argparse.Namespace, Problems], Layout]
+    options: Callable[[argparse.Namespace], Options] = _crop_options
 
 
 def _source_only(help_text: str) -> Callable[[argparse.ArgumentParser], None]:
@@ -39,18 +61,51 @@ def _source_only(help_text: str) -> Callable[[argparse.ArgumentParser], None]:
     return add_source
 
 
-def _add_ffpp(parser: argparse.ArgumentParser) -> None:
-    _source_only("has original_sequences/ and manipulated_sequences/")(parser)
+def _add_compression(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compression",
-        choices=list(DATASET_NAMES),
+        choices=COMPRESSIONS,
         default="c23",
-        help="c23 (light) makes FFPP, c40 (strong) FFPP_c40, raw FFPP_raw; default %(default)s",
+        help="c23 (light), c40 (strong) or raw; the last two become part of the dataset's name; default %(default)s",
     )
+
+
+def _add_splits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--splits",
         metavar="DIR",
         help="has train.json, val.json, test.json; default: the source, its splits/ or dataset/splits/",
+    )
+
+
+def _add_ffpp(parser: argparse.ArgumentParser) -> None:
+    _source_only("has original_sequences/ and manipulated_sequences/")(parser)
+    _add_compression(parser)
+    _add_splits(parser)
+
+
+def _add_dfd(parser: argparse.ArgumentParser) -> None:
+    _source_only("has original_sequences/actors/ and manipulated_sequences/DeepFakeDetection/")(parser)
+    _add_compression(parser)
+
+
+def _add_deepfakebench(parser: argparse.ArgumentParser) -> None:
+    _source_only("the benchmark's folder 'rgb', or that of the dataset in it")(parser)
+    parser.add_argument(
+        "--json", required=True, nargs="+", metavar="FILE", help="its index; several of one dataset together"
+    )
+    _add_compression(parser)
+    _add_splits(parser)
+    _add_link(parser, "copy")
+
+
+def _add_link(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--link",
+        choices=list(LINKS),
+        default=default,
+        help="how images that are crops already get into the dataset"
+        + (f"; default {default}" if default else "; without it faces are looked for in them"),
     )
 
 
@@ -59,6 +114,29 @@ def _add_csv(parser: argparse.ArgumentParser) -> None:
         "--list", required=True, metavar="FILE", help=f"CSV file: {', '.join(csv_list.COLUMNS)}, …"
     )
     parser.add_argument("--name", required=True, help="the dataset's name, and that of its folder")
+    _add_link(parser, None)
+
+
+def _add_selfblend(parser: argparse.ArgumentParser) -> None:
+    default = BlendOptions()
+    parser.add_argument("--faces", required=True, metavar="DIR", help="has photographs, one face in each")
+    parser.add_argument(
+        "--identity",
+        default="stem",
+        metavar="RULE",
+        help="who is in a photograph: stem (every file another person), folder, or a regular expression that "
+        "matches the person in the file's name; default %(default)s",
+    )
+    parser.add_argument(
+        "--compression",
+        choices=list(RATE_FACTORS),
+        default=default.compression,
+        help="H.264 as FaceForensics++: c23 light, c40 strong; default %(default)s",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=default.seed, help="of all that is random; default %(default)s"
+    )
+    _add_square(parser)
 
 
 _CELEBDF = _source_only("has Celeb-real/, YouTube-real/, Celeb-synthesis/ and the list of testing videos")
@@ -68,6 +146,18 @@ COMMANDS = {
         ffpp.__doc__,
         _add_ffpp,
         lambda args, problems: ffpp.read(args.source, args.compression, args.splits, problems),
+    ),
+    "faceshifter": _Command(
+        "FaceShifter, of FaceForensics++'s download",
+        ffpp.__doc__,
+        _add_ffpp,
+        lambda args, problems: ffpp.read(args.source, args.compression, args.splits, problems, FACESHIFTER),
+    ),
+    "dfd": _Command(
+        "DeepFakeDetection, of FaceForensics++'s download",
+        dfd.__doc__,
+        _add_dfd,
+        lambda args, problems: dfd.read(args.source, args.compression, problems),
     ),
     "celebdf1": _Command(
         "Celeb-DF v1",
@@ -99,11 +189,30 @@ COMMANDS = {
         _source_only("has real/ and fake/"),
         lambda args, problems: uadfv.read(args.source, problems),
     ),
+    "deepfakebench": _Command(
+        "frames that DeepfakeBench has preprocessed, with its JSON",
+        deepfakebench.__doc__,
+        _add_deepfakebench,
+        lambda args, problems: deepfakebench.read(
+            args.source, args.json, args.compression, args.splits, problems
+        ),
+        _link_options,
+    ),
     "csv": _Command(
-        "any videos, listed in a CSV file",
+        "any videos or images, listed in a CSV file",
         csv_list.__doc__,
         _add_csv,
-        lambda args, problems: csv_list.read(args.list, args.name, problems),
+        lambda args, problems: csv_list.read(args.list, args.name, problems, args.link is not None),
+        _csv_options,
+    ),
+    "selfblend": _Command(
+        "your face photographs, manipulated: DF, F2F, FS, NT",
+        photographs.__doc__,
+        _add_selfblend,
+        lambda args, problems: photographs.read(
+            args.faces, args.identity, args.compression, args.seed, problems
+        ),
+        _blend_options,
     ),
 }
 
@@ -115,29 +224,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub = datasets.add_parser(name, help=command.summary, description=command.description)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_options(sub)
+        if command.options in (_crop_options, _csv_options):
+            _add_crop_options(sub)
         _add_common(sub)
+        if command.options is _blend_options:
+            sub.set_defaults(n_frames=BlendOptions().n_frames)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prepare and print the summary."""
     command = COMMANDS[args.prepared]
-    options = CropOptions(args.n_frames, args.size, args.margin, args.detector)
     report = driver.prepare(
-        lambda problems: command.read(args, problems), args.data_dir, options, args.n_workers, args.overwrite
+        lambda problems: command.read(args, problems),
+        args.data_dir,
+        command.options(args),
+        args.n_workers,
+        args.overwrite,
     )
     print(report.summary())
     return 0
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_square(parser: argparse.ArgumentParser) -> None:
     default = CropOptions()
-    parser.add_argument("--data_dir", required=True, metavar="DIR", help="the dataset's folder is made in it")
-    parser.add_argument(
-        "--n_frames",
-        type=int,
-        default=default.n_frames,
-        help="frames of each video, evenly spaced, first and last included; default %(default)s",
-    )
     parser.add_argument(
         "--size", type=int, default=default.size, help="side of a crop in pixels; default %(default)s"
     )
@@ -147,10 +256,37 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         default=default.margin,
         help="side of the square cut out, times the longer side of the face's box; default %(default)s",
     )
+
+
+def _add_crop_options(parser: argparse.ArgumentParser) -> None:
+    default = CropOptions()
+    _add_square(parser)
     parser.add_argument(
         "--detector",
         default=default.detector,
         help=f"one of: {', '.join(DETECTORS.names())}; default %(default)s",
+    )
+    parser.add_argument(
+        "--align",
+        action="store_true",
+        help="turn and scale each face so that its eyes, nose and mouth lie where a template has them",
+    )
+    parser.add_argument(
+        "--image_format",
+        choices=IMAGE_FORMATS,
+        default=default.image_format,
+        help="png, or jpg of quality 95 for a fifth of the disk; default %(default)s",
+    )
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data_dir", required=True, metavar="DIR", help="the dataset's folder is made in it")
+    parser.add_argument(
+        "--n_frames",
+        type=int,
+        default=CropOptions().n_frames,
+        help="frames of each video, evenly spaced, first and last included; of a photograph, itself and then moved a "
+        "little; default %(default)s",
     )
     parser.add_argument(
         "--n_workers",

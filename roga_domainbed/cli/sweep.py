@@ -33,8 +33,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from datasets_ext.training_options import TrainingOptions
 from roga_domainbed import backend, hparams
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.launch import LAUNCHERS, Options
 from roga_domainbed.registry import Registry, load
@@ -78,6 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--test_envs", type=int, nargs="+", metavar="ENV", help="hold out these together, in every job"
     )
     group.add_argument("--split", help=f"one of {', '.join(SPLIT_MODES)} (default: train's)")
+    data_options.add_arguments(group)
+    data_options.add_leakage_argument(group)
     group.add_argument("--checkpoint_freq", type=int, help="steps between records (default: the dataset's)")
     group.add_argument("--skip_model_save", action=argparse.BooleanOptionalAction, help="write no weights")
     group = parser.add_argument_group("how to run them")
@@ -231,6 +235,9 @@ _DEFAULTS = {
     "holdout_fraction": 0.2,
     "single_test_envs": False,
     "skip_model_save": False,
+    "reals": TrainingOptions.reals,
+    "strict": False,
+    "allow_leakage": False,
 }
 
 
@@ -273,6 +280,8 @@ def _check(args: argparse.Namespace) -> None:
         problems.add(unknown_name("task", args.task, TASKS))
     if args.split is not None and args.split not in SPLIT_MODES:
         problems.add(unknown_name("split", args.split, SPLIT_MODES))
+    for message in _training_options(args).problems(args.split):
+        problems.add(message)
     for name in ("n_trials", "n_hparams", "steps", "checkpoint_freq", "n_workers"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -329,9 +338,15 @@ def _check_hparams(args: argparse.Namespace, problems: Problems, by_name: bool) 
         problems.add(f"{', '.join(algorithms)}: {message}")
 
 
+def _training_options(args: argparse.Namespace) -> TrainingOptions:
+    return TrainingOptions.of(vars(args))
+
+
 def _train_args(args: argparse.Namespace) -> list[dict]:
     extra = {
         "split": args.split,
+        **_training_options(args).given(),
+        "allow_leakage": True if args.allow_leakage else None,
         "checkpoint_freq": args.checkpoint_freq,
         "skip_model_save": True if args.skip_model_save else None,
     }

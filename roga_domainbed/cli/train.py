@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import json
 
+from roga_domainbed.cli import data_options
 from roga_domainbed.errors import RogaError
 from roga_domainbed.hparams import parse_overrides
 from roga_domainbed.trainer.config import SPLIT_MODES, TASKS, TrainConfig
@@ -66,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: official where the dataset has a manifest, frame otherwise)",
         type=str,
     )
+    data_options.add_arguments(parser)
+    data_options.add_leakage_argument(parser)
+    parser.set_defaults(**{name: _DEFAULTS[name] for name in data_options.NAMES})
     add("n_workers", "how many read images ahead (default: the dataset's, at most the threads)", type=int)
     add(
         "input",

@@ -9,9 +9,11 @@ starts come back through this command.
           --datasets SynthFake --algorithms ERM CORAL RoGA --n_trials 1 --n_hparams 1 --skip_confirmation
     $ roga-domainbed upstream collect_results --input_dir out
 
-Two things are ours. Datasets with a manifest are split officially, or as --split official|group|frame says; frame is
-stock behaviour. For train and sweep it is a short form of --hparams '{"split": …}', so a sweep with another split has
-other job folders. And sweep has more launchers: ours are roga_local and roga_multi_gpu, with warm workers.
+Three things are ours. Datasets with a manifest are split officially, or as --split official|group|frame says; frame is
+stock behaviour. What trains is compared with what is tested on, and a leak is refused unless --allow-leakage is given.
+--split, --reals, --balance, --strict (see 'train --help') and --allow-leakage are, for train and sweep, short forms of
+--hparams '{"split": …}', so a sweep with another split has other job folders. And sweep has more launchers: ours are
+roga_local and roga_multi_gpu, with warm workers.
 
 The script needs a checkout: DOMAINBED_HOME. Nothing in it is changed.
 """
@@ -25,9 +27,12 @@ import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from datasets_ext.training_options import REALS, TrainingOptions
 from roga_domainbed import backend
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.hparams import parse_overrides
 from roga_domainbed.trainer.config import SPLIT_MODES
@@ -56,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         raise RogaError(unknown_name("script", args.script, known))
     arguments = list(args.arguments)
     if args.script in _SPLITTING:
-        arguments = _split_as_hparam(arguments)
+        arguments = _data_options_as_hparams(arguments)
     os.environ["DOMAINBED_HOME"] = str(host.home)  # the jobs of a sweep must find the same one
 
     from roga_domainbed import bridge  # torch
@@ -106,38 +111,57 @@ def _scripts(home: Path) -> list[str]:
     return sorted(path.stem for path in files if path.stem != "__init__")
 
 
-def _split_as_hparam(arguments: list[str]) -> list[str]:
-    """Upstream's arguments with ``--split MODE`` turned into an entry of ``--hparams``.
+def _data_options_as_hparams(arguments: list[str]) -> list[str]:
+    """Upstream's arguments with ``--split MODE`` and our other flags for the data turned into entries of ``--hparams``.
 
     Raises:
-        RogaError: an unknown mode, or one that a named dataset cannot have.
+        RogaError: an unknown value, or one that a named dataset cannot have.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--split")
+    data_options.add_arguments(parser)
+    data_options.add_leakage_argument(parser)
     try:
-        given, rest = parser.parse_known_args(arguments)
-    except argparse.ArgumentError:
-        raise RogaError(f"--split needs a value: {', '.join(SPLIT_MODES)}") from None
+        flags, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        allowed = {"--split": SPLIT_MODES, "--reals": REALS, "--balance": ("1:1", "1:4", "…")}
+        raise RogaError(
+            f"{error.argument_name} needs a value: {', '.join(allowed[error.argument_name])}"
+        ) from None
+    given = {name: value for name, value in vars(flags).items() if value is not None}
     ours = _parse(rest)
     overrides = parse_overrides(ours.hparams)
-    mode = given.split if given.split is not None else overrides.get("split")
-    if mode is None:
-        return arguments
     problems = Problems()
-    if mode not in SPLIT_MODES:
-        problems.add(unknown_name("split", str(mode), SPLIT_MODES))
-    if given.split is not None and overrides.get("split", mode) != mode:
-        problems.add(f"--split {mode} and --hparams {ours.hparams} contradict each other")
-    for name in ours.datasets if mode in SPLIT_MODES else ():
-        if mode != "frame" and not (name in DATASETS and DATASETS.get(name).plugin):
-            problems.add(f"--split {mode} needs a manifest, which {name} does not have; it knows frame")
+    for name, value in given.items():
+        if overrides.get(name, value) != value:
+            problems.add(f"--{name} {value} and --hparams {ours.hparams} contradict each other")
+    _check_data_options({**overrides, **given}, ours.datasets, problems)
     problems.check()
-    if given.split is None:
+    if not given:
         return arguments
-    overrides["split"] = mode
     without = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     without.add_argument("--hparams")
-    return [*without.parse_known_args(rest)[1], "--hparams", json.dumps(overrides)]
+    return [*without.parse_known_args(rest)[1], "--hparams", json.dumps({**overrides, **given})]
+
+
+def _check_data_options(values: dict[str, Any], datasets: Sequence[str], problems: Problems) -> None:
+    """Add what is wrong with the hyper-parameters that are ours, and what ``datasets`` cannot have."""
+    mode = values.get("split")
+    if mode is not None and mode not in SPLIT_MODES:
+        problems.add(unknown_name("split", str(mode), SPLIT_MODES))
+    for name in ("strict", "allow_leakage"):
+        if not isinstance(values.get(name, False), bool):
+            problems.add(f"hparam {name!r} must be true or false; got {values[name]!r}")
+    options = TrainingOptions.of(values)
+    for message in options.problems(mode):
+        problems.add(message)
+    needy = [f"--{name}" for name in options.given()]
+    if mode in SPLIT_MODES and mode != "frame":
+        needy.insert(0, f"--split {mode}")
+    for name in datasets if needy else ():
+        if not (name in DATASETS and DATASETS.get(name).plugin):
+            verb = "needs" if len(needy) == 1 else "need"
+            problems.add(f"{', '.join(needy)} {verb} a manifest, which {name} does not have; it knows frame")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

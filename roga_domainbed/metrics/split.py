@@ -22,7 +22,6 @@ class SplitScores:
         probabilities: (N, C), rows that sum to 1; float64 for a binary task, float32 otherwise.
         indices: (N,) int, which samples of the environment.
         videos: N keys; None where the dataset knows no videos.
-        paths: N files, relative to the dataset's folder; None where the samples are no files.
     """
 
     labels: np.ndarray
@@ -30,7 +29,6 @@ class SplitScores:
     probabilities: np.ndarray
     indices: Sequence[int]
     videos: list[str] | None = None
-    paths: list[str] | None = None
 
     @property
     def fake(self) -> np.ndarray | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from typing import Any
 
+from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.tables import Table, Tables
 
 FIELDS = (
     "dataset", "algorithm", "column", "selection", "oracle", "metric", "mean", "standard_error", "trials",
-    "trials_of_the_sweep",
+    "trials_of_the_sweep", "caveats",
 )  # fmt: skip
 
 
@@ -20,7 +22,8 @@ def cells(tables: Tables) -> list[dict[str, Any]]:
 
     ``dataset`` is None in the table of averages, whose columns are datasets; column ``Avg`` is a row's average.
     ``mean`` and ``standard_error`` are percentages, None where there is no value. ``selection`` is the rule's
-    title, with the word *oracle* where test data decided.
+    title, with the word *oracle* where test data decided. ``caveats`` says how the data were made up, where it is not
+    the default; empty otherwise.
     """
     return [cell for table in tables.tables for cell in _of_table(table)]
 
@@ -35,9 +38,11 @@ def render_csv(tables: Tables, *, compat: str | None = None) -> str:
 
 
 def render_json(tables: Tables, *, compat: str | None = None) -> str:
-    """``n_records``, the ``cells``, and for each dataset the ``missing_runs``."""
+    """``n_records``, the ``cells``, for each dataset the ``missing_runs``, and the ``comparisons`` where wanted."""
     gaps = {table.dataset: list(table.gaps) for table in tables.tables if table.dataset is not None}
     content = {"n_records": tables.n_records, "missing_runs": gaps, "cells": cells(tables)}
+    if tables.comparisons:
+        content["comparisons"] = [line for table in tables.comparisons for line in _of_comparison(table)]
     return json.dumps(content, indent=1) + "\n"
 
 
@@ -63,6 +68,7 @@ def _of_table(table: Table) -> list[dict[str, Any]]:
             "selection": table.rule.title,
             "oracle": table.is_oracle,
             "metric": table.metric.name,
+            "caveats": "; ".join(table.caveats),
         }
         trials = table.trials or (None,) * len(table.columns)
         for column, cell, wanted in zip(table.columns, row.cells, trials, strict=True):
@@ -70,6 +76,30 @@ def _of_table(table: Table) -> list[dict[str, Any]]:
             lines.append(_line(shared, column, *values, wanted))
         lines.append(_line(shared, "Avg", row.average, None, None, None))
     return lines
+
+
+def _of_comparison(table: ComparisonTable) -> list[dict[str, Any]]:
+    """An object for each algorithm; differences in percentage points, as the cells."""
+    shared = {"baseline": table.baseline, "selection": table.rule.title, "metric": table.metric.name}
+    return [
+        {
+            **shared,
+            "algorithm": row.algorithm,
+            "difference": _finite(100 * row.difference),
+            "interval": [_finite(100 * limit) for limit in row.interval],
+            "p_holm": _finite(row.p_value),
+            "wins": row.wins,
+            "ties": row.ties,
+            "losses": row.losses,
+            "pairs": row.pairs,
+            "average_rank": _finite(table.ranks[row.algorithm]),
+        }
+        for row in table.found
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON has no NaN
 
 
 def _line(shared: dict, column: str, mean: Any, error: Any, trials: Any, wanted: Any) -> dict[str, Any]:

@@ -3,45 +3,79 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from roga_domainbed.records import Record
-from roga_domainbed.report.text import format_row
+from roga_domainbed.runs import Run, as_runs
 from roga_domainbed.selection import ACCURACY, Metric, Rule, group_by_test_env, held_out_with, sweep_value
 from roga_domainbed.statistics import Comparison, average_ranks, compare
 
 SIGNIFICANT = 0.05
-_WIDTHS = ("Algorithm", "Difference", "95 % interval", "p (Holm)", "Win/tie/loss", "Pairs", "Average rank")
+LABELS = ("Algorithm", "Difference", "95 % interval", "p (Holm)", "Win/tie/loss", "Pairs", "Average rank")
 
 
-def render_comparison(records: Sequence[Record], rule: Rule, baseline: str, metric: Metric = ACCURACY) -> str:
-    """One rule's comparison of every algorithm with ``baseline``, as text; differences in percentage points."""
+@dataclass(frozen=True)
+class ComparisonTable:
+    """Every algorithm of a sweep against one, for one selection rule.
+
+    Attributes:
+        baseline: the algorithm that the others are compared with.
+        rule: the selection rule.
+        metric: what is compared.
+        found: one for every other algorithm; fractions.
+        ranks: average rank of every algorithm, the baseline's too.
+        blocks: how many (dataset, test environment, trial) the ranks are over.
+    """
+
+    baseline: str
+    rule: Rule
+    metric: Metric
+    found: tuple[Comparison, ...]
+    ranks: Mapping[str, float]
+    blocks: int
+
+    @property
+    def header(self) -> str:
+        """The sentence above the table."""
+        return f"Compared with {self.baseline}, metric: {self.metric.name}, model selection method: {self.rule.title}"
+
+    def rows(self) -> list[list[str]]:
+        """The cells below ``LABELS``, the baseline first; differences in percentage points."""
+        own = [self.baseline, "", "", "", "", "", _rank(self.ranks[self.baseline])]
+        return [own] + [[*_cells(row), _rank(self.ranks[row.algorithm])] for row in self.found]
+
+    def notes(self) -> list[str]:
+        """What the columns are, and what the comparison says."""
+        return [
+            "Pairs: (dataset, test environment, trial) that both have; p: Wilcoxon signed-rank test, Holm-corrected; "
+            f"ranks over the {self.blocks} that all have.",
+            *verdicts(self.found, self.baseline, self.metric),
+        ]
+
+
+def comparison_table(
+    records: Sequence[Record | Run], rule: Rule, baseline: str, metric: Metric = ACCURACY
+) -> ComparisonTable:
+    """Compare every algorithm of ``records`` with ``baseline``."""
     values = values_by_algorithm(records, rule, metric)
     found = compare(values, baseline, lower_is_better=metric.lower_is_better)
     ranks, blocks = average_ranks(values, lower_is_better=metric.lower_is_better)
-    rows = [[*_WIDTHS], [baseline, "", "", "", "", "", _rank(ranks[baseline])]]
-    rows += [[*_cells(row), _rank(ranks[row.algorithm])] for row in found]
-    width = max(len(cell) for row in rows for cell in row)
-    return (
-        f"\n-------- Compared with {baseline}, metric: {metric.name}, model selection method: {rule.title}\n"
-        + "".join(format_row(row, width) for row in rows)
-        + "Pairs: (dataset, test environment, trial) that both have; p: Wilcoxon signed-rank test, Holm-corrected; "
-        + f"ranks over the {blocks} that all have.\n"
-        + "".join(f"{sentence}\n" for sentence in verdicts(found, baseline, metric))
-    )
+    return ComparisonTable(baseline, rule, metric, tuple(found), ranks, blocks)
 
 
 def values_by_algorithm(
-    records: Sequence[Record], rule: Rule, metric: Metric = ACCURACY
+    records: Sequence[Record | Run], rule: Rule, metric: Metric = ACCURACY
 ) -> dict[str, dict[tuple, float]]:
     """Algorithm → (dataset, test environment, trial) → the test metric of the run the rule picks."""
-    by_dataset: dict[str, dict[int, Record]] = {}
-    for record in records:
-        by_dataset.setdefault(record["args"]["dataset"], {})[id(record["args"])] = record
+    runs = as_runs(records)
+    by_dataset: dict[str, list[Run]] = {}
+    for run in runs:
+        by_dataset.setdefault(run.args["dataset"], []).append(run)
     values: dict[str, dict[tuple, float]] = {}
-    for (trial, dataset, algorithm, env), group in group_by_test_env(records).items():
+    for (trial, dataset, algorithm, env), group in group_by_test_env(runs).items():
         own = values.setdefault(algorithm, {})
-        tested = held_out_with(by_dataset[dataset].values(), env)
+        tested = held_out_with(by_dataset[dataset], env)
         value = None if tested is None else sweep_value(group, rule, env, metric, tested=tested)
         if value is not None:
             own[dataset, env, trial] = value
@@ -50,10 +84,13 @@ def values_by_algorithm(
 
 def verdicts(found: Sequence[Comparison], baseline: str, metric: Metric = ACCURACY) -> list[str]:
     """What the comparison says, one sentence for each kind of outcome."""
-    groups: dict[str, list[str]] = {"better": [], "worse": [], "noise": [], "none": []}
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "noise": [], "few": [], "none": []}
+    judged = sum(row.pairs > 0 for row in found)
     for row in found:
         if not row.pairs:
             groups["none"].append(row.algorithm)
+        elif judged * 2.0 ** (1 - row.pairs) >= SIGNIFICANT:
+            groups["few"].append(row.algorithm)
         elif row.p_value >= SIGNIFICANT:
             groups["noise"].append(row.algorithm)
         else:
@@ -63,6 +100,8 @@ def verdicts(found: Sequence[Comparison], baseline: str, metric: Metric = ACCURA
         "better": f"Better than {baseline}, beyond noise",
         "worse": f"Worse than {baseline}, beyond noise",
         "noise": f"Differences from {baseline} within noise (p >= {SIGNIFICANT})",
+        "few": "Too few pairs to tell, whatever the differences: the test cannot reach "
+        f"p < {SIGNIFICANT}, add trials",
         "none": f"No pair in common with {baseline}",
     }
     return [f"{text}: {', '.join(groups[kind])}." for kind, text in sentences.items() if groups[kind]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from roga_domainbed.report.comparison import LABELS
 from roga_domainbed.report.tables import Table, Tables
 from roga_domainbed.report.text import AVERAGES_WIDTH, DATASET_WIDTH, footnotes, format_cells, remarks
 from roga_domainbed.selection import UPSTREAM
@@ -17,6 +18,9 @@ _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",  # these three are other characters in the document's font
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     **{character: f"\\{character}" for character in "_%&#${}"},
 }
 _SPECIAL_PATTERN = re.compile("|".join(map(re.escape, _SPECIAL)))
@@ -38,6 +42,11 @@ def render_latex(tables: Tables, *, compat: str | None = None) -> str:
             rule = table.rule
             lines += ["", f"\\subsection{{Model selection: {rule.title}}}"]
         lines += ["", f"\\subsubsection{{{_title(table, compat)}}}", "", *_tabular(table, compat)]
+    for comparison in tables.comparisons:
+        lines += ["", f"\\subsection{{{escape(comparison.header)}}}", ""]
+        rows = [[escape(cell) for cell in row] for row in ([*LABELS], *comparison.rows())]
+        lines += _layout(rows, max(len(cell) for row in rows for cell in row), None)
+        lines += [escape(line) + r"\\" for line in comparison.notes()]
     lines.append(r"\end{document}")
     return "".join(line + "\n" for line in lines)
 
@@ -63,6 +72,15 @@ def _tabular(table: Table, compat: str | None) -> list[str]:
         names = [escape(row.algorithm) for row in table.rows]
     rows = [[name, *format_cells(table, row, r"$\pm$")] for name, row in zip(names, table.rows, strict=True)]
     return [
+        *_layout([labels, *rows], width, compat),
+        *(escape(line.strip()) + r"\\" for line in footnotes(table)),
+    ]
+
+
+def _layout(rows: Sequence[Sequence[str]], width: int, compat: str | None) -> list[str]:
+    """Rows of escaped cells, the first of them the labels, as a table no wider than the page."""
+    labels, *rows = rows
+    return [
         r"\begin{center}",
         r"\adjustbox{max width=\textwidth}{%",
         rf"\begin{{tabular}}{{l{'c' * (len(labels) - 1)}}}",
@@ -73,7 +91,6 @@ def _tabular(table: Table, compat: str | None) -> list[str]:
         r"\bottomrule",
         r"\end{tabular}}",
         r"\end{center}",
-        *(escape(line.strip()) + r"\\" for line in footnotes(table)),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from roga_domainbed.report.comparison import LABELS
 from roga_domainbed.report.tables import Tables
 from roga_domainbed.report.text import footnotes, format_cells, header
 
@@ -18,10 +19,17 @@ def render_markdown(tables: Tables, *, compat: str | None = None) -> str:
         for row in table.rows:
             name = row.algorithm + " (oracle)" * table.is_oracle
             parts.append(_line([name, *format_cells(table, row, "±")]))
-        notes = footnotes(table)
-        if notes:
-            parts.append("\n" + "".join(f"{_escape(note.strip())}  \n" for note in notes))
+        parts.append(_notes(footnotes(table)))
+    for comparison in tables.comparisons:
+        parts.append(f"\n**{_escape(comparison.header)}**\n\n")
+        parts += [_line(LABELS), "|---|" + "---:|" * (len(LABELS) - 1) + "\n"]
+        parts += map(_line, comparison.rows())
+        parts.append(_notes(comparison.notes()))
     return "".join(parts)
+
+
+def _notes(lines: Sequence[str]) -> str:
+    return "\n" * bool(lines) + "".join(f"{_escape(line.strip())}  \n" for line in lines)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
-from roga_domainbed.records import Record, split_mode
+from roga_domainbed.records import DATA_OPTIONS, Record
+from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.gaps import missing_runs
+from roga_domainbed.runs import Run, as_runs
 from roga_domainbed.selection import (
     ACCURACY,
     UPSTREAM,
@@ -90,14 +92,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Tables:
-    """All tables of a sweep: for each rule those of the datasets, then the averages."""
+    """All tables of a sweep: for each rule those of the datasets, then the averages; and comparisons, if wanted."""
 
     n_records: int
     tables: tuple[Table, ...]
+    comparisons: tuple[ComparisonTable, ...] = ()
 
 
 def build_tables(
-    records: Sequence[Record],
+    records: Sequence[Record | Run],
     rules: Sequence[Rule],
     metric: Metric = ACCURACY,
     *,
@@ -113,10 +116,11 @@ def build_tables(
         compat: None or ``"upstream"``.
         n_records: the number of records to report, where ``records`` were merged; their number by default.
     """
-    groups = group_by_test_env(records)
+    runs = as_runs(records)
+    groups = group_by_test_env(runs)
     algorithms = _catalog_order(ALGORITHMS.names(), (key[2] for key in groups), keep_unknown=True)
     datasets = _catalog_order(DATASETS.names(), (key[1] for key in groups), keep_unknown=compat != UPSTREAM)
-    layouts = [_layout(records, dataset, algorithms, compat) for dataset in datasets]
+    layouts = [_layout(runs, dataset, algorithms, compat) for dataset in datasets]
     tables = []
     for rule in rules:
         averages: dict[str, list[Cell | None]] = {algorithm: [] for algorithm in algorithms}
@@ -135,7 +139,7 @@ def build_tables(
         caveats = tuple(dict.fromkeys(caveat for layout in layouts for caveat in layout.caveats))
         trials = () if compat == UPSTREAM else tuple(layout.trials for layout in layouts)
         tables.append(Table(None, rule, metric, tuple(datasets), tuple(rows), caveats, trials))
-    return Tables(len(records) if n_records is None else n_records, tuple(tables))
+    return Tables(sum(map(len, runs)) if n_records is None else n_records, tuple(tables))
 
 
 @dataclass(frozen=True)
@@ -149,50 +153,56 @@ class _Layout:
     gaps: tuple[str, ...] = ()
 
 
-def _layout(
-    records: Sequence[Record], dataset: str, algorithms: Sequence[str], compat: str | None
-) -> _Layout:
-    records = [record for record in records if record["args"]["dataset"] == dataset]
+def _layout(runs: Sequence[Run], dataset: str, algorithms: Sequence[str], compat: str | None) -> _Layout:
+    runs = [run for run in runs if run.args["dataset"] == dataset]
     names = list(DATASETS.get(dataset).environments) if dataset in DATASETS else []
     if compat == UPSTREAM:
         indices = range(len(names))
         tested = {index: (index,) for index in indices}
         return _Layout(dataset, tuple(names), tuple(indices), tested, ())
-    names += [f"env{index}" for index in range(len(names), environments_in(records))]
-    # What follows looks at args alone, which the records of one run mostly share.
-    records = list({id(record["args"]): record for record in records}.values())
+    names += [f"env{index}" for index in range(len(names), environments_in(runs))]
     # Where no run held out one environment alone, the protocol tests on some environments at once and never on
     # the others: those are no gaps, so they get no column.
-    lists = {held_out(record) for record in records}
+    lists = {held_out(run) for run in runs}
     if any(len(envs) == 1 for envs in lists):
         indices = range(len(names))
     else:
         indices = sorted({env for envs in lists for env in envs if env < len(names)})
     names = [names[index] for index in indices]
-    tested = {index: held_out_with(records, index) for index in indices}
+    tested = {index: held_out_with(runs, index) for index in indices}
     return _Layout(
         dataset,
         tuple(names),
         tuple(indices),
         tested,
-        _caveats(records, dataset),
-        len({record["args"]["trial_seed"] for record in records}),
-        missing_runs(records, algorithms, dict(zip(names, tested.values(), strict=True))),
+        _caveats(runs, dataset),
+        len({run.args["trial_seed"] for run in runs}),
+        missing_runs(runs, algorithms, dict(zip(names, tested.values(), strict=True))),
     )
 
 
-def _caveats(records: Sequence[Record], dataset: str) -> tuple[str, ...]:
-    caveats = []
+def _caveats(runs: Sequence[Run], dataset: str) -> tuple[str, ...]:
+    """How the data of the runs were made up, where it is not the default, and whether all runs have it."""
     plugin = dataset in DATASETS and DATASETS.get(dataset).plugin
-    if plugin and any(split_mode(record) == "frame" for record in records):
-        caveats.append("frame split: frames of one video on both sides")
-    if any(record["args"].get("allow_leakage") for record in records):
-        caveats.append("leakage allowed")
+    frame = {"frame": "frame split: frames of one video on both sides"} if plugin else {}
+    words = {
+        "split": {**frame, "group": "group split"},
+        "reals": {"partitioned": "reals partitioned"},
+        "strict": {"True": "strict"},
+        "allow_leakage": {"True": "leakage allowed"},
+    }
+    caveats = []
+    for name in DATA_OPTIONS:
+        values = [str(run.data.get(name, "")) for run in runs]  # records of others may hold anything
+        for value in dict.fromkeys(values):
+            said = f"real:fake {value}" if name == "balance" and value else words.get(name, {}).get(value)
+            if said:
+                caveats.append(said + " (in some of the runs)" * (values.count(value) < len(values)))
     return tuple(caveats)
 
 
 def _values(
-    groups: dict[tuple[int, str, str, int], list[Record]],
+    groups: dict[tuple[int, str, str, int], list[Run]],
     layout: _Layout,
     algorithm: str,
     rule: Rule,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from roga_domainbed.report.comparison import LABELS
 from roga_domainbed.report.tables import Cell, Row, Table, Tables
 from roga_domainbed.selection import UPSTREAM
 
@@ -27,6 +28,12 @@ def render_text(tables: Tables, *, compat: str | None = None) -> str:
         parts.append(f"\n-------- {header(table)}\n")
         parts += [format_row(row, width) for row in rows]
         parts += [f"{line}\n" for line in footnotes(table)]
+    for comparison in tables.comparisons:
+        rows = [[*LABELS], *comparison.rows()]
+        width = max(len(cell) for row in rows for cell in row)
+        parts.append(f"\n-------- {comparison.header}\n")
+        parts += [format_row(row, width) for row in rows]
+        parts += [f"{line}\n" for line in comparison.notes()]
     return "".join(parts)
 
 

@@ -84,13 +84,7 @@ class Job:
     @property
     def state(self) -> State:
         """What the folder shows now."""
-        if is_done(self.output_dir):
-            return State.DONE
-        if not os.path.isdir(self.output_dir):
-            return State.NOT_LAUNCHED
-        if is_running(self.output_dir):
-            return State.RUNNING
-        return State.FAILED if self.exit_code else State.INCOMPLETE
+        return folder_state(self.output_dir)
 
     @property
     def exit_code(self) -> int | None:
@@ -127,6 +121,18 @@ class Job:
         flags = {**self.train_args, "output_dir": self.output_dir}
         # "is", because 0 equals False and hparams_seed 0 is a value.
         return ((k, flags[k]) for k in sorted(flags) if flags[k] is not None and flags[k] is not False)
+
+
+def folder_state(folder: str | os.PathLike) -> State:
+    """What a job's folder shows now."""
+    if is_done(folder):
+        return State.DONE
+    if not os.path.isdir(folder):
+        return State.NOT_LAUNCHED
+    if is_running(folder):
+        return State.RUNNING
+    job = read_job_file(folder)
+    return State.FAILED if job is not None and job.exit_code else State.INCOMPLETE
 
 
 def failure_line(job: Job, exit_code: int | None, note: str = "") -> str:

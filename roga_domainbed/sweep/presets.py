@@ -32,6 +32,10 @@ ARGUMENTS: dict[str, str] = {
     "single_test_envs": "true or false",
     "test_envs": "a list of whole numbers",
     "split": "a string",
+    "reals": "a string",
+    "balance": "a string in quotes",  # YAML reads a bare 1:4 as sixty-four
+    "strict": "true or false",
+    "allow_leakage": "true or false",
     "checkpoint_freq": "a whole number",
     "skip_model_save": "true or false",
 }
@@ -83,7 +87,7 @@ def _is(value: Any, kind: str) -> bool:
         return isinstance(value, list) and len(value) > 0 and all(_is(element, item) for element in value)
     if kind == "true or false":
         return isinstance(value, bool)
-    if kind == "a string":
+    if kind.startswith("a string"):
         return isinstance(value, str)
     whole = isinstance(value, int) and not isinstance(value, bool)
     return whole or (kind == "a number" and isinstance(value, float))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.hparams import parse_overrides
@@ -45,6 +46,10 @@ class TrainConfig:
     skip_model_save: bool = False
     save_model_every_checkpoint: bool = False
     split: str | None = None
+    reals: str = TrainingOptions.reals
+    balance: str | None = None
+    strict: bool = False
+    allow_leakage: bool = False
     n_workers: int | None = None
     input: str = "fast"
     cache: str = "auto"
@@ -62,10 +67,18 @@ class TrainConfig:
         args = {name: values[name] for name in UPSTREAM_ARGS}
         if self.split is not None:
             args["split"] = self.split
+        args |= self.training_options.given()
+        if self.allow_leakage:
+            args["allow_leakage"] = True
         for name in ("eval_every", "eval_max_per_env"):
             if values[name] is not None:
                 args[name] = values[name]
         return args
+
+    @property
+    def training_options(self) -> TrainingOptions:
+        """What of the training part is trained on."""
+        return TrainingOptions(self.reals, self.balance, self.strict)
 
     def check(self, problems: Problems) -> None:
         """Add everything that is wrong and can be seen without loading torch or touching the data."""
@@ -87,6 +100,8 @@ class TrainConfig:
             problems.add(unknown_name("task", self.task, TASKS))
         if self.split is not None and self.split not in SPLIT_MODES:
             problems.add(unknown_name("split", self.split, SPLIT_MODES))
+        for message in self.training_options.problems(self.split):
+            problems.add(message)
         if not 0 < self.holdout_fraction < 1:
             problems.add(f"--holdout_fraction must lie between 0 and 1; got {self.holdout_fraction}")
         if not 0 <= self.uda_holdout_fraction < 1:

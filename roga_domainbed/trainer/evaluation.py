@@ -15,7 +15,6 @@ from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.seeds import generator
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.minibatches import sequential_batches
-from roga_domainbed.trainer.paths import files_of
 
 BATCH_SIZE = 64
 
@@ -28,12 +27,14 @@ class EvaluatedSplit:
         env: the environment's index.
         env_name: its name.
         part: ``in``, ``out`` or ``uda``, as the record keys name it.
+        environment: where its samples are.
         scores: what the network says of it.
     """
 
     env: int
     env_name: str
     part: str
+    environment: Any
     scores: SplitScores
 
 
@@ -58,7 +59,8 @@ def evaluate(experiment: Experiment, complete: bool = True) -> list[EvaluatedSpl
             env,
             experiment.names[env],
             part,
-            _split_scores(logits, labels, experiment.dataset[env], indices),
+            experiment.dataset[env],
+            split_scores(logits, labels, experiment.dataset[env], indices),
         )
         for (env, part, indices), (logits, labels) in zip(parts, scored, strict=True)
     ]
@@ -111,7 +113,7 @@ def score_split(
         environment, indices, seed=seed, batch_size=BATCH_SIZE, n_workers=n_workers, device=device
     )
     ((logits, labels),) = predict(algorithm, ((0, x, y) for x, y in batches), 1)
-    return _split_scores(logits, labels, environment, indices)
+    return split_scores(logits, labels, environment, indices)
 
 
 @torch.inference_mode()
@@ -132,18 +134,16 @@ def predict(
     ]
 
 
-def _split_scores(
-    logits: Tensor, labels: np.ndarray, environment: Any, indices: Sequence[int]
-) -> SplitScores:
+def split_scores(logits: Tensor, labels: np.ndarray, environment: Any, indices: Sequence[int]) -> SplitScores:
+    """What (N, C) ``logits`` say of the samples ``indices`` of ``environment``."""
     predicted, probabilities = decide(logits)
-    videos, files = getattr(environment, "videos", None), files_of(environment)
+    videos = getattr(environment, "videos", None)
     return SplitScores(
         labels=labels,
         predicted=predicted,
         probabilities=probabilities,
         indices=indices,
         videos=None if videos is None else [videos[i] for i in indices],
-        paths=None if files is None else [files[1][i] for i in indices],
     )
 
 

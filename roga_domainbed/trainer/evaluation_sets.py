@@ -17,10 +17,9 @@ from roga_domainbed.engine.datasets.classes import class_indices
 from roga_domainbed.engine.datasets.image_folder import images_below
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.trainer.config import TrainConfig
-from roga_domainbed.trainer.experiment import open_dataset
+from roga_domainbed.trainer.experiment import open_dataset, open_splits
 from roga_domainbed.trainer.image_files import ImageFiles, to_tensor
 from roga_domainbed.trainer.saved_run import SavedRun
-from roga_domainbed.trainer.splits import split_environments
 
 PARTS = ("test", "val", "all")
 
@@ -76,18 +75,9 @@ def own_sets(run: SavedRun, data_dir: str | None) -> Evaluated:
     problems = Problems()
     config.check(problems)
     problems.check()
-    dataset, names = open_dataset(
-        host(), config.dataset, config.data_dir, config.test_envs, run.hparams, config.seed
-    )
+    config.split = config.split or run.provenance.get("split")
+    dataset, names, _, splits = open_splits(config, run.hparams, host())
     _check_inputs(run, dataset, config.dataset)
-    _, splits = split_environments(
-        dataset,
-        config.split or run.provenance.get("split"),
-        config.test_envs,
-        config.trial_seed,
-        config.holdout_fraction,
-        config.uda_holdout_fraction,
-    )
     rows = getattr(dataset, "environment_rows", [None] * len(names))
     return Evaluated(
         config.dataset,

@@ -17,10 +17,11 @@ from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.config import TrainConfig, test_env_problems
 from roga_domainbed.trainer.input.path import InputOptions, InputPath
+from roga_domainbed.trainer.leakage import audited, leakage_notices
 from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.minibatches import seed_everything
 from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
-from roga_domainbed.trainer.splits import split_environments
+from roga_domainbed.trainer.splits import EnvironmentSplit, split_environments
 
 
 class Experiment:
@@ -37,6 +38,7 @@ class Experiment:
         train_envs: indices of those that are trained on.
         split_mode: ``official``, ``group`` or ``frame``.
         splits: one ``EnvironmentSplit`` an environment.
+        leakage: what training, selection and test have in common; None where there is no manifest to tell.
         algorithm: the network and its update, on ``device``.
         n_workers: how many read images ahead.
         input: makes minibatches of the environments' samples.
@@ -55,17 +57,13 @@ class Experiment:
         torch.backends.cudnn.benchmark = False
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-        self.dataset, self.names = open_dataset(
-            host, config.dataset, config.data_dir, config.test_envs, hparams, config.seed
-        )
-        self._check_environments()
-        self.split_mode, self.splits = split_environments(
+        self.dataset, self.names, self.split_mode, self.splits = open_splits(config, hparams, host)
+        self.leakage = audited(
             self.dataset,
-            config.split,
+            [(split.in_split, split.out_split) for split in self.splits],
+            self.split_mode,
             config.test_envs,
-            config.trial_seed,
-            config.holdout_fraction,
-            config.uda_holdout_fraction,
+            config.allow_leakage,
         )
         self.n_workers = config.n_workers
         if self.n_workers is None:
@@ -129,8 +127,9 @@ class Experiment:
         }
 
     def notices(self) -> list[str]:
-        """What a person should know of upstream's algorithm before it trains; a sentence each."""
-        return upstream_defects.notices(self.defects) if self.is_upstreams else []
+        """What a person should know before it trains: of the data, and of upstream's algorithm; a sentence each."""
+        found = leakage_notices(self.leakage)
+        return found + (upstream_defects.notices(self.defects) if self.is_upstreams else [])
 
     def labels(self, env: int, indices: list[int]) -> np.ndarray:
         """(len(indices),) class of each sample of environment ``env``."""
@@ -140,11 +139,32 @@ class Experiment:
                 return np.asarray(getattr(environment, name))[indices]
         return np.array([int(environment[i][1]) for i in indices])
 
-    def _check_environments(self) -> None:
-        problems = Problems()
-        for message in test_env_problems(self.config.test_envs, tuple(self.names)):
-            problems.add(message)
-        problems.check()
+
+def open_splits(
+    config: TrainConfig, hparams: dict[str, Any], host: Host
+) -> tuple[Any, list[str], str, list[EnvironmentSplit]]:
+    """A run's data set, the names of its environments, its split mode and its splits: to train, and to evaluate again.
+
+    Raises:
+        RogaError: data that is missing or does not fit the arguments.
+    """
+    dataset, names = open_dataset(
+        host, config.dataset, config.data_dir, config.test_envs, hparams, config.seed
+    )
+    problems = Problems()
+    for message in test_env_problems(config.test_envs, tuple(names)):
+        problems.add(message)
+    problems.check()
+    mode, splits = split_environments(
+        dataset,
+        config.split,
+        config.test_envs,
+        config.trial_seed,
+        config.holdout_fraction,
+        config.uda_holdout_fraction,
+        config.training_options,
+    )
+    return dataset, names, mode, splits
 
 
 def open_dataset(

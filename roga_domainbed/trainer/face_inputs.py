@@ -19,7 +19,6 @@ from datasets_ext.folder import decode
 from datasets_ext.prepare import report
 from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
-from datasets_ext.prepare.pool import require_detector
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.engine.datasets.image_folder import IMAGE_SUFFIXES
 from roga_domainbed.engine.lib.misc import evaluation_mode
@@ -132,11 +131,12 @@ class FaceCutter:
 
     def __init__(self, options: CropOptions, *, detect: bool, kinds: Sequence[str]):
         self.options, self._detector = options, None
-        if detect:
-            require_detector(options.detector)
-            self._detector = load(DETECTORS.get(options.detector).target)()
-        elif "video" in kinds and importlib.util.find_spec("av") is None:
+        if "video" in kinds and importlib.util.find_spec("av") is None:
             raise MissingExtra("av", "prepare", "reading videos")
+        if detect:
+            if importlib.util.find_spec("cv2") is None:
+                raise MissingExtra("opencv-python-headless", "prepare", "finding faces")
+            self._detector = load(DETECTORS.get(options.detector).target)()
 
     def cut(self, path: str, kind: str) -> tuple[Prediction, list[Image.Image]]:
         """The faces of a file, still without probabilities, and their crops: all of an image, a video's largest."""
@@ -154,15 +154,10 @@ class FaceCutter:
             prediction.faces.append(Face())
             return [image]
         rgb = np.asarray(ImageOps.exif_transpose(image))
-        boxes = self._detector.detect(rgb)
-        areas = boxes[:, 2] * boxes[:, 3] if len(boxes) else np.zeros(0)
-        order = [i for i in np.argsort(-areas, kind="stable") if areas[i] > 0]
-        return [self._crop(prediction, None, rgb, boxes[i]) for i in order]
+        return [self._crop(prediction, None, rgb, box) for box in self._boxes(rgb)]
 
     def _video(self, prediction: Prediction) -> list[Image.Image]:
-        from datasets_ext.prepare.crop import largest_box
-        from datasets_ext.prepare.faces import visit_spaced_frames
-        from datasets_ext.prepare.video import UnreadableVideo
+        from datasets_ext.prepare.video import UnreadableVideo, visit_spaced_frames
 
         crops: list[Image.Image] = []
 
@@ -175,9 +170,7 @@ class FaceCutter:
                 prediction.faces.append(Face(index))
                 crops.append(Image.fromarray(rgb))
                 return
-            box = largest_box(self._detector.detect(rgb))
-            if box is not None:
-                crops.append(self._crop(prediction, index, rgb, box))
+            crops.extend(self._crop(prediction, index, rgb, box) for box in self._boxes(rgb)[:1])
 
         try:
             decoded = visit_spaced_frames(Path(prediction.path), self.options.n_frames, begin, visit)
@@ -190,6 +183,12 @@ class FaceCutter:
             announced = max(decoded.n_declared, decoded.n_present)
             prediction.note = f"only {decoded.count} of its {announced} frames can be decoded"
         return crops
+
+    def _boxes(self, rgb: np.ndarray) -> np.ndarray:
+        """(N, 5) boxes that have an area, the largest first, the surer first among equals."""
+        boxes = np.asarray(self._detector.detect(rgb), dtype=np.float64).reshape(-1, 5)
+        boxes = boxes[(boxes[:, 2] > 0) & (boxes[:, 3] > 0) & np.isfinite(boxes).all(axis=1)]
+        return boxes[np.lexsort((-boxes[:, 4], -boxes[:, 2] * boxes[:, 3]))]
 
     def _crop(self, prediction: Prediction, index: int | None, rgb: np.ndarray, box: Any) -> Image.Image:
         from datasets_ext.prepare.crop import face_crop

@@ -27,8 +27,8 @@ class ImageFiles(Dataset):
     """Images with labels, an environment to ``score_split``.
 
     Args:
-        folder: what ``paths`` count from.
-        paths: N files, with forward slashes.
+        folder: what the paths count from.
+        relative_paths: N files, with forward slashes.
         labels: N classes.
         videos: N keys, or None.
         to_tensor: from an RGB image to the network's input.
@@ -37,12 +37,12 @@ class ImageFiles(Dataset):
     def __init__(
         self,
         folder: Path,
-        paths: Sequence[str],
+        relative_paths: Sequence[str],
         labels: Sequence[int],
         videos: Sequence[str] | None,
         to_tensor: ToTensor,
     ):
-        self.folder, self.paths = folder, list(paths)
+        self.folder, self.relative_paths = folder, list(relative_paths)
         self.labels = np.asarray(labels, dtype=np.int64)
         self.videos = None if videos is None else list(videos)
         self._to_tensor = to_tensor
@@ -51,7 +51,7 @@ class ImageFiles(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        image = decode(os.path.join(self.folder, self.paths[index]))
+        image = decode(os.path.join(self.folder, self.relative_paths[index]))
         return self._to_tensor(image), int(self.labels[index])
 
 

@@ -15,6 +15,7 @@ from roga_domainbed.records import append_record, mark_done
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer.evaluation import evaluate, record_values
 from roga_domainbed.trainer.experiment import Experiment
+from roga_domainbed.trainer.leakage import audit_record
 from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything
 from roga_domainbed.trainer.model_file import save_model
 from roga_domainbed.trainer.profile import Profile
@@ -85,6 +86,7 @@ class TrainingLoop:
                 experiment.split_mode,
                 experiment.device,
                 experiment.names,
+                audit_record(experiment.leakage),
                 experiment.how(),
             )
         if is_last:  # before the record: a run that has its last record has its scores

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from roga_domainbed.errors import RogaError
+from roga_domainbed.trainer.paths import files_of
 
 if TYPE_CHECKING:
     from roga_domainbed.trainer.evaluation import EvaluatedSplit
@@ -86,29 +86,11 @@ def write_scores_file(path: Path, evaluated: Sequence[EvaluatedSplit]) -> Path:
     return path
 
 
-def read_scores(folder: str | os.PathLike) -> pa.Table:
-    """The scores of the run in ``folder``, with the columns of ``COLUMNS``.
-
-    Raises:
-        RogaError: there are none, or the file is damaged or another one.
-    """
-    path = Path(folder) / SCORES
-    if not path.is_file():
-        raise RogaError(f"no {SCORES} in {str(folder)!r}: it is written when a training ends")
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise RogaError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-    missing = [column for column in COLUMNS if column not in table.column_names]
-    if missing:
-        raise RogaError(f"{path} lacks the columns {', '.join(missing)}: it is no file of scores")
-    return table
-
-
 def _table(split: EvaluatedSplit, *, with_probabilities: bool) -> pa.Table:
     scores = split.scores
     n = len(scores.labels)
     binary = scores.fake is not None
+    files = files_of(split.environment)
     probabilities = None
     if not binary and with_probabilities:
         flat = np.ascontiguousarray(scores.probabilities).reshape(-1)
@@ -120,7 +102,7 @@ def _table(split: EvaluatedSplit, *, with_probabilities: bool) -> pa.Table:
         "split": [split.part] * n,
         "index": np.asarray(scores.indices),
         "video": scores.videos,
-        "path": scores.paths,
+        "path": None if files is None else [files[1][index] for index in scores.indices],
         "label": scores.labels,
         "predicted": scores.predicted,
         "score": scores.fake,

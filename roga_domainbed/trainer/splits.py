@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets_ext.splits import frame
+from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.seeds import seed_hash, shuffled
 
@@ -37,6 +38,7 @@ def split_environments(
     trial_seed: int,
     holdout_fraction: float,
     uda_holdout_fraction: float,
+    options: TrainingOptions,
 ) -> tuple[str, list[EnvironmentSplit]]:
     """Split every environment of ``dataset``.
 
@@ -48,6 +50,7 @@ def split_environments(
         trial_seed: seeds the split, together with the environment's index.
         holdout_fraction: share of the out-split.
         uda_holdout_fraction: share of a test environment's in-split that becomes unlabelled data.
+        options: what of the training part is trained on.
 
     Returns:
         The mode that was used, and one split an environment.
@@ -59,8 +62,13 @@ def split_environments(
             f"--split {mode} needs a manifest, which {type(dataset).__name__} does not have; "
             f"it knows {', '.join(modes)}"
         )
+    given = options.given()
     if hasattr(dataset, "split_indices"):
-        pairs = dataset.split_indices(mode, trial_seed, holdout_fraction, test_envs)
+        own = {"options": options} if given else {}  # a data set of someone else may not know them
+        pairs = dataset.split_indices(mode, trial_seed, holdout_fraction, test_envs, **own)
+    elif given:
+        flags = ", ".join(f"--{name}" for name in given)
+        raise RogaError(f"{flags}: these need a manifest, which {type(dataset).__name__} does not have")
     else:
         pairs = frame([len(environment) for environment in dataset], trial_seed, holdout_fraction)
     splits, problems = [], Problems()

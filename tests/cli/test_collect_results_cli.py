@@ -209,7 +209,7 @@ def test_deeply_nested_json_is_a_bad_line(vlcs, capsys):
 
 
 def test_a_second_reading_from_the_cache_gives_the_same_and_notices_every_change(vlcs, capsys):
-    cache = vlcs / ".collect-results-cache.jsonl"
+    cache = vlcs / ".collect-results-cache-acc.jsonl"
     oracle = (DATA / "collect_results.txt").read_text()
     assert collect("--input_dir", vlcs) == 0
     assert cache.exists()
@@ -229,15 +229,16 @@ def test_a_second_reading_from_the_cache_gives_the_same_and_notices_every_change
 
 
 def test_the_folder_is_read_also_where_orjson_is_missing(vlcs, capsys, monkeypatch):
-    from roga_domainbed import records
+    from roga_domainbed import records, runs
 
-    monkeypatch.setattr(records, "_orjson", None)
+    for module in (records, runs):
+        monkeypatch.setattr(module, "_orjson", None)
     said = damage(vlcs)
     assert collect("--input_dir", vlcs) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines()[1:] == (DATA / "collect_results.txt").read_text().splitlines()[1:]
     assert all(sentence in captured.err for sentence in said)
-    assert not (vlcs / ".collect-results-cache.jsonl").exists()
+    assert not (vlcs / ".collect-results-cache-acc.jsonl").exists()
 
 
 def cells_of(path):
@@ -358,4 +359,36 @@ def test_a_comparison_with_a_baseline_follows_the_tables(tmp_path, capsys):
     assert collect("--input_dir", tmp_path, "--compare", "EMR") == 2
     assert "unknown algorithm of these records 'EMR'" in capsys.readouterr().err
     assert collect("--input_dir", tmp_path, "--compare", "ERM", "--format", "csv") == 2
-    assert "--compare goes with text tables" in capsys.readouterr().err
+    assert "--compare has no place in a csv of cells" in capsys.readouterr().err
+    assert collect("--input_dir", tmp_path, "--compare", "ERM", "--compat", "upstream") == 2
+    assert "--compare is none of upstream's tables" in capsys.readouterr().err
+
+    arguments = ["--input_dir", tmp_path, "--select", "iid", "--compare", "ERM", "--format"]
+    assert collect(*arguments, "markdown") == 0
+    markdown = capsys.readouterr().out
+    assert "| SAM | +2.0 |" in markdown
+    assert "Better than ERM, beyond noise: SAM." in markdown
+    assert collect(*arguments, "latex") == 0
+    latex = capsys.readouterr().out
+    assert r"\textbf{95 \% interval" in latex
+    assert "Better than ERM, beyond noise: SAM." in latex
+    assert collect(*arguments, "json") == 0
+    first, second = json.loads(capsys.readouterr().out)["comparisons"]
+    assert {first["algorithm"], second["algorithm"]} == {"SAM", "SAGM"}
+    sam = first if first["algorithm"] == "SAM" else second
+    assert sam["difference"] == pytest.approx(2.0)
+    assert (sam["wins"], sam["ties"], sam["losses"], sam["pairs"], sam["average_rank"]) == (9, 0, 0, 9, 1.0)
+
+
+def test_five_pairs_cannot_be_beyond_noise_and_the_comparison_says_so(tmp_path, capsys):
+    """Wilcoxon's signed-rank test of n differences has 2 / 2**n as its smallest p: 0.0625 for five."""
+    for trial in range(5):
+        for algorithm, value in (("ERM", 0.5), ("SAM", 0.9)):
+            args = {"algorithm": algorithm, "test_envs": [0], "trial_seed": trial}
+            write_run(tmp_path / f"{algorithm}{trial}", args=args, env0_in_acc=value)
+    assert collect("--input_dir", tmp_path, "--select", "iid", "--compare", "ERM") == 0
+    out = capsys.readouterr().out
+    assert (
+        "Too few pairs to tell, whatever the differences: the test cannot reach p < 0.05, add trials: SAM."
+        in out
+    )

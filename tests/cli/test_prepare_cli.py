@@ -1,7 +1,9 @@
 import pytest
 
-from datasets_ext.prepare import celebdf, csv_list, dfdc, dfdcp, driver, ffpp, uadfv
+from datasets_ext.prepare import celebdf, csv_list, deepfakebench, dfd, dfdc, dfdcp, driver, ffpp, uadfv
 from datasets_ext.prepare.clips import CropOptions
+from datasets_ext.prepare.ffpp_layout import FACESHIFTER
+from datasets_ext.prepare.link import LinkOptions
 from datasets_ext.prepare.report import ClassCount, Report
 from roga_domainbed.cli import main
 from roga_domainbed.errors import Problems
@@ -17,10 +19,14 @@ def called(monkeypatch, tmp_path):
         return Report("FFPP", tmp_path, tmp_path, "c23", CropOptions(), classes=[ClassCount("real", 1000, 0)])
 
     monkeypatch.setattr(driver, "prepare", stand_in)
-    for module in (ffpp, celebdf, dfdc, dfdcp, uadfv, csv_list):
+    for module in (ffpp, dfd, celebdf, dfdc, dfdcp, uadfv, deepfakebench, csv_list):
         name = module.__name__.split(".")[-1]
-        monkeypatch.setattr(module, "read", lambda *args, name=name: (name, *args[:-1]))
+        monkeypatch.setattr(module, "read", lambda *args, name=name: (name, *without_problems(args)))
     return calls
+
+
+def without_problems(args):
+    return (arg for arg in args if not isinstance(arg, Problems))
 
 
 def test_the_defaults_are_those_of_the_field(called):
@@ -32,30 +38,58 @@ def test_the_defaults_are_those_of_the_field(called):
 
 def test_every_option_arrives(called):
     argv = (
-        "--source in --data_dir out --compression c40 --n_frames 8 --size 128 --margin 1.7 --detector other"
+        "--source in --data_dir out --compression c40 --n_frames 8 --size 128 --margin 1.7 --detector other "
+        "--align --image_format jpg"
     )
     assert (
         main(["prepare", "ffpp", *argv.split(), "--splits", "lists", "--n_workers", "2", "--overwrite"]) == 0
     )
     assert called == [
-        (("ffpp", "in", "c40", "lists"), "out", CropOptions(8, 128, 1.7, "other"), 2, True),
+        (("ffpp", "in", "c40", "lists"), "out", CropOptions(8, 128, 1.7, "other", True, "jpg"), 2, True),
     ]
 
 
 @pytest.mark.parametrize(
     ("argv", "read"),
     [
+        ("faceshifter --source in", ("ffpp", "in", "c23", None, FACESHIFTER)),
+        ("dfd --source in --compression raw", ("dfd", "in", "raw")),
         ("celebdf1 --source in", ("celebdf", "in", 1)),
         ("celebdf2 --source in", ("celebdf", "in", 2)),
         ("dfdc --source in", ("dfdc", "in")),
         ("dfdcp --source in", ("dfdcp", "in")),
         ("uadfv --source in", ("uadfv", "in")),
-        ("csv --list faces.csv --name Mine", ("csv_list", "faces.csv", "Mine")),
+        ("csv --list faces.csv --name Mine", ("csv_list", "faces.csv", "Mine", False)),
     ],
 )
 def test_each_dataset_has_its_reader(called, argv, read):
     assert main(["prepare", *argv.split(), "--data_dir", "out", "--n_workers", "1"]) == 0
     assert called == [(read, "out", CropOptions(), 1, False)]
+
+
+@pytest.mark.parametrize(
+    ("argv", "read", "options"),
+    [
+        (
+            "deepfakebench --source in --json a b --compression c40 --n_frames 8",
+            ("deepfakebench", "in", ["a", "b"], "c40", None),
+            LinkOptions(8, "copy"),
+        ),
+        (
+            "deepfakebench --source in --json a --splits lists --link symlink",
+            ("deepfakebench", "in", ["a"], "c23", "lists"),
+            LinkOptions(32, "symlink"),
+        ),
+        (
+            "csv --list faces.csv --name Mine --link hardlink",
+            ("csv_list", "faces.csv", "Mine", True),
+            LinkOptions(32, "hardlink"),
+        ),
+    ],
+)
+def test_crops_that_are_there_already_are_linked(called, argv, read, options):
+    assert main(["prepare", *argv.split(), "--data_dir", "out", "--n_workers", "1"]) == 0
+    assert called == [(read, "out", options, 1, False)]
 
 
 def test_a_fault_of_the_user_is_one_line_and_status_2(tmp_path, capsys):

@@ -1,3 +1,4 @@
+import argparse
 import os
 import shlex
 import signal
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roga_domainbed import backend
-from roga_domainbed.cli import main
+from roga_domainbed.cli import main, train
 from roga_domainbed.launch import LAUNCHERS, LauncherInfo, Outcome
 from roga_domainbed.launch.jobfile import JobFile, started_now, write_job_file
 from roga_domainbed.records import mark_done
@@ -104,6 +105,31 @@ def test_dry_run_prints_every_command_and_makes_nothing(tmp_path, capsys):
     assert not out.exists()
 
 
+def test_what_is_trained_on_reaches_every_job_and_its_folder(tmp_path, capsys):
+    def jobs(*flags):
+        assert sweep("launch", tmp_path / "out", "--dry-run", *flags) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return {line.split()[2] for line in lines[:N_JOBS]}, [
+            shlex.split(line) for line in lines[N_JOBS + 1 :]
+        ]
+
+    flags = ["--reals", "partitioned", "--balance", "1:4", "--strict", "--allow-leakage"]
+    plain, _ = jobs()
+    folders, commands = jobs(*flags)
+    assert len(plain | folders) == 2 * N_JOBS
+    assert jobs("--reals", "shared", "--no-strict")[0] == plain
+    for words in commands:
+        parser = argparse.ArgumentParser()
+        train.add_arguments(parser)
+        args = parser.parse_args(words[2:])
+        assert (args.reals, args.balance, args.strict, args.allow_leakage) == (
+            "partitioned",
+            "1:4",
+            True,
+            True,
+        )
+
+
 def test_status_counts_and_names_failures(tmp_path, capsys):
     done, running, failed, *_ = folders(tmp_path, capsys)
     mark_done(done)
@@ -164,11 +190,15 @@ def test_all_faults_come_at_once(tmp_path, capsys, on_engine):
         "1",
         "--task",
         "x",
+        "--balance",
+        "1/4",
+        "--reals",
+        "mine",
     ]
     assert sweep("launch", tmp_path, *flags, jobs=jobs) == 2
     err = capsys.readouterr().err
     for part in (
-        "10 problems",
+        "12 problems",
         "unknown dataset 'PACs' (did you mean 'PACS'?)",
         "unknown algorithm 'Roga' (did you mean 'RoGA'?)",
         "algorithm 'Fishr' is in upstream DomainBed alone",
@@ -178,6 +208,8 @@ def test_all_faults_come_at_once(tmp_path, capsys, on_engine):
         "--steps must be at least 1; got 0",
         "--holdout_fraction must be between 0 and 1; got 1.0",
         "--hparams is not valid JSON",
+        "--balance must be videos real to fake in whole numbers",
+        "known: shared, partitioned",
         "--data_dir is required for SynthFake",
     ):
         assert part in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import av
@@ -26,6 +27,14 @@ class SquareDetector:
         return np.array([[*patch[:4], 1.0] for patch in patches[1:] if patch[4] >= SIDE]).reshape(-1, 5)
 
 
+class SlowSquareDetector(SquareDetector):
+    """The same, in a hundredth of a second a frame, so that a run can be killed in the middle."""
+
+    def detect(self, rgb: np.ndarray) -> np.ndarray:
+        time.sleep(0.01)
+        return super().detect(rgb)
+
+
 def level(index: int) -> int:
     """Brightness of the square in frame ``index``, so that a crop tells which frame it is from."""
     return 110 + 6 * index
@@ -38,20 +47,42 @@ def write_video(
 
     A bystander is a second, smaller square, all white.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(0)
+    images = []
+    for index in range(n_frames):
+        image = noise.integers(0, 40, (HEIGHT, WIDTH, 1), dtype=np.uint8).repeat(3, axis=2)
+        if index not in no_face:
+            image[20 : 20 + SIDE, 40 : 40 + SIDE] = level(index)
+        if bystander:
+            image[8:20, 8:20] = 255
+        images.append(image)
+    return encode(path, images)
+
+
+def write_mask(path: Path, marked: list[str | None], scale: int = 1) -> Path:
+    """Write a video of what is forged, frame by frame: ``face``, ``bystander``, ``corner`` (nobody's) or nothing."""
+    places = {"face": (24, 36, 44, 56), "bystander": (9, 19, 9, 19), "corner": (50, 64, 80, 96)}
+    images = []
+    for name in marked:
+        image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        if name:
+            top, bottom, left, right = places[name]
+            image[top:bottom, left:right] = 255
+        images.append(image.repeat(scale, axis=0).repeat(scale, axis=1))
+    return encode(path, images)
+
+
+def encode(path: Path, images: list[np.ndarray]) -> Path:
+    """Write (H, W, 3) images as a video of key frames, index in front."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream(
             "libx264", rate=25, options={"crf": "10", "g": "1", "preset": "ultrafast"}
         )
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
-        for index in range(n_frames):
-            image = noise.integers(0, 40, (HEIGHT, WIDTH, 1), dtype=np.uint8).repeat(3, axis=2)
-            if index not in no_face:
-                image[20 : 20 + SIDE, 40 : 40 + SIDE] = level(index)
-            if bystander:
-                image[8:20, 8:20] = 255
+        for image in images:
             for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():

@@ -20,9 +20,9 @@ def write_tree(root, name, videos):
     manifest.write(root / name, pd.DataFrame(rows, columns=list(manifest.COLUMNS)))
 
 
-def ffpp_videos():
+def ffpp_videos(part=ffpp_layout.FFPP):
     """Pairs 000/001 in train, 002/003 in val, 004/005 in test; every manipulation has the reals."""
-    for env, method in ffpp_layout.METHODS.items():
+    for env, method in part.methods.items():
         for first, split in ((0, "train"), (2, "val"), (4, "test")):
             a, b = f"{first:03d}", f"{first + 1:03d}"
             for real in (a, b):
@@ -41,10 +41,12 @@ def other_videos(name, n, split, people=True):
 
 
 def write_all_trees(root: Path) -> Path:
-    """Every tree that ``FFPPCross`` and ``DeepfakeDatasets`` are made of."""
+    """Every tree that the combined data sets are made of."""
     write_tree(root, "FFPP", ffpp_videos())
+    write_tree(root, "FaceShifter", ffpp_videos(ffpp_layout.FACESHIFTER))
     for name in ("CelebDF1", "CelebDF2", "DFDCP"):
         write_tree(root, name, other_videos(name, 8, split=True))
     write_tree(root, "DFDC", other_videos("DFDC", 8, split=True, people=False))
+    write_tree(root, "DFD", other_videos("DFD", 6, split=False))
     write_tree(root, "UADFV", other_videos("UADFV", 6, split=False))
     return root

@@ -9,7 +9,7 @@ from roga_domainbed.errors import RogaError
 from roga_domainbed.registry import load
 
 HPARAMS = {"data_augmentation": False, "image_size": 8}
-NAMES = ("DeepfakeDatasets", "FFPPCross")
+NAMES = ("DeepfakeDatasets", "FFPPCross", "FFPPDownload")
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ def test_the_registered_class_has_the_registered_environments(name):
 
 
 def test_every_tree_is_one_that_prepare_makes():
-    made = {*ffpp_layout.DATASET_NAMES.values(), *celebdf.DATASET_NAMES.values()}
+    made = {*ffpp_layout.PARTS, *celebdf.DATASET_NAMES.values()}  # of the download's parts, the trees of c23
     made |= {dfdc.DATASET_NAME, dfdcp.DATASET_NAME, uadfv.DATASET_NAME}
     used = {source.tree for name in NAMES for source in load(DATASETS.get(name).target).SOURCES}
-    assert used == made - {"FFPP_c40", "FFPP_raw"}
+    assert used == made
 
 
 def test_the_manipulations_become_one_environment_with_each_real_once(root):
@@ -54,6 +54,19 @@ def test_the_manipulations_become_one_environment_with_each_real_once(root):
 def test_in_ffppcross_each_manipulation_has_the_reals(root):
     dataset = opened("FFPPCross", root, [4, 5, 6, 7, 8])
     assert list(map(len, dataset.datasets)) == [12] * 4 + [16, 16, 12, 16, 16]
+
+
+def test_faceshifter_is_tested_on_people_who_were_not_trained_on(root):
+    dataset = opened("FFPPDownload", root, [4, 5])
+    splits = dataset.split_indices("official", 0, 0.2, [4, 5])
+    people = [
+        {person for joined in rows["identities"].iloc[split[0]] for person in joined.split("+")}
+        for rows, split in zip(dataset.environment_rows, splits, strict=True)
+    ]
+    assert set().union(*people[:4]) == {"FFPP/000", "FFPP/001"}
+    assert people[4] == {"FFPP/004", "FFPP/005"}  # of the same family: the audit compares them
+    assert len(splits[5][0]) == len(dataset.datasets[5])  # no published split: DFD is tested on whole
+    assert all(person.startswith("DFD/") for person in people[5])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("cv2", reason="cutting faces needs the extra 'prepare'")
 
-from datasets_ext.prepare.crop import crop_square, face_crop, largest_box
+from datasets_ext.prepare.crop import by_size, crop_square, face_crop
 
 
 def coordinates(height: int, width: int) -> np.ndarray:
@@ -12,19 +12,19 @@ def coordinates(height: int, width: int) -> np.ndarray:
     return np.stack([rows, columns, np.zeros_like(rows)], axis=2)
 
 
-def test_the_largest_face_wins_over_the_surest():
+def test_the_largest_face_comes_before_the_surest():
     boxes = np.array([[0, 0, 10, 10, 0.99], [5, 5, 20, 30, 0.7], [1, 1, 24, 24, 0.9]])
-    assert largest_box(boxes).tolist() == [5, 5, 20, 30, 0.7]
+    assert by_size(boxes).tolist() == [[5, 5, 20, 30, 0.7], [1, 1, 24, 24, 0.9], [0, 0, 10, 10, 0.99]]
 
 
-def test_the_surer_of_two_equal_faces_wins():
+def test_of_two_equal_faces_the_surer_comes_first():
     boxes = np.array([[0, 0, 10, 10, 0.8], [50, 0, 10, 10, 0.9], [90, 0, 10, 10, 0.7]])
-    assert largest_box(boxes)[0] == 50
+    assert by_size(boxes)[:, 0].tolist() == [50, 0, 90]
 
 
 def test_boxes_without_an_area_are_no_faces():
-    assert largest_box(np.array([[0, 0, 0, 10, 0.9], [0, 0, -5, -5, 0.9], [0, 0, np.nan, 5, 1]])) is None
-    assert largest_box(np.zeros((0, 5))) is None
+    assert not len(by_size(np.array([[0, 0, 0, 10, 0.9], [0, 0, -5, -5, 0.9], [0, 0, np.nan, 5, 1]])))
+    assert not len(by_size(np.zeros((0, 5))))
 
 
 def test_a_window_inside_is_cut_as_it_is():

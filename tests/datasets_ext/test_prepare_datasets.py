@@ -200,7 +200,7 @@ def test_a_file_name_that_is_no_text_and_a_link_to_itself_are_entries_in_the_rep
 
 def test_more_videos_than_the_dataset_has_are_pointed_out(source, place, tmp_path, monkeypatch):
     small_celebdf(source, place)
-    monkeypatch.setitem(celebdf._EXPECTED, 1, (2, 250, 795))
+    monkeypatch.setitem(celebdf.EXPECTED, 1, (2, 250, 795))
     summary = prepared(celebdf.read, source, 1, out=tmp_path).summary()
     assert "Celeb-real has 1 videos more than CelebDF1 has" in summary
 

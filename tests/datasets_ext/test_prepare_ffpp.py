@@ -323,16 +323,16 @@ def test_nothing_prepared_is_an_error_with_the_reasons(tmp_path):
 def test_a_full_disk_stops_the_run_with_one_sentence_and_keeps_what_is_finished(
     source, tmp_path, monkeypatch
 ):
-    write, written = faces._write_png, []
+    write, written = faces._write, []
 
-    def full(path, rgb):
+    def full(path, data):
         written.append(path)
         if len(written) > 5:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        write(path, rgb)
+        write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(faces, "_write_png", full)
+        patch.setattr(faces, "_write", full)
         with pytest.raises(RogaError, match=r"No space left on device: .*run the same command again"):
             prepared(source, tmp_path)
     assert not (tmp_path / "FFPP/manifest.parquet").exists()

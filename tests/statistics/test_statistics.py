@@ -5,6 +5,7 @@ from scipy.stats import norm, rankdata, wilcoxon
 from roga_domainbed.report.comparison import verdicts
 from roga_domainbed.selection import Metric
 from roga_domainbed.statistics import (
+    auc_interval,
     average_ranks,
     compare,
     holm,
@@ -86,7 +87,7 @@ def test_an_interval_of_a_metric_needs_two_videos_of_each_class():
         metric_interval(fast_auc, [0.1, 0.2, 0.3], [0, 1, 1], ["a", "b", "c"])
 
 
-@pytest.mark.parametrize("trials", [5, 10, 30])
+@pytest.mark.parametrize("trials", [3, 5, 10, 30])
 def test_the_interval_of_a_mean_covers_it_as_often_as_it_says(trials):
     covered = 0
     for seed in range(1000):
@@ -95,6 +96,41 @@ def test_the_interval_of_a_mean_covers_it_as_often_as_it_says(trials):
         )
         covered += low <= 0 <= high
     assert 920 <= covered <= 970
+
+
+def test_the_interval_of_three_trials_is_students():
+    # mean 2, standard deviation 1: 2 ± 4.302653 / √3
+    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
+
+
+def unequal_videos(seed, trials=1):
+    rng = np.random.RandomState(seed)
+    videos = np.repeat(np.arange(20), rng.randint(1, 6, 20))
+    labels = videos % 2
+    scores = np.round(rng.rand(len(videos), trials) + 0.3 * labels[:, None], 1)  # many ties
+    return scores, labels, videos
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_interval_of_an_auc_is_that_of_any_metric_only_sooner(seed):
+    scores, labels, videos = unequal_videos(seed)
+    slow = metric_interval(fast_auc, scores[:, 0], labels, videos, resamples=200)
+    assert auc_interval(scores[:, 0], labels, videos, resamples=200) == pytest.approx(slow, abs=1e-12)
+
+
+def test_the_interval_over_trials_tested_alike_is_that_of_their_mean_auc():
+    scores, labels, videos = unequal_videos(0, trials=3)
+
+    def mean_auc(rows, labels):
+        return np.mean([fast_auc(scores[rows.astype(int), trial], labels) for trial in range(3)])
+
+    slow = metric_interval(mean_auc, np.arange(len(labels)), labels, videos, resamples=200)
+    assert auc_interval(scores, labels, videos, resamples=200) == pytest.approx(slow, abs=1e-12)
+
+
+def test_an_interval_of_an_auc_needs_two_videos_of_each_class():
+    with pytest.raises(ValueError, match="1 real and 2 fake videos"):
+        auc_interval([0.1, 0.2, 0.3], [0, 1, 1], ["a", "b", "c"])
 
 
 @pytest.mark.slow

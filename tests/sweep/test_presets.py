@@ -40,8 +40,15 @@ def test_the_jobs_of_a_preset_are_those_of_its_arguments_written_out(capsys):
 
 def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("datasets: [Debug28]\nsteps: 5\nhparams: {lr: 0.01}\n")
-    assert load_preset(str(path)) == {"datasets": ["Debug28"], "steps": 5, "hparams": '{"lr": 0.01}'}
+    path.write_text("datasets: [Debug28]\nsteps: 5\nhparams: {lr: 0.01}\nbalance: '1:4'\nstrict: true\n")
+    expected = {
+        "datasets": ["Debug28"],
+        "steps": 5,
+        "hparams": '{"lr": 0.01}',
+        "balance": "1:4",
+        "strict": True,
+    }
+    assert load_preset(str(path)) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,6 +63,8 @@ def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path):
         ("datasets: SynthFake\n", "datasets must be a list of names; got 'SynthFake'"),
         ("steps: 4e2\n", "steps must be a whole number; got '4e2'"),
         ("test_envs: 3\n", "test_envs must be a list of whole numbers; got 3"),
+        ("balance: 1:4\n", "balance must be a string in quotes; got 64"),
+        ("strict: 'yes'\n", "strict must be true or false; got 'yes'"),
         ("skip_model_save: 1\n", "skip_model_save must be true or false; got 1"),
     ],
 )

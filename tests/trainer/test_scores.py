@@ -3,13 +3,13 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from sklearn import metrics as sk
 
 from datasets_ext import manifest
 from datasets_ext.synthfake.generate import generate
-from roga_domainbed.errors import RogaError
 from roga_domainbed.metrics.split import SplitScores
 from roga_domainbed.metrics.table import BINARY
 from roga_domainbed.metrics.video import video_scores
@@ -18,7 +18,7 @@ from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.evaluation import EvaluatedSplit
 from roga_domainbed.trainer.paths import files_of
 from roga_domainbed.trainer.run import train
-from roga_domainbed.trainer.scores import COLUMNS, read_scores, write_scores
+from roga_domainbed.trainer.scores import COLUMNS, SCORES, write_scores
 
 SKLEARN = {
     "acc": lambda y, p: sk.accuracy_score(y, p > 0.5),
@@ -37,7 +37,7 @@ def finished(tmp_path_factory):
     options = {"hparams": '{"batch_size": 4}', "steps": 3, "n_workers": 0, "test_envs": [3]}
     train(TrainConfig(str(data), "SynthFake", output_dir=str(folder), **options))
     last = json.loads((folder / "results.jsonl").read_text().splitlines()[-1])
-    return data, last, read_scores(folder).to_pandas()
+    return data, last, pd.read_parquet(folder / SCORES)
 
 
 def test_every_metric_made_from_the_scores_is_that_of_the_last_record(finished):
@@ -77,13 +77,13 @@ def test_the_columns_say_what_each_sample_is(finished):
 def multi_class(n_classes, n=4):
     probabilities = np.random.default_rng(0).dirichlet(np.ones(n_classes), n).astype(np.float32)
     scores = SplitScores(np.arange(n) % n_classes, probabilities.argmax(1), probabilities, [5, 1, 3, 0])
-    return EvaluatedSplit(2, "S", "out", scores)
+    return EvaluatedSplit(2, "S", "out", None, scores)
 
 
 def test_more_than_two_classes_have_probabilities_and_no_score(tmp_path):
     split = multi_class(3)
     write_scores(tmp_path, [split, split])
-    rows = read_scores(tmp_path).to_pandas()
+    rows = pd.read_parquet(tmp_path / SCORES)
     assert rows["score"].isna().all()
     assert rows["video"].isna().all()
     assert rows["index"].tolist() == [5, 1, 3, 0] * 2
@@ -93,7 +93,7 @@ def test_more_than_two_classes_have_probabilities_and_no_score(tmp_path):
 def test_probabilities_that_would_fill_the_disk_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(scores_file, "MOST_PROBABILITIES", 11)
     write_scores(tmp_path, [multi_class(3)])  # 12 of them
-    rows = read_scores(tmp_path).to_pandas()
+    rows = pd.read_parquet(tmp_path / SCORES)
     assert rows["probabilities"].isna().all()
     assert rows["predicted"].tolist() == multi_class(3).scores.predicted.tolist()
 
@@ -112,23 +112,13 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_one_and_no_litter(tmp_
     assert (tmp_path / "scores.parquet").read_bytes() == before
 
 
-def test_what_is_no_file_of_scores_is_one_sentence(tmp_path):
-    with pytest.raises(RogaError, match=r"no scores\.parquet in .*: it is written when a training ends"):
-        read_scores(tmp_path)
-    (tmp_path / "scores.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(RogaError, match="cannot be read"):
-        read_scores(tmp_path)
-    import pyarrow as pa
-
-    pq.write_table(pa.table({"env": [1]}), tmp_path / "scores.parquet")
-    with pytest.raises(RogaError, match="lacks the columns env_name, split"):
-        read_scores(tmp_path)
-
-
-def test_the_files_of_torchvisions_image_folders_are_found_too(tmp_path):
+def test_the_files_of_torchvisions_image_folders_are_found_too(tmp_path, monkeypatch):
     from types import SimpleNamespace
 
     root = tmp_path / "PACS" / "art"
     upstreams = SimpleNamespace(root=str(root), samples=[(str(root / "dog" / "a b.png"), 0)])
     assert files_of(upstreams) == (str(tmp_path / "PACS"), ["art/dog/a b.png"])
+    monkeypatch.chdir(tmp_path)
+    relative = SimpleNamespace(root="PACS/art/", samples=[("PACS/art/dog/a b.png", 0)])
+    assert files_of(relative) == ("PACS", ["art/dog/a b.png"])
     assert files_of(SimpleNamespace(images=[])) is None

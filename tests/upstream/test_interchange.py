@@ -113,3 +113,48 @@ def test_either_model_is_loaded_by_either_backend_and_predicts_the_same(begun_by
     assert set(found) == {"engine", "upstream"}
     assert found["engine"] == found["upstream"]
     assert len(found["engine"]) == 6
+
+
+LOAD = """
+import json, sys, torch
+from roga_domainbed.trainer.saved_run import load_run
+for folder in sys.argv[1:]:
+    run = load_run(folder)
+    x = torch.linspace(-1, 1, 2 * 3 * 28 * 28).reshape(2, 3, 28, 28)
+    with torch.no_grad():
+        print(json.dumps([run.args["algorithm"], run.algorithm.predict(x).tolist()]))
+"""
+
+
+@pytest.mark.parametrize("algorithm", ["ERM", "GroupDRO", "Fish"])
+def test_a_model_of_the_stock_script_is_loaded_safely_on_either_backend(
+    algorithm, run_stock, engine_cli, tmp_path
+):
+    out = tmp_path / "run"
+    # a random search: upstream leaves numpy's numbers among the hyper-parameters
+    flags = ["--dataset", "Debug28", "--algorithm", algorithm, "--steps", 2, "--hparams_seed", 1]
+    run_stock("train", *flags, "--hparams", '{"batch_size": 8}', "--output_dir", out)
+    found = []
+    for home in (os.environ["DOMAINBED_HOME"], ""):
+        environment = {**os.environ, "DOMAINBED_HOME": home}
+        command = [sys.executable, "-c", LOAD, str(out)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    assert found[0][0] == algorithm
+    assert found[0] == found[1]
+    rows = json.loads(engine_cli("evaluate", out, "--format", "json").stdout)["results"]
+    assert [row["role"] for row in rows] == ["test", "oracle selection", *["training", "selection"] * 2]
+
+
+def test_evaluate_on_the_checkout_repeats_the_last_record(run_cli, faces, tmp_path):
+    out = tmp_path / "run"
+    flags = ["--data_dir", faces, "--dataset", "SynthFake", "--algorithm", "SagNet", "--steps", 2]
+    run_cli("train", *flags, "--hparams", '{"batch_size": 4}', "--output_dir", out)
+    last = json.loads((out / "results.jsonl").read_text().splitlines()[-1])
+    rows = json.loads(run_cli("evaluate", out, "--format", "json").stdout)["results"]
+    for row in rows:
+        prefix = f"env{row['env']}_{row['part']}_" + "video_" * (row["level"] == "video")
+        assert {row[name] == last[prefix + name] for name in ("n", "acc", "auc", "log_loss")} == {True}
+    refused = run_cli("evaluate", out, code=2, env={"DOMAINBED_HOME": ""}).stderr
+    assert "algorithm 'SagNet' is DomainBed's own: set DOMAINBED_HOME" in refused

@@ -31,7 +31,8 @@ def test_our_names_are_appended_once_and_upstreams_stay_in_place(host):
     assert host.algorithms.ALGORITHMS[0] == "ERM"
     assert host.algorithms.ALGORITHMS[34:] == ["SAM", "ASAM", "GSAM", "SAGM", "RoGA"]
     assert host.datasets.DATASETS[18:] == [
-        *("SynthFake", "FFPP", "FFPP_c40", "FFPP_raw", "DeepfakeDatasets", "FFPPCross"),
+        *("SynthFake", "FFPP", "FFPP_c40", "FFPP_raw", "SelfBlend", "DeepfakeDatasets", "FFPPCross"),
+        "FFPPDownload",
     ]
     assert host.algorithms.get_algorithm_class("RoGA").__mro__[2] is host.algorithms.ERM
 

@@ -126,9 +126,9 @@ def test_the_default_split_of_stock_train_is_the_official_one(faces, run_cli, re
 
 def test_frame_split_is_stock_behaviour_exactly(faces, run_cli, records_of, tmp_path, home):
     """The same numbers as from the script that knows no manifest, on our dataset class put in by hand."""
-    stock_train(run_cli, faces, tmp_path / "ours", "--steps", 3, "--split", "frame")
+    stock_train(run_cli, faces, tmp_path / "ours", "--steps", 3, "--split", "frame", "--allow-leakage")
     hparams = records_of(tmp_path / "ours")[0]["hparams"]
-    del hparams["split"]
+    assert (hparams.pop("split"), hparams.pop("allow_leakage")) == ("frame", True)
     code = """
 import runpy, sys
 from roga_domainbed.backend import host
@@ -167,6 +167,13 @@ runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
         (["trian"], "unknown script 'trian' (did you mean 'train'?)"),
         (["train", "--split"], "--split needs a value: official, group, frame"),
         (["train", "--split", "grop"], "unknown split 'grop' (did you mean 'group'?)"),
+        (["train", "--reals", "partition"], "'partition' (did you mean 'partitioned'?)"),
+        (["train", "--balance", "1/4"], "--balance must be videos real to fake in whole numbers"),
+        (["train", "--strict", "--dataset", "PACS"], "--strict needs a manifest, which PACS does not have"),
+        (
+            ["train", "--hparams", '{"allow_leakage": "yes"}'],
+            "'allow_leakage' must be true or false; got 'yes'",
+        ),
         (["train", "--split", "group", "--dataset", "PACS"], "needs a manifest, which PACS does not have"),
         (["train", "--dataset", "SynthFaek"], "unknown dataset 'SynthFaek' (did you mean 'SynthFake'?)"),
         (["train", "--algorithm", "Roga"], "unknown algorithm 'Roga' (did you mean 'RoGA'?)"),

@@ -1,0 +1,390 @@
+"""Frames that DeepfakeBench has preprocessed, with its JSON index, → the same trees as from the videos.
+
+    <source>/<Dataset>/…/frames/<video>/<frame index>.png
+    <name>.json     dataset → label → split → [compression →] video → {"label", "frames": [path, …]}
+
+The source is the benchmark's ``rgb`` folder, or the folder of the one dataset. Files of one dataset may be given
+together, as FF-DF.json with FF-F2F.json. No pixel changes: a frame is copied or linked. A path may have either
+separator and begin with anything: what stands before the dataset's own folder is taken away and the source put there.
+
+A label comes from its name in the index and must agree with the folder that the frames lie in. Splits follow the rules
+of ``prepare``, not an index that is known to be wrong:
+
+- Celeb-DF's ``train`` has every video, the test ones too: test is the authors' list where it lies in the dataset's
+  folder, else the index's ``test``; train is the rest.
+- ``val`` repeats ``test`` for Celeb-DF and DFDCP and is damaged for DFDC: it is not read.
+- DeepFakeDetection's and UADFV's three splits are the same videos: there is none.
+- FaceForensics++'s are the official ones; its own lists go before them where they are found.
+
+Source: the code of SCLBD/DeepfakeBench (arXiv:2307.01426), from which the shapes of the index are known.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from datasets_ext.prepare import celebdf, dfd, dfdc, dfdcp, ffpp, ffpp_splits, uadfv
+from datasets_ext.prepare import ffpp_layout as names
+from datasets_ext.prepare.deepfakebench_index import SPLITS, Entry, Index, Places, read_files
+from datasets_ext.prepare.layout import Layout, Video, is_folder
+from roga_domainbed.errors import Problems
+
+
+def read(
+    source: str | os.PathLike,
+    files: Iterable[str | os.PathLike],
+    compression: str,
+    splits: str | os.PathLike | None,
+    problems: Problems,
+) -> Layout:
+    """The videos that the index files name.
+
+    Args:
+        source: the folder that holds the dataset's folder, or that folder.
+        files: index files of one dataset.
+        compression: c23, c40 or raw, for what comes in FaceForensics++'s download.
+        splits: folder of FaceForensics++'s train.json, val.json, test.json; searched for if None.
+        problems: gets what is wrong with these; faults of single videos and frames are notes of the layout.
+    """
+    source = Path(source)
+    is_folder(source, problems)
+    ffpp.check_compression(compression, problems)
+    contents = read_files(files, RULES, problems)
+    kinds = {dataset: RULES[dataset](compression) for dataset, _ in contents}
+    trees = list(dict.fromkeys(rules.tree for rules in kinds.values()))
+    if len(trees) > 1:
+        problems.add(
+            f"--json has files of {', '.join(trees)}: each becomes a dataset of its own; one command each"
+        )
+    problems.check()
+    rules = kinds[contents[0][0]]
+    places = Places(source, rules.root)
+    index = Index(rules.believed, rules.compression, places)
+    for _, labels in contents:
+        index.add(labels, rules.labels)
+    if rules.compression and rules.compression not in index.compressions:
+        there = ", ".join(sorted(index.compressions)) or "no videos at all"
+        problems.add(
+            f"the index has no {rules.compression} videos; it has {there}: choose with --compression"
+        )
+        problems.check()
+    layout = Layout(rules.tree, source, rules.envs, dict(rules.expected), rules.compression or "")
+    rules.read_lists(places, index, splits, layout, problems)
+    problems.check()
+    for (label, name), entry in index.entries.items():
+        video = rules.video(label, name, entry)
+        if not isinstance(video, Video):
+            kind = video or "entries have a name that is not that of such a video, left out"
+            index.fault(kind, f"{label}/{name}")
+        elif entry.frames and not _contains(entry.folder, rules.folder(label, video)):
+            index.fault(
+                "videos have their frames in the folder of another class or compression, left out",
+                f"{label}/{name}",
+            )
+        else:
+            folder = next(iter(entry.frames.values())).parent if entry.frames else places.root / name
+            layout.add(replace(video, source=folder, frames=tuple(sorted(entry.frames.items()))))
+    rules.finish(layout)
+    _note(index, layout)
+    if not layout.videos:
+        problems.add(
+            f"the index names no usable video of {rules.tree}: {'; '.join(layout.notes[:3]) or 'it is empty'}"
+        )
+    return layout
+
+
+def _contains(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    """Whether ``wanted`` are neighbours in ``parts``, in any capitals; compressions by any of their names."""
+    there, asked = ([{"c0": "raw"}.get(p.casefold(), p.casefold()) for p in some] for some in (parts, wanted))
+    return any(there[i : i + len(asked)] == asked for i in range(len(there) - len(asked) + 1))
+
+
+def _note(index: Index, layout: Layout) -> None:
+    for kind, who in index.odd.items():
+        layout.note_names(who, kind)
+    for split, n in index.n_unread.items():
+        layout.notes.append(
+            f"{n} entries of the index's {split!r} were not read: DeepfakeBench repeats the test part there, or "
+            "damages it"
+        )
+
+
+class Rules:
+    """What one dataset of the benchmark needs; a subclass each.
+
+    Attributes:
+        tree: the dataset that is made.
+        root: the folder that the index's paths begin with.
+        labels: label in the index → 0 real, 1 fake.
+        believed: the index's splits that are read.
+        compression: which one is read; None if the index has no level of them.
+        envs: as in ``Layout``.
+        expected: as in ``Layout``.
+    """
+
+    tree: str
+    root: str
+    labels: dict[str, int]
+    believed: ClassVar[tuple[str, ...]] = SPLITS
+    compression: str | None = None
+    envs: tuple[str, ...]
+    expected: dict[str, int | None]
+
+    def read_lists(
+        self,
+        places: Places,
+        index: Index,
+        splits: str | os.PathLike | None,
+        layout: Layout,
+        problems: Problems,
+    ) -> None:
+        """Read what the dataset's own folder says beside the index."""
+
+    def __init__(self, compression: str):
+        """``compression`` is c23, c40 or raw; datasets that have none pay no heed."""
+
+    def video(self, label: str, name: str, entry: Entry) -> Video | str | None:
+        """What label and name say; None if no such video has such a name, or in words what else is wrong."""
+        raise NotImplementedError
+
+    def folder(self, label: str, video: Video) -> tuple[str, ...]:
+        """Folders, one in the other, that its frames must be in."""
+        return (video.group,)
+
+    def finish(self, layout: Layout) -> None:
+        """Say what only all videos together show."""
+
+
+class _Ffpp(Rules):
+    """FaceForensics++ and FaceShifter: the official split, from their lists or else from the index."""
+
+    part = names.FFPP
+    root = "FaceForensics++"
+    labels: ClassVar = {"FF-real": 0, "FF-DF": 1, "FF-F2F": 1, "FF-FS": 1, "FF-NT": 1}
+    groups: ClassVar = {
+        "FF-real": names.REAL,
+        "FF-DF": "Deepfakes",
+        "FF-F2F": "Face2Face",
+        "FF-FS": "FaceSwap",
+        "FF-NT": "NeuralTextures",
+    }
+
+    def __init__(self, compression: str):
+        self.compression = compression
+        self.tree = self.part.tree(compression)
+        self.envs = tuple(self.part.methods)
+        self.expected = dict(self.part.expected)
+        self._lists = ffpp_splits.Splits()
+        self._splits_of: dict[str, set[str]] = {}  # id → splits of the index that have it
+
+    def read_lists(self, places, index, splits, layout, problems):
+        """Read train.json, val.json and test.json if they are there, and which split the index has each id in."""
+        self._lists = ffpp_splits.find(places.root, None if splits is None else Path(splits), problems)
+        layout.split_pairs = {name: len(pairs) for name, pairs in self._lists.pairs.items()}
+        layout.notes += self._lists.notes
+        if self._lists.folder is not None:
+            layout.expected_by_split = {group: self._lists.n_videos() for group in layout.expected}
+            return
+        for (_, name), entry in index.entries.items():
+            for number in name.split("_"):
+                self._splits_of.setdefault(number, set()).update(entry.splits)
+        layout.notes.append(
+            "no split lists (train.json, val.json, test.json) were found: 'split' is what the index says"
+        )
+        torn = sorted(number for number, found in self._splits_of.items() if len(found) > 1)
+        layout.note_names(
+            torn, "ids are in several splits of the index, the 'split' of their videos is empty"
+        )
+
+    def video(self, label, name, entry):
+        """See ``Rules``."""
+        group = self.groups[label]
+        if not self.part.stems[group != names.REAL].fullmatch(name):
+            return None
+        if self._lists.folder is not None:
+            split = self._lists.of(name)
+        else:
+            found = set().union(*(self._splits_of[number] for number in name.split("_")))
+            split = found.pop() if len(found) == 1 else ""
+        return ffpp.video(self.part, group, name, Path(), split)
+
+    def folder(self, label, video):
+        """See ``Rules``."""
+        return (*self.part.folder(video.group).parts, self.compression)
+
+
+class _FaceShifter(_Ffpp):
+    part = names.FACESHIFTER
+    labels: ClassVar = {"FF-real": 0, "FF-FH": 1}
+    groups: ClassVar = {"FF-real": names.REAL, "FF-FH": "FaceShifter"}
+
+
+class _Dfd(_Ffpp):
+    """DeepFakeDetection, whose three splits in the index are the same videos."""
+
+    part = names.DFD
+    labels: ClassVar = {"DFD_real": 0, "DFD_fake": 1}
+    groups: ClassVar = {"DFD_real": names.REAL, "DFD_fake": "DeepFakeDetection"}
+
+    def read_lists(self, places, index, splits, layout, problems):
+        """There are none."""
+
+    def video(self, label, name, entry):
+        """See ``Rules``."""
+        return dfd.video(self.groups[label], name, Path())
+
+    def finish(self, layout):
+        """See ``Rules``."""
+        layout.notes.append(
+            "DeepfakeBench takes the largest face, which in DeepFakeDetection may be one that is not forged; "
+            "'prepare dfd' goes by the masks"
+        )
+
+
+class _CelebDF(Rules):
+    """Celeb-DF, whose train part in the index has the test videos too."""
+
+    version: int
+    believed = ("train", "test")
+
+    def __init__(self, compression: str):
+        self.tree = celebdf.DATASET_NAMES[self.version]
+        self.root = f"Celeb-DF-v{self.version}"
+        self.labels = {f"CelebDFv{self.version}_real": 0, f"CelebDFv{self.version}_fake": 1}
+        self.envs = (self.tree,)
+        self.expected = dict(zip(celebdf.GROUPS, celebdf.EXPECTED[self.version], strict=True))
+        self._listed: set[str] | None = None
+
+    def read_lists(self, places, index, splits, layout, problems):
+        """Read the list of testing videos if it is there, and say how many the index trains on."""
+        if celebdf.has_list(places.root):
+            tests = celebdf.read_list(places.root, self.version, layout)
+            self._listed = {name for group in tests.names.values() for name in group}
+        else:
+            layout.notes.append(f"there is no {celebdf.LIST}: the test part is what the index's 'test' says")
+        shared = [
+            f"{label}/{name}"
+            for (label, name), entry in index.entries.items()
+            if "train" in entry.splits and self._is_test(name, entry)
+        ]
+        layout.note_names(shared, "videos of the index's 'train' are test videos, and are test here")
+
+    def video(self, label, name, entry):
+        """See ``Rules``; the name tells the two folders of reals apart."""
+        split = "test" if self._is_test(name, entry) else "train"
+        groups = celebdf.GROUPS[2:] if self.labels[label] else celebdf.GROUPS[:2]
+        found = (celebdf.video(self.tree, group, name, Path(), split) for group in groups)
+        return next(filter(None, found), None)
+
+    def _is_test(self, name: str, entry: Entry) -> bool:
+        return "test" in entry.splits if self._listed is None else name in self._listed
+
+
+class _CelebDF1(_CelebDF):
+    version = 1
+
+
+class _CelebDF2(_CelebDF):
+    version = 2
+
+
+class _Dfdcp(Rules):
+    tree = root = dfdcp.DATASET_NAME
+    labels: ClassVar = {"DFDCP_Real": 0, "DFDCP_FakeA": 1, "DFDCP_FakeB": 1}
+    groups: ClassVar = {
+        "DFDCP_Real": "original_videos",
+        "DFDCP_FakeA": "method_A",
+        "DFDCP_FakeB": "method_B",
+    }
+    believed = ("train", "test")
+    envs = (dfdcp.DATASET_NAME,)
+    expected: ClassVar = dfdcp.EXPECTED
+
+    def video(self, label, name, entry):
+        """See ``Rules``."""
+        video = dfdcp.video(self.groups[label], name, Path())
+        split = "test" if "test" in entry.splits else "train"  # in both: never trained on
+        return video and replace(video, split=split)
+
+
+class _Dfdc(Rules):
+    """DFDC: originals come from the ``metadata.json`` beside the frames, where that is."""
+
+    tree = root = dfdc.DATASET_NAME
+    labels: ClassVar = {"DFDC_Real": 0, "DFDC_Fake": 1}
+    believed = ("train", "test")
+    envs = (dfdc.DATASET_NAME,)
+    expected: ClassVar = dfdc.EXPECTED
+
+    def __init__(self, compression: str):
+        self._said: dict[Path, tuple[dict[str, dfdc.Entry], set[str]]] = {}
+        self._layout: Layout | None = None
+
+    def read_lists(self, places, index, splits, layout, problems):
+        """Keep the layout: what is wrong with a label file becomes a note of it."""
+        self._layout = layout
+
+    def video(self, label, name, entry):
+        """See ``Rules``."""
+        said, contradicted = self._label_files(entry)
+        of_this = said.get(name)
+        if name in contradicted or (of_this and of_this.label != self.labels[label]):
+            return "videos have another label in metadata.json or labels.csv, left out"
+        split = "test" if "test" in entry.splits else "train"
+        original = of_this.original if of_this else ""
+        return dfdc.video(name, Path(), dfdc.Entry(self.labels[label], split, original))
+
+    def folder(self, label, video):
+        """Any: DFDC's folders do not tell the classes apart."""
+        return ()
+
+    def finish(self, layout):
+        """See ``Rules``."""
+        present = {video.group: [video.name] for video in layout.videos.values()}
+        layout.expected = dfdc.asked_for(present)
+        layout.note_names(
+            [
+                video.name
+                for video in layout.videos.values()
+                if video.group == "train fake" and video.recording == video.name
+            ],
+            "fakes of the train parts have no original in a metadata.json, each counts as a recording of its own",
+        )
+
+    def _label_files(self, entry: Entry) -> tuple[dict[str, dfdc.Entry], set[str]]:
+        if not entry.frames:
+            return {}, set()
+        part = next(iter(entry.frames.values())).parents[2]  # <part>/frames/<video>/<frame>.png
+        if part not in self._said:
+            self._said[part] = dfdc.entries_of(part, self._layout)
+        return self._said[part]
+
+
+class _Uadfv(Rules):
+    """UADFV, whose three splits in the index are the same videos."""
+
+    tree = root = uadfv.DATASET_NAME
+    labels: ClassVar = {"UADFV_Real": 0, "UADFV_Fake": 1}
+    envs = (uadfv.DATASET_NAME,)
+    expected: ClassVar = uadfv.EXPECTED
+
+    def video(self, label, name, entry):
+        """See ``Rules``."""
+        return uadfv.video("fake" if self.labels[label] else "real", name, Path())
+
+
+#: First key of an index → what it is of.
+RULES: dict[str, type[Rules]] = {
+    **dict.fromkeys(("FaceForensics++", "FF-DF", "FF-F2F", "FF-FS", "FF-NT"), _Ffpp),
+    "FaceShifter": _FaceShifter,
+    "DeepFakeDetection": _Dfd,
+    "Celeb-DF-v1": _CelebDF1,
+    "Celeb-DF-v2": _CelebDF2,
+    "DFDC": _Dfdc,
+    "DFDCP": _Dfdcp,
+    "UADFV": _Uadfv,
+}

@@ -1,0 +1,204 @@
+"""DeepfakeBench's JSON index: dataset → label → split → [compression →] video → {"label", "frames": [path, …]}.
+
+What its generator is known to write is read as far as it makes sense: lists of frames that are empty or unsorted, paths
+with backslashes and with what another machine put before them, levels that hold a record where videos should be. What
+makes none is left out and counted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from datasets_ext.prepare import images
+from datasets_ext.prepare.layout import name_parts, read_json_object, subfolder
+from roga_domainbed.errors import Problems, unknown_name
+
+SPLITS = ("train", "val", "test")
+
+_COMPRESSIONS = {"raw": "raw", "c0": "raw", "c23": "c23", "c40": "c40"}
+_FRAME_INDEX = re.compile(r"[0-9]{1,9}")
+
+
+@dataclass
+class Entry:
+    """All that the index says of one video.
+
+    Attributes:
+        splits: those that it is listed in.
+        frames: index → file; a file need not be there.
+        folder: parts of the path of its frames, from the dataset's own folder on; empty if it has none.
+    """
+
+    splits: set[str] = field(default_factory=set)
+    frames: dict[int, Path] = field(default_factory=dict)
+    folder: tuple[str, ...] = ()
+
+
+def read_files(
+    files: Iterable[str | os.PathLike], known: Iterable[str], problems: Problems
+) -> list[tuple[str, dict[str, Any]]]:
+    """(dataset, label → …) of every file; adds to ``problems`` what is no index of a known dataset."""
+    known = list(known)
+    found = []
+    for path in map(Path, files):
+        value = read_json_object(path) if path.is_file() else "is not a file"
+        if isinstance(value, str):
+            problems.add(f"--json {str(path)!r} {value}")
+            continue
+        if not value:
+            problems.add(f"--json {str(path)!r} is empty")
+        for dataset, labels in value.items():
+            if dataset not in known:
+                problems.add(f"--json {str(path)!r}: {unknown_name('dataset', dataset, known)}")
+            elif not isinstance(labels, dict):
+                problems.add(f"--json {str(path)!r}: {dataset} must hold labels; found {labels!s:.40}")
+            else:
+                found.append((dataset, labels))
+    return found
+
+
+class Index:
+    """Several files of one dataset, read as one.
+
+    Args:
+        believed: splits that are read.
+        compression: which one is read; None if there is no level of them.
+        places: finds the frames.
+
+    Attributes:
+        entries: (label, video) → what is said of it.
+        compressions: those that have videos.
+        n_unread: split that is not believed → its entries.
+        odd: kind of fault → names.
+    """
+
+    def __init__(self, believed: Iterable[str], compression: str | None, places: Places):
+        self.entries: dict[tuple[str, str], Entry] = {}
+        self.compressions: set[str] = set()
+        self.n_unread: Counter[str] = Counter()
+        self.odd: dict[str, list[str]] = {}
+        self._believed = tuple(believed)
+        self._compression = compression
+        self._places = places
+
+    def add(self, labels: dict[str, Any], known: Iterable[str]) -> None:
+        """Add what one file says of the ``known`` labels."""
+        for label, by_split in labels.items():
+            if label not in known or not isinstance(by_split, dict):
+                self.fault("labels are none of this dataset's, left out", label)
+                continue
+            for split, level in by_split.items():
+                where = f"{label}/{split}"
+                if split not in self._believed:
+                    self._pass_over(split, level, where)
+                    continue
+                for name, record in self._videos(level, where):
+                    self._add_record(label, split, name, record)
+
+    def fault(self, kind: str, name: str) -> None:
+        """Note one thing that is passed over."""
+        names = self.odd.setdefault(kind, [])
+        if name not in names[-1:]:  # the frames of a video come one after the other
+            names.append(name)
+
+    def _pass_over(self, split: str, level: object, where: str) -> None:
+        if split not in SPLITS:
+            self.fault("levels are no split, left out", where)
+        elif isinstance(level, dict) and level:
+            self.n_unread[split] += len(level)
+
+    def _videos(self, level: object, where: str) -> Iterator[tuple[str, Any]]:
+        if not isinstance(level, dict):
+            self.fault("splits hold no videos, left out", where)
+            return
+        if self._compression is None:
+            yield from level.items()
+            return
+        for key, videos in level.items():
+            compression = _COMPRESSIONS.get(key)
+            if compression is None or not isinstance(videos, dict):
+                self.fault("levels are no compression, left out", f"{where}/{key}")
+                continue
+            if videos:
+                self.compressions.add(compression)
+            if compression == self._compression:
+                yield from videos.items()
+
+    def _add_record(self, label: str, split: str, name: str, record: object) -> None:
+        frames = record.get("frames") if isinstance(record, dict) else None
+        if not isinstance(frames, list):
+            self.fault("entries are no record of a video, left out", f"{label}/{split}/{name}")
+        elif name_parts(name) != [name] or name == "..":  # it becomes a folder
+            self.fault("entries have a name that cannot be a folder's, left out", f"{label}/{split}/{name}")
+        elif record.get("label", label) != label:
+            self.fault("videos have another label inside their record, left out", f"{label}/{name}")
+        else:
+            entry = self.entries.setdefault((label, name), Entry())
+            entry.splits.add(split)
+            for text in frames:
+                self._add_frame(entry, label, name, text)
+
+    def _add_frame(self, entry: Entry, label: str, name: str, text: object) -> None:
+        parts = tuple(name_parts(text)) if isinstance(text, str) else ()
+        file = Path(parts[-1] if parts else "")
+        inside = self._places.inside(parts[:-1])
+        if not inside or ".." in inside or "\0" in text or file.suffix.lower() not in images.SUFFIXES:
+            self.fault("videos name frames that are no image files, those are left out", f"{label}/{name}")
+        elif not _FRAME_INDEX.fullmatch(file.stem):
+            self.fault("videos name images that no frame index names, those are left out", f"{label}/{name}")
+        elif inside[-1] != name:
+            self.fault("videos name frames of another video, those are left out", f"{label}/{name}")
+        else:
+            entry.folder = inside
+            entry.frames.setdefault(int(file.stem), self._places.folder(parts[:-1]) / file.name)
+
+
+class Places:
+    """Where the frames lie here, whatever the index puts before the folder of its dataset.
+
+    Args:
+        source: the folder that holds the dataset's folder, or that folder itself.
+        root: name of that folder, in any capitals.
+    """
+
+    def __init__(self, source: Path, root: str):
+        self._source = source
+        self._root = root.casefold()
+        self.folder = cache(self._folder)
+        self._existing = cache(self._find_existing)
+
+    @property
+    def root(self) -> Path:
+        """The dataset's own folder; the source if it has none in it."""
+        return subfolder(self._source, self._root) or self._source
+
+    def inside(self, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """What comes after the dataset's own folder: after the last part of that name, or all of it."""
+        starts = [i for i, part in enumerate(parts) if part.casefold() == self._root]
+        return parts[starts[-1] + 1 :] if starts else parts
+
+    def _folder(self, parts: tuple[str, ...]) -> Path:
+        """The folder that is meant; where it is not there, the one that it should be."""
+        starts = [i for i, part in enumerate(parts) if part.casefold() == self._root]
+        tails = [parts[i + 1 :] for i in starts] or [parts]
+        existing = (self._existing(tail) for tail in tails)
+        return next(filter(None, existing), self.root.joinpath(*tails[-1]))
+
+    def _find_existing(self, parts: tuple[str, ...]) -> Path | None:
+        # Folder by folder, each remembered: copies differ in capitals, and thousands of videos share the first ones.
+        if not parts:
+            return self.root
+        above = self._existing(parts[:-1])
+        if above is None:
+            return None
+        exact = above / parts[-1]
+        if exact.is_dir():
+            return exact
+        return None if above.name in ("frames", "images") else subfolder(above, parts[-1])

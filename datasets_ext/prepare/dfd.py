@@ -1,0 +1,66 @@
+"""DeepFakeDetection (DFD), which comes in FaceForensics++'s download, → ``DFD``, ``DFD_c40`` or ``DFD_raw``.
+
+Actors talk, walk and argue in 16 scenes, often two of them in the picture, of whom one is forged. Where a fake has its
+mask video, the face is cut out that the mask marks, and a frame in which it marks none is left out; without one the
+largest face is taken, as everywhere, and it may be that of the untouched actor. There is no official split.
+Source: the README of ondyari/FaceForensics; Dufour and Gully, 2019. Licence: the authors' terms of use, by their form.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from datasets_ext import manifest
+from datasets_ext.prepare import ffpp_layout as names
+from datasets_ext.prepare.ffpp import check_compression
+from datasets_ext.prepare.layout import Layout, Video, joined
+from roga_domainbed.errors import Problems
+
+_PART = names.DFD
+_METHOD = _PART.methods["DFD"]
+
+
+def read(source: str | os.PathLike, compression: str, problems: Problems) -> Layout:
+    """The videos of one compression; ``ffpp.read`` has the arguments."""
+    source = Path(source)
+    check_compression(compression, problems)
+    tree = names.find(source, _PART, compression, problems)
+    masks = names.masks(source, _METHOD)
+    layout = Layout(
+        _PART.tree(compression),
+        source,
+        tuple(_PART.methods),
+        dict(_PART.expected),
+        compression,
+        notes=tree.notes,
+    )
+    for group, videos in tree.videos.items():
+        for stem, path in videos.items():
+            layout.add(video(group, stem, path, masks.get(stem)))
+    fakes = [found for found in layout.videos.values() if found.label == manifest.FAKE]
+    layout.note_names(
+        [found.name for found in fakes if found.mask is None],
+        "fakes have no mask video: their largest face is taken, which may be one that is not forged",
+    )
+    reals = tree.videos.get(names.REAL, {})
+    layout.wanted = {names.REAL: sorted({found.recording for found in fakes} - set(reals))}
+    return layout
+
+
+def video(group: str, stem: str, source: Path, mask: Path | None = None) -> Video:
+    """What the name of a video of the class ``group`` says."""
+    real = group == names.REAL
+    match = _PART.stems[not real].fullmatch(stem)
+    people = [match["target"]] if real else [match["target"], match["donor"]]
+    return Video(
+        group,
+        stem,
+        source,
+        envs=tuple(_PART.methods),
+        method=group,
+        label=manifest.REAL if real else manifest.FAKE,
+        recording=f"{match['target']}__{match['scene']}",
+        identities=joined(people),
+        mask=mask,
+    )

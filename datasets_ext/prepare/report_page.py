@@ -1,0 +1,120 @@
+"""``prepare-report.html``: the report as one file, with contact sheets, that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from datasets_ext.prepare.clips import FRAME_REASONS, REASONS
+from datasets_ext.prepare.images import read_rgb, spaced
+from datasets_ext.prepare.report import Report
+
+FILE = "prepare-report.html"
+
+_N_THUMBNAILS = 12  # of each class of an environment
+_THUMBNAIL_SIDE = 112  # pixels
+_N_SHOWN = 1000  # lines of a list; the JSON has all
+_WORDS = ("real", "fake")
+
+
+def write(report: Report, rows: pd.DataFrame) -> Path:
+    """Write the page into the dataset's folder, atomically.
+
+    Args:
+        report: what is told.
+        rows: the manifest's rows, for the contact sheets.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    source = resources.files("datasets_ext.prepare").joinpath("report.html.j2").read_text(encoding="utf-8")
+    text = environment.from_string(source).render(
+        **_content(report), sheets=list(_sheets(report.folder, rows)), rest=_rest
+    )
+    path = report.folder / FILE
+    partial = path.with_suffix(".part")
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be text
+    os.replace(partial, path)
+    return path
+
+
+def _content(report: Report) -> dict[str, Any]:
+    told = report.as_json()
+    videos, frames = told["dropped_videos"], told["dropped_frames"]
+    of_reason = {reason: [item for item in videos if item["reason"] == reason] for reason in REASONS}
+    of_frames = {reason: [item for item in frames if item["reason"] == reason] for reason in FRAME_REASONS}
+    return {
+        **{name: told[name] for name in ("dataset", "source", "compression", "options", "versions", "notes")},
+        "split_pairs": told["split_pairs"],
+        "by_split": told["by_split"],
+        "classes": [{**count, "of": count["expected"] or count["found"]} for count in told["classes"]],
+        "n_prepared": report.n_prepared,
+        "n_crops": report.n_crops,
+        "n_dropped_videos": len(videos),
+        "n_dropped_frames": sum(len(item["frames"]) for item in frames),
+        "n_missing": sum(map(len, report.missing.values())),
+        "dropped_videos": [
+            {"meaning": REASONS[reason], **_listed(items)} for reason, items in of_reason.items() if items
+        ],
+        "dropped_frames": [
+            {
+                "meaning": FRAME_REASONS[reason],
+                "n_frames": sum(len(item["frames"]) for item in items),
+                **_listed(items),
+            }
+            for reason, items in of_frames.items()
+            if items
+        ],
+        "short": _listed(told["short_videos"]),
+        "missing": [{"name": name, **_listed(names)} for name, names in report.missing.items()],
+    }
+
+
+def _listed(items: Sequence) -> Mapping[str, Any]:
+    return {"n": len(items), "shown": items[:_N_SHOWN], "n_left_out": max(0, len(items) - _N_SHOWN)}
+
+
+def _rest(n: int) -> Markup:
+    return Markup('<p class="names dim">and {} more, in prepare-report.json</p>').format(n) if n else Markup()
+
+
+def _sheets(folder: Path, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """For each class of each environment some images, evenly spaced over its videos and over their frames."""
+    for env in dict.fromkeys(rows["env"]):
+        for label, word in enumerate(_WORDS):
+            of_class = rows[(rows["env"] == env) & (rows["label"] == label)]
+            videos = {str(name): frames.sort_values("frame") for name, frames in of_class.groupby("video")}
+            if videos:
+                n_each = max(1, _N_THUMBNAILS // len(videos))
+                yield {
+                    "env": env,
+                    "word": word,
+                    "n_videos": len(videos),
+                    "thumbnails": [
+                        thumbnail
+                        for name in spaced(list(videos), _N_THUMBNAILS)
+                        for thumbnail in _thumbnails(folder, name, videos[name]["path"].tolist(), n_each)
+                    ],
+                }
+
+
+def _thumbnails(folder: Path, video: str, paths: list[str], n: int) -> Iterator[dict[str, str]]:
+    for path in spaced(paths, n) if n > 1 else [paths[len(paths) // 2]]:
+        pixels = read_rgb(folder / path)
+        if pixels is not None:
+            yield {"video": video, "path": path, "data": _as_url(Image.fromarray(pixels))}
+
+
+def _as_url(image: Image.Image) -> str:
+    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()

@@ -1,0 +1,200 @@
+"""A folder of face photographs → ``SelfBlend``: DF, F2F, FS and NT, four manipulations of real pixels.
+
+    <faces>/**/<name>.{jpg,jpeg,png,webp,bmp,tif,tiff,pgm,ppm}      one face in each
+
+Every photograph becomes one real video, shared by the four environments, and one fake in each. Who is in it is said by
+--identity: 'stem' (every file is another person), 'folder' (the folder that it lies in), or a regular expression that
+is searched in the file's name without suffix (its first group, or all that matched, names the person).
+People are dealt to train, val and test in pairs, about two thirds, two fifteenths and a fifth of them. In FS the two of
+a pair swap faces, as in FaceForensics++. Licence: that of the photographs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from datasets_ext import manifest
+from datasets_ext.prepare.layout import Layout, Video, joined
+from roga_domainbed.catalog import DATASETS
+from roga_domainbed.errors import Problems
+from roga_domainbed.seeds import derive
+
+DATASET_NAME = "SelfBlend"
+REAL = "real"
+SWAP = "FS"
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
+_MIN_PEOPLE = 6  # two, for a swap, in each of train, val and test
+_SHOT = re.compile(
+    r"[ ._-]*(?:\d+|[a-zA-Z]{1,2})$"
+)  # what tells two shots of one person apart in many collections
+
+
+def read(faces: str | os.PathLike, identity: str, compression: str, seed: int, problems: Problems) -> Layout:
+    """The photographs below ``faces`` as videos to be made.
+
+    Args:
+        faces: the folder; searched with all folders below it.
+        identity: ``stem``, ``folder`` or a regular expression.
+        compression: a key of ``options.RATE_FACTORS``.
+        seed: decides parts and pairs.
+        problems: gets what is wrong with these.
+    """
+    faces = Path(faces)
+    envs = DATASETS.get(DATASET_NAME).environments
+    layout = Layout(
+        DATASET_NAME,
+        faces,
+        envs,
+        dict.fromkeys((REAL, *envs)),
+        "" if compression == "none" else compression,
+        complete=True,
+    )
+    photographs = _named(faces, layout, problems)
+    person_of = _people(photographs, identity, faces, layout, problems)
+    if problems.messages:
+        return layout
+    photographs_of: dict[str, list[str]] = defaultdict(list)
+    for name, person in person_of.items():
+        photographs_of[person].append(name)
+    if len(photographs_of) < _MIN_PEOPLE:
+        problems.add(
+            f"--faces {str(faces)!r} shows {len(photographs_of)} people in {len(person_of)} photographs by "
+            f"--identity {identity}; at least {_MIN_PEOPLE} are needed, two in each of train, val and test"
+        )
+        return layout
+    split_of, partner_of = _parts(sorted(photographs_of), seed)
+    for name, person in person_of.items():
+        common = {"source": photographs[name], "recording": name, "split": split_of[person]}
+        layout.add(
+            Video(REAL, name, envs=envs, method=REAL, label=manifest.REAL, identities=person, **common)
+        )
+        for env in envs:
+            fake = {"envs": (env,), "method": env, "label": manifest.FAKE, **common}
+            if env == SWAP:
+                partner = partner_of[person]
+                donor = _donor(name, photographs_of[partner], seed)
+                people = joined((person, partner))
+                fake_name = f"{name}_{donor}"  # as FaceForensics++ names what it swaps
+                layout.add(Video(env, fake_name, identities=people, donor=photographs[donor], **fake))
+            else:
+                layout.add(Video(env, name, identities=person, **fake))
+    counts = {part: sum(split == part for split in split_of.values()) for part in manifest.SPLITS}
+    layout.notes.append(
+        f"{len(person_of)} photographs of {len(split_of)} people by --identity {identity}; people in "
+        + ", ".join(f"{part} {number}" for part, number in counts.items())
+    )
+    return layout
+
+
+def _named(faces: Path, layout: Layout, problems: Problems) -> dict[str, Path]:
+    """Name of a photograph, unique, without slashes → its file; in the order of names."""
+    if not faces.is_dir():
+        problems.add(f"--faces {str(faces)!r} is not a folder")
+        return {}
+    found: dict[str, Path] = {}
+    same, unprintable = [], []
+    for path in sorted(_files(faces)):
+        name = "-".join(path.relative_to(faces).with_suffix("").parts)
+        if not name.isprintable():
+            unprintable.append(path)
+        elif name in found:
+            same.append(path)
+        else:
+            found[name] = path
+    layout.note_files(same, "photographs have the name of another, left out")
+    layout.note_files(unprintable, "photographs have a name that cannot be printed, left out")
+    if not found:
+        problems.add(
+            f"--faces {str(faces)!r} has no photograph: no file ends in {', '.join(sorted(_SUFFIXES))}"
+        )
+    return found
+
+
+def _files(faces: Path) -> list[Path]:
+    paths = []
+    for folder, inside, names in os.walk(faces):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        paths += [
+            Path(folder, name)
+            for name in names
+            if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
+        ]
+    return paths
+
+
+def _people(
+    photographs: dict[str, Path], identity: str, faces: Path, layout: Layout, problems: Problems
+) -> dict[str, str]:
+    """Name of a photograph → who is in it."""
+    if identity == "stem":
+        _warn_of_shots(photographs, layout)
+        people: dict[str, str | None] = {name: name for name in photographs}
+    elif identity == "folder":
+        people = {name: _folder(path, faces) for name, path in photographs.items()}
+    else:
+        try:
+            pattern = re.compile(identity)
+        except re.error as error:
+            problems.add(
+                f"--identity {identity!r} is none of stem, folder, and no regular expression: {error}"
+            )
+            return {}
+        people = {name: _matched(pattern, path.stem) for name, path in photographs.items()}
+    nobody = [name for name, person in people.items() if not person]
+    where = "lie in no folder below --faces" if identity == "folder" else "do not match --identity"
+    layout.note_names(nobody, f"photographs {where}, left out")
+    # A plus sign joins people in the manifest.
+    return {name: person.replace("+", "-") for name, person in people.items() if person}
+
+
+def _folder(path: Path, faces: Path) -> str | None:
+    parts = path.parent.relative_to(faces).parts
+    return "-".join(parts) or None
+
+
+def _matched(pattern: re.Pattern, stem: str) -> str | None:
+    match = pattern.search(stem)
+    if match is None:
+        return None
+    return match[1] if pattern.groups else match[0]
+
+
+def _warn_of_shots(photographs: dict[str, Path], layout: Layout) -> None:
+    """Say so if the names look like several photographs of one person, which would stand in two parts."""
+    shots: dict[str, list[str]] = defaultdict(list)
+    for name in photographs:
+        shots[_SHOT.sub("", name)].append(name)
+    shots.pop("", None)
+    several = [names for names in shots.values() if len(names) > 1]
+    if several and len(shots) > 1:
+        layout.notes.append(
+            f"{sum(map(len, several))} photographs have nearly the name of another ({', '.join(several[0][:2])}): if "
+            "one person is in both, say so with --identity, or that person is trained on and tested on"
+        )
+
+
+def _parts(people: list[str], seed: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Person → part, and person → whose face that person gets in a swap."""
+    order = sorted(people, key=lambda person: derive(seed, "selfblend order", person))
+    n_test = max(2, round(len(order) / 5))
+    n_val = max(2, round(len(order) * 2 / 15))
+    sizes = (len(order) - n_val - n_test, n_val, n_test)
+    split_of, partner_of = {}, {}
+    for part, size in zip(manifest.SPLITS, sizes, strict=True):
+        members, order = order[:size], order[size:]
+        split_of |= dict.fromkeys(members, part)
+        n_paired = size - size % 2
+        for first, second in zip(members[:n_paired:2], members[1:n_paired:2], strict=True):
+            partner_of |= {first: second, second: first}
+        if size % 2:  # the last three go round
+            first, second, third = members[-3:]
+            partner_of |= {first: second, second: third, third: first}
+    return split_of, partner_of
+
+
+def _donor(name: str, candidates: list[str], seed: int) -> str:
+    return min(candidates, key=lambda candidate: derive(seed, "selfblend donor", name, candidate))

@@ -1,0 +1,208 @@
+"""Whether a prepared tree is what its manifest says: every file there, readable, of its class, and nobody's copy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image, ImageFile
+
+from datasets_ext import manifest
+from datasets_ext.file_pool import ask_files
+from roga_domainbed.errors import RogaError
+
+_N_SHOWN = 20
+_KEYS = ["env", "label", "video"]  # what makes a video
+
+
+@dataclass
+class Verification:
+    """What ``verify`` found.
+
+    Attributes:
+        folder: of the tree.
+        n_rows: frames of the manifest.
+        n_files: different files among them; environments may share a file by hard links.
+        faults: what is wrong, in words → the files, videos or sentences it is wrong of, all of them.
+        notes: what is worth knowing and no fault.
+        sizes: (width, height) → files.
+    """
+
+    folder: Path
+    n_rows: int = 0
+    n_files: int = 0
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    def add(self, fault: str, names: Sequence[str]) -> None:
+        """Note a fault; nothing if it is of nobody."""
+        if names:
+            self.faults[fault] = list(names)
+
+    def text(self, most: int | None = _N_SHOWN) -> str:
+        """The report in words.
+
+        Args:
+            most: how many of each fault are named; None for all.
+        """
+        lines = [
+            f"{self.folder.name}: {self.n_rows} frames in the manifest, {self.n_files} files, {self.folder}"
+        ]
+        if self.sizes:
+            sizes = ", ".join(f"{w}x{h}: {count}" for (w, h), count in self.sizes.most_common())
+            lines.append(f"  size in pixels: {sizes}")
+        for fault, names in self.faults.items():
+            lines.append(f"  {fault}: {len(names)}")
+            lines += [f"    {name}" for name in names[:most]]
+            if most is not None and len(names) > most:
+                lines.append(f"    … and {len(names) - most} more; --all names them")
+        lines += [f"  note: {note}" for note in self.notes]
+        if not self.faults:
+            lines.append("  everything is as the manifest says")
+        return "\n".join(lines)
+
+
+def verify(folder: str | os.PathLike, environments: Sequence[str] = (), n_workers: int = 1) -> Verification:
+    """Look at every row and every file of the tree in ``folder``; nothing is changed.
+
+    Args:
+        folder: has a manifest; its name is the data set's.
+        environments: those that must be there, besides what the manifest has.
+        n_workers: processes that read files.
+
+    Raises:
+        RogaError: no manifest, or one that cannot be read.
+    """
+    folder = Path(folder)
+    rows = manifest.read(folder)
+    found = Verification(folder, len(rows))
+    present = sorted(set(map(str, rows["env"].unique())))
+    wanted = list(dict.fromkeys([*environments, *present]))
+    found.add("the manifest is wrong", list(manifest.problems(rows, folder.name, wanted)))
+    rows = rows.assign(path=rows["path"].astype(str))
+    found.add("listed more than once", sorted(rows["path"][rows["path"].duplicated()].unique()))
+    found.add("in the folder of another class than its label", _elsewhere(rows, 1))
+    found.add("in the folder of another environment", _elsewhere(rows, 0))
+    for column in ("recording", "identities", "split", "method"):
+        different = rows.groupby(_KEYS, sort=False)[column].nunique(dropna=False)
+        names = ["/".join(map(str, key)) for key in different.index[different > 1]]
+        found.add(f"a video with more than one {column}", sorted(names))
+    on_disk = _files(folder, present, found)
+    listed = set(rows["path"])
+    found.add("missing on disk", sorted(listed - on_disk))
+    found.add("not in the manifest", sorted(on_disk - listed))
+    _look_inside(found, rows, sorted(listed & on_disk), n_workers)
+    return found
+
+
+def _elsewhere(rows: pd.DataFrame, level: int) -> list[str]:
+    """The paths whose part ``level`` is not what the columns say."""
+    parts = rows["path"].str.split("/").str[level]
+    if level == 0:
+        wanted = rows["env"]
+    else:
+        wanted = rows["label"].map(dict(enumerate(manifest.CLASS_FOLDERS)))
+    return sorted(rows["path"][parts != wanted].unique())
+
+
+def _files(folder: Path, environments: Sequence[str], found: Verification) -> set[str]:
+    """All files below the environments' folders, relative to ``folder``; hidden ones are nobody's business."""
+    paths = set()
+    for env in environments:
+        for parent, folders, names in os.walk(folder / env):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            below = Path(parent).relative_to(folder).as_posix()
+            paths.update(f"{below}/{name}" for name in names if not name.startswith("."))
+    others = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    others = sorted(set(others) - set(environments))
+    if others:
+        found.notes.append(f"folders that are no environment of the manifest: {', '.join(others)}")
+    return paths
+
+
+def _look_inside(found: Verification, rows: pd.DataFrame, paths: list[str], n_workers: int) -> None:
+    """Decode each file once, however many links it has, and compare the pixels."""
+    names_of: dict[tuple[int, int], list[str]] = {}
+    for path in paths:
+        status = os.stat(found.folder / path)
+        names_of.setdefault((status.st_dev, status.st_ino), []).append(path)
+    files = [names[0] for names in names_of.values()]
+    found.n_files = len(files)
+    answers = ask_files(_inspect, [str(found.folder / path) for path in files], found.folder.name, n_workers)
+    same: dict[bytes, list[str]] = {}
+    damaged = []
+    for names, answer in zip(names_of.values(), answers, strict=True):
+        if isinstance(answer, str):
+            damaged += [f"{name}: {answer}" for name in names]
+        else:
+            size, digest = answer
+            found.sizes[size] += 1
+            same.setdefault(digest, []).extend(names)
+    found.add("cannot be read", sorted(damaged))
+    copies = [names for names in same.values() if len(names) > 1]
+    if copies:
+        _compare_copies(found, rows, copies)
+
+
+def _inspect(path: str) -> tuple[tuple[int, int], bytes] | str:
+    """(width, height) and a hash of the pixels; or what is wrong with the file."""
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        if not os.path.getsize(path):
+            return "the file is empty"
+        with Image.open(path) as image:
+            pixels = image.convert("RGB")
+            return pixels.size, hashlib.blake2b(repr(pixels.size).encode() + pixels.tobytes()).digest()
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow's kinds of damage
+        return str(error).replace(f" {path!r}", "")
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _compare_copies(found: Verification, rows: pd.DataFrame, copies: list[list[str]]) -> None:
+    """Equal pictures must be of one class and one part; environments may share their reals."""
+    table = pd.DataFrame(
+        ((path, index) for index, names in enumerate(copies) for path in names), columns=["path", "copy"]
+    ).merge(rows.drop_duplicates("path"), on="path")
+    for fault, column in (
+        ("the same picture as real and as fake", "label"),
+        ("the same picture in two splits", "split"),
+    ):
+        found.add(fault, list(_differing(table, column)))
+    elsewhere = list(_differing(table, "recording"))
+    if elsewhere:
+        found.notes.append(
+            f"{len(elsewhere)} pictures are in more than one recording, which no split by recording can see: "
+            + ", ".join(elsewhere[:3])
+            + (", …" if len(elsewhere) > 3 else "")
+        )
+
+
+def _differing(table: pd.DataFrame, column: str) -> Iterator[str]:
+    """The copies that have more than one value of ``column``, as ``path = path``: one path a value, three at most."""
+    distinct = table.sort_values("path").drop_duplicates(["copy", column])
+    for _, paths in distinct.groupby("copy")["path"]:
+        if len(paths) > 1:
+            yield " = ".join(paths[:3]) + (" = …" if len(paths) > 3 else "")
+
+
+def trees_in(data_dir: str | os.PathLike) -> list[str]:
+    """The names of the prepared trees in ``data_dir``.
+
+    Raises:
+        RogaError: it is no folder.
+    """
+    if not Path(data_dir).is_dir():
+        raise RogaError(f"{str(data_dir)!r} is not a folder; give the one that 'prepare' calls --data_dir")
+    return sorted(path.parent.name for path in Path(data_dir).glob(f"*/{manifest.FILE}"))

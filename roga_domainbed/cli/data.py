@@ -1,0 +1,124 @@
+"""Look after prepared data: is every file what the manifest says, and what is there of what.
+
+    $ roga-domainbed data verify ~/data --dataset FFPP
+    $ roga-domainbed data stats ~/data --dataset FFPP --figure ffpp.png
+
+verify decodes every file, names what is missing, damaged, in the wrong folder, not in the manifest or there twice, and
+ends with status 1 if there is anything of the kind. stats counts images, videos, recordings and people by environment
+and split. Neither changes a file. A dataset that is put together from several trees means all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+from pathlib import Path
+
+from roga_domainbed.catalog import DATASETS
+from roga_domainbed.cpus import usable_cpus
+from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
+from roga_domainbed.registry import load
+
+_FIGURES = (".png", ".pdf", ".svg")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``verify`` and ``stats``."""
+    actions = parser.add_subparsers(dest="action", metavar="verify|stats", required=True)
+    verify = _add_action(actions, "verify", "every file there, readable, of its class, nobody's copy")
+    verify.add_argument("--all", action="store_true", help="name all faults, not the first of each kind")
+    verify.add_argument(
+        "--n_workers",
+        type=int,
+        default=usable_cpus(),
+        help="processes; default: the usable CPUs (%(default)s)",
+    )
+    stats = _add_action(actions, "stats", "images, videos, people, balance by environment and split")
+    stats.add_argument("--figure", metavar="FILE", help=f"also draw it: {', '.join(_FIGURES)}")
+
+
+def _add_action(actions: argparse._SubParsersAction, name: str, summary: str) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=summary, description=summary)
+    parser.add_argument("data_dir", help="folder that contains the dataset's folder")
+    parser.add_argument(
+        "--dataset", nargs="+", metavar="NAME", help="default: every prepared one in DATA_DIR"
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do one of the two; 1 if verify finds a fault."""
+    problems = Problems()
+    names = _trees(args, problems)
+    if args.action == "verify" and args.n_workers < 1:
+        problems.add(f"--n_workers must be at least 1; got {args.n_workers}")
+    if args.action == "stats" and args.figure:
+        _check_figure(Path(args.figure), problems)
+    problems.check()
+    return {"verify": _verify, "stats": _stats}[args.action](args, names)
+
+
+def _trees(args: argparse.Namespace, problems: Problems) -> list[str]:
+    """The folders in ``data_dir`` that are meant."""
+    from datasets_ext.verify import trees_in
+
+    there = trees_in(args.data_dir)
+    if not args.dataset:
+        if not there:
+            problems.add(f"no prepared dataset in {args.data_dir!r}; 'roga-domainbed prepare' makes one")
+        return there
+    names = list(dict.fromkeys(part for name in args.dataset for part in _parts(name)))
+    known = dict.fromkeys([*there, *(info.name for info in DATASETS if info.plugin)])
+    for name in names:
+        if name in args.dataset and name not in known:
+            problems.add(unknown_name("dataset", name, known))
+        elif name not in there:
+            problems.add(
+                f"{name} is not prepared in {args.data_dir!r}; there is {', '.join(there) or 'nothing'}"
+            )
+    return names
+
+
+def _parts(name: str) -> list[str]:
+    """The trees that a registered dataset is put together from; itself for all others."""
+    target = DATASETS.get(name).target if name in DATASETS else None
+    if target is None or not target.startswith("datasets_ext.combined:"):
+        return [name]
+    return [source.tree for source in load(target).SOURCES]
+
+
+def _verify(args: argparse.Namespace, names: list[str]) -> int:
+    from datasets_ext.verify import verify
+
+    n_failed = 0
+    for name in names:
+        environments = DATASETS.get(name).environments if name in DATASETS else ()
+        try:
+            found = verify(Path(args.data_dir, name), environments, args.n_workers)
+        except RogaError as error:  # the other trees are looked at all the same
+            print(f"{name}: {error}")
+            n_failed += 1
+        else:
+            print(found.text(None) if args.all else found.text())
+            n_failed += bool(found.faults)
+    return 1 if n_failed else 0
+
+
+def _check_figure(path: Path, problems: Problems) -> None:
+    if path.suffix.lower() not in _FIGURES:
+        problems.add(f"--figure {str(path)!r} must end in one of {', '.join(_FIGURES)}")
+    if not path.absolute().parent.is_dir():
+        problems.add(f"--figure {str(path)!r}: there is no folder {str(path.parent)!r}")
+    if find_spec("matplotlib") is None:
+        raise MissingExtra("matplotlib", "report", "--figure")
+
+
+def _stats(args: argparse.Namespace, names: list[str]) -> int:
+    from datasets_ext import manifest, stats
+
+    tables = {name: stats.summarize(manifest.read(Path(args.data_dir, name))) for name in names}
+    print("\n\n".join(f"{name}\n{stats.as_text(table)}" for name, table in tables.items()))
+    if args.figure:
+        stats.draw(tables, args.figure)
+        print(f"\nWritten to {args.figure}")
+    return 0

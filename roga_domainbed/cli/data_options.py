@@ -1,0 +1,40 @@
+"""Flags for what of the data is trained on, beyond --split: of train, sweep, audit and upstream's scripts alike."""
+
+from __future__ import annotations
+
+import argparse
+
+from datasets_ext.training_options import REALS
+
+#: Their names among the parsed arguments; not given, they are None.
+NAMES = ("reals", "balance", "strict", "allow_leakage")
+
+
+def add_arguments(parser: argparse._ActionsContainer) -> None:
+    """``--reals``, ``--balance`` and ``--strict``."""
+    parser.add_argument(
+        "--reals",
+        metavar="|".join(REALS),
+        help="shared (default): every environment has all its reals; partitioned: training environments divide what "
+        "they have in common, each real with its fakes",
+    )
+    parser.add_argument(
+        "--balance",
+        metavar="R:F",
+        help="train on videos real to fake as 1:1, 1:4, …: leaves out videos of one class, chosen by trial_seed",
+    )
+    parser.add_argument(
+        "--strict",
+        action=argparse.BooleanOptionalAction,
+        help="do not train on what shares a YouTube video with validation or test (FaceForensics++)",
+    )
+
+
+def add_leakage_argument(parser: argparse._ActionsContainer) -> None:
+    """``--allow-leakage``."""
+    parser.add_argument(
+        "--allow-leakage",
+        "--allow_leakage",
+        action=argparse.BooleanOptionalAction,
+        help="train although the audit finds leaks; recorded, and said in every table",
+    )

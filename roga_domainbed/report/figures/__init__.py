@@ -1,0 +1,1 @@
+"""Figures of a report: each a value with its panels, drawn once for the page and once more for a paper."""

@@ -1,0 +1,72 @@
+"""How the runs of a sweep fared: finished, failed, unfinished, or gone without a record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from roga_domainbed.launch.jobfile import JOB_FILE, LOG_FILE, describe_exit, read_job_file
+from roga_domainbed.runs import Run
+from roga_domainbed.sweep.jobs import State, folder_state
+
+
+@dataclass(frozen=True)
+class RunHealth:
+    """One run folder.
+
+    Attributes:
+        folder: its path.
+        dataset: from its records, else from the arguments in its job file; ``?`` where neither says.
+        algorithm: likewise.
+        test_envs: likewise, such as ``0 2``.
+        state: what the folder shows.
+        has_records: whether there is at least one record.
+        detail: for a run that failed how it ended and where its log is; else empty.
+    """
+
+    folder: str
+    dataset: str
+    algorithm: str
+    test_envs: str
+    state: State
+    has_records: bool
+    detail: str = ""
+
+
+def run_health(folders: Sequence[str | os.PathLike], runs: Sequence[Run]) -> list[RunHealth]:
+    """Every folder below ``folders`` that has records or a job file, in sorted order."""
+    args_of = {run.source: run.args for run in runs}
+    found = []
+    for folder in folders:
+        for name in sorted(os.listdir(folder)):
+            source = f"{os.fspath(folder)}/{name}"
+            if source in args_of or os.path.exists(os.path.join(source, JOB_FILE)):
+                found.append(_of_folder(source, args_of.get(source)))
+    return found
+
+
+def _of_folder(source: str, args: dict | None) -> RunHealth:
+    state, job = folder_state(source), read_job_file(source)
+    names = ["?", "?", "?"]
+    if args is not None:
+        names = [args["dataset"], args["algorithm"], " ".join(map(str, args["test_envs"]))]
+    elif job is not None:
+        names = [_option(job.argv, option) for option in ("--dataset", "--algorithm", "--test_envs")]
+    detail = ""
+    if state is State.FAILED:
+        log = os.path.join(source, LOG_FILE)
+        detail = describe_exit(job.exit_code) + (f"; log: {log}" if os.path.exists(log) else "")
+    return RunHealth(source, *names, state, args is not None, detail)
+
+
+def _option(argv: Sequence[str], option: str) -> str:
+    """The values that follow an option, joined; ``?`` if it is not there."""
+    if option not in argv:
+        return "?"
+    values = []
+    for word in argv[argv.index(option) + 1 :]:
+        if str(word).startswith("--"):
+            break
+        values.append(str(word))
+    return " ".join(values) or "?"

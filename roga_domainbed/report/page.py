@@ -1,0 +1,244 @@
+"""The report: one HTML file that needs nothing else, and its figures as files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from roga_domainbed import __version__
+from roga_domainbed.report import page_tables
+from roga_domainbed.report.figures.detection import detection_figures
+from roga_domainbed.report.figures.drawing import file_name, inline_svg, save_figure, swatch
+from roga_domainbed.report.figures.environments import by_environment
+from roga_domainbed.report.figures.figure import Figure, Line, lines_for
+from roga_domainbed.report.figures.search import search_figures
+from roga_domainbed.report.figures.training import training_figures
+from roga_domainbed.report.health import RunHealth
+from roga_domainbed.report.intervals import cell_intervals
+from roga_domainbed.report.page_tables import PageTable
+from roga_domainbed.report.scores import SCORES, Scores, read_stored
+from roga_domainbed.report.study import Candidate, Study
+from roga_domainbed.report.words import metric_title, ranking, summary
+
+#: Characters that HTML or SVG cannot carry, whatever names are made of.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A figure on the page, with the tables that belong to it."""
+
+    figure: Figure
+    tables: tuple[PageTable, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is shown, before it is drawn.
+
+    Attributes:
+        study: what it is about.
+        health: of every run folder.
+        results: the tables of each rule, and the comparison with the baseline.
+        blocks: dataset → figures in the order of the page.
+        problems: one sentence for everything that could not be read.
+    """
+
+    study: Study
+    health: Sequence[RunHealth]
+    results: tuple[PageTable, ...]
+    blocks: dict[str, list[Block]]
+    problems: tuple[str, ...]
+
+
+def make_report(study: Study, health: Sequence[RunHealth]) -> Report:
+    """Read the stored scores of the chosen runs and put tables and figures together; nothing is drawn yet."""
+    stored, score_problems = read_stored((c.source, c.env) for c in study.chosen)
+    intervals = cell_intervals(study, stored)
+    results = [
+        page_tables.result_table(table, study, intervals)
+        for table in study.tables.tables
+        if _shown(table, study)
+    ]
+    comparison = page_tables.comparison_table(study)
+    blocks = {}
+    for dataset in study.datasets:
+        lines = _lines(study, dataset)
+        tables = {
+            "environments": page_tables.cells_table(study, dataset, intervals),
+            "hparams": page_tables.chosen_table(study, dataset),
+            "cost": page_tables.cost_table(study, dataset),
+        }
+        figures = [
+            by_environment(study, dataset, intervals),
+            *detection_figures(
+                dataset,
+                _by_cell(study, dataset, stored),
+                lines,
+                _whose(study, dataset),
+                _without_scores(score_problems),
+            ),
+            *training_figures(study, dataset, lines),
+            *search_figures(study, dataset, lines),
+        ]
+        blocks[dataset] = [
+            Block(figure, tuple(tables[name] for name in names if tables.get(name)))
+            for figure, names in _absent_together(figures)
+        ]
+    return Report(
+        study,
+        health,
+        tuple(results) + ((comparison,) if comparison else ()),
+        blocks,
+        (*study.loaded.problems, *study.loaded.notes, *score_problems),
+    )
+
+
+def save_figures(report: Report, folder: Path, suffix: str) -> list[Path]:
+    """Every figure that there is as a file of its own; the names carry *oracle* where test data decided.
+
+    Args:
+        report: from ``make_report``.
+        folder: made if it is not there.
+        suffix: one of ``drawing.FORMATS``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for dataset, blocks in report.blocks.items():
+        for block in blocks:
+            if block.figure.panels:
+                name = file_name(
+                    block.figure, dataset, report.study.datasets, oracle="oracle" in report.study.rule.title
+                )
+                paths.append(folder / f"{name}.{suffix}")
+                save_figure(block.figure, paths[-1])
+    return paths
+
+
+def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> str:
+    """The page.
+
+    Args:
+        report: from ``make_report``.
+        tick: called after every panel that was drawn, of ``n_panels``; for a progress bar.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("roga_domainbed.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: _CONTROL.sub("\ufffd", value) if type(value) is str else value,
+    )
+    drawn = 0
+
+    def svg(panel: object) -> Markup:
+        nonlocal drawn
+        drawn += 1
+        text = Markup(_CONTROL.sub("\ufffd", inline_svg(panel, f"f{drawn}-")))
+        tick()
+        return text
+
+    study = report.study
+    return environment.get_template("report.html").render(
+        report=report,
+        study=study,
+        version=__version__,
+        title=f"{', '.join(study.datasets)}: {metric_title(study.metric)}" + " (oracle)" * study.is_oracle,
+        sentences=summary(study, report.health),
+        health_table=page_tables.health_table(report.health),
+        troubled=[
+            run for run in report.health if run.state is not page_tables.State.DONE or not run.has_records
+        ],
+        gaps=[
+            (table.dataset, gap)
+            for table in study.tables_of(study.rule)
+            if table.dataset
+            for gap in table.gaps
+        ],
+        provenance=page_tables.provenance_table(study),
+        unknown_origin=sum(not run.provenance for run in study.folder_of.values()),
+        has_data_hash=any(
+            "hash" in json_key for run in study.folder_of.values() for json_key in run.provenance
+        ),
+        reproductions=_reproductions(study),
+        svg=svg,
+        swatch=lambda line, markers: Markup(swatch(line, markers=markers)),
+    )
+
+
+def n_panels(report: Report) -> int:
+    """How many panels the page has."""
+    return sum(len(block.figure.panels) for blocks in report.blocks.values() for block in blocks)
+
+
+def _absent_together(figures: Sequence[Figure]) -> list[tuple[Figure, list[str]]]:
+    """Figures with their names; neighbours that are not there for the same reason are one, with several names."""
+    kept: list[tuple[Figure, list[str]]] = []
+    for figure in figures:
+        if kept and figure.missing and figure.missing == kept[-1][0].missing:
+            before, names = kept.pop()
+            kept.append((replace(before, title=f"{before.title} · {figure.title}"), [*names, figure.name]))
+        else:
+            kept.append((figure, [figure.name]))
+    return kept
+
+
+def _shown(table: object, study: Study) -> bool:
+    """Averages over datasets are worth a table only where there are several datasets."""
+    return table.dataset is not None or len(study.datasets) > 1
+
+
+def _lines(study: Study, dataset: str) -> tuple[Line, ...]:
+    (table,) = [table for table in study.tables_of(study.rule) if table.dataset == dataset]
+    averages = {name: study.metric.rank(value) for name, value in ranking(table)}
+    present = [a for a in study.algorithms if study.chosen_in(dataset, algorithm=a)]
+    return lines_for(present, averages, study.baseline)
+
+
+def _by_cell(study: Study, dataset: str, stored: dict) -> dict[tuple[str, int], list[Scores]]:
+    found: dict[tuple[str, int], list[Scores]] = {}
+    for c in study.chosen_in(dataset):
+        if (c.source, c.env) in stored:
+            found.setdefault((c.algorithm, c.env), []).append(stored[c.source, c.env])
+    return found
+
+
+def _whose(study: Study, dataset: str) -> str:
+    """Stored scores are those of the last step; the rule may have chosen an earlier one."""
+    chosen = study.chosen_in(dataset)
+    earlier = sum(c.step != c.last_step for c in chosen)
+    if not earlier:
+        return "Of the chosen runs after their last step, the one the rule chose."
+    return (
+        f"Of the chosen runs after their last step, where scores are stored; in {earlier} of {len(chosen)} runs the "
+        "rule chose an earlier step, which the tables show."
+    )
+
+
+def _without_scores(problems: Sequence[str]) -> str:
+    if problems:
+        return f"The stored scores cannot be used: {problems[0]}."
+    return (
+        f"The chosen runs have stored no scores ({SCORES} in a run's folder): DomainBed's own scripts write none, nor "
+        "does a task of more than two classes have them."
+    )
+
+
+def _reproductions(study: Study) -> list[tuple[str, list[tuple[Candidate, str]]]]:
+    """For each row of the tables its chosen runs with their commands."""
+    rows = []
+    for dataset in study.datasets:
+        for algorithm in study.algorithms:
+            chosen = study.chosen_in(dataset, algorithm=algorithm)
+            if chosen:
+                commands = [(c, page_tables.reproduction(c, study)) for c in chosen]
+                rows.append(
+                    (f"{algorithm} on {dataset}" + " (oracle)" * ("oracle" in study.rule.title), commands)
+                )
+    return rows

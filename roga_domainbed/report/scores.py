@@ -1,0 +1,90 @@
+"""``scores.parquet``: what the model of a run's last step said of every sample, read back for curves and intervals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from roga_domainbed.errors import RogaError
+
+SCORES = "scores.parquet"
+COLUMNS = ("env", "split", "index", "video", "path", "label", "score")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one split.
+
+    Attributes:
+        scores: (N,) float64, probability of fake.
+        labels: (N,) int, 0 real and 1 fake.
+        clusters: (N,) keys: label and video, or the sample itself where videos are not known.
+        has_videos: whether ``clusters`` are videos.
+        samples: (N,) index of the sample in its environment, ascending.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    clusters: np.ndarray
+    has_videos: bool
+    samples: np.ndarray
+
+
+#: (run folder, test environment) → what was stored of it.
+StoredScores = Mapping[tuple[str, int], Scores]
+
+
+def read_stored(wanted: Iterable[tuple[str, int]]) -> tuple[dict[tuple[str, int], Scores], list[str]]:
+    """The in-split scores that are there, and a sentence for every file that cannot be used.
+
+    Args:
+        wanted: run folders with the index of an environment each.
+    """
+    stored, problems = {}, {}
+    for folder, env in wanted:
+        try:
+            scores = read_scores(folder, env)
+        except RogaError as error:
+            problems[str(error)] = None
+            continue
+        if scores is not None and len(scores.labels):
+            stored[folder, env] = scores
+    return stored, list(problems)
+
+
+def read_scores(folder: str | os.PathLike, env: int, split: str = "in") -> Scores | None:
+    """The scores of one environment's split; None if the run has stored none.
+
+    Args:
+        folder: of the run.
+        env: index of the environment.
+        split: ``in``, ``out`` or ``uda``.
+
+    Raises:
+        RogaError: the file cannot be read, lacks a column, or holds something that is no score or no label.
+    """
+    path = os.path.join(folder, SCORES)
+    if not os.path.exists(path):
+        return None
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        lacking = [name for name in COLUMNS if name not in parquet.read_schema(path).names]
+        if lacking:
+            raise RogaError(f"{path}: lacks the column{'s' * (len(lacking) > 1)} {', '.join(lacking)}")
+        filters = [("env", "==", env), ("split", "==", split)]
+        table = parquet.read_table(path, columns=list(COLUMNS), filters=filters).to_pandas()
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise RogaError(f"{path}: {str(error).splitlines()[0]}") from None
+    table = table.sort_values("index", kind="stable")
+    scores, labels = table["score"].to_numpy(np.float64), table["label"].to_numpy()
+    if not np.isfinite(scores).all() or not np.isin(labels, (0, 1)).all():
+        raise RogaError(f"{path}: scores that are not finite, or labels that are neither 0 nor 1")
+    has_videos = bool(len(table)) and bool(table["video"].notna().all())
+    keys = table["video"].astype(str) if has_videos else table["index"].astype(str)
+    clusters = (table["label"].astype(str) + "/" + keys).to_numpy(dtype=object)
+    return Scores(scores, labels.astype(int), clusters, has_videos, table["index"].to_numpy())

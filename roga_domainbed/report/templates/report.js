@@ -1,0 +1,37 @@
+"use strict";
+// A click on a head sorts its table; without a script the tables stand as they are. Cells sort by data-sort, as
+// numbers where all of a column are numbers; cells without it come last in either direction.
+for (const table of document.querySelectorAll("table.data")) {
+  const heads = [...table.tHead.rows[0].cells];
+  const body = table.tBodies[0];
+  heads.forEach((head, column) => {
+    if (body.rows.length < 2 || !head.textContent) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    head.replaceChildren(button);
+    head.setAttribute("aria-sort", "none");
+    button.addEventListener("click", () => {
+      const ascending = head.getAttribute("aria-sort") !== "ascending";
+      for (const other of heads) if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
+      head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+      const rows = [...body.rows].map((row) => ({ row, key: row.cells[column].dataset.sort }));
+      const present = rows.filter(({ key }) => key !== undefined);
+      const absent = rows.filter(({ key }) => key === undefined);
+      const numeric = present.every(({ key }) => key.trim() !== "" && !Number.isNaN(Number(key)));
+      const compare = numeric ? (a, b) => a.key - b.key : (a, b) => a.key.localeCompare(b.key, "en", { numeric: true });
+      present.sort((a, b) => (ascending ? compare(a, b) : compare(b, a)));
+      body.append(...[...present, ...absent].map(({ row }) => row));
+    });
+  });
+}
+// What is folded away on the screen is printed all the same.
+const folded = [...document.querySelectorAll("details")];
+let open = [];
+addEventListener("beforeprint", () => {
+  open = folded.filter((element) => element.open);
+  for (const element of folded) element.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const element of folded) element.open = open.includes(element);
+});

@@ -1,0 +1,226 @@
+"""``evaluate``: a short run on a small SynthFake, looked at again in every way."""
+
+import csv
+import io
+import json
+import os
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from datasets_ext import manifest
+from datasets_ext.synthfake.generate import generate
+from roga_domainbed.cli import main
+from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.run import train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The data, and a run that held out NT."""
+    data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs") / "run"
+    generate(data, n_identities=6, n_frames=2)
+    options = {"hparams": '{"batch_size": 4}', "steps": 2, "n_workers": 0, "test_envs": [3]}
+    train(TrainConfig(str(data), "SynthFake", output_dir=str(folder), **options))
+    return data, folder
+
+
+def evaluate(capsys, *argv, code=0):
+    assert main(["evaluate", *map(str, argv)]) == code
+    return capsys.readouterr()
+
+
+def results(capsys, *argv):
+    return json.loads(evaluate(capsys, *argv, "--format", "json").out)
+
+
+def test_the_runs_own_splits_give_the_numbers_of_its_last_record_to_the_bit(trained, capsys):
+    _, folder = trained
+    last = json.loads((folder / "results.jsonl").read_text().splitlines()[-1])
+    rows = results(capsys, folder)["results"]
+    assert len(rows) == 4 * 2 * 2, "environments, splits, levels"
+    n_compared = 0
+    for row in rows:
+        prefix = f"env{row['env']}_{row['part']}_" + ("video_" if row["level"] == "video" else "")
+        for name, value in row.items():
+            if name not in ("env", "env_name", "part", "role", "level", "why_null"):
+                assert last[prefix + name] == value, prefix + name
+                n_compared += 1
+    assert n_compared == sum(key.startswith("env") for key in last)
+    roles = {(row["env_name"], row["part"]): row["role"] for row in rows}
+    assert (roles["DF", "in"], roles["DF", "out"]) == ("training", "selection")
+    assert (roles["NT", "in"], roles["NT", "out"]) == ("test", "oracle selection")
+
+
+def test_the_table_says_what_was_trained_on_what_and_shows_percent(trained, capsys):
+    _, folder = trained
+    lines = evaluate(capsys, folder, "--envs", "NT", "0").out.splitlines()
+    assert lines[0] == (
+        "ERM, trained on SynthFake DF, F2F, FS (not NT), split official, trial_seed 0, hparams_seed 0, seed 0"
+    )
+    assert lines[1] == "evaluated on SynthFake; in %, log_loss in nats"
+    rows = results(capsys, folder, "--envs", "NT", "DF")["results"]
+    assert [line.split()[0] for line in lines[4:]] == ["DF", "video"] * 2 + ["NT", "video"] * 2
+    acc = lines[3].split().index("acc") - 2  # after level and n
+    assert lines[4].split()[5 + acc] == f"{100 * rows[0]['acc']:.1f}"
+
+
+def test_another_dataset_is_taken_by_its_published_test_part_and_nobody_is_known(trained, tmp_path, capsys):
+    data, folder = trained
+    found = results(capsys, folder, "--dataset", "SynthFake", "--data_dir", data)
+    test = manifest.read(data / "SynthFake").query("split == 'test'")
+    assert {row["env_name"]: row["n"] for row in found["results"] if row["level"] == "frame"} == dict(
+        test["env"].value_counts()
+    )
+    assert found["notes"] == []
+    assert {row["role"] for row in found["results"]} == {None}
+
+
+def test_what_the_model_was_trained_on_is_refused_and_with_the_flag_it_is_said(trained, capsys):
+    data, folder = trained
+    argv = [folder, "--dataset", "SynthFake", "--data_dir", data, "--part", "all"]
+    refused = evaluate(capsys, *argv, code=2).err
+    assert "the model knows some of SynthFake" in refused
+    assert "training and test share" in refused
+    assert "selection and test share" in refused
+    notes = results(capsys, *argv, "--allow_leakage")["notes"]
+    assert [note for note in notes if note.startswith("LEAK: training and test share")]
+    assert results(capsys, *argv, "--envs", "NT", "--allow_leakage")["notes"], "people are on both sides"
+
+
+def test_a_copy_of_the_training_data_is_known_by_its_manifest_and_not_by_its_place(trained, tmp_path, capsys):
+    data, folder = trained
+    shutil.copytree(data / "SynthFake", tmp_path / "copy")
+    assert "training and test share" in evaluate(capsys, folder, "--folder", tmp_path / "copy", code=2).err
+
+
+def test_class_folders_of_the_training_data_are_known_by_their_files(trained, tmp_path, capsys):
+    data, folder = trained
+    refused = evaluate(capsys, folder, "--folder", data / "SynthFake" / "DF", code=2).err
+    n_seen = len(manifest.read(data / "SynthFake").query("env == 'DF' and split != 'test'"))
+    assert f"trained on or selected by {n_seen} of these files" in refused
+    linked = tmp_path / "linked" / "fake"
+    linked.mkdir(parents=True)
+    os.link(next((data / "SynthFake" / "DF" / "1_fake").glob("*/000.png")), linked / "other name.png")
+    assert "1 of these files" in evaluate(capsys, folder, "--folder", tmp_path / "linked", code=2).err
+
+
+def class_folders(place, counts, videos=True):
+    """Grey images, brighter where they are called fake."""
+    for name, n in counts.items():
+        for i in range(n):
+            path = place / name / (f"v{i // 2}" if videos else "") / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (80, 70), (30 * i + 40,) * 3).save(path)
+
+
+def test_a_folder_of_class_folders_has_videos_where_it_has_folders_in_them(trained, tmp_path, capsys):
+    _, folder = trained
+    class_folders(tmp_path / "with", {"Fake": 4, "0_real": 3})
+    frame, video = results(capsys, folder, "--folder", tmp_path / "with")["results"]
+    assert (frame["n"], video["n"], frame["env_name"]) == (7, 4, "with")
+    class_folders(tmp_path / "flat", {"fake": 2, "real": 2}, videos=False)
+    (only,) = results(capsys, folder, "--folder", tmp_path / "flat")["results"]
+    assert (only["n"], only["level"]) == (4, "frame")
+
+
+def test_folders_with_class_folders_are_environments_and_one_class_alone_is_explained(
+    trained, tmp_path, capsys
+):
+    _, folder = trained
+    class_folders(tmp_path / "set" / "A", {"real": 2, "fake": 2})
+    class_folders(tmp_path / "set" / "B", {"1_fake": 4})
+    out = evaluate(capsys, folder, "--folder", tmp_path / "set").out
+    assert "B all, frame level: no balanced_acc, auc" in out
+    assert "only fakes among 4 samples: both classes are needed" in out
+    assert "only files were compared with the training data" in out
+    rows = results(capsys, folder, "--folder", tmp_path / "set")["results"]
+    assert [row["env_name"] for row in rows] == ["A", "A", "B", "B"]
+    assert rows[2]["auc"] is None
+
+
+def test_a_folder_with_a_manifest_is_what_the_dataset_itself_is(trained, tmp_path, capsys):
+    data, folder = trained
+    shutil.copytree(data / "SynthFake", tmp_path / "Mine")
+    rows = manifest.read(tmp_path / "Mine").query("split == 'test'")
+    manifest.write(tmp_path / "Mine", rows)
+    by_folder = results(capsys, folder, "--folder", tmp_path / "Mine")["results"]
+    by_name = results(capsys, folder, "--dataset", "SynthFake", "--data_dir", data)["results"]
+    assert len(by_folder) == 8
+    for one, other in zip(by_folder, by_name, strict=True):
+        assert {**one, "part": "test"} == other
+
+
+def test_csv_has_a_row_a_level_and_the_notes_go_to_stderr(trained, tmp_path, capsys):
+    _, folder = trained
+    class_folders(tmp_path / "flat", {"fake": 2, "real": 2}, videos=False)
+    captured = evaluate(capsys, folder, "--folder", tmp_path / "flat", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(captured.out)))
+    assert [row["n"] for row in rows] == ["4"]
+    assert "only files were compared" in captured.err
+
+
+def test_the_scores_that_are_written_are_those_of_the_run(trained, tmp_path, capsys):
+    _, folder = trained
+    evaluate(capsys, folder, "--scores", tmp_path / "scores.parquet")
+    ours, theirs = (pd.read_parquet(place / "scores.parquet") for place in (tmp_path, folder))
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_training_data_that_is_gone_is_said(trained, tmp_path, capsys):
+    _, folder = trained
+    saved = torch.load(folder / "model.pkl", weights_only=True)
+    saved["args"]["data_dir"] = str(tmp_path / "gone")
+    torch.save(saved, tmp_path / "moved.pkl")
+    class_folders(tmp_path / "flat", {"fake": 2, "real": 2}, videos=False)
+    out = evaluate(capsys, tmp_path / "moved.pkl", "--folder", tmp_path / "flat").out
+    assert "whether the model was trained on any of this cannot be told: --data_dir" in out
+    assert "gone' is not a folder" in evaluate(capsys, tmp_path / "moved.pkl", code=2).err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("no/such", "no such run: 'no/such'"),
+        ("RUN --dataset SynthFakes", "did you mean 'SynthFake'?"),
+        ("RUN --dataset PACS --data_dir no/such", "--data_dir 'no/such' is not a folder"),
+        ("RUN --dataset Debug28", "images of Debug28 are 3×28×28 and the model takes 3×64×64"),
+        ("RUN --folder no/such", "--folder 'no/such' is not a folder"),
+        ("RUN --folder . --dataset SynthFake", "--folder goes without --dataset"),
+        ("RUN --folder .", "has neither manifest.parquet nor folders real and fake in it"),
+        ("RUN --part all", "--part goes with --dataset"),
+        ("RUN --envs NTT", "unknown environment 'NTT' (did you mean 'NT'?)"),
+        ("RUN --format xml", "unknown format 'xml'"),
+        ("RUN --n_workers -1", "--n_workers must be at least 0; got -1"),
+    ],
+)
+def test_a_fault_is_one_line_and_status_2(trained, argv, message, tmp_path, monkeypatch, capsys):
+    _, folder = trained
+    monkeypatch.chdir(tmp_path)
+    error = evaluate(capsys, *[folder if word == "RUN" else word for word in argv.split()], code=2).err
+    assert message in error
+    assert error.startswith("roga-domainbed evaluate: error: ")
+    assert error.count("\n") == 1
+
+
+def test_folders_that_are_no_classes_and_a_model_of_other_inputs_are_refused(trained, tmp_path, capsys):
+    _, folder = trained
+    class_folders(tmp_path / "animals", {"cat": 1, "dog": 1})
+    error = evaluate(capsys, folder, "--folder", tmp_path / "animals", code=2).err
+    assert "expected folders real and fake" in error
+    run = tmp_path / "debug"
+    train(
+        TrainConfig(dataset="Debug28", hparams='{"batch_size": 8}', steps=1, n_workers=0, output_dir=str(run))
+    )
+    capsys.readouterr()
+    class_folders(tmp_path / "flat", {"fake": 2, "real": 2}, videos=False)
+    error = evaluate(capsys, run, "--folder", tmp_path / "flat", code=2).err
+    assert "trained on Debug28, whose samples are no image files" in error
+    found = results(capsys, run)
+    assert [row["role"] for row in found["results"]] == ["test", "oracle selection"] + [
+        "training",
+        "selection",
+    ] * 2

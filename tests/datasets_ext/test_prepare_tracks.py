@@ -1,0 +1,80 @@
+"""Whom a video is of, by hand."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av", reason="preparing videos needs the extra 'prepare'")
+pytest.importorskip("cv2", reason="preparing videos needs the extra 'prepare'")
+
+from PIL import Image
+from prepare_videos import HEIGHT, SQUARES, WIDTH, encode
+
+from datasets_ext.prepare import tracks
+from datasets_ext.prepare.clips import Clip, CropOptions
+from datasets_ext.prepare.detectors import DETECTORS
+from datasets_ext.prepare.faces import Cropper
+
+
+def box(x, side, y=0):
+    return [x, y, side, side]
+
+
+def chosen(*frames):
+    """The x of the face taken in each frame."""
+    arrays = [np.array(sorted(frame, key=lambda face: -face[2]), float) for frame in frames]
+    return [int(faces[number][0]) for faces, number in zip(arrays, tracks.choose(arrays), strict=True)]
+
+
+def test_overlap_is_intersection_over_union():
+    assert tracks.overlap(np.array(box(0, 10)), np.array(box(0, 10))) == 1
+    assert tracks.overlap(np.array(box(0, 10)), np.array(box(5, 10))) == pytest.approx(50 / 150)
+    assert tracks.overlap(np.array(box(0, 10)), np.array(box(10, 10))) == 0
+
+
+def test_a_face_that_is_larger_in_one_frame_alone_is_not_taken():
+    # The speaker at 100 is seen in all frames; in the third a picture with a slightly larger face is inserted at 0.
+    assert chosen([box(100, 20)], [box(101, 20)], [box(0, 21), box(102, 20)], [box(100, 20)]) == [
+        *(100, 101, 102, 100)
+    ]
+    # in the first frame as well
+    assert chosen([box(0, 21), box(100, 20)], [box(101, 20)], [box(102, 20)]) == [100, 101, 102]
+
+
+def test_someone_who_stays_smaller_is_not_taken_and_one_who_is_alone_is():
+    assert chosen([box(0, 30), box(100, 20)], [box(3, 30), box(100, 20)], [box(100, 20)]) == [0, 3, 100]
+
+
+def test_a_person_who_moves_and_grows_is_followed():
+    frames = [[box(10 * i, 20 + i), box(300, 24)] for i in range(12)]
+    assert chosen(*frames) == [10 * i for i in range(12)]  # areas 20² … 31² against 24²: 8 006 against 6 912
+
+
+def test_after_a_cut_to_another_place_the_larger_sum_wins():
+    # 60 in frames 0 and 1, then both jump; nothing overlaps. Sums: 60s 800, 200s 3·441; frame 2 and on has the 200s.
+    frames = [[box(60, 20)], [box(60, 20)]] + [[box(200, 21), box(400, 18)]] * 3
+    assert chosen(*frames) == [60, 60, 200, 200, 200]
+
+
+def test_two_faces_do_not_become_one_person():
+    # 0 and 8 overlap by more than the limit, 0 with 2 more than 8 with 2
+    frames = [[box(0, 20), box(8, 19)], [box(2, 20), box(9, 19)]]
+    assert chosen(*frames) == [0, 2]
+
+
+def test_the_crops_are_of_the_person_that_the_video_is_of(tmp_path):
+    images = []
+    for index in range(4):
+        image = np.full((HEIGHT, WIDTH, 3), 10, np.uint8)
+        image[20:40, 60:80] = 120  # the speaker
+        if index == 2:
+            image[20:41, 10:31] = 250  # larger by a hair
+        images.append(image)
+    encode(tmp_path / "v.mp4", images)
+    (tmp_path / "staging").mkdir()
+    with DETECTORS.temporarily(SQUARES):
+        cropper = Cropper(*CropOptions(4, 32, 1.5, "squares").arguments())
+        outcome = cropper(Clip("real/v", tmp_path / "v.mp4", "X/0_real/v"), tmp_path, tmp_path / "staging")
+    assert outcome.written == (0, 1, 2, 3)
+    for index in range(4):
+        crop = np.asarray(Image.open(tmp_path / f"X/0_real/v/{index:04d}.png").convert("L"), float)
+        assert crop[8:24, 8:24].mean() == pytest.approx(120, abs=4)

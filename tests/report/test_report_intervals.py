@@ -1,0 +1,111 @@
+"""What the interval of a cell is taken over, against the slow way to the same numbers."""
+
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from made_sweep import STEPS, arguments, write_run, write_sweep
+from pyarrow import parquet
+from scipy.stats import rankdata
+
+from roga_domainbed.errors import RogaError
+from roga_domainbed.metrics.threshold import accuracy
+from roga_domainbed.report.intervals import cell_intervals
+from roga_domainbed.report.scores import read_scores, read_stored
+from roga_domainbed.report.study import study
+from roga_domainbed.runs import load_runs
+from roga_domainbed.selection import RULES, Metric
+from roga_domainbed.statistics import mean_interval, metric_interval
+
+
+def rank_auc(scores, labels):
+    fakes = int(labels.sum())
+    return (rankdata(scores)[labels == 1].sum() - fakes * (fakes + 1) / 2) / (fakes * (len(labels) - fakes))
+
+
+CELL = ("SynthFake", "ERM", 0)
+
+
+def studied(folder, rule="last", metric="auc"):
+    return study([folder], load_runs(folder, metric), [RULES.get(rule)], Metric(metric), "ERM")
+
+
+def interval_of(found, cell=CELL):
+    stored, problems = read_stored((c.source, c.env) for c in found.chosen)
+    assert problems == []
+    return cell_intervals(found, stored)[cell]
+
+
+def one_cell(folder, trials=1, **kwargs):
+    return write_sweep(folder, algorithms=["ERM"], envs=[0], trials=trials, **kwargs)
+
+
+def test_stored_scores_give_the_interval_over_videos(tmp_path):
+    found = studied(one_cell(tmp_path / "sweep"))
+    rows = parquet.read_table(found.chosen[0].source + "/scores.parquet").to_pandas()
+    rows = rows[(rows["env"] == 0) & (rows["split"] == "in")]
+    videos = rows["label"].astype(str) + "/" + rows["video"]
+    slow = metric_interval(rank_auc, rows["score"], rows["label"], videos.to_numpy(dtype=str))
+    got = interval_of(found)
+    assert (got.low, got.high) == pytest.approx(slow, abs=1e-12)
+    assert got.over == "videos"
+
+
+def test_the_interval_of_an_accuracy_is_that_of_the_share_of_right_frames(tmp_path):
+    found = studied(one_cell(tmp_path / "sweep"), metric="acc")
+    scores = read_scores(found.chosen[0].source, 0)
+    right = [accuracy([score], [label]) for score, label in zip(scores.scores, scores.labels, strict=True)]
+    got = interval_of(found)
+    assert (got.low, got.high) == pytest.approx(mean_interval(right, scores.clusters))
+
+
+def test_an_earlier_step_than_that_of_the_scores_has_no_interval_over_videos(tmp_path):
+    folder = one_cell(tmp_path / "sweep", trials=3, steps=(0, 40))
+    path = Path(studied(folder).chosen[0].source) / "results.jsonl"
+    path.write_text(path.read_text().replace('"env1_out_auc": 0', '"env1_out_auc": 9', 1))
+    got = interval_of(studied(folder, rule="iid"))
+    assert got.over == "trials"
+    assert "stored scores are of the last step, the rule chose step 0" in got.note
+
+
+def test_without_scores_it_is_over_trials_and_one_trial_has_none(tmp_path):
+    found = studied(one_cell(tmp_path / "three", trials=3, scores=False))
+    got = interval_of(found)
+    assert got.over == "trials"
+    assert (got.low, got.high) == pytest.approx(mean_interval([c.test for c in found.chosen]))
+    alone = interval_of(studied(one_cell(tmp_path / "one", scores=False)))
+    assert alone.over == ""
+    assert math.isnan(alone.low)
+    assert alone.note == "no stored scores; 1 trial, an interval over trials needs 3"
+
+
+def test_scores_that_do_not_give_the_number_of_the_table_are_not_used(tmp_path):
+    found = studied(one_cell(tmp_path / "sweep"))
+    path = found.chosen[0].source + "/scores.parquet"
+    table = parquet.read_table(path).to_pandas()
+    parquet.write_table(pa.Table.from_pandas(table.assign(score=1 - table["score"])), path)
+    assert "the records" in interval_of(found).note
+    assert interval_of(found).over == ""
+
+
+def test_a_file_of_scores_that_cannot_be_used_is_named(tmp_path):
+    run = write_run(tmp_path, arguments(), steps=STEPS[:1])
+    (run / "scores.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(RogaError, match=r"scores\.parquet: "):
+        read_scores(run, 0)
+    parquet.write_table(pa.table({"env": [0], "score": [0.5]}), run / "scores.parquet")
+    with pytest.raises(RogaError, match="lacks the columns split, index, video, path, label"):
+        read_scores(run, 0)
+    stored, problems = read_stored([(str(run), 0), (str(tmp_path), 0)])
+    assert stored == {}
+    assert len(problems) == 1
+
+
+def test_frames_without_a_video_are_their_own_clusters(tmp_path):
+    run = write_run(tmp_path, arguments(), steps=STEPS[-1:])
+    table = parquet.read_table(run / "scores.parquet").to_pandas().assign(video=None)
+    parquet.write_table(pa.Table.from_pandas(table), run / "scores.parquet")
+    scores = read_scores(run, 0)
+    assert not scores.has_videos
+    assert len(set(scores.clusters)) == len(scores.labels)

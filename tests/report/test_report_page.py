@@ -1,0 +1,308 @@
+"""The page and the command: what is in it, what is said where something is not, and that names are only names."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_sweep import arguments, write_run, write_sweep
+from sklearn.metrics import roc_auc_score
+
+from roga_domainbed.cli import main
+from roga_domainbed.report.figures.detection import FALSE_POSITIVE_RATES, mean_roc
+from roga_domainbed.report.figures.drawing import inline_svg, save_figure
+from roga_domainbed.report.figures.figure import MOST_LINES, Figure, Line, Panel, lines_for
+from roga_domainbed.report.figures.training import MOST_POINTS, mean_curve
+from roga_domainbed.report.scores import Scores
+
+ROOT = Path(__file__).resolve().parents[2]
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+HOSTILE = '<script>alert("1")</script> & $x_1$ {{ 7*7 }} \x00é'
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order; gathers what the tests ask about."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.open, self.attributes, self.words, self.scripts, self.styles = [], [], [], [], []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, self.getpos()
+
+    def handle_data(self, data):
+        where = {"script": self.scripts, "style": self.styles}.get(
+            self.open[-1] if self.open else "", self.words
+        )
+        where.append(data)
+
+    def values(self, name):
+        return [value for _, attribute, value in self.attributes if attribute == name]
+
+
+def report(folder, *flags):
+    return main(["report", "--input_dir", str(folder), *map(str, flags)])
+
+
+def page_of(folder, *flags):
+    assert report(folder, "--output", folder.parent / "page.html", *flags) == 0
+    return Page(folder.parent / "page.html")
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """A small sweep with everything a page can show."""
+    folder = tmp_path_factory.mktemp("full") / "sweep"
+    return write_sweep(folder, algorithms=["ERM", "RoGA"], envs=[0], hparams=2, videos=6, frames=2)
+
+
+@pytest.fixture(scope="module")
+def full_page(full):
+    return page_of(full)
+
+
+def test_the_page_needs_nothing_else(full_page):
+    targets = full_page.values("href") + full_page.values("src") + full_page.values("xlink:href")
+    assert targets
+    assert all(target.startswith("#") for target in targets)
+    assert "url(" not in "".join(full_page.styles)
+    assert "default-src 'none'" in " ".join(full_page.values("content"))
+    assert len(full_page.source.encode()) < 1_000_000
+
+
+def test_every_id_is_unique_and_every_reference_has_one(full_page):
+    ids = full_page.values("id")
+    assert len(ids) == len(set(ids))
+    references = [target[1:] for target in full_page.values("href") + full_page.values("xlink:href")]
+    references += re.findall(r"url\(#([^)]+)\)", full_page.source)
+    assert set(references) <= set(ids)
+
+
+def test_every_section_is_there(full_page):
+    for title in (
+        "Summary", "Results", "AUC of each held-out environment", "ROC curves", "DET curves",
+        "Scores of reals and fakes", "Training curves", "Training loss", "Sharpness and gradient norms",
+        "Agreement of the domains' gradients", "Cost of a step against AUC", "Validation against test",
+        "Hyper-parameters", "Sweep health", "Provenance", "Commands",
+    ):  # fmt: skip
+        assert title in full_page.text, title
+    assert full_page.text.count("batch_size = 8") == 1, "what all have in common is in the note"
+
+
+def test_colours_of_figures_are_those_of_the_page(full_page):
+    figures = "".join(re.findall(r"<svg.*?</svg>", full_page.source, re.DOTALL))
+    assert "var(--ink)" in figures
+    assert not re.search(r"#[0-9a-f]{6}", figures), "a colour that the dark page would keep"
+
+
+def test_the_commands_train_the_chosen_runs_again(full, full_page):
+    commands = re.findall(r"<pre>(.*?)</pre>", full_page.source)
+    assert len(commands) == 2
+    words = html.unescape(commands[1]).split()
+    assert words[:2] == ["roga-domainbed", "train"]
+    assert words[words.index("--algorithm") + 1] == "RoGA"
+    with pytest.raises(SystemExit):  # as flags they are all known: the last word alone is at fault
+        main([*words[1:], "--no_such_flag"])
+
+
+def test_equal_panels_are_equal_to_the_byte():
+    panel = Panel("loss", lambda axes: axes.plot([1, 2], [3, 4], marker="o"))
+    assert inline_svg(panel, "a-") == inline_svg(panel, "a-")
+
+
+def test_where_records_hold_no_more_than_upstreams_each_section_says_so(tmp_path, sweep_folder):
+    page = page_of(sweep_folder("vlcs_sweep"))
+    for sentence in (
+        "Numbers are the accuracy of the held-out environment",
+        "have stored no scores (scores.parquet in a run's folder)",
+        "No record has a perturbed loss",
+        "No record has a cosine between the domains' gradients",
+        "recorded no versions, backend or split: DomainBed's own scripts do not",
+        "No run recorded a hash of its data",
+        "One algorithm: there is nothing to compare",
+    ):
+        assert sentence in page.text, sentence
+    assert "python -m domainbed.scripts.train" in page.text
+    # the numbers are those of upstream's own table
+    oracle = (ROOT / "tests/data/report/collect_results.txt").read_text().splitlines()
+    cells = next(line for line in oracle if line.startswith("ERM")).split("  ")
+    for cell in filter(None, (cell.strip().replace("+/-", "±") for cell in cells)):
+        assert cell in page.text
+
+
+def test_an_oracle_is_named_in_title_rows_captions_and_files(full, tmp_path):
+    page = page_of(full, "--select", "oracle", "--figures", tmp_path / "figures", "--figure-format", "svg")
+    assert "AUC (oracle)" in re.search("<title>(.*?)</title>", page.source)[1]
+    heads = re.findall(r'<th scope="row"[^>]*>(.*?)</th>', page.source)
+    assert "RoGA (oracle)" in [re.sub("<.*?>", "", head).strip() for head in heads]
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page.source)
+    assert captions
+    assert all("oracle" in caption for caption in captions)
+    names = "environments roc det scores training loss sharpness alignment cost validation hparams".split()
+    files = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert files == sorted(f"{name}_oracle.svg" for name in names)
+
+
+def test_without_a_name_the_file_of_an_oracle_is_named_after_it(tmp_path):
+    write_run(tmp_path, arguments(), steps=(0,), videos=2, scores=False)
+    assert report(tmp_path, "--select", "iid", "oracle") == 0
+    assert (tmp_path / "report_oracle.html").exists()
+
+
+def test_names_are_only_names(tmp_path):
+    folder = tmp_path / 'sweep "<b>&'
+    for algorithm in ("ERM", HOSTILE):
+        run = write_run(
+            folder, arguments(HOSTILE, algorithm), steps=(0, 1), videos=3, frames=1, scores=algorithm == "ERM"
+        )
+    text = (run / "results.jsonl").read_text()
+    (run / "results.jsonl").write_text(
+        text.replace('"lr":', '"</table><img src=x onerror=alert(1)>":') + "{broken\n"
+    )
+    page = page_of(folder)
+    assert len(page.scripts) == 1, "the page's own"
+    assert not any(name.startswith("on") for _, name, _ in page.attributes)
+    assert "\x00" not in page.source
+    assert HOSTILE.replace("\x00", "\ufffd") in page.text
+    assert "49" not in re.findall(r"<title>.*?</title>", page.source)[0], "templates inside names are not run"
+
+
+@pytest.mark.parametrize(("suffix", "head"), [("pdf", b"%PDF"), ("svg", b"<?xml"), ("png", b"\x89PNG")])
+def test_figures_are_files_too(tmp_path, suffix, head):
+    panels = tuple(Panel(HOSTILE[:20], lambda axes: axes.plot([1, 2], [3, 4])) for _ in range(4))
+    figure = Figure("loss", "Loss", "", panels, (Line("ERM", 0), Line("$x_1$", 1)))
+    path = tmp_path / f"loss.{suffix}"
+    path.write_text("an earlier one")
+    save_figure(figure, path)
+    assert path.read_bytes().startswith(head)
+    assert [path.name for path in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_folder_without_records_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    assert report(tmp_path) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"roga-domainbed report: error: no records under '{tmp_path}'")
+    assert err.count("\n") == 1
+    (tmp_path / "run" / "results.jsonl").write_bytes(b"\x00\xff{\n[1]\n")
+    assert report(tmp_path) == 2
+    assert "line 1: not a JSON record" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_damaged_runs_are_named_on_the_page_of_the_others(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", algorithms=["ERM"], envs=[0], steps=(0,), videos=3)
+    run = next(folder.iterdir())
+    with open(run / "results.jsonl", "a") as file:
+        file.write('{"args": {"test_envs"\n')
+    (run / "scores.parquet").write_bytes(b"")
+    (folder / "gone").mkdir()
+    (folder / "gone" / "job.json").write_text(
+        json.dumps(
+            {"argv": ["--dataset", "SynthFake", "--algorithm", "SAM", "--test_envs", "1"], "exit_code": 3,
+             "started": 0, "seconds": 1, "host": "h", "pid": 1}
+        )
+    )  # fmt: skip
+    page = page_of(folder)
+    assert "line 2: not a JSON record, skipped" in page.text
+    assert "The stored scores cannot be used: " in page.text
+    assert "SAM on SynthFake, test envs 1: failed, exited with 3; no record" in page.text
+
+
+FAULTS = [
+    (["--metric", "acu"], "unknown metric 'acu' (did you mean 'auc'?)"),
+    (["--select", "idd"], "unknown selection rule 'idd' (did you mean 'iid'?)"),
+    (["--baseline", "erm"], "unknown algorithm of these records 'erm' (did you mean 'ERM'?)"),
+    (["--output", "no/such/folder/report.html"], "the folder 'no/such/folder' is not there"),
+    (["--output", "."], "--output '.' is a folder"),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), FAULTS, ids=[flags[0] for flags, _ in FAULTS])
+def test_faults_are_found_before_anything_is_drawn(full, flags, message, capsys):
+    assert report(full, *flags) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(full, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "roga_domainbed.cli.report.find_spec", lambda name: None if name == "jinja2" else True
+    )
+    assert report(full) == 2
+    assert (
+        "report needs the package 'Jinja2': pip install 'roga-domainbed[report]'" in capsys.readouterr().err
+    )
+
+
+def test_an_averaged_roc_keeps_the_area_of_its_trials():
+    rng = np.random.RandomState(0)
+    trials, areas = [], []
+    for _ in range(3):
+        labels = np.repeat([0, 1], 400)
+        scores = rng.randn(800) + labels
+        trials.append(Scores(scores, labels, labels, True, labels))
+        areas.append(roc_auc_score(labels, scores))
+    area = np.trapezoid(mean_roc(trials), FALSE_POSITIVE_RATES)
+    assert area == pytest.approx(np.mean(areas), abs=2e-3)
+    assert mean_roc([Scores(scores[:4], labels[:4], labels[:4], True, labels[:4])]) is None, "one class"
+
+
+def test_a_curve_is_the_mean_where_all_runs_have_a_number_thinned_out():
+    runs = [[{"step": s, "loss": float(s + k)} for s in range(1000 + k)] for k in (0, 2)]
+    steps, values = mean_curve(runs, lambda record: record["loss"])
+    assert len(steps) <= MOST_POINTS
+    assert (steps[0], steps[-1]) == (0, 999)
+    assert (values == steps + 1).all()
+    assert mean_curve([[{"step": 0}]], lambda record: float("nan")) is None
+
+
+def test_too_many_lines_are_the_baseline_and_the_best():
+    names = [f"A{i}" for i in range(12)]
+    lines = lines_for(names, {name: i for i, name in enumerate(names)}, "A0")
+    assert [line.label for line in lines] == ["A0", *names[-MOST_LINES + 1 :]]
+
+
+@pytest.mark.slow
+def test_a_browser_sorts_by_any_column_and_has_no_complaint(full, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here")
+    source = page_of(full).source
+    click = (
+        "<script>const heads = document.querySelectorAll('table.data')[0].querySelectorAll('thead button');"
+        "heads[1].click(); heads[1].click();</script></body>"
+    )
+    (tmp_path / "clicked.html").write_text(source.replace("</body>", click), encoding="utf-8")
+    command = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+    command += ["--enable-logging=stderr", "--dump-dom", (tmp_path / "clicked.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    table = re.search('<table class="data".*?</table>', done.stdout, re.DOTALL)[0]
+    assert re.findall('aria-sort="([a-z]*)"', table)[:2] == ["none", "descending"]
+    rows = re.findall(r"<tr>(.*?)</tr>", table.split("<tbody>")[1], re.DOTALL)
+    values = [float(re.findall('data-sort="([^"]*)"', row)[1]) for row in rows]
+    assert values == sorted(values, reverse=True)

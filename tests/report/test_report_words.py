@@ -1,0 +1,85 @@
+"""The sentences at the head of a report."""
+
+from made_sweep import arguments, write_run, write_sweep
+
+from roga_domainbed.report.health import run_health
+from roga_domainbed.report.study import study
+from roga_domainbed.report.words import metric_title, summary
+from roga_domainbed.runs import load_runs
+from roga_domainbed.selection import RULES, Metric
+
+
+def sentences(folder, rule="iid", metric="auc"):
+    found = study([folder], load_runs(folder, metric), [RULES.get(rule)], Metric(metric), "ERM")
+    return summary(found, run_health([folder], found.loaded.runs))
+
+
+def said(folder, **kwargs):
+    return " ".join(sentence.text for sentence in sentences(folder, **kwargs))
+
+
+def made(folder, skills, trials=1):
+    """A sweep in which an algorithm's accuracy is its skill, everywhere."""
+    for algorithm, skill in skills.items():
+        for env in range(4):
+            for trial in range(trials):
+                run = write_run(folder, arguments("B", algorithm, (env,), trial), steps=(0,), scores=False)
+                text = (run / "results.jsonl").read_text()
+                values = {
+                    f"env{i}_{split}_acc": skill + 0.001 * trial for i in range(4) for split in ("in", "out")
+                }
+                for key, value in values.items():
+                    start = text.index(f'"{key}": ') + len(key) + 4
+                    text = text[:start] + str(value) + text[text.index(",", start) :]
+                (run / "results.jsonl").write_text(text)
+    return folder
+
+
+def test_the_best_and_the_runner_up_are_named_with_their_averages(tmp_path):
+    text = said(made(tmp_path, {"ERM": 0.7, "SAM": 0.8, "RoGA": 0.75}), metric="acc")
+    assert "B: SAM has the highest average accuracy, 80.0, before RoGA with 75.0." in text
+    assert "B: Too few pairs to tell, whatever the differences" in text, "four environments, one trial"
+
+
+def test_what_is_beyond_noise_is_said_of_the_best_and_of_the_baseline(tmp_path):
+    # eight pairs, all in one direction: p = 2 / 2**8, times 2
+    text = said(made(tmp_path, {"ERM": 0.7, "SAM": 0.8, "RoGA": 0.75}, trials=2), metric="acc")
+    assert "B: Worse than SAM, beyond noise: ERM, RoGA." in text
+    assert "Better than ERM, beyond noise: SAM, RoGA." in text
+
+
+def test_one_algorithm_is_not_called_best(tmp_path):
+    text = said(made(tmp_path, {"ERM": 0.7}), metric="acc")
+    assert "there is nothing to compare it with" in text
+    assert "One algorithm on B, one trial" in text
+
+
+def test_a_missing_run_an_unfinished_and_a_failed_one_are_warnings(tmp_path):
+    write_sweep(tmp_path, algorithms=["ERM", "SAM"], envs=[0, 1], steps=(0,), scores=False)
+    write_run(tmp_path, arguments("SynthFake", "ERM", (2,)), steps=(0,), scores=False, done=False)
+    failed = write_run(tmp_path, arguments("SynthFake", "SAM", (3,)), steps=(0,), scores=False, done=False)
+    (failed / "job.json").write_text(
+        '{"argv": [], "exit_code": -9, "started": 0, "seconds": 1, "host": "h", "pid": 1}'
+    )
+    warnings = [sentence.text for sentence in sentences(tmp_path) if sentence.is_warning]
+    assert "SynthFake: no algorithm has a number in every environment, so none is called best." in warnings
+    assert any(
+        text.startswith(
+            "Runs are missing in 2 cells: SynthFake: ERM, NT: no run; SynthFake: SAM, FS: no run."
+        )
+        for text in warnings
+    )
+    assert "1 of 6 runs failed." in warnings
+    assert "1 of 6 runs did not finish." in warnings
+
+
+def test_an_oracle_is_a_warning(tmp_path):
+    write_sweep(tmp_path, algorithms=["ERM"], envs=[0], steps=(0,), scores=False)
+    found = [sentence.text for sentence in sentences(tmp_path, rule="oracle") if sentence.is_warning]
+    assert any("oracle" in text and "not to be compared" in text for text in found)
+
+
+def test_metrics_have_titles():
+    assert metric_title(Metric("video_auc")) == "video AUC"
+    assert metric_title(Metric("tpr_at_fpr_1pct")) == "TPR at 1 % FPR"
+    assert metric_title(Metric("my_metric")) == "my_metric"
