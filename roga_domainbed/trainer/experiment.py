@@ -22,6 +22,7 @@ from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.minibatches import seed_everything
 from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
 from roga_domainbed.trainer.splits import EnvironmentSplit, split_environments
+from roga_domainbed.trainer.unreadable import drop_unreadable
 
 
 class Experiment:
@@ -81,6 +82,10 @@ class Experiment:
         self.checkpoint_freq = config.eval_every or config.checkpoint_freq or self.dataset.CHECKPOINT_FREQ
         self.train_envs = [i for i in range(len(self.dataset)) if i not in config.test_envs]
 
+        #: a sentence for each image that was left out because it cannot be read
+        self.dropped: list[str] = []
+        if config.skip_unreadable:
+            self.dropped = drop_unreadable(self.dataset, self.splits, self.names)
         _check_weights(hparams, self.dataset.input_shape)
         self.defects = upstream_defects.Job(config.algorithm, hparams, len(self.train_envs))
         if self.is_upstreams:

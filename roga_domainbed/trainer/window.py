@@ -16,12 +16,12 @@ class Window:
     A value that is a number already is checked at once. Anything else that ``float()`` reads, a scalar tensor on a GPU,
     say, is left alone until the record, because reading it would wait for the GPU at every step.
 
-    Attributes:
-        values: name → the number of each step that reported it; complete after ``settle``.
+    Args:
+        values: what ``settled`` gave, to go on from.
     """
 
-    def __init__(self) -> None:
-        self.values: dict[str, list[float]] = {}
+    def __init__(self, values: Mapping[str, list[float]] | None = None) -> None:
+        self._values = {name: list(numbers) for name, numbers in (values or {}).items()}
         self._late: list[tuple[int, dict[str, Any]]] = []
 
     def add(self, step: int, values: Mapping[str, Any]) -> None:
@@ -36,8 +36,8 @@ class Window:
         if len(known) < len(values):
             self._late.append((step, {name: value for name, value in values.items() if name not in known}))
 
-    def settle(self) -> None:
-        """Read what was left alone.
+    def settled(self) -> dict[str, list[float]]:
+        """Name → the number of each step that reported it; reads what was left alone.
 
         Raises:
             RogaError: a value is not finite; it names the step that reported it.
@@ -47,14 +47,12 @@ class Window:
             read = {name: float(value) for name, value in values.items()}
             require_finite(read, step)
             self._keep(read)
+        return self._values
 
     def means(self) -> dict[str, float]:
-        """Mean of each value over the steps that reported it; the window is empty after."""
-        self.settle()
-        means = {name: float(np.mean(numbers)) for name, numbers in self.values.items()}
-        self.values = {}
-        return means
+        """Mean of each value over the steps that reported it."""
+        return {name: float(np.mean(numbers)) for name, numbers in self.settled().items()}
 
     def _keep(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self.values.setdefault(name, []).append(value)
+            self._values.setdefault(name, []).append(value)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.trainer.stop import ignore_in_worker
 
 _DEPTH = 2  # results that wait, for each thread
 
@@ -46,6 +47,7 @@ class Ahead:
                 batch_size=None,
                 num_workers=workers,
                 persistent_workers=True,
+                worker_init_fn=ignore_in_worker,
                 pin_memory=pin,
                 collate_fn=_unchanged,
             )

@@ -91,12 +91,25 @@ class InputPath:
         self._images = [images.augmented(augmentation) for images in self._images]
 
     def describe(self) -> dict[str, Any]:
-        """For the records: which path, where decoded images are kept, how training images are augmented."""
+        """For the records: what of it makes numbers, the path and how training images are augmented."""
         if self._images is None:
             return {"path": "exact"}
         recipes = {images.recipe.augmentation for images in self._images} - {AUGMENTATIONS["none"]}
         names = sorted(_name_of(augmentation) for augmentation in recipes)
-        return {"path": "fast", "cache": self._store.kind, "augmentation": "+".join(names) or "none"}
+        return {"path": "fast", "augmentation": "+".join(names) or "none"}
+
+    def sentence(self) -> str:
+        """For the person: how images are read here."""
+        readers = f"{self._n_workers} read ahead"
+        if self._images is None:
+            return f"Input: each image by the data set's own code; {readers}."
+        where = {
+            "memory": "kept in memory",
+            "file": "in a packed file",
+            "none": "decoded at each access",
+        }[self._store.kind]
+        augmentation = self.describe()["augmentation"]
+        return f"Input: minibatches at once, images {where}; augmentation {augmentation}; {readers}."
 
     def minibatches(
         self, envs: Sequence[int], index_draws: Sequence[IndexDraw], purpose: str, steps: range
