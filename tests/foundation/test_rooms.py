@@ -28,6 +28,7 @@ ROW = {
     "roga_domainbed.optim": 2,
     "roga_domainbed.engine": 2,
     "roga_domainbed.backend": 2,
+    "roga_domainbed.augmentation": 2,
     "roga_domainbed.launch": 2,
     "roga_domainbed.algorithms": 3,
     "roga_domainbed.backbones": 3,
