@@ -13,7 +13,7 @@ from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
 from roga_domainbed.records import RECORDS, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
-from roga_domainbed.trainer import checkpoint, upstream_defects
+from roga_domainbed.trainer import checkpoint, distributed, upstream_defects
 from roga_domainbed.trainer.checkpoint import Checkpoint
 from roga_domainbed.trainer.evaluation import evaluate, record_values
 from roga_domainbed.trainer.experiment import Experiment
@@ -257,7 +257,7 @@ class TrainingLoop:
             weights = None
             if experiment.hparams["class_balanced"] and purpose == "minibatch":
                 weights = balanced_weights(experiment.labels(env, indices))
-            draws.append(IndexDraw(indices, batch_size, weights))
+            draws.append(IndexDraw(indices, distributed.minibatch_size(experiment, env), weights))
         return experiment.input.minibatches(envs, draws, purpose, steps)
 
     def _unlabelled(self, steps: range) -> Iterator[list] | None:

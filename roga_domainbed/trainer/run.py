@@ -17,7 +17,7 @@ from roga_domainbed.engine.lib.misc import Tee
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.launch import lease
 from roga_domainbed.records import DONE, RECORDS, Loaded, is_done, read_file
-from roga_domainbed.trainer import checkpoint
+from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
@@ -55,15 +55,24 @@ def train(config: TrainConfig) -> Path:
             f"--output_dir {config.output_dir!r} holds a finished run; choose another, or pass --overwrite to "
             "replace it"
         )
+    for message in distributed.problems(config, host()):
+        problems.add(message)
     problems.check()
-    _make_folder(output_dir)
+    config = distributed.adapted(config)
+    is_first = distributed.join() == 0
+    if is_first:
+        _make_folder(output_dir)
     try:
-        with StopSignals() as signals, lease.hold(output_dir):
-            try:
-                _train(config, hparams, output_dir, signals)
-            finally:
-                if is_done(output_dir):
-                    lease.forget(output_dir)
+        with StopSignals() as signals:
+            if not is_first:
+                distributed.follow(config, hparams, host(), signals)
+                return output_dir
+            with lease.hold(output_dir):
+                try:
+                    _train(config, hparams, output_dir, signals)
+                finally:
+                    if is_done(output_dir):
+                        lease.forget(output_dir)
     except lease.Busy:
         raise RogaError(f"another process trains in --output_dir {config.output_dir!r} now") from None
     except StopRequested as stop:
@@ -84,6 +93,7 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
             if start is None:
                 notices.append("an unfinished run without a checkpoint was here; it starts anew")
     experiment = Experiment(config, hparams, host())
+    distributed.share(experiment)
     # Only now, when nothing but the training itself can fail, does an earlier run give way.
     with signals.held():
         notices += [checkpoint.set_aside(path) for path in damaged]
