@@ -25,6 +25,7 @@ from roga_domainbed.trainer.config import TrainConfig
 
 if TYPE_CHECKING:
     from roga_domainbed.trainer.experiment import Experiment
+    from roga_domainbed.trainer.stop import StopSignals
 
 #: The first process evaluates while the others wait in the next step's all-reduce. A process that has died is
 #: noticed at once, by its closed connection.
@@ -38,14 +39,28 @@ def n_processes() -> int:
 
 def problems(config: TrainConfig, host: Host) -> list[str]:
     """Why the processes cannot share this run."""
-    n = n_processes()
+    n, found = n_processes(), []
+    if n == 1:
+        return found
     algorithm = getattr(host.algorithms, config.algorithm, None)
-    if n == 1 or algorithm is None or hasattr(algorithm, "share_domains"):
-        return []
-    return [
-        f"torchrun started {n} processes, which share the domains of a step; {config.algorithm} cannot: "
-        "start it without torchrun, or with --nproc_per_node 1"
-    ]
+    if algorithm is not None and not hasattr(algorithm, "share_domains"):
+        found.append(
+            f"torchrun started {n} processes, which share the domains of a step; {config.algorithm} cannot: "
+            "start it without torchrun, or with --nproc_per_node 1"
+        )
+    if config.checkpoint_every:
+        found.append("--checkpoint_every: processes that share a run write no checkpoints; leave it out")
+    if not config.overwrite and any(Path(config.output_dir).glob("checkpoint_*.pt")):
+        found.append(
+            f"--output_dir {config.output_dir!r} holds an unfinished run of one process: go on with it without "
+            "torchrun, or pass --overwrite to start anew"
+        )
+    return found
+
+
+def adapted(config: TrainConfig) -> TrainConfig:
+    """``config`` without checkpoints where processes share the run: a killed one starts anew."""
+    return config if n_processes() == 1 else dataclasses.replace(config, checkpoint_every=0)
 
 
 def join() -> int:
@@ -80,18 +95,18 @@ def minibatch_size(experiment: Experiment, env: int) -> int:
     return experiment.hparams["batch_size"]
 
 
-def follow(config: TrainConfig, hparams: dict[str, Any], host: Host) -> None:
+def follow(config: TrainConfig, hparams: dict[str, Any], host: Host, signals: StopSignals) -> None:
     """Take part in the steps of the first process, writing nothing."""
     from roga_domainbed.trainer.experiment import Experiment
     from roga_domainbed.trainer.loop import TrainingLoop
 
     class Following(TrainingLoop):
         def _record(self, step: int) -> None:
-            self.window = type(self.window)()
+            self.window, self.record_due = type(self.window)(), False
 
     distributed.barrier()
     config = dataclasses.replace(config, skip_model_save=True)
     with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
         experiment = Experiment(config, hparams, host)
         share(experiment)
-        Following(experiment, Path(folder)).run()
+        Following(experiment, Path(folder), signals).run()
