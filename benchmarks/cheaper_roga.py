@@ -25,6 +25,7 @@ from roga_domainbed import bridge
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.metrics.binary import auc
 from roga_domainbed.seeds import derive, generator
+from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.minibatches import seed_everything
 from roga_domainbed.trainer.splits import split_environments
@@ -67,7 +68,9 @@ class Resident:
     def __init__(self, host, data_dir, left_out, batch):
         hparams = host.hparams_registry.default_hparams("RoGA", "SynthFake")
         dataset = host.datasets.get_dataset_class("SynthFake")(data_dir, [left_out], hparams)
-        _, splits = split_environments(dataset, "official", [left_out], 0, 0.2, 0)
+        _, splits = split_environments(
+            dataset, "official", [left_out], 0, 0.2, 0, TrainConfig().training_options
+        )
         self.batch = batch
         self.train = [images(dataset[i], splits[i].in_split) for i in range(len(NAMES)) if i != left_out]
         self.test = images(dataset[left_out], splits[left_out].in_split)
