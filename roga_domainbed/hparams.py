@@ -26,6 +26,7 @@ WHOLE_NUMBERS = (
     "mlp_depth",
     "d_steps_per_g_step",
     "n_meta_test",
+    "roga_every",
 )
 _POSITIVE = ("lr", "lr_g", "lr_d", *WHOLE_NUMBERS)
 
@@ -151,6 +152,8 @@ def _range_problems(name: str, value: float) -> list[str]:
         allowed, ok = "above 0", 0 < value < math.inf
     elif name.endswith("dropout"):
         allowed, ok = "at least 0 and below 1", 0 <= value < 1
+    elif name.endswith("_fraction"):
+        allowed, ok = "above 0 and at most 1", 0 < value <= 1
     else:
         allowed, ok = "finite and at least 0", 0 <= value < math.inf
     return [] if ok else [f"hparam {name!r} must be {allowed}; got {value!r}"]

@@ -21,6 +21,7 @@ except ImportError:
 
 RECORDS = "results.jsonl"
 DONE = "done"
+ERRORS = "err.txt"
 LONGEST_LINE = 16 * 2**20  # bytes; a record has some thousands
 #: What says how the data of a run were split, thinned out and audited.
 DATA_OPTIONS = ("split", "reals", "balance", "strict", "allow_leakage")
@@ -61,6 +62,23 @@ def append_record(folder: str | os.PathLike, record: Record) -> None:
         with contextlib.suppress(OSError):
             os.truncate(path, before)
         raise
+
+
+def cut_records(folder: str | os.PathLike, n_bytes: int) -> None:
+    """Cut ``folder``'s file to its first ``n_bytes``: what a killed run wrote after the point it goes on from.
+
+    Raises:
+        ValueError: the file does not have so many, or no record ends there; it is as it was then.
+    """
+    path = Path(folder) / RECORDS
+    content = path.read_bytes() if path.exists() else b""
+    kept = content[:n_bytes]
+    if len(kept) < n_bytes or (kept and not kept.endswith(b"\n")):
+        raise ValueError(f"{path} has {len(content)} bytes, and no record ends after {n_bytes}")
+    if len(content) > n_bytes:
+        with open(path, "rb+") as file:
+            file.truncate(n_bytes)
+            os.fsync(file.fileno())
 
 
 def mark_done(folder: str | os.PathLike) -> None:

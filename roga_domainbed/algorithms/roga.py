@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from roga_domainbed import optim
 from roga_domainbed.algorithms._sharpness import SHARED_HPARAMS, Minibatches, SharpnessAlgorithm
+from roga_domainbed.errors import RogaError
 from roga_domainbed.hparams import HParam, constant, log_uniform
 from roga_domainbed.optim.roga import ANCHORS, GRADIENTS, TERMS
+from roga_domainbed.optim.sharpness import Closure
 
 
 class RoGA(SharpnessAlgorithm):
@@ -24,35 +26,118 @@ class RoGA(SharpnessAlgorithm):
         HParam("roga_terms", "both", constant("both"), "which terms of Eq. 6", choices=TERMS),
         HParam("roga_anchor", "domain", constant("domain"), "what h_i is aligned with", choices=ANCHORS),
         HParam("roga_gradient", "first_order", constant("first_order"), "estimator", choices=GRADIENTS),
+        # Cheaper and not the paper's: off in defaults and in searches.
+        HParam("roga_every", 1, constant(1), "cheaper: measure the perturbation in one of so many steps"),
+        HParam(
+            "roga_ascent_fraction",
+            1.0,
+            constant(1.0),
+            "cheaper: part of each minibatch that it is measured on",
+        ),
+        HParam(
+            "roga_last_block",
+            "",
+            constant(""),
+            "cheaper: perturb from this module on, e.g. classifier; '' is all",
+        ),
         *SHARED_HPARAMS,
     )
+
+    def __init__(self, input_shape: tuple, num_classes: int, num_domains: int, hparams: dict[str, Any]):
+        super().__init__(input_shape, num_classes, num_domains, hparams)
+        fraction = hparams["roga_ascent_fraction"]
+        if not 0 < fraction <= 1:
+            raise RogaError(f"hparam 'roga_ascent_fraction' must be above 0 and at most 1; got {fraction!r}")
+        if fraction < 1 and hparams["replay_rng"]:
+            raise RogaError(
+                "hparam 'replay_rng' needs the same samples in every pass: leave it off, or roga_ascent_fraction at 1"
+            )
 
     def make_optimizer(
         self, params: Any, base_optimizer: type[torch.optim.Optimizer], **kwargs: Any
     ) -> optim.RoGA:
-        """RoGA with ``rho``, ``alpha`` and the three ``roga_…`` choices."""
-        return optim.RoGA(
-            params,
-            base_optimizer,
-            rho=self.hparams["rho"],
-            alpha=self.hparams["alpha"],
-            terms=self.hparams["roga_terms"],
-            anchor=self.hparams["roga_anchor"],
-            gradient=self.hparams["roga_gradient"],
-            **kwargs,
-        )
+        """RoGA with ``rho``, ``alpha`` and the ``roga_…`` hyper-parameters."""
+        hparams = self.hparams
+        last = hparams["roga_last_block"]
+        try:
+            return optim.RoGA(
+                params,
+                base_optimizer,
+                rho=hparams["rho"],
+                alpha=hparams["alpha"],
+                terms=hparams["roga_terms"],
+                anchor=hparams["roga_anchor"],
+                gradient=hparams["roga_gradient"],
+                every=hparams["roga_every"],
+                perturbed=_from_module_on(last, self.featurizer, self.classifier) if last else None,
+                **kwargs,
+            )
+        except ValueError as error:
+            raise RogaError(f"the hparams of RoGA: {error}") from None
+
+    def share_domains(self, group: Any = None) -> None:
+        """Let the processes of ``group`` share the domains of each step; see ``optim.RoGA.share_domains``."""
+        try:
+            self.optimizer.share_domains(group)
+        except ValueError as error:
+            raise RogaError(f"the hparams of RoGA: {error}") from None
+
+    def own_domains(self, n_domains: int) -> range:
+        """Indices of the domains that this process evaluates."""
+        return self.optimizer.own_domains(n_domains)
 
     def update(self, minibatches: Minibatches, unlabeled: list[Tensor] | None = None) -> dict[str, float]:
         """One step with a closure for each environment's minibatch.
 
         Args:
-            minibatches: one (x, y) a training environment, on the device of the network.
+            minibatches: one (x, y) a training environment, on the device of the network. Where processes share
+                domains, those of other processes are not looked at.
             unlabeled: ignored, as by DomainBed's ERM.
 
         Returns:
             Means over the domains of ``loss``, ``perturbed_loss`` and ``grad_norm``; ``alpha_ratio_<i>`` = α‖a_i‖/ρ,
             how far the alignment moves domain i's ascent point compared with the perturbation; every tenth step
-            ``cosine``, the mean over pairs of domains of the cosine between their gradients.
+            ``cosine``, the mean over pairs of domains of the cosine between their gradients. A step that reuses the
+            perturbation (``roga_every``) has ``perturbed_loss`` alone.
         """
-        self.optimizer.step([lambda x=x, y=y: F.cross_entropy(self.predict(x), y) for x, y in minibatches])
+        fraction = self.hparams["roga_ascent_fraction"]
+        ascents = None
+        if fraction < 1:
+            # Minibatches are drawn at random, so their first samples are a random part of them.
+            ascents = [
+                self._closure(x[: _part(len(x), fraction)], y[: _part(len(x), fraction)])
+                for x, y in minibatches
+            ]
+        self.optimizer.step([self._closure(x, y) for x, y in minibatches], ascent_closures=ascents)
         return dict(self.optimizer.report)
+
+    def _closure(self, x: Tensor, y: Tensor) -> Closure:
+        return lambda: F.cross_entropy(self.predict(x), y)
+
+
+def _part(n: int, fraction: float) -> int:
+    """How many of ``n`` samples the perturbation is measured on: two at least, for batch norm."""
+    return max(round(fraction * n), min(n, 2))
+
+
+def _from_module_on(name: str, featurizer: nn.Module, classifier: nn.Module) -> list[nn.Parameter]:
+    """The parameters of the module ``name`` and of all that come after it in the network.
+
+    Args:
+        name: its path, or the end of its path: ``classifier``, ``layer4``, ``blocks.3``.
+        featurizer: the first part of the network.
+        classifier: the last.
+    """
+    named = [
+        (f"{part}.{path}", parameter)
+        for part, module in (("featurizer", featurizer), ("classifier", classifier))
+        for path, parameter in module.named_parameters()
+    ]
+    for i, (path, _) in enumerate(named):
+        if f".{name}." in f".{path}":
+            return [parameter for _, parameter in named[i:]]
+    modules = dict.fromkeys(path.rpartition(".")[0].removeprefix("featurizer.") for path, _ in named)
+    raise RogaError(
+        f"hparam 'roga_last_block' must be '' or the name of a module of the network that has weights; got {name!r}. "
+        f"The last ones are {', '.join(list(modules)[-8:])}; a part of a path, such as a block's name, will do"
+    )

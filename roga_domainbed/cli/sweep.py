@@ -3,7 +3,7 @@ r"""Launch, watch and clean up many trainings.
 A sweep is every combination of trial, dataset, algorithm, test environments and hyper-parameter seed, each a job
 with a folder of its own.
 
-  launch             run the jobs that have no folder yet
+  launch             run the jobs that have no folder yet; those that were stopped or killed go on
   status             count jobs by dataset, algorithm and state; name those that failed
   delete_incomplete  delete the folders of jobs that did not finish; never of one that runs now
 
@@ -18,7 +18,7 @@ as DomainBed's for the same arguments. Optional ones count in it only when given
   total                    6        1       1           0             0     8
   Job 1f3a9c (SynthFake, RoGA, test envs [2]) exited with 137; log: out/1f3a9c…/job.log
 
-The exit status of launch is 1 if a job failed.
+The exit status of launch is 1 if a job failed, and 75 if none did but some were told to stop (SIGTERM, SIGUSR1).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.launch import LAUNCHERS, Options
+from roga_domainbed.launch.jobfile import STOPPED
 from roga_domainbed.registry import Registry, load
 from roga_domainbed.sweep.grid import make_args_list
 from roga_domainbed.sweep.jobs import UNFINISHED, Job, State, failure_line
@@ -92,7 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--n_workers", type=int, help="jobs at a time (local: 1, multi_gpu: one a GPU)")
     group.add_argument(
-        "--retry", action="store_true", help="launch also failed and incomplete jobs, from their first step"
+        "--retry",
+        action="store_true",
+        help="launch also jobs that failed, from their last checkpoint, and folders of DomainBed's, from the start",
     )
     group.add_argument(
         "--skip_confirmation", action="store_true", help="do not ask before starting or deleting"
@@ -131,10 +134,12 @@ def _status(listed: list[tuple[Job, State]]) -> int:
 
 
 def _launch(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:
-    wanted = {State.NOT_LAUNCHED} | ({State.FAILED, State.INCOMPLETE} if args.retry else set())
-    jobs = [job for job, state in listed if state in wanted]
-    left = sum(state in (State.FAILED, State.INCOMPLETE) for _, state in listed)
-    if left and not args.retry:
+    again = [job for job, state in listed if _is_relaunched(job, state, args.retry)]
+    jobs = again + [job for job, state in listed if state is State.NOT_LAUNCHED]
+    left = sum(state in (State.FAILED, State.INCOMPLETE) for _, state in listed) - len(again)
+    if again:
+        print(f"{len(again)} jobs go on from their last checkpoint.")
+    if left:
         print(f"{left} jobs failed or are incomplete and stay as they are; --retry starts them again.")
     print(f"About to launch {len(jobs)} jobs.")
     if not jobs:
@@ -145,13 +150,15 @@ def _launch(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:
     commands = {job.output_dir: job for job in jobs}
     print("Launching...")
     print("Making job directories:", flush=True)
-    failures, skipped = [], 0
+    failures, skipped, stopped = [], 0, 0
     outcomes = launch(
-        [job.command(retry=args.retry) for job in jobs], Options(args.n_workers, preload=_PRELOAD)
+        [job.command(retry=index < len(again)) for index, job in enumerate(jobs)],
+        Options(args.n_workers, preload=_PRELOAD),
     )
     with _terminated_like_interrupted(), contextlib.closing(outcomes), _progress(args, len(jobs)) as bar:
         for outcome in outcomes:
             skipped += outcome.skipped
+            stopped += outcome.stopped
             if outcome.failed:
                 failures.append((commands[outcome.command.output_dir], outcome))
             if bar is not None:
@@ -160,9 +167,17 @@ def _launch(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:
     print(f"Launched {len(jobs) - skipped} jobs!")
     if skipped:
         print(f"{skipped} jobs were left to another launch of this sweep.")
+    if stopped:
+        print(f"{stopped} jobs were told to stop; the same command goes on with them.")
     for job, outcome in failures:
         print(failure_line(job, outcome.exit_code, outcome.note), file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if failures else STOPPED if stopped else 0
+
+
+def _is_relaunched(job: Job, state: State, retry: bool) -> bool:
+    if state is State.FAILED:
+        return retry
+    return state is State.INCOMPLETE and (retry or job.is_ours)
 
 
 def _delete_incomplete(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:

@@ -10,7 +10,9 @@ changes no number.
        300    0.2104   97.1/95.8    94.0/92.9    98.2/97.5    71.3/69.9      0:00
 
 Files in --output_dir: results.jsonl (one record a line), scores.parquet (what the trained model says of every
-sample), out.txt, err.txt, model.pkl and, at the end, done.
+sample), out.txt, err.txt, model.pkl and, at the end, done; until then checkpoint_<steps>.pt. The same command goes on
+with a run that was killed, with the same numbers as if it had not been. SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint
+first; the exit status is then 75 (Ctrl-C: 130).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 
 from roga_domainbed.cli import data_options
 from roga_domainbed.errors import RogaError
@@ -70,21 +73,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data_options.add_arguments(parser)
     data_options.add_leakage_argument(parser)
     parser.set_defaults(**{name: _DEFAULTS[name] for name in data_options.NAMES})
-    add("n_workers", "processes that read images (default: the dataset's, at most the threads)", type=int)
+    add("n_workers", "how many read images ahead (default: the dataset's, at most the threads)", type=int)
+    add(
+        "input",
+        "fast: images decoded once, minibatches augmented at once; exact: the dataset's own code for each image "
+        "(default %(default)s, where the dataset allows it)",
+        type=str,
+    )
+    add(
+        "cache",
+        "auto: decoded images stay in memory if a quarter of what is free holds them; off: decoded at each access; "
+        "else a folder for a packed file of them, shared by the jobs of a machine (default %(default)s)",
+        type=str,
+    )
+    add(
+        "precision",
+        "fp32, bf16 (autocast), or auto: bf16 on GPUs that have it (default %(default)s)",
+        type=str,
+    )
+    add(
+        "compile",
+        "compile the network with torch.compile; pays from some hundred steps on",
+        action="store_true",
+    )
+    add("profile", "print at the end where the time of a step went", action="store_true")
+    add("eval_every", "steps between evaluations, and so records; wins over --checkpoint_freq", type=int)
+    add(
+        "eval_max_per_env",
+        "evaluate at most so many samples of each split, the same ones each time; the last record has all",
+        type=int,
+    )
+    add(
+        "eval_parts",
+        "all, or needed: what is trained on is evaluated in the last record only; no selection rule reads it "
+        "(default %(default)s)",
+        type=str,
+    )
     parser.add_argument(
         "--weights",
         help="file with the backbone's first weights (.pth or .safetensors); the same as the hparam 'weights'",
     )
-    add("overwrite", "replace a run that --output_dir already holds", action="store_true")
+    add(
+        "checkpoint_every",
+        "steps between states to go on from, 0 for none (default: at a record, or a minute after the last, taking at "
+        "most one percent of the time)",
+        type=int,
+    )
+    parser.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="look at every image first and train without those that cannot be read; the first record counts them",
+    )
+    add("overwrite", "replace a run that --output_dir already holds, finished or not", action="store_true")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 0 on success."""
+    """Train; 0 on success, 75 where SIGTERM or SIGUSR1 stopped it."""
     from roga_domainbed.trainer.run import train  # torch: not needed for --help
+    from roga_domainbed.trainer.stop import Stopped
 
     values = vars(args)
     values["hparams"] = _with_weights(values["hparams"], values.pop("weights"))
-    train(TrainConfig(**values))
+    try:
+        train(TrainConfig(**values))
+    except Stopped as stopped:
+        print(f"roga-domainbed train: {stopped}", file=sys.stderr)
+        return Stopped.STATUS
     return 0
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from roga_domainbed.launch.jobfile import STOPPED
 from roga_domainbed.registry import Registry
 
 
@@ -53,9 +54,14 @@ class Outcome:
     skipped: bool = False
 
     @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop, and goes on when it is launched again."""
+        return self.exit_code == STOPPED
+
+    @property
     def failed(self) -> bool:
         """Whether it ran and did not succeed."""
-        return self.exit_code != 0 and not self.skipped
+        return self.exit_code != 0 and not self.stopped and not self.skipped
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from roga_domainbed.launch import lease
+
 JOB_FILE = "job.json"
 LOG_FILE = "job.log"
 
@@ -17,6 +19,10 @@ LOG_FILE = "job.log"
 #: STALE_AFTER_S is taken for dead.
 HEARTBEAT_S = 20.0
 STALE_AFTER_S = 180.0
+
+#: Exit status of a training that was told to stop and has written a checkpoint: "temporary failure, try again" of
+#: sysexits.h. Such a job is incomplete, not failed.
+STOPPED = 75
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,12 @@ def is_running(folder: str | os.PathLike) -> bool:
     """Whether a process works in ``folder`` now.
 
     On this machine: its process is alive and is the one that the file speaks of. On another machine: its
-    worker has touched the file within ``STALE_AFTER_S`` seconds.
+    worker has touched the file within ``STALE_AFTER_S`` seconds. A training that was started without a launcher
+    holds the folder's lock.
     """
     job = read_job_file(folder)
     if job is None or job.exit_code is not None:
-        return False
+        return lease.is_held(folder)
     if job.host != socket.gethostname():
         try:
             return time.time() - (Path(folder) / JOB_FILE).stat().st_mtime < STALE_AFTER_S

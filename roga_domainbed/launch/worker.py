@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from roga_domainbed.launch import lease
 from roga_domainbed.launch.jobfile import (
     HEARTBEAT_S,
     JOB_FILE,
@@ -36,6 +37,7 @@ from roga_domainbed.records import is_done
 from roga_domainbed.registry import load
 
 _POLL_S = 0.02
+CLAIM_FILE = "job.claim"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,11 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder, job_argv = job["output_dir"], job["argv"]
         start = time.monotonic()
         try:
-            if not claim(folder, retry=job["retry"]):
+            if not claim(folder, job_argv, retry=job["retry"]):
                 _answer(answers, {"skipped": True})
                 continue
-            # Already now, so that the folder is never seen without an owner.
-            write_job_file(folder, started_now(tuple(job_argv), os.getpid()))
             log = os.open(Path(folder) / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             _answer(answers, {"exit_code": None, "seconds": 0.0, "error": str(error)})
@@ -101,13 +101,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def claim(output_dir: str, *, retry: bool) -> bool:
-    """Make the job's folder; False if another launch of the sweep has the job."""
+def claim(output_dir: str, argv: Sequence[str], *, retry: bool) -> bool:
+    """Make the job's folder and put our name in it; False if another launch of the sweep has the job.
+
+    Of several that ask at once, on one machine or over a network file system, one gets it.
+    """
     Path(output_dir).parent.mkdir(parents=True, exist_ok=True)
     try:
         os.mkdir(output_dir)
     except FileExistsError:
-        return retry and not is_running(output_dir) and not is_done(output_dir)
+        if not retry:
+            return False
+    with lease.turn(output_dir, CLAIM_FILE):
+        if is_running(output_dir) or is_done(output_dir):
+            return False
+        write_job_file(output_dir, started_now(tuple(argv), os.getpid()))
     return True
 
 

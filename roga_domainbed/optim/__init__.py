@@ -7,10 +7,10 @@ Closures return the mean loss of their minibatch with its graph and call no ``ba
 """
 
 from roga_domainbed.optim.asam import ASAM
+from roga_domainbed.optim.finite import NonFiniteError
 from roga_domainbed.optim.gsam import GSAM
 from roga_domainbed.optim.roga import RoGA
 from roga_domainbed.optim.sagm import SAGM
 from roga_domainbed.optim.sam import SAM
-from roga_domainbed.optim.sharpness import NonFiniteError
 
 __all__ = ["ASAM", "GSAM", "SAGM", "SAM", "NonFiniteError", "RoGA"]

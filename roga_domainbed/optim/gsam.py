@@ -51,6 +51,6 @@ class GSAM(TwoPass):
         along = inner(grads, perturbed) * inverse_or_zero(inner(perturbed, perturbed))
         orthogonal = torch._foreach_sub(grads, torch._foreach_mul(perturbed, along))
         direction: list[Tensor] = []
-        for group, h, g in self._grouped(perturbed, orthogonal):
+        for group, _, h, g in self._grouped(self._params(), perturbed, orthogonal):
             direction += torch._foreach_sub(h, torch._foreach_mul(g, group["alpha"]))
         return direction

@@ -1,4 +1,4 @@
-"""The same dropout mask in both passes of a step: the random state of the first pass, replayed."""
+"""Torch's random state around the passes of a step: replayed, or seeded for each domain and pass."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from roga_domainbed.seeds import derive
 
 
 class RandomState:
@@ -21,6 +23,13 @@ class RandomState:
         torch.set_rng_state(self._cpu)
         for index, state in zip(self._devices, self._cuda, strict=True):
             torch.cuda.set_rng_state(state, index)
+
+    def reseed(self, seed: int) -> None:
+        """Seed the same generators with ``seed``."""
+        # Not torch.manual_seed: without CUDA that formats a stack trace at every call.
+        torch.default_generator.manual_seed(seed)
+        for index in self._devices:
+            torch.cuda.default_generators[index].manual_seed(seed)
 
 
 @contextmanager
@@ -38,3 +47,24 @@ def replayed(state: RandomState | None, params: list[torch.Tensor]) -> Iterator[
         yield
     finally:
         now.set()
+
+
+class Streams:
+    """The random numbers of a step as a function of (domain, pass): nothing depends on the order of the passes.
+
+    One number is drawn from torch's CPU generator, and every pass is seeded from it. So processes that share a
+    step's domains draw what one process would have drawn, as long as their generators stood alike before the step.
+    """
+
+    def __init__(self, params: list[torch.Tensor]):
+        self._base = int(torch.randint(2**63 - 1, ()).item())
+        self._after = RandomState(params)
+
+    @contextmanager
+    def of(self, domain: int, number: int) -> Iterator[None]:
+        """Inside, the draws of pass ``number`` of ``domain``; afterwards as if nothing had been drawn."""
+        self._after.reseed(derive(self._base, "pass", domain, number))
+        try:
+            yield
+        finally:
+            self._after.set()

@@ -19,23 +19,37 @@ K domains, L_i the mean loss on domain i's minibatch, g_i = ∇L_i(θ), ‖·‖
 How much the second term weighs: it moves the ascent point by α‖g_i‖ against ρ. At the paper's α = 2e-4 and
 gradient norms of 1 to 3 that is well under one percent of ρ = 0.1; ``report["alpha_ratio_<i>"]`` = α‖a_i‖/ρ says
 what it is in your run.
+
+Cheaper, each off by default and each an approximation of the above (docs/roga-cost.md has what they cost and lose):
+
+    perturbed=S   the ascent moves the parameters in S alone: g_i = ∇_S L_i(θ), ‖·‖ over S, θ + ε_i − α a_i on S. The
+                  pass at θ differentiates with respect to S only
+    ascent_closures   g_i is the gradient of another closure of domain i, of a part of its minibatch say
+    every=N       d_i = ε_i − α a_i is measured in steps 0, N, 2N, …; the others reuse it: 1/K Σ ∇L_i(θ + d_i), one
+                  gradient of each minibatch. In those no pass is at θ, so the pass at θ + d_i moves the batch-norm
+                  buffers
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from roga_domainbed.optim.running_statistics import _MeanOfPasses
+from roga_domainbed.optim.across_ranks import copy_from_first_rank_, sum_over_ranks_
+from roga_domainbed.optim.domain_sums import DomainSums
+from roga_domainbed.optim.replay import Streams
+from roga_domainbed.optim.running_statistics import MeanOfPasses
 from roga_domainbed.optim.sharpness import (
     Closure,
     Pass,
     SharpnessOptimizer,
-    add_scaled_,
     at_point,
+    evaluate,
     global_norm,
     inner,
     inverse_or_zero,
@@ -52,7 +66,10 @@ class RoGA(SharpnessOptimizer):
     """Step along the mean of the domains' gradients, each at its own aligned ascent point.
 
     Peak memory beyond ERM's: three copies of the parameters whatever K (ascent point, sum of directions, sum of
-    unit gradients); ``anchor="pooled"`` and ``gradient="exact"`` keep K gradients more.
+    unit gradients); ``anchor="pooled"`` and ``gradient="exact"`` keep K gradients more, ``every`` K displacements.
+
+    What a closure draws from torch's generators is a function of their state before the step, of the domain and of
+    the pass, not of the order in which domains are evaluated.
 
     Args:
         params: parameters or groups of them.
@@ -63,6 +80,8 @@ class RoGA(SharpnessOptimizer):
             rows (d), (b) and (c) of Table III.
         anchor: ``"domain"`` or ``"pooled"``, see above.
         gradient: ``"first_order"`` or ``"exact"``, see above.
+        perturbed: the parameters that the ascent moves; None for all.
+        every: measure the displacements in one of so many steps, ≥ 1; ``first_order`` only.
         model: where batch-norm buffers are protected; None if there are none.
         replay_rng: give all passes of a domain the same dropout mask.
         **base_kwargs: arguments of the base optimizer (lr, momentum, …).
@@ -78,6 +97,8 @@ class RoGA(SharpnessOptimizer):
         terms: str = "both",
         anchor: str = "domain",
         gradient: str = "first_order",
+        perturbed: Iterable[Tensor] | None = None,
+        every: int = 1,
         model: nn.Module | None = None,
         replay_rng: bool = False,
         **base_kwargs: Any,
@@ -89,217 +110,313 @@ class RoGA(SharpnessOptimizer):
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        if every < 1 or every != int(every):
+            raise ValueError(f"every must be a whole number of at least 1; got {every!r}")
+        if every > 1 and gradient == "exact":
+            raise ValueError(
+                "every above 1 goes with gradient 'first_order': the exact one has no displacement"
+            )
         own = {"rho": rho, "alpha": alpha}
         super().__init__(params, base_optimizer, own, model=model, replay_rng=replay_rng, **base_kwargs)
-        self.terms, self.anchor, self.gradient = terms, anchor, gradient
+        self.terms, self.anchor, self.gradient, self.every = terms, anchor, gradient, int(every)
+        self.perturbed = None if perturbed is None else list(perturbed)
+        if self.perturbed is not None and not self._moving(self._params()):
+            raise ValueError("perturbed has none of the optimizer's trainable parameters")
+        self._displacements: list[list[Tensor]] = []  # d_i on the perturbed parameters, where every > 1
+        self._group: Any = None
 
-    def step(self, closures: Sequence[Closure], loss_scale: float = 1.0) -> Tensor:
+    # --- processes that share the domains --------------------------------------------------------------
+
+    def share_domains(self, group: Any = None) -> None:
+        """From now on the processes of ``group`` share each step's domains.
+
+        Every process calls ``step`` with all K closures, in the same order, and evaluates those whose index i is
+        its rank modulo the number of processes; the others may be None. One all-reduce then makes the step that
+        one process would have made, batch-norm buffers included (``anchor="pooled"`` needs another before it).
+        The weights and buffers of the group's first process are copied to the others here, and stay equal.
+
+        Args:
+            group: a process group of ``torch.distributed``; None for the default one.
+        """
+        group = distributed.group.WORLD if group is None else group
+        if self.every > 1 and group.size() > 1:
+            raise ValueError(
+                "every above 1 keeps each domain's displacement in the process that measured it, where a checkpoint "
+                "of the first process would miss it: use one process, or every=1"
+            )
+        self._group = group
+        buffers = [] if self.model is None else list(self.model.buffers())
+        everything = [p.data for param_group in self.param_groups for p in param_group["params"]]
+        copy_from_first_rank_([*everything, *buffers], group)
+
+    def own_domains(self, n_domains: int) -> range:
+        """Indices of the domains that this process evaluates; all of them unless ``share_domains`` was called."""
+        if self._group is None:
+            return range(n_domains)
+        return range(self._group.rank(), n_domains, self._group.size())
+
+    # --- a step ----------------------------------------------------------------------------------------
+
+    def step(
+        self,
+        closures: Sequence[Closure],
+        loss_scale: float = 1.0,
+        *,
+        ascent_closures: Sequence[Closure] | None = None,
+    ) -> Tensor:
         """One step.
 
         Args:
             closures: one a domain; each returns the mean loss of its minibatch with its graph and calls no
-                ``backward``. It is called two times (``exact``: three).
+                ``backward``. It is called two times (``exact``: three; a step that reuses displacements: once).
             loss_scale: what the closures multiply their losses with, for fp16; 1 otherwise.
+            ascent_closures: one a domain, for the pass at θ; None for ``closures``.
 
         Returns:
-            (K,) the losses at θ, detached, without the loss scale.
+            (K,) the losses at θ, detached, without the loss scale; at the displaced points in a step that reuses
+            displacements.
 
         Raises:
             NonFiniteError: if a loss or gradient is not finite; it names the domain, and nothing has moved.
         """
         closures = list(closures)
+        ascents = closures if ascent_closures is None else list(ascent_closures)
         if not closures:
             raise ValueError("RoGA needs at least one domain: closures is empty")
-        params = self._params()
-        domains = _Domains(params, measure_cosine=self.steps_taken % COSINE_EVERY == 0)
-        estimate = self._first_order if self.gradient == "first_order" else self._exact
+        if len(ascents) != len(closures):
+            raise ValueError(
+                f"{len(closures)} closures and {len(ascents)} ascent closures: one each a domain"
+            )
+        if ascent_closures is not None and self.replay_rng:
+            raise ValueError(
+                "replay_rng needs the same samples in every pass: leave it off, or the ascent closures"
+            )
+        params = self._begin()
+        moving = self._moving(params)
+        reuse = self.steps_taken % self.every > 0 and len(self._displacements) == len(closures)
+        cosine = not reuse and self.steps_taken % COSINE_EVERY == 0
+        sums = DomainSums(params, moving, len(closures), cosine=cosine)
         with self.statistics.moved_once() as passes:
-            estimate(closures, params, passes, loss_scale, domains)
-            self.report = self._checked_report(domains)
-        self._apply(params, domains.direction, domains.reached)
-        return torch.stack(domains.losses)
+            run = _Run(self, closures, ascents, params, moving, passes, loss_scale, sums)
+            if reuse:
+                self._reuse(run)
+            elif self.gradient == "exact":
+                self._exact(run)
+            else:
+                self._first_order(run)
+            if self._group is not None:
+                sums.over_ranks(passes, self._group, self.steps_taken)
+            if self.gradient == "exact" or self._group is not None:
+                torch._foreach_div_(sums.direction, len(closures))
+            rho, alpha = (self.param_groups[0][name] for name in ("rho", "alpha"))
+            numbers, entries, losses = sums.numbers(
+                self.steps_taken,
+                at_theta=not reuse,
+                look_at_direction=self.gradient == "exact",
+                alpha_ratio=alpha / rho if self.terms == "both" and rho > 0 else None,
+            )
+            self._take(numbers, entries, sums.reached, passes)
+        self._apply(params, sums.direction, sums.reached)
+        return losses
 
-    # --- the two estimators ----------------------------------------------------------------------------
-
-    def _first_order(
-        self,
-        closures: list[Closure],
-        params: list[Tensor],
-        passes: _MeanOfPasses,
-        loss_scale: float,
-        domains: _Domains,
-    ) -> None:
+    def _first_order(self, run: _Run) -> None:
+        keep = self.every > 1
+        self._displacements = []
         if self.anchor == "domain":
             # One domain after the other, so that one gradient at a time is in memory.
-            for closure in closures:
-                first = self._first(closure, params, passes, loss_scale)
-                domains.saw(first)
-                point = self._point(params, first.grads, domains.norms[-1], anchor=first.grads)
+            for i in run.domains:
+                first = run.at_theta(i)
+                norm = run.sums.saw(i, first)
+                point = self._point(run.moving, first.grads, norm, first.grads, keep)
                 first.grads = []  # its memory holds the point now
-                with at_point(params, point):
-                    second = self._again(closure, params, first, loss_scale, weight=1 / len(closures))
+                self._descend(run, i, point)
                 del point
-                domains.add(second)
             return
-        firsts = [self._first(closure, params, passes, loss_scale) for closure in closures]
-        for first in firsts:
-            domains.saw(first)
-        anchor = _mean([first.grads for first in firsts])
-        domains.anchor_norm = global_norm(anchor)
-        for closure, first, norm in zip(closures, firsts, domains.norms, strict=True):
-            with at_point(params, self._point(params, first.grads, norm, anchor)):
-                domains.add(self._again(closure, params, first, loss_scale, weight=1 / len(closures)))
+        firsts = [run.at_theta(i) for i in run.domains]
+        norms = [run.sums.saw(i, first) for i, first in zip(run.domains, firsts, strict=True)]
+        anchor = run.mean([first.grads for first in firsts], run.moving)
+        run.sums.anchor_norm = global_norm(anchor)
+        for i, first, norm in zip(run.domains, firsts, norms, strict=True):
+            self._descend(run, i, self._point(run.moving, first.grads, norm, anchor, keep))
 
-    def _exact(
-        self,
-        closures: list[Closure],
-        params: list[Tensor],
-        passes: _MeanOfPasses,
-        loss_scale: float,
-        domains: _Domains,
-    ) -> None:
-        firsts = [self._first(closure, params, passes, loss_scale) for closure in closures]
-        for first in firsts:
-            domains.saw(first)
-        pooled = _mean([first.grads for first in firsts])
+    def _descend(self, run: _Run, domain: int, point: list[Tensor]) -> None:
+        with at_point(run.moving, point):
+            run.sums.add(domain, run.again(domain, weight=run.weight))
+
+    def _reuse(self, run: _Run) -> None:
+        for i in run.domains:
+            with run.passes.one(), at_point(run.moving, _added(run.moving, self._displacements[i])):
+                run.sums.add(i, run.once(i, weight=run.weight))
+
+    def _exact(self, run: _Run) -> None:
+        firsts = [run.at_theta(i) for i in run.domains]
+        norms = [run.sums.saw(i, first) for i, first in zip(run.domains, firsts, strict=True)]
+        pooled = run.mean([first.grads for first in firsts], run.moving) if self.anchor == "pooled" else []
         if self.anchor == "pooled":
-            domains.anchor_norm = global_norm(pooled)
+            run.sums.anchor_norm = global_norm(pooled)
 
         # h_i − α ∇²L_i(θ + ε_i) a_i; the h_i are kept, α weighs a_i and h_i group by group.
         perturbed: list[list[Tensor]] = []
-        for closure, first, norm in zip(closures, firsts, domains.norms, strict=True):
-            with at_point(params, self._point(params, first.grads, norm, anchor=None)):
-                second = self._again(closure, params, first, loss_scale, create_graph=True)
-                anchor = self._times_alpha(first.grads if self.anchor == "domain" else pooled)
-                curved = _derivative(inner(second.grads, anchor), params)
+        for i, first, norm in zip(run.domains, firsts, norms, strict=True):
+            with at_point(run.moving, self._point(run.moving, first.grads, norm, anchor=None)):
+                second = run.again(i, create_graph=True)
+                anchor = self._times_alpha(run.moving, first.grads if self.anchor == "domain" else pooled)
+                curved = _derivative(inner(run.of_moving(second.grads), anchor), run.params)
             second.grads = [h.detach() for h in second.grads]
-            perturbed.append(second.grads)
-            domains.add(Pass(second.loss, torch._foreach_sub(second.grads, curved), second.reached, None))
+            perturbed.append(run.of_moving(second.grads))
+            run.sums.add(i, Pass(second.loss, torch._foreach_sub(second.grads, curved), second.reached, None))
 
         # ∇a_i · h_i: ∇²L_i(θ) h_i for the domain's own anchor; with the pooled one, ∇²L_j(θ) meets the mean of h.
-        mean_perturbed = _mean(perturbed)
-        for closure, first, h in zip(closures, firsts, perturbed, strict=True):
-            at_theta = self._again(closure, params, first, loss_scale, create_graph=True)
-            vector = self._times_alpha(h if self.anchor == "domain" else mean_perturbed)
-            torch._foreach_sub_(domains.direction, _derivative(inner(at_theta.grads, vector), params))
-        torch._foreach_div_(domains.direction, len(closures))
+        mean = run.mean(perturbed, run.moving) if self.anchor == "pooled" else []
+        for i, h in zip(run.domains, perturbed, strict=True):
+            at_theta = run.at_theta_again(i)
+            vector = self._times_alpha(run.moving, h if self.anchor == "domain" else mean)
+            torch._foreach_sub_(run.sums.direction, _derivative(inner(at_theta.grads, vector), run.params))
+
+    def _moving(self, params: list[Tensor]) -> list[Tensor]:
+        if self.perturbed is None:
+            return params
+        here = {id(p) for p in self.perturbed}
+        return [p for p in params if id(p) in here]
 
     @torch.no_grad()
     def _point(
-        self, params: list[Tensor], grads: list[Tensor], norm: Tensor, anchor: list[Tensor] | None
+        self,
+        params: list[Tensor],
+        grads: list[Tensor],
+        norm: Tensor,
+        anchor: list[Tensor] | None,
+        keep: bool = False,
     ) -> list[Tensor]:
-        """θ + ε_i − α a_i, or θ + ε_i where ``anchor`` is None; ``grads`` is consumed if it is the anchor."""
+        """θ + ε_i − α a_i, or θ + ε_i where ``anchor`` is None; ``grads`` is consumed if it is the anchor.
+
+        With ``keep`` the displacement is put down among those of the other domains.
+        """
         inverse = inverse_or_zero(norm)
         own = anchor is grads
         if self.terms == "perturb":
             anchor = None
+        start = [torch.zeros_like(p) for p in params] if keep else params
         point: list[Tensor] = []
-        for group, p, g, *rest in self._grouped(params, grads, *([anchor] if anchor else [])):
+        for group, _, g, *rest in self._grouped(params, grads, *([anchor] if anchor else []), start):
+            *rest, origin = rest
             scale = (0.0 if self.terms == "align" else group["rho"]) * inverse
             if own and anchor:
-                point += moved(p, g, scale - group["alpha"], consume=True)
+                point += moved(origin, g, scale - group["alpha"], consume=True)
                 continue
-            part = moved(p, g, scale)
+            part = moved(origin, g, scale)
             if rest:
                 torch._foreach_add_(part, rest[0], alpha=-group["alpha"])
             point += part
-        return point
+        if not keep:
+            return point
+        self._displacements.append(point)
+        return _added(params, point)
 
-    def _times_alpha(self, tensors: list[Tensor]) -> list[Tensor]:
+    def _times_alpha(self, params: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:
         scaled: list[Tensor] = []
-        for group, t in self._grouped(tensors):
+        for group, _, t in self._grouped(params, tensors):
             scaled += torch._foreach_mul(t, 0.0 if self.terms == "perturb" else group["alpha"])
         return scaled
 
-    def _checked_report(self, domains: _Domains) -> dict[str, float]:
-        K = len(domains.losses)
-        # Causes before consequences: with the pooled anchor one domain's NaN spoils every second pass.
-        values = [("loss", i, loss) for i, loss in enumerate(domains.losses)]
-        values += [("gradient norm", i, norm) for i, norm in enumerate(domains.norms)]
-        values += [
-            ("loss at the perturbed point", i, loss) for i, loss in enumerate(domains.perturbed_losses)
+    # --- state -----------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict:
+        """As for every sharpness optimizer; with ``every`` above 1 also the displacements to be reused."""
+        state = super().state_dict()
+        if self.every > 1:
+            state["displacements"] = self._displacements
+        return state
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load what ``state_dict`` gave; without displacements the next step measures them."""
+        state_dict = dict(state_dict)
+        saved = state_dict.pop("displacements", [])
+        super().load_state_dict(state_dict)
+        moving = self._moving(self._params())
+        if any([d.shape for d in domain] != [p.shape for p in moving] for domain in saved):
+            raise ValueError(
+                "the saved displacements belong to other parameters than those that are perturbed here"
+            )
+        self._displacements = [
+            [d.detach().to(p.device, p.dtype, copy=True) for d, p in zip(domain, moving, strict=True)]
+            for domain in saved
         ]
-        values += [
-            ("gradient norm at the perturbed point", i, norm)
-            for i, norm in enumerate(domains.perturbed_norms)
-        ]
-        if self.gradient == "exact":  # otherwise it is the mean of gradients that were looked at
-            values.append(("norm of the step's direction", None, global_norm(domains.direction)))
-        measured = domains.measure_cosine and K > 1
-        if measured:
-            values.append(("cosine between domains", None, domains.mean_cosine()))
-        if domains.anchor_norm is not None:
-            values.append(("norm of the pooled gradient", None, domains.anchor_norm))
-        floats = self._require_finite(values)
-        losses, norms, perturbed = floats[:K], floats[K : 2 * K], floats[2 * K : 3 * K]
-        report = {
-            "loss": sum(losses) / K,
-            "perturbed_loss": sum(perturbed) / K,
-            "grad_norm": sum(norms) / K,
-        }
-        if measured:
-            report["cosine"] = floats[-1 if domains.anchor_norm is None else -2]
-        group = self.param_groups[0]
-        if self.terms == "both" and group["rho"] > 0:
-            for i, norm in enumerate(norms):
-                anchor = norm if domains.anchor_norm is None else floats[-1]
-                report[f"alpha_ratio_{i}"] = group["alpha"] * anchor / group["rho"]
-        return report
 
 
-class _Domains:
-    """What one step gathers over its domains, without keeping the gradients."""
+@dataclass
+class _Run:
+    """The passes of one step."""
 
-    def __init__(self, params: list[Tensor], measure_cosine: bool):
-        self.losses: list[Tensor] = []
-        self.perturbed_losses: list[Tensor] = []
-        self.norms: list[Tensor] = []
-        self.perturbed_norms: list[Tensor] = []
-        self.reached = [False] * len(params)
-        self.anchor_norm: Tensor | None = None
-        self.measure_cosine = measure_cosine
-        self.direction: list[Tensor] = []  # Σ of what ``add`` was given
-        self._units: list[Tensor] = []  # Σ g_i / ‖g_i‖
+    optimizer: RoGA
+    closures: list[Closure]
+    ascents: list[Closure]
+    params: list[Tensor]
+    moving: list[Tensor]
+    passes: MeanOfPasses
+    loss_scale: float
+    sums: DomainSums
 
-    def saw(self, first: Pass) -> None:
-        """Note a domain's pass at θ."""
-        norm = global_norm(first.grads)
-        self.losses.append(first.loss)
-        self.norms.append(norm)
-        self.reached = [a or b for a, b in zip(self.reached, first.reached, strict=True)]
-        if not self.measure_cosine:
-            return
-        if self._units:
-            add_scaled_(self._units, first.grads, inverse_or_zero(norm))
-        else:
-            self._units = list(torch._foreach_mul(first.grads, inverse_or_zero(norm)))
+    def __post_init__(self) -> None:
+        self.domains = self.optimizer.own_domains(len(self.closures))
+        self.streams = Streams(self.params)
+        # 1/K costs nothing on the way back; processes that share domains divide the sum they all have.
+        self.weight = 1 / len(self.closures) if self.optimizer._group is None else 1.0
+        positions = {id(p): position for position, p in enumerate(self.params)}
+        self._positions = [positions[id(p)] for p in self.moving]
 
-    def add(self, second: Pass) -> None:
-        """Add a domain's direction."""
-        self.perturbed_losses.append(second.loss)
-        self.perturbed_norms.append(global_norm(second.grads))
-        self.reached = [a or b for a, b in zip(self.reached, second.reached, strict=True)]
-        if self.direction:
-            torch._foreach_add_(self.direction, second.grads)
-        else:
-            self.direction = list(second.grads)
+    def of_moving(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Of one tensor a parameter, those of the parameters that the ascent moves."""
+        return [tensors[position] for position in self._positions]
 
-    def mean_cosine(self) -> Tensor:
-        """Mean of cos(g_i, g_j) over i ≠ j, from ‖Σ g_i/‖g_i‖‖² = n + Σ_{i≠j} cos(g_i, g_j).
+    def at_theta(self, domain: int) -> Pass:
+        """The ascent's pass at θ, which moves the batch-norm buffers."""
+        with self.passes.one(), self.streams.of(domain, 0):
+            return evaluate(self.ascents[domain], self.moving, loss_scale=self.loss_scale)
 
-        n counts the domains with a gradient; where fewer than two have one, 0.
-        """
-        n = sum((norm > torch.finfo(norm.dtype).tiny).to(norm.dtype) for norm in self.norms)
-        pairs = n * (n - 1)
-        return torch.where(pairs > 0, (global_norm(self._units) ** 2 - n) / pairs.clamp(min=1), pairs)
+    def at_theta_again(self, domain: int) -> Pass:
+        """The same with the graph of its gradients; buffers untouched."""
+        with self._unseen(domain, 2):
+            return evaluate(self.ascents[domain], self.moving, loss_scale=self.loss_scale, create_graph=True)
+
+    def again(self, domain: int, *, weight: float = 1.0, create_graph: bool = False) -> Pass:
+        """A further pass of a domain, wherever the parameters are; buffers untouched."""
+        with self._unseen(domain, 1):
+            return self._descent(domain, weight, create_graph)
+
+    def once(self, domain: int, *, weight: float) -> Pass:
+        """The only pass of a domain in a step that reuses displacements."""
+        with self.streams.of(domain, 1):
+            return self._descent(domain, weight, False)
+
+    @contextmanager
+    def _unseen(self, domain: int, number: int) -> Iterator[None]:
+        number = 0 if self.optimizer.replay_rng else number
+        with self.optimizer.statistics.untouched(), self.streams.of(domain, number):
+            yield
+
+    def _descent(self, domain: int, weight: float, create_graph: bool) -> Pass:
+        return evaluate(
+            self.closures[domain],
+            self.params,
+            loss_scale=self.loss_scale,
+            weight=weight,
+            create_graph=create_graph,
+        )
+
+    def mean(self, vectors: list[list[Tensor]], like: list[Tensor]) -> list[Tensor]:
+        """1/K Σ over all domains, also those of other processes."""
+        total = [t.clone() for t in vectors[0]] if vectors else [torch.zeros_like(t) for t in like]
+        for vector in vectors[1:]:
+            torch._foreach_add_(total, vector)
+        if self.optimizer._group is not None:
+            sum_over_ranks_(total, self.optimizer._group)
+        torch._foreach_div_(total, len(self.closures))
+        return total
 
 
-def _mean(vectors: list[list[Tensor]]) -> list[Tensor]:
-    total = [t.clone() for t in vectors[0]]
-    for vector in vectors[1:]:
-        torch._foreach_add_(total, vector)
-    torch._foreach_div_(total, len(vectors))
-    return total
+def _added(params: list[Tensor], displacement: list[Tensor]) -> list[Tensor]:
+    return list(torch._foreach_add([p.detach() for p in params], displacement))
 
 
 def _derivative(scalar: Tensor, params: list[Tensor]) -> list[Tensor]:

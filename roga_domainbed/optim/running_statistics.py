@@ -26,8 +26,11 @@ class RunningStatistics:
 
     def __init__(self, model: nn.Module | None):
         self.model = model
+        self._of_this_step: list[_NormBase] | None = None  # walking through a model for each pass adds up
 
     def _layers(self) -> list[_NormBase]:
+        if self._of_this_step is not None:
+            return self._of_this_step
         if self.model is None:
             return []
         return [
@@ -58,19 +61,30 @@ class RunningStatistics:
                 buffer.copy_(copy)
 
     @contextmanager
-    def moved_once(self) -> Iterator[_MeanOfPasses]:
+    def moved_once(self) -> Iterator[MeanOfPasses]:
         """Inside, wrap each pass at θ in ``with passes.one():``; an exception puts the buffers back."""
-        passes = _MeanOfPasses(self._layers())
+        layers = self._layers()
+        passes = MeanOfPasses(layers)
+        self._of_this_step = layers
         try:
             yield passes
         except BaseException:
             passes.restore()
             raise
+        finally:
+            self._of_this_step = None
         passes.keep_mean()
 
 
-class _MeanOfPasses:
+class MeanOfPasses:
+    """The buffers before a step, and the sum of what each pass at θ makes of them.
+
+    Attributes:
+        bad: None, or a 0-dim tensor on the device: where it is 1 when the step ends, the buffers stay as they were.
+    """
+
     def __init__(self, layers: list[_NormBase]):
+        self.bad: Tensor | None = None
         self._floats = [buffer for layer in layers for buffer in (layer.running_mean, layer.running_var)]
         self._counts = [
             layer.num_batches_tracked for layer in layers if layer.num_batches_tracked is not None
@@ -79,9 +93,11 @@ class _MeanOfPasses:
         self._counts_before = [count.clone() for count in self._counts]
         self._sum: list[Tensor] = []
         self._n = 0
+        self._in_buffers = True  # the mean of a single pass is there already
 
     @contextmanager
     def one(self) -> Iterator[None]:
+        """Around one pass, which starts from the buffers before the step."""
         if self._n:
             self.restore()
         yield
@@ -91,13 +107,33 @@ class _MeanOfPasses:
         elif self._floats:
             torch._foreach_add_(self._sum, self._floats)
 
+    @contextmanager
+    def over_ranks(self, n_passes: int) -> Iterator[list[Tensor]]:
+        """Inside, the tensors that processes with passes of their own must sum; ``n_passes`` are theirs together."""
+        sums = self._sum or [torch.zeros_like(buffer) for buffer in self._floats]
+        moved = [
+            ((count - before) * self._n).to(self._floats[0].dtype)
+            for count, before in zip(self._counts, self._counts_before, strict=True)
+        ]
+        yield [*sums, *moved]
+        self._sum, self._n, self._in_buffers = sums, n_passes, False
+        for count, before, steps in zip(self._counts, self._counts_before, moved, strict=True):
+            count.copy_(before + (steps / n_passes).round().to(before.dtype))
+
     def keep_mean(self) -> None:
-        # After a single pass the buffers already hold the result.
-        if self._n > 1 and self._floats:
+        """Give the buffers the mean over the passes."""
+        if self._floats and (self._n > 1 or not self._in_buffers):
             torch._foreach_div_(self._sum, self._n)
             torch._foreach_copy_(self._floats, self._sum)
+        if self.bad is not None:
+            for now, before in (
+                *zip(self._floats, self._floats_before, strict=True),
+                *zip(self._counts, self._counts_before, strict=True),
+            ):
+                torch.where(self.bad > 0, before, now, out=now)
 
     def restore(self) -> None:
+        """Put the buffers back to what they were before the step."""
         if self._floats:
             torch._foreach_copy_(self._floats, self._floats_before)
         if self._counts:

@@ -7,8 +7,12 @@ Guarantees of a step, for SAM, ASAM, GSAM, SAGM and RoGA alike:
 - An exception in any pass leaves weights and batch-norm buffers as they were before the step.
 - Batch-norm buffers move once, by the pass at θ (see ``running_statistics``).
 - Weight decay acts once, at θ, through the base optimizer.
-- A zero gradient gives a zero perturbation. A loss or gradient that is not finite raises ``NonFiniteError``
-  before the base optimizer has moved anything.
+- A zero gradient gives a zero perturbation. A loss or gradient that is not finite raises ``NonFiniteError``, and
+  leaves the weights of the last good step. On a CPU, and with a base optimizer that is not fused, the step itself
+  raises. On a GPU with a fused one nobody waits for the device: the step's verdict stays there as the optimizer's
+  ``found_inf`` (torch's own way to skip a step, made for its ``GradScaler``), which keeps this and every later step
+  from moving weights, their moments or batch-norm buffers, and the error comes when a number of the report is read,
+  when ``state_dict`` is asked for, or after ``UNREAD_STEPS`` steps, whichever is first.
 """
 
 from __future__ import annotations
@@ -21,28 +25,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from roga_domainbed.errors import RogaError
+from roga_domainbed.optim.finite import Entry, Label, LateNumber, NonFiniteError, StepNumbers, stacked
 from roga_domainbed.optim.replay import RandomState, replayed
-from roga_domainbed.optim.running_statistics import RunningStatistics, _MeanOfPasses
+from roga_domainbed.optim.running_statistics import MeanOfPasses, RunningStatistics
 
 Closure = Callable[[], Tensor]
 
-
-class NonFiniteError(RogaError):
-    """A loss or a gradient is NaN or infinite; the weights are those from before the step.
-
-    Attributes:
-        step: the optimizer's step, from 0.
-        domain: index of the closure it happened in; None where there is only one.
-    """
-
-    def __init__(self, what: str, value: float, step: int, domain: int | None):
-        self.step, self.domain = step, domain
-        where = "" if domain is None else f" of domain {domain}"
-        super().__init__(
-            f"step {step}: the {what}{where} is {value}; the weights are those from before the step. "
-            "Lower the learning rate or rho, or look at that domain's inputs"
-        )
+UNREAD_STEPS = 1000  # their numbers take some 100 bytes each on the device
 
 
 class Pass:
@@ -106,21 +95,22 @@ def _distinct(grads: list[Tensor]) -> list[Tensor]:
 
     Autograd may hand out the same memory for two parameters (of a sum of both), or a broadcast view of one number.
     """
+    shared = len({grad.data_ptr() for grad in grads}) < len(grads)
+    if not shared and not any(0 in grad.stride() for grad in grads):
+        return grads
     seen: set[int] = set()
     owned = []
     for grad in grads:
-        shared = grad.data_ptr() in seen
+        taken = grad.data_ptr() in seen
         broadcast = any(step == 0 and size > 1 for step, size in zip(grad.stride(), grad.shape, strict=True))
         seen.add(grad.data_ptr())
-        owned.append(grad.clone(memory_format=torch.contiguous_format) if shared or broadcast else grad)
+        owned.append(grad.clone(memory_format=torch.contiguous_format) if taken or broadcast else grad)
     return owned
 
 
 def global_norm(tensors: Sequence[Tensor]) -> Tensor:
     """The L2 norm over all ``tensors`` together, 0-dim, on the first one's device."""
-    norms = torch._foreach_norm(list(tensors))
-    first = norms[0]
-    return torch.linalg.vector_norm(torch.stack([norm.to(first.device, first.dtype) for norm in norms]))
+    return torch.linalg.vector_norm(stacked(torch._foreach_norm(list(tensors))))
 
 
 def inner(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
@@ -147,6 +137,7 @@ def moved(
     """θ + scale · direction, one tensor a parameter; in the memory of ``direction`` if it may be consumed."""
     params, direction = [p.detach() for p in params], list(direction)
     if scale.device.type == "cpu":
+        # One pass through memory, where foreach calls would need two: on a CPU that is what a large network waits for.
         alpha = scale.item()
         return [
             torch.add(p, d, alpha=alpha, out=d if consume else None)
@@ -191,8 +182,9 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         **base_kwargs: arguments of the base optimizer (lr, momentum, …).
 
     Attributes:
-        report: floats of the last step for the records, for example ``grad_norm``.
         steps_taken: steps since construction, saved in ``state_dict``.
+        look_late: whether numbers are looked at when somebody reads them. By default (None) where all parameters
+            are on GPUs and the base optimizer is fused; True insists on it and needs a fused one.
     """
 
     def __init__(
@@ -211,8 +203,14 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         self.model = model
         self.replay_rng = replay_rng
         self.statistics = RunningStatistics(model)
-        self.report: dict[str, float] = {}
         self.steps_taken = 0
+        self.look_late: bool | None = None
+        # Plain values and tensors alone, so that whoever saves this object's attributes can put them back.
+        self._numbers: tuple[Tensor, list[Label], int] | None = None  # of the last step
+        self._entries: dict[str, Entry] = {}
+        self._unread: list[tuple[Tensor, list[Label], int]] = []
+        self._bad: Tensor | None = None  # 1 on the device once an unread step was not finite
+        self._n_moved = 0  # how many parameters the base optimizer's last step had
         for group in self.param_groups:
             self._check_group(group)
 
@@ -238,7 +236,12 @@ class SharpnessOptimizer(torch.optim.Optimizer):
             super().add_param_group(param_group)
 
     def state_dict(self) -> dict:
-        """The base optimizer's state, whose groups hold ρ and α, and the number of steps."""
+        """The base optimizer's state, whose groups hold ρ and α, and the number of steps.
+
+        Raises:
+            NonFiniteError: if a step that nobody has looked at yet was not finite.
+        """
+        self.look()
         return {**self.base_optimizer.state_dict(), "steps_taken": self.steps_taken}
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -262,41 +265,40 @@ class SharpnessOptimizer(torch.optim.Optimizer):
 
     # --- pieces of a step ------------------------------------------------------------------------------
 
-    def _params(self) -> list[Tensor]:
-        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+    def _begin(self) -> list[Tensor]:
+        """The parameters of a step; the last one's gradients give their memory to it."""
+        params = self._params()
         if not params:
             raise ValueError("no parameter requires a gradient")
+        for p in params:
+            p.grad = None
         return params
 
-    def _grouped(self, *lists: Sequence[Tensor]) -> Iterator[tuple]:
-        """(group, its slice of each list) where the lists are parallel to ``_params()``."""
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+
+    def _grouped(self, params: Sequence[Tensor], *lists: Sequence[Tensor]) -> Iterator[tuple]:
+        """(group, its slice of ``params`` and of each list) where the lists are parallel to ``params``.
+
+        ``params`` are trainable parameters in the order of the groups, not necessarily all of them.
+        """
+        here = {id(p) for p in params}
         start = 0
         for group in self.param_groups:
-            n = sum(p.requires_grad for p in group["params"])
+            n = sum(id(p) in here for p in group["params"])
             if n:
-                yield (group, *(items[start : start + n] for items in lists))
+                yield (group, *(items[start : start + n] for items in (params, *lists)))
             start += n
 
-    def _first(
-        self, closure: Closure, params: list[Tensor], passes: _MeanOfPasses, loss_scale: float
-    ) -> Pass:
+    def _first(self, closure: Closure, params: list[Tensor], passes: MeanOfPasses, loss_scale: float) -> Pass:
         """The pass at θ, which moves the batch-norm buffers."""
         with passes.one():
             return evaluate(closure, params, loss_scale=loss_scale, remember_random_state=self.replay_rng)
 
-    def _again(
-        self,
-        closure: Closure,
-        params: list[Tensor],
-        first: Pass,
-        loss_scale: float,
-        *,
-        weight: float = 1.0,
-        create_graph: bool = False,
-    ) -> Pass:
+    def _again(self, closure: Closure, params: list[Tensor], first: Pass, loss_scale: float) -> Pass:
         """A further pass of the same closure: buffers untouched, the mask replayed if that was asked for."""
         with self.statistics.untouched(), replayed(first.random_state, params):
-            return evaluate(closure, params, loss_scale=loss_scale, weight=weight, create_graph=create_graph)
+            return evaluate(closure, params, loss_scale=loss_scale)
 
     def _apply(self, params: list[Tensor], direction: list[Tensor], reached: list[bool]) -> None:
         """Hand ``direction`` to the base optimizer; parameters no loss reaches keep no gradient."""
@@ -304,20 +306,85 @@ class SharpnessOptimizer(torch.optim.Optimizer):
             # As backward() would leave it: fused optimizers read a gradient in the order of the parameter's memory.
             aligned = d if d.stride() == p.stride() else torch.empty_like(p).copy_(d)
             p.grad = aligned if used else None
-        self.base_optimizer.step()
+        try:
+            if self._bad is not None:
+                self.base_optimizer.found_inf = self._bad
+            self.base_optimizer.step()
+        finally:
+            self.base_optimizer.__dict__.pop("found_inf", None)
+        self._n_moved = sum(reached)
         self.steps_taken += 1
 
-    def _require_finite(self, values: list[tuple[str, int | None, Tensor]]) -> list[float]:
-        """The 0-dim ``values`` as floats, in one transfer; ``NonFiniteError`` for the first that is not finite.
+    # --- numbers that may not be finite ----------------------------------------------------------------
 
-        Each value is (what it is, its domain or None, tensor).
+    @property
+    def report(self) -> dict[str, float | LateNumber]:
+        """Numbers of the last step for the records: floats, or what ``float()`` and numpy read."""
+        if self._numbers is None:
+            return {}
+        numbers = StepNumbers(*self._numbers)
+        if not self._unread:
+            return {name: numbers.read(entry) for name, entry in self._entries.items()}
+
+        def late(entry: Entry) -> LateNumber:
+            def read() -> float:
+                self.look()
+                return numbers.read(entry)
+
+            return LateNumber(read)
+
+        return {name: late(entry) for name, entry in self._entries.items()}
+
+    def look(self) -> None:
+        """Read what no step has waited for.
+
+        Raises:
+            NonFiniteError: for the first step that was not finite. Nothing has moved from that step on, and
+                ``steps_taken`` says so.
         """
-        device = values[0][2].device
-        floats = torch.stack([value.detach().to(device, torch.float64) for _, _, value in values]).tolist()
-        for (what, domain, _), number in zip(values, floats, strict=True):
-            if not math.isfinite(number):
-                raise NonFiniteError(what, number, self.steps_taken, domain)
-        return floats
+        unread, self._unread = self._unread, []
+        bad, self._bad = self._bad, None
+        if bad is None or bad.item() == 0:
+            return
+        for numbers in unread:
+            try:
+                StepNumbers(*numbers).floats()
+            except NonFiniteError as error:
+                self.steps_taken = error.step
+                raise
+
+    def _looks_late(self, n_reached: int) -> bool:
+        # A skipped first step would leave fused SGD's new moments without values.
+        settled = n_reached == self._n_moved
+        if self.look_late is None:
+            fused = getattr(self.base_optimizer, "_step_supports_amp_scaling", False)
+            return settled and fused and all(p.device.type == "cuda" for p in self._params())
+        return settled and self.look_late
+
+    def _take(
+        self, numbers: StepNumbers, entries: dict[str, Entry], reached: list[bool], passes: MeanOfPasses
+    ) -> None:
+        """Keep ``numbers`` for the report; look at them now, or guard the rest of the step with them."""
+        late = self._looks_late(sum(reached))
+        if not late or len(self._unread) >= UNREAD_STEPS:
+            self.look()
+        if late:
+            bad = numbers.any_bad()
+            self._bad = passes.bad = bad if self._bad is None else torch.maximum(self._bad, bad)
+            self._unread.append(numbers.plain())
+        else:
+            numbers.floats()
+        self._numbers, self._entries = numbers.plain(), entries
+
+
+# Causes before consequences, so that the error names where it began.
+_LABELS = [
+    ("loss", None),
+    ("gradient norm", None),
+    ("loss at the perturbed point", None),
+    ("norm of the step's direction", None),
+]
+_ENTRIES = {"loss": ([0], 1.0), "perturbed_loss": ([2], 1.0), "grad_norm": ([1], 1.0)}
 
 
 class TwoPass(SharpnessOptimizer):
@@ -336,7 +403,7 @@ class TwoPass(SharpnessOptimizer):
         Raises:
             NonFiniteError: if a loss or gradient is not finite; nothing has moved then.
         """
-        params = self._params()
+        params = self._begin()
         with self.statistics.moved_once() as passes:
             first = self._first(closure, params, passes, loss_scale)
             norm = global_norm(first.grads)
@@ -346,17 +413,11 @@ class TwoPass(SharpnessOptimizer):
                 second = self._again(closure, params, first, loss_scale)
             del point
             direction = self._direction(first.grads, second.grads)
-            # Causes before consequences, so that the error names where it began.
-            loss, grad_norm, perturbed_loss, _ = self._require_finite(
-                [
-                    ("loss", None, first.loss),
-                    ("gradient norm", None, norm),
-                    ("loss at the perturbed point", None, second.loss),
-                    ("norm of the step's direction", None, global_norm(direction)),
-                ]
+            numbers = StepNumbers(
+                stacked([first.loss, norm, second.loss, global_norm(direction)]), _LABELS, self.steps_taken
             )
+            self._take(numbers, _ENTRIES, first.reached, passes)
         self._apply(params, direction, first.reached)
-        self.report = {"loss": loss, "perturbed_loss": perturbed_loss, "grad_norm": grad_norm}
         return first.loss
 
     def _point(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> list[Tensor]:

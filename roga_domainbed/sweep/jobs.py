@@ -13,11 +13,19 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from roga_domainbed.launch import Command
-from roga_domainbed.launch.jobfile import LOG_FILE, describe_exit, is_running, read_job_file
-from roga_domainbed.records import is_done
+from roga_domainbed.launch import Command, lease
+from roga_domainbed.launch.jobfile import (
+    JOB_FILE,
+    LOG_FILE,
+    STOPPED,
+    describe_exit,
+    is_running,
+    read_job_file,
+)
+from roga_domainbed.records import ERRORS, is_done
 
 
 class State(enum.Enum):
@@ -87,10 +95,27 @@ class Job:
         return folder_state(self.output_dir)
 
     @property
+    def is_ours(self) -> bool:
+        """Whether our trainer or launcher has worked in the folder; one of upstream's may be at work unseen."""
+        return any(
+            os.path.exists(os.path.join(self.output_dir, name)) for name in (JOB_FILE, lease.LOCK_FILE)
+        )
+
+    @property
     def exit_code(self) -> int | None:
         """How the last attempt ended; None if it did not, or was made by upstream."""
         file = read_job_file(self.output_dir)
         return None if file is None else file.exit_code
+
+    @property
+    def reason(self) -> str:
+        """Why the last attempt failed, as our trainer wrote it; empty where it could not."""
+        try:
+            text = (Path(self.output_dir) / ERRORS).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        found = [line for line in text.splitlines() if line.startswith("error: ")]
+        return found[-1].removeprefix("error: ") if found else ""
 
     @property
     def log_path(self) -> str:
@@ -113,9 +138,8 @@ class Job:
         return f"{self.id[:6]} ({args['dataset']}, {args['algorithm']}, test envs {args['test_envs']})"
 
     def command(self, *, retry: bool = False) -> Command:
-        """The job for a launcher; with ``retry`` it replaces what an earlier attempt left."""
-        argv = (*self.argv, "--overwrite") if retry else self.argv
-        return Command(argv, self.output_dir, self.command_str, retry)
+        """The job for a launcher; with ``retry`` it goes on from what an earlier attempt left."""
+        return Command(self.argv, self.output_dir, self.command_str, retry)
 
     def _flags(self) -> Iterable[tuple[str, Any]]:
         flags = {**self.train_args, "output_dir": self.output_dir}
@@ -132,11 +156,13 @@ def folder_state(folder: str | os.PathLike) -> State:
     if is_running(folder):
         return State.RUNNING
     job = read_job_file(folder)
-    return State.FAILED if job is not None and job.exit_code else State.INCOMPLETE
+    failed = job is not None and job.exit_code not in (None, 0, STOPPED)
+    return State.FAILED if failed else State.INCOMPLETE
 
 
 def failure_line(job: Job, exit_code: int | None, note: str = "") -> str:
     """One line for a job that failed: which, how, and where to read why."""
+    note = note or (job.reason if exit_code and exit_code > 0 else "")
     note = f" ({note})" if note else ""
     log = f"; log: {job.log_path}" if os.path.exists(job.log_path) else ""
     return f"Job {job.label} {describe_exit(exit_code)}{note}{log}"

@@ -1,4 +1,4 @@
-"""The training loop: minibatches, updates, records and models."""
+"""The training loop: minibatches, updates, records, checkpoints and models."""
 
 from __future__ import annotations
 
@@ -7,93 +7,243 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
-from roga_domainbed.records import append_record, mark_done
+from roga_domainbed.records import RECORDS, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
-from roga_domainbed.trainer.config import require_finite
+from roga_domainbed.trainer import checkpoint, distributed, upstream_defects
+from roga_domainbed.trainer.checkpoint import Checkpoint
 from roga_domainbed.trainer.evaluation import evaluate, record_values
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.leakage import audit_record
-from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything, training_minibatches
+from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything
 from roga_domainbed.trainer.model_file import save_model
+from roga_domainbed.trainer.object_state import CannotRestore, ObjectState
+from roga_domainbed.trainer.profile import Profile
 from roga_domainbed.trainer.progress import CheckpointTable
 from roga_domainbed.trainer.provenance import provenance
 from roga_domainbed.trainer.scores import write_scores
+from roga_domainbed.trainer.stop import StopRequested, StopSignals
+from roga_domainbed.trainer.window import Window
 
 
 class TrainingLoop:
-    """Trains an experiment and writes what comes of it into ``output_dir``."""
+    """Trains an experiment and writes what comes of it into ``output_dir``.
 
-    def __init__(self, experiment: Experiment, output_dir: Path):
-        self.experiment, self.output_dir = experiment, output_dir
+    Args:
+        experiment: newly built.
+        output_dir: the run's folder.
+        signals: what asks it to stop; where it does, a checkpoint is written.
+        start: the checkpoint to go on from; None starts with the first step.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        output_dir: Path,
+        signals: StopSignals,
+        start: Checkpoint | None = None,
+    ):
+        self.experiment, self.output_dir, self.signals = experiment, output_dir, signals
         config, hparams = experiment.config, experiment.hparams
-        self.table = CheckpointTable(experiment.names, config.test_envs, experiment.n_steps)
         smallest = min(len(split.in_split) for split in experiment.splits)
         self.steps_per_epoch = smallest / hparams["batch_size"]
         #: what each step reported since the last record
-        self.window: dict[str, list[float]] = {}
+        self.window = Window()
+        self.profile = Profile(config.profile, experiment.device)
+        self.steps_done = 0
+        self.record_due = False
+        self._identity = checkpoint.data_identity(experiment)
+        self._made_by = self._provenance()
+        self._provenance_due = start is None
+        self._schedule = checkpoint.Schedule(config.checkpoint_every)
+        made_anew = upstream_defects.MADE_ANEW.get(config.algorithm, ()) if experiment.is_upstreams else ()
+        self._state = ObjectState(experiment.algorithm, made_anew)
+        if start is not None:
+            self._go_on_from(start)
+        self.table = CheckpointTable(
+            experiment.names, config.test_envs, experiment.n_steps, first_step=self.steps_done
+        )
 
     def run(self) -> None:
-        """Every step, with ``scores.parquet`` at the last one, then ``model.pkl`` and ``done``."""
-        experiment = self.experiment
-        for message in experiment.notices():
+        """Every step that is left, with ``scores.parquet`` at the last, then ``model.pkl`` and ``done``.
+
+        Raises:
+            StopRequested: a signal came; unless checkpoints are off, one holds all that was done.
+        """
+        print(self.experiment.input.sentence())
+        for message in self.experiment.dropped:
+            print(f"Left out: {message}")
+        for message in self.experiment.notices():
             print(f"Notice: {message}.")
-        minibatches = self._minibatches("minibatch", experiment.train_envs, lambda split: split.in_split)
-        unlabelled = self._unlabelled()
-        for step in range(experiment.n_steps):
+        self._check_state()
+        try:
+            self._train()
+        except StopRequested:
+            if not self._schedule.is_off:
+                self._write_checkpoint()
+            raise
+        with self.signals.held():
+            if not self.experiment.config.skip_model_save:
+                save_model(self.experiment, self.output_dir / "model.pkl")
+            mark_done(self.output_dir)
+            checkpoint.sync_folder(self.output_dir)
+            checkpoint.delete_all(self.output_dir)
+        if self.profile.enabled:
+            print("\n" + self.profile.report())
+
+    def _train(self) -> None:
+        experiment = self.experiment
+        steps = range(self.steps_done, experiment.n_steps)
+        minibatches = self._minibatches(
+            "minibatch", experiment.train_envs, lambda split: split.in_split, steps
+        )
+        unlabelled = self._unlabelled(steps)
+        if self.record_due:
+            self._record(self.steps_done - 1)
+        for step in steps:
             self._update(step, minibatches, unlabelled)
-            if step % experiment.checkpoint_freq == 0 or step == experiment.n_steps - 1:
+            recorded = self.record_due
+            if recorded:
                 self._record(step)
-        if not experiment.config.skip_model_save:
-            save_model(experiment, self.output_dir / "model.pkl")
-        mark_done(self.output_dir)
+            if self._schedule.is_due(step + 1, recorded) and step + 1 < experiment.n_steps:
+                with self.signals.held():
+                    self._write_checkpoint()
 
     def _update(self, step: int, minibatches: Iterator[list], unlabelled: Iterator[list] | None) -> None:
         experiment = self.experiment
         start = time.perf_counter()
-        batches = next(minibatches)
-        unlabelled_batches = None if unlabelled is None else [x for x, _ in next(unlabelled)]
+        with self.profile.section("data"):
+            batches = next(minibatches)
+            unlabelled_batches = None if unlabelled is None else [x for x, _ in next(unlabelled)]
         loaded = time.perf_counter()
-        # Dropout and whatever else an algorithm draws depend on the step alone.
-        seed_everything(derive(experiment.config.seed, "update", step))
-        with experiment.explained():
-            values = experiment.algorithm.update(batches, unlabelled_batches)
-        require_finite(values, step)
-        self.window.setdefault("data_time", []).append(loaded - start)
-        self.window.setdefault("step_time", []).append(time.perf_counter() - start)
-        for name, value in values.items():
-            self.window.setdefault(name, []).append(value)
+        with self.signals.held():
+            # Dropout and whatever else an algorithm draws depend on the step alone.
+            seed_everything(derive(experiment.config.seed, "update", step))
+            with experiment.explained(), experiment.autocast(), self.profile.update(experiment.algorithm):
+                values = experiment.algorithm.update(batches, unlabelled_batches)
+            clocks = {"data_time": loaded - start, "step_time": time.perf_counter() - start}
+            self.window.add(step, {**clocks, **values})
+            self.steps_done = step + 1
+            self.record_due = step % experiment.checkpoint_freq == 0 or self.steps_done == experiment.n_steps
 
     def _record(self, step: int) -> None:
         experiment, config = self.experiment, self.experiment.config
         record: dict[str, Any] = {"step": step, "epoch": step / self.steps_per_epoch}
-        record.update({name: float(np.mean(numbers)) for name, numbers in self.window.items()})
-        evaluated = evaluate(experiment)
+        record.update(self.window.means())
+        # A method that draws to predict draws the same whether or not the run went on from a checkpoint.
+        seed_everything(derive(config.seed, "evaluate", step))
+        is_last = self.steps_done == experiment.n_steps
+        with self.profile.section("evaluation"):
+            evaluated = evaluate(experiment, complete=is_last)
         record.update(record_values(evaluated))
         on_gpu = experiment.device.type == "cuda"
         record["mem_gb"] = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0
         record["hparams"], record["args"] = experiment.hparams, config.record_args()
-        if step == 0:
-            record["provenance"] = provenance(
-                experiment.host,
-                experiment.split_mode,
-                experiment.device,
-                experiment.names,
-                audit_record(experiment.leakage),
-            )
-        if step == experiment.n_steps - 1:  # before the record: a run that has its last record has its scores
-            write_scores(self.output_dir, evaluated)
-        append_record(self.output_dir, record)
-        self.table.print(record)
-        self.window = {}
-        if config.save_model_every_checkpoint:
-            save_model(experiment, self.output_dir / f"model_step{step}.pkl")
+        if self._provenance_due:
+            record["provenance"] = self._made_by
+        with self.signals.held():
+            if is_last:
+                # Before the record: a run that has its last record has its scores.
+                write_scores(self.output_dir, evaluated)
+            self._append(record)
+            self.window = Window()
+            self.record_due = self._provenance_due = False
+            self.table.print(record)
+            if config.save_model_every_checkpoint:
+                save_model(experiment, self.output_dir / f"model_step{step}.pkl")
 
-    def _minibatches(self, purpose: str, envs: list[int], part: Any) -> Iterator[list]:
+    def _append(self, record: dict[str, Any]) -> None:
+        try:
+            append_record(self.output_dir, record)
+        except OSError as error:
+            path = str(self.output_dir / RECORDS)
+            raise RogaError(
+                f"cannot write {path!r}: {error.strerror}; the records before are intact"
+            ) from None
+
+    def _provenance(self) -> dict[str, Any]:
+        experiment = self.experiment
+        found = provenance(
+            experiment.host,
+            experiment.split_mode,
+            experiment.device,
+            experiment.names,
+            audit_record(experiment.leakage),
+            experiment.how(),
+        )
+        if experiment.dropped:
+            found["unreadable"] = {"count": len(experiment.dropped), "first": experiment.dropped[:20]}
+        return found
+
+    # --- checkpoints -----------------------------------------------------------------------------------
+
+    def _check_state(self) -> None:
+        if self._state.problems and not self._schedule.is_off:
+            print(
+                f"Notice: no checkpoints of {self.experiment.config.algorithm}, a killed run starts anew: "
+                f"{'; '.join(self._state.problems)}."
+            )
+            self._schedule = checkpoint.Schedule(0)
+
+    def _write_checkpoint(self) -> None:
+        experiment, folder = self.experiment, self.output_dir
+        with self._schedule.timed():
+            require_finite_weights(experiment.algorithm, self.steps_done - 1)
+            captured = self._state.capture()
+            if self._state.problems:
+                self._check_state()
+                return
+            checkpoint.write(
+                folder,
+                Checkpoint(
+                    settings=run_settings(experiment),
+                    data=self._identity,
+                    made_by=self._made_by,
+                    steps_done=self.steps_done,
+                    record_due=self.record_due,
+                    records_bytes=_size(folder / RECORDS),
+                    output_bytes=_size(folder / "out.txt"),
+                    window=self.window.settled(),
+                    algorithm=captured,
+                ),
+            )
+
+    def _go_on_from(self, start: Checkpoint) -> None:
+        folder = self.output_dir
+        checkpoint.require_equal(start.data, self._identity, self.experiment.config.output_dir)
+        try:
+            self._state.restore(start.algorithm)
+            start.algorithm = None  # its tensors would stay in memory
+            cut_records(folder, start.records_bytes)
+        except CannotRestore as error:
+            raise RogaError(
+                f"the checkpoint in {str(folder)!r} cannot be put back: {error}; it was written by another version. "
+                "Pass --overwrite to start anew"
+            ) from None
+        except ValueError as error:
+            raise RogaError(
+                f"{error}, which the checkpoint counts on: put the file back, or pass --overwrite to start anew"
+            ) from None
+        self.steps_done, self.record_due, self.window = (
+            start.steps_done,
+            start.record_due,
+            Window(start.window),
+        )
+        self._provenance_due = start.records_bytes == 0  # the first record has it
+        changed = checkpoint.differences(start.made_by, self._made_by)
+        print(f"Continued after {self.steps_done} of {self.experiment.n_steps} steps.")
+        if changed:
+            self._provenance_due = True
+            print(
+                f"Notice: the run was begun elsewhere, numbers may differ in their last digits: {'; '.join(changed)}."
+            )
+
+    # --- data ------------------------------------------------------------------------------------------
+
+    def _minibatches(self, purpose: str, envs: list[int], part: Any, steps: range) -> Iterator[list]:
         experiment = self.experiment
         batch_size = experiment.hparams["batch_size"]
         draws = []
@@ -107,22 +257,37 @@ class TrainingLoop:
             weights = None
             if experiment.hparams["class_balanced"] and purpose == "minibatch":
                 weights = balanced_weights(experiment.labels(env, indices))
-            draws.append(IndexDraw(indices, batch_size, weights))
-        return training_minibatches(
-            [experiment.dataset[env] for env in envs],
-            draws,
-            seed=experiment.config.seed,
-            purpose=purpose,
-            steps=range(experiment.n_steps),
-            n_workers=experiment.n_workers,
-            device=experiment.device,
-        )
+            draws.append(IndexDraw(indices, distributed.minibatch_size(experiment, env), weights))
+        return experiment.input.minibatches(envs, draws, purpose, steps)
 
-    def _unlabelled(self) -> Iterator[list] | None:
+    def _unlabelled(self, steps: range) -> Iterator[list] | None:
         experiment = self.experiment
         if experiment.config.task != "domain_adaptation":
             return None
         envs = [env for env in experiment.config.test_envs if experiment.splits[env].uda_split]
         if not envs:
             raise RogaError("--task domain_adaptation: no test environment has unlabelled samples to spare")
-        return self._minibatches("unlabelled", envs, lambda split: split.uda_split)
+        return self._minibatches("unlabelled", envs, lambda split: split.uda_split, steps)
+
+
+def run_settings(experiment: Experiment) -> dict[str, Any]:
+    """What a run that goes on must have in common with ``experiment``, as far as its arguments tell."""
+    return checkpoint.settings(experiment.config.record_args(), experiment.hparams, experiment.host.name)
+
+
+def require_finite_weights(algorithm: torch.nn.Module, step: int) -> None:
+    """Keep what is not a number out of the checkpoints: the run stops, and goes on from before it happened.
+
+    Raises:
+        RogaError: a parameter is not finite.
+    """
+    bad = [name for name, weight in algorithm.named_parameters() if not torch.isfinite(weight).all()]
+    if bad:
+        raise RogaError(
+            f"step {step}: {len(bad)} parameters are not finite after it, {bad[0]} the first; training stopped. "
+            "Lower the learning rate, or look at the data"
+        )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from roga_domainbed.errors import RogaError
 from roga_domainbed.trainer import upstream_defects
+from roga_domainbed.trainer.checkpoint import write_durably
 from roga_domainbed.trainer.experiment import Experiment
 
 
@@ -17,7 +15,6 @@ def save_model(experiment: Experiment, path: Path) -> None:
     Raises:
         RogaError: the file cannot be written; an earlier one of that name is intact then.
     """
-    partial = path.with_suffix(".part")
     state = experiment.algorithm.state_dict()
     if experiment.is_upstreams:
         state = upstream_defects.saved_state(experiment.config.algorithm, state)
@@ -29,9 +26,4 @@ def save_model(experiment: Experiment, path: Path) -> None:
         "model_hparams": experiment.hparams,
         "model_dict": state,
     }
-    try:
-        torch.save(checkpoint, partial)
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        partial.unlink(missing_ok=True)
-        raise RogaError(f"cannot write {str(path)!r}: {str(error).splitlines()[0]}") from None
+    write_durably(path, checkpoint)

@@ -16,16 +16,18 @@ class CheckpointTable:
         names: the environments' names.
         test_envs: indices of the held-out ones.
         n_steps: steps of the run, for the estimate of what is left.
+        first_step: the step this process starts with.
     """
 
-    def __init__(self, names: list[str], test_envs: list[int], n_steps: int):
+    def __init__(self, names: list[str], test_envs: list[int], n_steps: int, first_step: int = 0):
         self.names, self.test_envs, self.n_steps = names, test_envs, n_steps
+        self._first_step = first_step
         self._started = time.perf_counter()
         self._header_printed = False
 
     def print(self, record: dict[str, Any]) -> None:
         """Print the line of ``record``."""
-        metric = "auc" if "env0_in_auc" in record else "acc"
+        metric = "auc" if "env0_out_auc" in record else "acc"
         if not self._header_printed:
             columns = [f"[{n}]" if i in self.test_envs else n for i, n in enumerate(self.names)]
             print(f"\n{metric} in/out in %, test environments in brackets")
@@ -42,7 +44,7 @@ class CheckpointTable:
         return "/".join("  -  " if v is None else f"{100 * v:5.1f}" for v in values)
 
     def _left(self, step: int) -> str:
-        done = step + 1
-        left = (time.perf_counter() - self._started) / done * (self.n_steps - done)
+        here = max(1, step + 1 - self._first_step)
+        left = (time.perf_counter() - self._started) / here * (self.n_steps - step - 1)
         minutes, seconds = divmod(int(left), 60)
         return f"{minutes:3d}:{seconds:02d}"

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from roga_domainbed import bridge
 from roga_domainbed.backend import host
 from roga_domainbed.engine.lib.misc import Tee
 from roga_domainbed.errors import Problems, RogaError
-from roga_domainbed.records import DONE, RECORDS, is_done
+from roga_domainbed.launch import lease
+from roga_domainbed.records import DONE, RECORDS, Loaded, is_done, read_file
+from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.trainer.loop import TrainingLoop
 from roga_domainbed.trainer.provenance import environment_versions
 from roga_domainbed.trainer.scores import SCORES
+from roga_domainbed.trainer.stop import Stopped, StopRequested, StopSignals
+from roga_domainbed.trainer.unreadable import MARK, all_of_them
 
 
 def train(config: TrainConfig) -> Path:
     """Train one model and write its records, scores, model, output and the marker ``done``.
+
+    An unfinished run of the same arguments in the folder is continued from its last checkpoint.
 
     Args:
         config: the arguments; see ``TrainConfig``.
@@ -34,33 +42,124 @@ def train(config: TrainConfig) -> Path:
     Raises:
         RogaError: for everything the user can put right, all of it at once where it can be seen before the
             data is loaded.
+        Stopped: SIGTERM or SIGUSR1 came; the same call goes on.
+        KeyboardInterrupt: Ctrl-C came; likewise.
     """
     problems = Problems()
     config.check(problems)
     bridge.register()
     hparams = resolve_hparams(config, host(), problems)
     output_dir = Path(config.output_dir)
-    if not config.overwrite and (output_dir / RECORDS).exists():
-        state = "a finished run" if is_done(output_dir) else "records of an unfinished run"
+    if not config.overwrite and is_done(output_dir):
         problems.add(
-            f"--output_dir {config.output_dir!r} holds {state}; choose another, or pass --overwrite to replace it"
+            f"--output_dir {config.output_dir!r} holds a finished run; choose another, or pass --overwrite to "
+            "replace it"
         )
+    for message in distributed.problems(config, host()):
+        problems.add(message)
     problems.check()
-    _make_folder(output_dir)
-    experiment = Experiment(config, hparams, host())
-    # Only now, when nothing but the training itself can fail, does an earlier run give way.
-    _clear_folder(output_dir)
-    with Tee(output_dir / "out.txt"), Tee(output_dir / "err.txt", channel="stderr") as err:
-        _print_header(config, hparams)
-        try:
-            TrainingLoop(experiment, output_dir).run()
-        except RogaError as error:
-            err.file.write(f"error: {error}\n")  # the caller prints it
-            raise
-        except Exception:
-            err.file.write(traceback.format_exc())
-            raise
+    config = distributed.adapted(config)
+    is_first = distributed.join() == 0
+    if is_first:
+        _make_folder(output_dir)
+    try:
+        with StopSignals() as signals:
+            if not is_first:
+                distributed.follow(config, hparams, host(), signals)
+                return output_dir
+            with lease.hold(output_dir):
+                try:
+                    _train(config, hparams, output_dir, signals)
+                finally:
+                    if is_done(output_dir):
+                        lease.forget(output_dir)
+    except lease.Busy:
+        raise RogaError(f"another process trains in --output_dir {config.output_dir!r} now") from None
+    except StopRequested as stop:
+        if stop.name == "SIGINT":
+            raise KeyboardInterrupt from None
+        raise Stopped(f"stopped by {stop.name}; {_what_then(output_dir)}") from None
     return output_dir
+
+
+def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signals: StopSignals) -> None:
+    start, damaged, notices = None, {}, []
+    if not config.overwrite:
+        start, damaged = checkpoint.newest(output_dir)
+        here = checkpoint.settings(config.record_args(), hparams, host().name)
+        there = _settings_of_records(output_dir) if start is None else start.settings
+        if there is not None:
+            checkpoint.require_equal(there, here, config.output_dir)
+            if start is None:
+                notices.append("an unfinished run without a checkpoint was here; it starts anew")
+    experiment = Experiment(config, hparams, host())
+    distributed.share(experiment)
+    # Only now, when nothing but the training itself can fail, does an earlier run give way.
+    with signals.held():
+        notices += [checkpoint.set_aside(path) for path in damaged]
+        if start is None:
+            _clear_folder(output_dir, with_damaged=config.overwrite)
+        else:
+            _cut(output_dir / "out.txt", start.output_bytes)
+    with Tee(output_dir / "out.txt"), Tee(output_dir / "err.txt", channel="stderr") as err:
+        if start is None:
+            _print_header(config, hparams)
+        for sentence in notices:
+            print(f"Notice: {sentence}.")
+        try:
+            TrainingLoop(experiment, output_dir, signals, start).run()
+        except StopRequested as stop:
+            print(f"Stopped by {stop.name}; {_what_then(output_dir)}.")
+            raise
+        except RogaError as error:
+            message = str(error)
+            if message.startswith(MARK):
+                print("An image cannot be read; looking for others.")
+                message = all_of_them(experiment.dataset, experiment.splits, error)
+            _note(err.file, f"error: {message}\n")  # the caller prints it
+            raise (error if message == str(error) else RogaError(message)) from error.__cause__
+        except Exception as error:
+            if "DataLoader worker" in str(error):
+                message = f"{_dead_reader(error)}; {_what_then(output_dir)}"
+                _note(err.file, f"error: {message}\n")
+                raise RogaError(message) from None
+            _note(err.file, traceback.format_exc())
+            raise
+
+
+def _what_then(output_dir: Path) -> str:
+    has_checkpoint = any(output_dir.glob("checkpoint_*.pt"))
+    return f"the same command {'goes on' if has_checkpoint else 'starts anew: there is no checkpoint'}"
+
+
+def _dead_reader(error: Exception) -> str:
+    """Torch's message without its advice to developers."""
+    how = str(error).splitlines()[0]
+    return f"a process that reads images has died ({how}), as when memory runs out: give fewer --n_workers"
+
+
+def _note(file: TextIO, text: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk may be what happened: nothing may stay in the buffer
+        os.write(file.fileno(), text.encode())
+
+
+def _settings_of_records(output_dir: Path) -> dict[str, Any] | None:
+    """What the first record of an unfinished run says of its settings; None if there is no record."""
+    if not (output_dir / RECORDS).exists():
+        return None
+    loaded = Loaded()
+    read_file(output_dir / RECORDS, loaded)
+    if not loaded.records:
+        return None
+    first = loaded.records[0]
+    backend = first.get("provenance", {}).get("backend", "upstream")  # whose train notes none
+    return checkpoint.settings(first["args"], first.get("hparams", {}), backend)
+
+
+def _cut(path: Path, n_bytes: int) -> None:
+    """Cut off what was written after a checkpoint, so that no line is there twice."""
+    if path.exists() and path.stat().st_size > n_bytes:
+        os.truncate(path, n_bytes)
 
 
 def _make_folder(output_dir: Path) -> None:
@@ -72,10 +171,12 @@ def _make_folder(output_dir: Path) -> None:
         raise RogaError(f"--output_dir {str(output_dir)!r} cannot be written: {error.strerror}") from None
 
 
-def _clear_folder(output_dir: Path) -> None:
-    for pattern in (DONE, RECORDS, SCORES, "out.txt", "err.txt", "model*.pkl", "*.part"):
+def _clear_folder(output_dir: Path, *, with_damaged: bool) -> None:
+    for pattern in (DONE, RECORDS, SCORES, "out.txt", "err.txt", "model*.pkl", "checkpoint_*.pt", "*.part"):
         for path in output_dir.glob(pattern):
             path.unlink()
+    for path in output_dir.glob("damaged_checkpoint_*.pt") if with_damaged else ():
+        path.unlink()
 
 
 def _print_header(config: TrainConfig, hparams: dict[str, Any]) -> None:

@@ -173,3 +173,10 @@ def prepare_to_load(algorithm: str, module: Any, state: dict[str, Any]) -> None:
     """
     if algorithm == "GroupDRO":
         module.q = torch.ones_like(state["q"])
+
+
+#: Attributes that an update of upstream's algorithm makes before it reads them: no part of a run's state.
+MADE_ANEW = {
+    "EQRM": ("dist.kde", "dist.data", "dist.bw"),
+    "Fish": ("network_inner", "optimizer_inner"),
+}

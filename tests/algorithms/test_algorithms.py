@@ -13,10 +13,11 @@ HOST = bridge.register()
 PLUGIN = [info.name for info in ALGORITHMS if info.plugin]
 
 
-def build(name, seed=0, **overrides):
+def build(name, seed=0, dataset="Debug28", **overrides):
     torch.manual_seed(seed)
-    hparams = {**HOST.hparams_registry.default_hparams(name, "Debug28"), **overrides}
-    return HOST.algorithms.get_algorithm_class(name)((3, 28, 28), 2, 3, hparams)
+    hparams = {**HOST.hparams_registry.default_hparams(name, dataset), **overrides}
+    size = hparams.get("image_size", 28)
+    return HOST.algorithms.get_algorithm_class(name)((3, size, size), 2, 3, hparams)
 
 
 def minibatches(k=3, n=8, seed=0):
@@ -91,6 +92,7 @@ def test_every_declared_hparam_has_a_default_a_draw_and_arrives(name):
         assert group["eta"] == 0.0456
     if name == "RoGA":
         assert (optimizer.terms, optimizer.anchor, optimizer.gradient) == ("align", "pooled", "exact")
+        assert optimizer.perturbed[0] is algorithm.featurizer.conv4.weight
 
 
 @pytest.mark.parametrize(("optimizer", "cls"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])

@@ -10,7 +10,7 @@ import pytest
 from roga_domainbed import backend
 from roga_domainbed.cli import main, train
 from roga_domainbed.launch import LAUNCHERS, LauncherInfo, Outcome
-from roga_domainbed.launch.jobfile import JobFile, started_now, write_job_file
+from roga_domainbed.launch.jobfile import STOPPED, JobFile, started_now, write_job_file
 from roga_domainbed.records import mark_done
 
 DATA = Path(__file__).parents[1] / "data" / "sweep"
@@ -252,3 +252,41 @@ def test_termination_ends_a_launch_as_ctrl_c_does(tmp_path, capsys):
     assert "interrupted" in capsys.readouterr().err
     assert (tmp_path / "cleaned up").exists()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_launch_goes_on_with_what_was_stopped_or_killed_and_leaves_what_failed(tmp_path, capsys, stand_in):
+    done, stopped, killed, failed, upstreams, alone = folders(tmp_path, capsys)
+    mark_done(done)
+    write_job_file(stopped, JobFile((), STOPPED, 0.0, 1.0, "here", 1))
+    write_job_file(killed, JobFile((), None, 0.0, None, "elsewhere", 1))
+    os.utime(killed / "job.json", (0, 0))  # silent for long
+    write_job_file(failed, JobFile((), 1, 0.0, 1.0, "here", 1))
+    (upstreams / "results.jsonl").touch()
+    (alone / "train.lock").touch()  # train was started without a launcher
+    sweep("launch", tmp_path, *stand_in)
+    out = capsys.readouterr().out
+    assert "3 jobs go on from their last checkpoint." in out
+    assert "2 jobs failed or are incomplete and stay as they are; --retry" in out
+    assert "About to launch 3 jobs." in out
+
+
+def launch_stopped(commands, options):
+    """A launcher whose jobs are told to stop."""
+    for command in commands:
+        yield Outcome(command, STOPPED)
+
+
+def test_jobs_that_were_told_to_stop_have_not_failed(tmp_path, capsys):
+    with LAUNCHERS.temporarily(LauncherInfo("stopping", f"{__name__}:launch_stopped", "")):
+        assert sweep("launch", tmp_path, "--command_launcher", "stopping", "--skip_confirmation") == STOPPED
+    captured = capsys.readouterr()
+    assert "6 jobs were told to stop; the same command goes on with them." in captured.out
+    assert "exited with" not in captured.err
+
+
+def test_status_says_why_a_training_failed(tmp_path, capsys):
+    failed, *_ = folders(tmp_path, capsys)
+    write_job_file(failed, JobFile((), 2, 0.0, 1.0, "here", 1))
+    (failed / "err.txt").write_text("a warning\nerror: step 3: loss is nan\n")
+    assert sweep("status", tmp_path) == 0
+    assert "exited with 2 (step 3: loss is nan)" in capsys.readouterr().out

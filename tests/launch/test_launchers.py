@@ -216,3 +216,30 @@ def test_visible_gpus_are_counted_by_nvidia_smi(tmp_path, monkeypatch, script, e
 def test_a_launcher_can_be_added():
     with LAUNCHERS.temporarily(LauncherInfo("mine", "roga_domainbed.launch.dummy:launch_dummy", "")):
         assert "mine" in LAUNCHERS
+
+
+def test_of_many_that_claim_a_job_at_once_one_gets_it(tmp_path):
+    from roga_domainbed.launch.worker import claim
+
+    folder = tmp_path / "job"
+    folder.mkdir()  # left by an earlier attempt
+    stay, leave = os.pipe()
+    got, say = os.pipe()
+    children = []
+    for _ in range(8):
+        pid = os.fork()
+        if pid == 0:
+            os.close(leave)
+            os.write(say, b"1" if claim(str(folder), ("train",), retry=True) else b"0")
+            os.read(stay, 1)  # an owner that is gone owns nothing
+            os._exit(0)
+        children.append(pid)
+    answers = b""
+    while len(answers) < 8:
+        answers += os.read(got, 8)
+    os.close(leave)
+    for pid in children:
+        os.waitpid(pid, 0)
+    assert sorted(answers.decode()) == list("00000001")
+    assert claim(str(folder), ("train",), retry=True), "the owner has died: the job is free again"
+    assert not claim(str(folder), ("train",), retry=False)

@@ -1,0 +1,140 @@
+"""Kill a run at twenty random instants and go on each time: are weights and records those of the unbroken run?
+
+    python benchmarks/kills.py [--kills 20] [--steps 60] [--seed 0]
+
+RoGA with Adam on SynthFake, Meso-4 with its dropout of one half, on the CPU. SIGKILL comes at a uniformly random time
+after each start, while data are opened, in a step, an evaluation or the writing of a checkpoint; every second start
+reads with 2 worker processes, the others with none. A run that is done before all kills were had is compared, and
+another one begun. Exit status 1 if a bit differs.
+
+Of the records all is compared but two clocks (step_time, data_time) and args.output_dir, the folder's own name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from datasets_ext.synthfake.generate import generate
+from roga_domainbed import records
+from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.run import train
+
+CLOCKS = ("step_time", "data_time")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0, help="of the kills' times")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    rng = random.Random(args.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        generate(root / "data", n_identities=6, n_frames=2)
+        start = time.monotonic()
+        assert run(root, "unbroken", args.steps, n_workers=0) == 0
+        seconds = time.monotonic() - start
+        print(f"unbroken: {args.steps} steps in {seconds:.1f} s")
+        kills = starts = 0
+        same = True
+        for attempt in range(1000):
+            name = f"broken_{attempt}"
+            steps_seen = []
+            while True:
+                # As long as the unbroken run took for a fifth of its steps, on average: starting takes its time too.
+                delay = rng.uniform(0, 0.4 * seconds) if kills < args.kills else None
+                status = run(root, name, args.steps, n_workers=2 * (starts % 2), kill_after=delay)
+                starts += 1
+                if status == 0:
+                    break
+                assert status == -signal.SIGKILL, (root / name / "err.txt").read_text()
+                kills += 1
+                steps_seen.append(newest_checkpoint(root / name))
+            differences = compare(root / "unbroken", root / name)
+            same = same and not differences
+            verdict = "differs: " + "; ".join(differences) if differences else "bit-identical"
+            print(
+                f"{name}: {len(steps_seen)} kills, newest checkpoint at each {steps_seen}: {verdict}",
+                flush=True,
+            )
+            if kills >= args.kills:
+                break
+    print(f"{kills} kills, {starts} starts: {'all bit-identical' if same else 'DIFFERENT'}")
+    return 0 if same else 1
+
+
+def run(root: Path, name: str, steps: int, n_workers: int, kill_after: float | None = None) -> int:
+    """Train in a child; its exit status, negative for a signal."""
+    pid = os.fork()
+    if pid == 0:
+        with open(os.devnull, "w") as null:
+            sys.stdout = null
+            train(
+                TrainConfig(
+                    data_dir=str(root / "data"),
+                    dataset="SynthFake",
+                    algorithm="RoGA",
+                    test_envs=[3],
+                    hparams=json.dumps({"backbone": "meso4", "batch_size": 4}),
+                    steps=steps,
+                    checkpoint_freq=10,
+                    checkpoint_every=2,
+                    n_workers=n_workers,
+                    output_dir=str(root / name),
+                )
+            )
+            os._exit(0)
+    deadline = None if kill_after is None else time.monotonic() + kill_after
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if deadline is not None and time.monotonic() >= deadline:
+            os.kill(pid, signal.SIGKILL)
+            deadline = None
+        time.sleep(0.001)
+
+
+def newest_checkpoint(folder: Path) -> int | None:
+    """Steps done in the newest checkpoint; None if there is none."""
+    return max((int(path.stem.split("_")[1]) for path in folder.glob("checkpoint_*.pt")), default=None)
+
+
+def compare(unbroken: Path, broken: Path) -> list[str]:
+    """What differs between two finished runs."""
+    a, b = (
+        torch.load(folder / "model.pkl", weights_only=True)["model_dict"] for folder in (unbroken, broken)
+    )
+    found = [f"weights {key}" for key in a if not torch.equal(a[key], b[key])]
+    one, other = (comparable(folder) for folder in (unbroken, broken))
+    if one != other:
+        found.append(f"records ({len(one)} and {len(other)} lines)")
+    return found
+
+
+def comparable(folder: Path) -> list[str]:
+    """The records as JSON, without clocks and the folder's name."""
+    lines = []
+    for line in (folder / records.RECORDS).read_text().splitlines():
+        record = json.loads(line)
+        record["args"].pop("output_dir")
+        lines.append(json.dumps({key: value for key, value in record.items() if key not in CLOCKS}))
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

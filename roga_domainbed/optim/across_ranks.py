@@ -1,0 +1,51 @@
+"""Tensors summed over the processes of a group, in one all-reduce."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from roga_domainbed.errors import RogaError
+
+
+def sum_over_ranks_(tensors: list[Tensor], group: Any) -> None:
+    """Replace each tensor by its sum over the ranks of ``group``, in place; one all-reduce for each data type.
+
+    The ranks give the same shapes in the same order. All get the same bits.
+    """
+    for bucket, flat in _flattened(tensors):
+        _together(distributed.all_reduce, flat, group=group)
+        _scatter(flat, bucket)
+
+
+def copy_from_first_rank_(tensors: list[Tensor], group: Any) -> None:
+    """Replace each tensor by that of the first rank of ``group``, in place."""
+    source = distributed.get_global_rank(group, 0)
+    for bucket, flat in _flattened(tensors):
+        _together(distributed.broadcast, flat, src=source, group=group)
+        _scatter(flat, bucket)
+
+
+def _together(collective: Callable, *args: Any, **kwargs: Any) -> None:
+    try:
+        collective(*args, **kwargs)
+    except RuntimeError as error:  # gloo's own words are those of its sockets
+        raise RogaError(
+            f"another process that shares the domains has stopped, see its message ({str(error).splitlines()[0]})"
+        ) from None
+
+
+def _flattened(tensors: list[Tensor]) -> list[tuple[list[Tensor], Tensor]]:
+    buckets: dict[tuple, list[Tensor]] = {}
+    for tensor in tensors:
+        buckets.setdefault((tensor.device, tensor.dtype), []).append(tensor)
+    return [(bucket, torch.cat([t.reshape(-1) for t in bucket])) for bucket in buckets.values()]
+
+
+@torch.no_grad()
+def _scatter(flat: Tensor, bucket: list[Tensor]) -> None:
+    pieces = flat.split([t.numel() for t in bucket])
+    torch._foreach_copy_(bucket, [piece.view(t.shape) for piece, t in zip(pieces, bucket, strict=True)])

@@ -1,0 +1,290 @@
+"""Checkpoints: the files a run goes on from, when to write one, and whether one belongs to this run.
+
+``checkpoint_<steps>.pt`` holds the state after that many steps; the two newest are kept, so that a damaged one does
+not cost the run, and all go when the run is done. Nothing random is in it: what a step draws is a function of its
+number. It is read with ``weights_only``, so a file from elsewhere can run no code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from roga_domainbed.errors import RogaError
+from roga_domainbed.trainer.object_state import Captured
+from roga_domainbed.trainer.paths import files_of
+
+KEPT = 2
+EVERY_S = 60.0
+COST_SHARE = 0.01
+
+_FORMAT = 1
+_NAME = re.compile(r"checkpoint_(\d+)\.pt")
+#: Where a folder is says nothing about the run; the data's content is compared in another way.
+_PLACES = ("output_dir", "data_dir")
+
+
+@dataclass
+class Checkpoint:
+    """What a run needs to go on.
+
+    Attributes:
+        settings: arguments and hyper-parameters; those of the run that goes on must be equal.
+        data: what tells the data and their splits; must be equal too.
+        made_by: versions and device; where they differ, numbers may.
+        steps_done: number of updates.
+        record_due: whether the record of the last of them is still to be made.
+        records_bytes: length of the records file.
+        output_bytes: length of ``out.txt``.
+        window: what the steps since the last record reported.
+        algorithm: from ``ObjectState.capture``.
+    """
+
+    settings: dict[str, Any]
+    data: dict[str, Any]
+    made_by: dict[str, Any]
+    steps_done: int
+    record_due: bool
+    records_bytes: int
+    output_bytes: int
+    window: dict[str, Sequence[Any]]
+    algorithm: Captured
+
+
+_FIELDS = [field.name for field in fields(Checkpoint)]
+_AS_JSON = ("settings", "data", "made_by")
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the file so that it is whole or not there, even if the power fails; remove all but the ``KEPT`` newest.
+
+    Raises:
+        RogaError: it cannot be written; those from before are intact then.
+    """
+    path = folder / f"checkpoint_{checkpoint.steps_done}.pt"
+    content = {"format": _FORMAT, **{name: getattr(checkpoint, name) for name in _FIELDS}}
+    for name in _AS_JSON:  # versions, and whatever else may be a subclass of str, are refused by weights_only
+        content[name] = json.dumps(content[name])
+    write_durably(path, content)
+    for _, old in _files(folder)[KEPT:]:
+        with contextlib.suppress(OSError):
+            old.unlink()
+
+
+def write_durably(path: Path, content: dict[str, Any]) -> None:
+    """``torch.save`` under a temporary name, on disk before it gets its own.
+
+    Raises:
+        RogaError: the disk is full or may not be written; an earlier file of that name is intact then.
+    """
+    partial = path.with_suffix(".part")
+    try:
+        with open(partial, "wb", buffering=0) as file:
+            _save(content, file)
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise RogaError(f"cannot write {str(path)!r}: {error.strerror}") from None
+        raise
+
+
+def _save(content: dict[str, Any], file: io.RawIOBase) -> None:
+    whole = _Whole(file)
+    try:
+        torch.save(content, whole)
+    except RuntimeError:
+        if whole.error is not None:  # torch hides it behind its own failure to end the archive
+            raise whole.error from None
+        raise
+
+
+class _Whole:
+    """A file without a buffer, whose every write is whole or raises; ``error`` is what it raised."""
+
+    def __init__(self, file: io.RawIOBase):
+        self._file = file
+        self.error: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of ``data``."""
+        left = memoryview(data).cast("B")
+        n_bytes = len(left)
+        try:
+            while len(left):
+                left = left[self._file.write(left) :]
+        except BaseException as error:  # a full disk, or torch's handler that says a loader process has died
+            self.error = error
+            raise
+        return n_bytes
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a rename or a new file survive a power failure, where the file system can be told to."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
+    """The newest checkpoint that can be read, and for each newer file the reason why it cannot."""
+    damaged: dict[Path, str] = {}
+    on_cpu = not torch.cuda.is_available()
+    for _, path in _files(folder):
+        try:
+            _require_whole(path)
+            # What was in a GPU's memory goes to this run's, if it has one; Adam's step counts stay where they were.
+            content = torch.load(
+                path,
+                map_location=lambda storage, place: storage if place == "cpu" or on_cpu else storage.cuda(),
+                weights_only=True,
+            )
+            if content["format"] != _FORMAT:
+                raise ValueError(f"format {content['format']}")
+            for name in _AS_JSON:
+                content[name] = json.loads(content[name])
+            return Checkpoint(**{name: content[name] for name in _FIELDS}), damaged
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:  # a damaged file fails in any of torch's, zip's or pickle's ways
+            damaged[path] = (str(error) or type(error).__name__).splitlines()[0][:100]
+    return None, damaged
+
+
+def _require_whole(path: Path) -> None:
+    """Compare the checksums, which torch writes and does not read."""
+    with zipfile.ZipFile(path) as archive:
+        member = archive.testzip()
+    if member is not None:
+        raise ValueError(f"{member} does not have its checksum")
+
+
+def set_aside(path: Path) -> str:
+    """Rename a file that is no checkpoint, so that it is neither counted nor lost; the sentence that says so."""
+    aside = path.with_name(f"damaged_{path.name}")
+    path.replace(aside)
+    return f"{path.name} is damaged or no checkpoint of this trainer: it is called {aside.name} now"
+
+
+def delete_all(folder: Path) -> None:
+    """Remove every checkpoint of ``folder``."""
+    for _, path in _files(folder):
+        path.unlink()
+
+
+def _files(folder: Path) -> list[tuple[int, Path]]:
+    """(steps, file), newest first."""
+    found = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
+    return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
+
+
+class Schedule:
+    """When the next checkpoint is due.
+
+    Args:
+        every: after every so many steps, 0 for never. None for the default: after a record, or ``EVERY_S``
+            seconds after the last one, but never so soon that writing takes more than ``COST_SHARE`` of the time.
+    """
+
+    def __init__(self, every: int | None):
+        self.every = every
+        self._last = time.monotonic()
+        self._wait = 0.0
+
+    @property
+    def is_off(self) -> bool:
+        """Whether no checkpoint is wanted at all."""
+        return self.every == 0
+
+    def is_due(self, steps_done: int, recorded: bool) -> bool:
+        """Whether to write one now, after ``steps_done`` steps; ``recorded``: a record was just made."""
+        if self.every is not None:
+            return self.every > 0 and steps_done % self.every == 0
+        waited = time.monotonic() - self._last
+        return waited >= self._wait and (recorded or waited >= EVERY_S)
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Around the writing of one."""
+        start = time.monotonic()
+        yield
+        self._last = time.monotonic()
+        self._wait = (self._last - start) / COST_SHARE
+
+
+# --- whether a checkpoint belongs to a run ----------------------------------------------------------------
+
+
+def settings(args: dict[str, Any], hparams: dict[str, Any], backend: str) -> dict[str, Any]:
+    """What must be equal before the data are read: arguments (but for folders), hyper-parameters, backend."""
+    kept = {name: value for name, value in args.items() if name not in _PLACES}
+    return {"args": kept, "hparams": dict(hparams), "backend": backend}
+
+
+def data_identity(experiment: Any) -> dict[str, Any]:
+    """What must be equal of the data: of each environment its size, and digests of labels, files and splits."""
+    identity = {"n_steps": experiment.n_steps, "checkpoint_freq": experiment.checkpoint_freq}
+    for name, environment, split in zip(experiment.names, experiment.dataset, experiment.splits, strict=True):
+        files = files_of(environment)
+        identity[f"environment {name}"] = {
+            "samples": len(environment),
+            "labels": _digest(np.asarray(getattr(environment, "labels", ())).tolist()),
+            "files": _digest(files and files[1]),
+            "videos": _digest(getattr(environment, "videos", None)),
+            "splits": _digest([[int(i) for i in part] for _, part in split.named()]),
+        }
+    return identity
+
+
+def differences(there: Any, here: Any, name: str = "") -> list[str]:
+    """Every leaf in which two nested dicts of plain values differ, as ``name: value there, value here``."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        found = []
+        for key in [*there, *(key for key in here if key not in there)]:
+            inner = f"{name}.{key}" if name else str(key)
+            found += differences(there.get(key, "absent"), here.get(key, "absent"), inner)
+        return found
+    if json.dumps(there, sort_keys=True, default=str) == json.dumps(here, sort_keys=True, default=str):
+        return []
+    return [f"{name}: {there!r} there, {here!r} here"]
+
+
+def require_equal(there: dict[str, Any], here: dict[str, Any], output_dir: str) -> None:
+    """Refuse to go on with an unfinished run that is another.
+
+    Raises:
+        RogaError: naming each difference.
+    """
+    found = differences(there, here)
+    if found:
+        shown = "".join(f"\n  {line}" for line in found)
+        raise RogaError(
+            f"--output_dir {output_dir!r} holds an unfinished run with other settings:{shown}\n"
+            "Give the same to go on with it, choose another folder, or pass --overwrite to replace it"
+        )
+
+
+def _digest(value: Any) -> str | None:
+    return None if value is None else hashlib.md5(json.dumps(value).encode()).hexdigest()

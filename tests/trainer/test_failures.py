@@ -1,0 +1,303 @@
+"""What can go wrong while a run trains, provoked for real: what was there stays, and a sentence says what happened."""
+
+import ctypes
+import io
+import json
+import multiprocessing
+import os
+import resource
+import signal
+
+import pytest
+import torch
+from small_runs import at_step, checkpoints, comparable, in_child, run, use_small_images
+
+from roga_domainbed.errors import RogaError
+from roga_domainbed.sweep.jobs import Job, State, failure_line
+from roga_domainbed.trainer import checkpoint
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and signals of POSIX")
+
+_NEW_USER, _NEW_MOUNTS = 0x10000000, 0x00020000  # clone(2)
+_READ_ONLY, _REMOUNT, _BIND = 1, 32, 4096  # mount(2)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    use_small_images(monkeypatch)
+
+
+def is_whole(folder, n_records):
+    """The newest checkpoint can be read and every record is a line of JSON."""
+    found, damaged = checkpoint.newest(folder)
+    lines = (folder / "results.jsonl").read_text().splitlines()
+    return found is not None and not damaged and len([json.loads(line) for line in lines]) == n_records
+
+
+# --- the disk ---------------------------------------------------------------------------------------------
+
+
+def own_mounts():
+    """Let this child mount what only it sees; exit status 77 where the kernel does not allow it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_NEW_MOUNTS) and libc.unshare(_NEW_USER | _NEW_MOUNTS):
+        raise SystemExit(77)
+    return libc
+
+
+def mount(libc, source, target, kind, flags, options=b""):
+    if libc.mount(source, str(target).encode(), kind, flags, options):
+        print("mount:", os.strerror(ctypes.get_errno()))
+        raise SystemExit(77)
+
+
+def test_a_full_disk_is_an_error_and_earlier_files_are_whole(tmp_path):
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+
+    def train():
+        mount(own_mounts(), b"tmpfs", folder, b"tmpfs", 0, b"size=8m")
+        with pytest.MonkeyPatch.context() as context:
+            at_step(context, 5, lambda: fill(folder))
+            with pytest.raises(RogaError, match=r"cannot write '.*checkpoint_6.pt': No space left on device"):
+                run(folder / "run")
+        assert is_whole(folder / "run", n_records=2)
+        assert not list(folder.glob("run/*.part"))
+        os.unlink(folder / "ballast")
+        run(folder / "run")
+        assert "Continued after 5 of 9 steps." in (folder / "run" / "out.txt").read_text()
+
+    def fill(where):
+        with open(where / "ballast", "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+
+    status = in_child(train)
+    if status == 77:
+        pytest.skip("this kernel lets no one but root mount a small disk")
+    assert status == 0
+
+
+def test_a_file_that_may_not_grow_is_an_error_and_earlier_files_are_whole(tmp_path, capfd):
+    def limit():
+        # The kernel refuses to write a file past this size, as it refuses one on a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    def train():
+        with pytest.MonkeyPatch.context() as context:
+            at_step(context, 5, limit)
+            with pytest.raises(RogaError, match=r"cannot write '.*checkpoint_6.pt': File too large"):
+                run(tmp_path / "run")
+
+    assert in_child(train) == 0
+    assert checkpoints(tmp_path / "run") == ["checkpoint_4.pt", "checkpoint_5.pt"]
+    assert is_whole(tmp_path / "run", n_records=2)
+
+
+def test_a_record_that_cannot_be_written_leaves_those_before(tmp_path):
+    folder = tmp_path / "run"
+
+    def train():
+        with pytest.MonkeyPatch.context() as context:
+            at_step(context, 4, lambda: limit_to_the_records())
+            with pytest.raises(
+                RogaError, match=r"cannot write '.*results.jsonl': .*; the records before are intact"
+            ):
+                run(folder, checkpoint_every=3)
+
+    def limit_to_the_records():
+        size = (folder / "results.jsonl").stat().st_size + 100
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    assert in_child(train) == 0
+    assert is_whole(folder, n_records=1)
+
+
+def test_a_folder_that_becomes_read_only_is_an_error_and_earlier_files_are_whole(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+
+    def train():
+        libc = own_mounts()
+
+        def lock():
+            mount(libc, str(folder).encode(), folder, b"", _BIND)
+            mount(libc, b"", folder, b"", _BIND | _REMOUNT | _READ_ONLY)
+
+        with pytest.MonkeyPatch.context() as context:
+            at_step(context, 5, lock)
+            with pytest.raises(RogaError, match=r"cannot write '.*checkpoint_6.pt': Read-only file"):
+                run(folder)
+
+    status = in_child(train)
+    if status == 77:
+        pytest.skip("this kernel lets no one but root mount")
+    assert status == 0
+    assert is_whole(folder, n_records=2)
+
+
+def test_a_read_only_folder_is_refused_before_anything(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+
+    def train():
+        libc = own_mounts()
+        mount(libc, str(folder).encode(), folder, b"", _BIND)
+        mount(libc, b"", folder, b"", _BIND | _REMOUNT | _READ_ONLY)
+        with pytest.raises(RogaError, match=r"--output_dir .* cannot be written: Read-only file system"):
+            run(folder)
+
+    status = in_child(train)
+    if status == 77:
+        pytest.skip("this kernel lets no one but root mount")
+    assert status == 0
+    assert list(folder.iterdir()) == []
+
+
+# --- processes --------------------------------------------------------------------------------------------
+
+
+def test_a_killed_loader_process_is_named_and_the_run_goes_on_afterwards(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+
+    def kill_readers():
+        for process in multiprocessing.active_children():
+            os.kill(process.pid, signal.SIGKILL)
+
+    with monkeypatch.context() as context:
+        at_step(context, 3, kill_readers)
+        with pytest.raises(RogaError, match=r"a process that reads images has died .* fewer --n_workers"):
+            run(folder, n_workers=2)
+    assert "a process that reads images has died" in (folder / "err.txt").read_text()
+    run(folder)
+    run(tmp_path / "unbroken")
+    assert comparable(folder) == comparable(tmp_path / "unbroken")
+
+
+# --- numbers ----------------------------------------------------------------------------------------------
+
+
+def break_weights(algorithm, value):
+    with torch.no_grad():
+        next(algorithm.parameters()).view(-1)[0] = value
+
+
+def test_a_loss_that_is_not_finite_keeps_the_state_before_and_marks_the_job_failed(tmp_path, monkeypatch):
+    from roga_domainbed.algorithms.roga import RoGA
+
+    job = Job({"dataset": "Debug28", "algorithm": "RoGA", "test_envs": [0], "hparams_seed": 0}, str(tmp_path))
+    folder = tmp_path / job.id
+    original, calls = RoGA.update, []
+
+    def update(self, minibatches, unlabeled=None):
+        calls.append(None)
+        if len(calls) == 6:
+            minibatches[1][0][0, 0, 0, 0] = float("nan")
+        return original(self, minibatches, unlabeled)
+
+    with monkeypatch.context() as context:
+        context.setattr(RoGA, "update", update)
+        with pytest.raises(RogaError, match=r"step 5: the .* of domain 1 is nan"):
+            run(folder)
+    found, _ = checkpoint.newest(folder)
+    assert found.steps_done == 5, "the last good step was 4"
+    assert job.reason.startswith("step 5: the loss of domain 1 is nan")
+    assert "exited with 2 (step 5: the loss of domain 1 is nan" in failure_line(job, 2)
+    run(folder)  # this time without the NaN
+    run(tmp_path / "unbroken")
+    assert comparable(folder) == comparable(tmp_path / "unbroken")
+    assert job.state is State.DONE
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_never_reach_a_checkpoint(value, tmp_path, monkeypatch):
+    from roga_domainbed.algorithms.roga import RoGA
+
+    original = RoGA.update
+
+    def update(self, *args):
+        values = original(self, *args)
+        if self.optimizer.steps_taken == 6:
+            break_weights(self, value)
+        return values
+
+    with monkeypatch.context() as context:
+        context.setattr(RoGA, "update", update)
+        with pytest.raises(RogaError, match="step 5: 1 parameters are not finite after it"):
+            run(tmp_path / "run")
+    assert checkpoints(tmp_path / "run") == ["checkpoint_4.pt", "checkpoint_5.pt"]
+
+
+# --- images -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def damaged_faces(tmp_path_factory):
+    """SynthFake with an empty, a truncated and a foreign file among the training images, and where they are."""
+    from datasets_ext.synthfake.generate import generate
+
+    root = tmp_path_factory.mktemp("data")
+    generate(root, n_identities=3, n_frames=2)
+    files = sorted((root / "SynthFake" / "DF").rglob("*.png"))[:3]
+    files[0].write_bytes(b"")
+    os.truncate(files[1], files[1].stat().st_size // 2)
+    files[2].write_text("no image")
+    return root, files
+
+
+def on_faces(folder, root, **kwargs):
+    hparams = '{"batch_size": 4, "backbone": "meso4", "image_size": 32}'
+    data = {
+        "dataset": "SynthFake",
+        "data_dir": str(root),
+        "split": "frame",
+        "test_envs": [3],
+        "allow_leakage": True,
+    }
+    run(folder, hparams=hparams, steps=2, **data, **kwargs)
+
+
+def test_unreadable_images_stop_the_run_named_and_counted(damaged_faces, tmp_path):
+    root, files = damaged_faces
+    with pytest.raises(RogaError) as caught:
+        on_faces(tmp_path / "run", root)
+    message = str(caught.value)
+    assert message.startswith("3 images cannot be read; --skip-unreadable trains without:")
+    assert all(str(file) in message for file in files)
+    assert message in (tmp_path / "run" / "err.txt").read_text()
+
+
+def test_unreadable_images_are_left_out_where_that_is_asked_for_and_counted(damaged_faces, tmp_path, capsys):
+    root, files = damaged_faces
+    on_faces(tmp_path / "run", root, skip_unreadable=True)
+    first, *_ = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
+    assert first["provenance"]["unreadable"]["count"] == 3
+    assert first["args"]["skip_unreadable"] is True
+    n_images = len(list((root / "SynthFake" / "DF").rglob("*.png")))
+    assert first["env0_in_n"] + first["env0_out_n"] == n_images - 3
+    out = capsys.readouterr().out
+    assert all(f"Left out: cannot read the image {str(file)!r}" in out for file in files)
+
+
+def test_a_split_without_a_readable_image_is_refused():
+    from roga_domainbed.trainer.splits import EnvironmentSplit
+    from roga_domainbed.trainer.unreadable import drop_unreadable
+
+    class Broken:
+        def __getitem__(self, index):
+            raise RogaError(f"cannot read the image {index}")
+
+    with pytest.raises(RogaError, match="no image of the out-split of environment DF can be read"):
+        drop_unreadable([Broken()], [EnvironmentSplit([0], [1], [])], ["DF"])
+
+
+def test_an_error_in_the_middle_of_a_write_is_not_hidden_by_torchs_own(tmp_path):
+    class Interrupted(io.FileIO):
+        def write(self, data):
+            raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    with Interrupted(tmp_path / "file", "w") as file, pytest.raises(RuntimeError, match="DataLoader worker"):
+        checkpoint._save({"weights": torch.zeros(1000)}, file)
