@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import time
 
 import pytest
 import torch
@@ -301,3 +302,36 @@ def test_an_error_in_the_middle_of_a_write_is_not_hidden_by_torchs_own(tmp_path)
 
     with Interrupted(tmp_path / "file", "w") as file, pytest.raises(RuntimeError, match="DataLoader worker"):
         checkpoint._save({"weights": torch.zeros(1000)}, file)
+
+
+def test_a_worker_whose_parent_is_dead_already_ends(tmp_path):
+    from roga_domainbed.trainer.stop import ignore_in_worker
+
+    def parent():
+        def start():
+            while os.getppid() == father:
+                time.sleep(0.01)
+            (tmp_path / "orphan").write_text(str(os.getpid()))
+            ignore_in_worker()
+            (tmp_path / "still here").touch()
+
+        father = os.getpid()
+        multiprocessing.get_context("fork").Process(target=start).start()
+        os.kill(father, signal.SIGKILL)
+
+    assert in_child(parent) == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "orphan").exists() or is_alive(
+        int((tmp_path / "orphan").read_text() or os.getpid())
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not (tmp_path / "still here").exists()
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
