@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from datasets_ext.combined import DeepfakeDatasets, FFPPCross
+from datasets_ext.combined import CombinedDataset
 
 #: Data set → the family whose recordings or people it shares; others are families of their own.
 FAMILIES = {
-    **{source.tree: source.family for source in (*DeepfakeDatasets.SOURCES, *FFPPCross.SOURCES)},
+    **{
+        source.tree: source.family
+        for dataset in CombinedDataset.__subclasses__()
+        for source in dataset.SOURCES
+    },
     **dict.fromkeys(("FFPP_c40", "FFPP_raw"), "FFPP"),
 }
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageFile
 
 from datasets_ext import manifest, splits, training_rows
 from datasets_ext.training_options import TrainingOptions
+from roga_domainbed.augmentation.spec import Recipe, named
 from roga_domainbed.backend import host
 from roga_domainbed.errors import Problems, RogaError
 
@@ -67,6 +68,20 @@ class FaceEnvironment(torch.utils.data.Dataset):
         if self._augment and torch.rand(()) < 0.5:
             image = image.flip(2)
         return image.contiguous(), int(self.labels[index])
+
+    @property
+    def recipe(self) -> Recipe:
+        """What ``environment[i]`` does to the pixels: for reading in batches."""
+        return Recipe(self._size, augmentation=named("flip" if self._augment else "none"))
+
+    @property
+    def pixels_shape(self) -> tuple[int, int, int]:
+        """Of what ``pixels`` gives."""
+        return (self._size, self._size, 3)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The frame, (S, S, 3) uint8; it may be kept here, so it is not to be written to."""
+        return self._pixels(index)
 
     def _unaugmented(self) -> FaceEnvironment:
         twin = object.__new__(FaceEnvironment)

@@ -60,6 +60,12 @@ class TrainingOptions:
         found = _RATIO.fullmatch(self.balance) if isinstance(self.balance, str) else None
         return None if found is None else (int(found[1]), int(found[2]))
 
+    def described(self) -> list[str]:
+        """Those that are not the default, in the words of tables."""
+        said = [f"reals {self.reals}"] * (self.reals != REALS[0])
+        said += [f"real:fake {self.balance}"] * (self.balance is not None)
+        return said + ["strict"] * self.strict
+
     def given(self) -> dict[str, Any]:
         """Name → value of those that are not the default: what a record and a job's folder have to tell."""
         default = TrainingOptions()

@@ -158,7 +158,8 @@ def _inspect(path: str) -> tuple[tuple[int, int], bytes] | str:
             return "the file is empty"
         with Image.open(path) as image:
             pixels = image.convert("RGB")
-            return pixels.size, hashlib.blake2b(repr(pixels.size).encode() + pixels.tobytes()).digest()
+            content = repr(pixels.size).encode() + pixels.tobytes()
+            return pixels.size, hashlib.blake2b(content, digest_size=16).digest()
     except (
         OSError,
         SyntaxError,

@@ -260,6 +260,17 @@ for _name, _environments, _summary in (
 
 # --- backbones ---------------------------------------------------------------------------------------------
 
+#: What may be given for any dataset that is read on the fast input path; without it, its own augmentation.
+INPUT_HPARAMS = (
+    HParam(
+        "augmentation",
+        "",
+        constant(""),
+        "replaces the augmentation of the training environments; empty keeps the dataset's own",
+        choices=("", "none", "flip", "domainbed", "deepfakebench"),
+    ),
+)
+
 BACKBONES.add(
     BackboneInfo(
         "meso4", target="roga_domainbed.backbones:Meso4", summary="MesoNet's Meso-4, 28 thousand weights"

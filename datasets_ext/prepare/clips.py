@@ -130,10 +130,13 @@ class Clip:
         """Size of all files that it is made from; images that are not there count nothing.
 
         Raises:
-            OSError: if one of the other files cannot be asked.
+            OSError: if one of the other files cannot be asked, or if none of the images is there.
         """
         if self.frames is not None:
-            return sum(path.stat().st_size for _, path in self.frames if path.is_file())
+            sizes = [path.stat().st_size for _, path in self.frames if path.is_file()]
+            if self.frames and not sizes:
+                raise FileNotFoundError(f"no image of {self.key} is there")
+            return sum(sizes)
         return sum(path.stat().st_size for path in (self.source, self.mask, self.donor) if path)
 
 

@@ -76,18 +76,12 @@ def read(
     rules.read_lists(places, index, splits, layout, problems)
     problems.check()
     for (label, name), entry in index.entries.items():
-        video = rules.video(label, name, entry)
-        if not isinstance(video, Video):
-            kind = video or "entries have a name that is not that of such a video, left out"
-            index.fault(kind, f"{label}/{name}")
-        elif entry.frames and not _contains(entry.folder, rules.folder(label, video)):
-            index.fault(
-                "videos have their frames in the folder of another class or compression, left out",
-                f"{label}/{name}",
-            )
-        else:
+        video = _checked(rules, label, name, entry)
+        if isinstance(video, Video):
             folder = next(iter(entry.frames.values())).parent if entry.frames else places.root / name
             layout.add(replace(video, source=folder, frames=tuple(sorted(entry.frames.items()))))
+        else:
+            index.fault(video, f"{label}/{name}")
     rules.finish(layout)
     _note(index, layout)
     if not layout.videos:
@@ -95,6 +89,17 @@ def read(
             f"the index names no usable video of {rules.tree}: {'; '.join(layout.notes[:3]) or 'it is empty'}"
         )
     return layout
+
+
+def _checked(rules: Rules, label: str, name: str, entry: Entry) -> Video | str:
+    """The video, or in words why it is left out."""
+    video = rules.video(label, name, entry)
+    if not isinstance(video, Video):
+        return video or "entries have a name that is not that of such a video, left out"
+    wanted = rules.folder(label, video)
+    if not all(_contains(folder, wanted) for folder in entry.folders):
+        return "videos have frames in the folder of another class or compression, left out"
+    return video
 
 
 def _contains(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:

@@ -33,12 +33,12 @@ class Entry:
     Attributes:
         splits: those that it is listed in.
         frames: index → file; a file need not be there.
-        folder: parts of the path of its frames, from the dataset's own folder on; empty if it has none.
+        folders: those of its frames, as parts of the path from the dataset's own folder on.
     """
 
     splits: set[str] = field(default_factory=set)
     frames: dict[int, Path] = field(default_factory=dict)
-    folder: tuple[str, ...] = ()
+    folders: set[tuple[str, ...]] = field(default_factory=set)
 
 
 def read_files(
@@ -156,7 +156,7 @@ class Index:
         elif inside[-1] != name:
             self.fault("videos name frames of another video, those are left out", f"{label}/{name}")
         else:
-            entry.folder = inside
+            entry.folders.add(inside)
             entry.frames.setdefault(int(file.stem), self._places.folder(parts[:-1]) / file.name)
 
 

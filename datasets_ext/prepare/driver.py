@@ -223,7 +223,7 @@ def _is_finished(root: Path, clip: Clip, outcome: Outcome | None) -> bool:
         return False  # the list has other frames now
     try:
         return clip.source_bytes() == outcome.source_bytes
-    except OSError:  # a link whose target went away after it had been prepared
+    except OSError:  # the source went away after it had been prepared
         return True
 
 

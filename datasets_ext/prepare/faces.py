@@ -15,8 +15,7 @@ from datasets_ext.prepare.detectors import Detector
 from datasets_ext.prepare.images import present_images, read_rgb, spaced
 from datasets_ext.prepare.masks import ForgedRegions
 from datasets_ext.prepare.parts import put_in_place, renew
-from datasets_ext.prepare.sampling import spaced_indices
-from datasets_ext.prepare.video import UnreadableVideo, frame_counts, visit_frames
+from datasets_ext.prepare.video import UnreadableVideo, visit_spaced_frames
 from roga_domainbed.registry import load
 
 _PARAMETERS = {"png": [], "jpg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
@@ -60,25 +59,22 @@ def crop_clip(clip: Clip, options: CropOptions, detector: Detector, root: Path, 
     return put_in_place(outcome, part, root)
 
 
-class _Faces:
-    """The crops of one clip, held back until all frames are seen, and the frames that have none."""
+class VideoFaces:
+    """The crops of one video, held back until all frames are seen, and the frames that have none.
 
-    def __init__(
-        self,
-        folder: Path,
-        options: CropOptions,
-        detector: Detector,
-        regions: ForgedRegions | None = None,
-    ):
+    Attributes:
+        dropped: (index, key of ``FRAME_REASONS``) of frames without a face.
+    """
+
+    def __init__(self, options: CropOptions, detector: Detector, regions: ForgedRegions | None = None):
         self.dropped: list[tuple[int, str]] = []
-        self._folder = folder
         self._options = options
         self._detector = detector
         self._regions = regions
         self._found: list[tuple[int, np.ndarray, list[bytes]]] = []  # index, faces, their files
 
     def visit(self, index: int, rgb: np.ndarray) -> None:
-        """Find the faces in a frame and cut them out; which one is written, ``outcome`` decides."""
+        """Find the faces in a frame and cut them out; which one counts, ``chosen`` decides."""
         faces = by_size(self._detector.detect(rgb))
         if self._regions is not None:
             face, reason = self._regions.choose(index, faces, rgb.shape)
@@ -90,69 +86,83 @@ class _Faces:
         if not len(faces):
             self.dropped.append((index, reason))
             return
-        self._found.append((index, faces, [self._encoded(self._cut(rgb, face)) for face in faces]))
+        self._found.append((index, faces, [encoded_face(rgb, face, self._options) for face in faces]))
 
-    def _encoded(self, rgb: np.ndarray) -> bytes:
-        image_format = self._options.image_format
-        _, data = cv2.imencode(
-            f".{image_format}", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _PARAMETERS[image_format]
-        )
-        return data.tobytes()
+    def chosen(self) -> list[tuple[int, np.ndarray, bytes]]:
+        """Of each frame that has one, the face of the person that the video is of: index, face, image file."""
+        numbers = tracks.choose([faces for _, faces, _ in self._found])
+        return [
+            (index, faces[number], files[number])
+            for (index, faces, files), number in zip(self._found, numbers, strict=True)
+        ]
 
-    def _cut(self, rgb: np.ndarray, face: np.ndarray) -> np.ndarray:
-        margin, size = self._options.margin, self._options.size
-        if self._options.align:
-            return aligned_face(rgb, face[5:15].reshape(5, 2), margin, size)
-        return face_crop(rgb, face, margin, size)
 
-    def outcome(self, clip: Clip, size: int, n_declared: int, n_decoded: int, reason: str = "") -> Outcome:
-        """Write the crops of the person that the video is of, and say what came of the clip.
+def encoded_face(rgb: np.ndarray, face: np.ndarray, options: CropOptions) -> bytes:
+    """The image file of one face.
 
-        Without a reason why nothing is written it has that of its first frame, if no frame has a face.
-        """
-        suffix = f".{self._options.image_format}"
-        written = [index for index, _, _ in self._found]
-        if not reason and not written:
-            reason = self.dropped[0][1]
-        if not reason:
-            chosen = tracks.choose([faces for _, faces, _ in self._found])
-            for (index, _, files), number in zip(self._found, chosen, strict=True):
-                _write(self._folder / frame_name(index, suffix), files[number])
-        return Outcome(
-            clip.key,
-            clip.folder,
-            size,
-            n_declared,
-            n_decoded,
-            tuple(sorted((*written, *(index for index, _ in self.dropped)))),
-            () if reason else tuple(written),
-            tuple(sorted(self.dropped)),
-            reason,
-            suffix=suffix,
-        )
+    Args:
+        rgb: (H, W, 3) uint8.
+        face: of that picture, as a ``Detector`` gives it.
+        options: how to cut it out, and the file's format.
+    """
+    if options.align:
+        crop = aligned_face(rgb, face[5:15].reshape(5, 2), options.margin, options.size)
+    else:
+        crop = face_crop(rgb, face, options.margin, options.size)
+    image_format = options.image_format
+    _, data = cv2.imencode(
+        f".{image_format}", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), _PARAMETERS[image_format]
+    )
+    return data.tobytes()
+
+
+def _written(
+    faces: VideoFaces,
+    part: Path,
+    clip: Clip,
+    size: int,
+    options: CropOptions,
+    n_declared: int,
+    n_decoded: int,
+    reason: str,
+) -> Outcome:
+    """Write the crops, and say what came of the clip.
+
+    Without a reason why nothing is written it has that of its first frame, if no frame has a face.
+    """
+    suffix = f".{options.image_format}"
+    chosen = faces.chosen()
+    if not reason and not chosen:
+        reason = faces.dropped[0][1]
+    if not reason:
+        for index, _, data in chosen:
+            _write(part / frame_name(index, suffix), data)
+    indices = [index for index, _, _ in chosen]
+    return Outcome(
+        clip.key,
+        clip.folder,
+        size,
+        n_declared,
+        n_decoded,
+        tuple(sorted((*indices, *(index for index, _ in faces.dropped)))),
+        () if reason else tuple(indices),
+        tuple(sorted(faces.dropped)),
+        reason,
+        suffix=suffix,
+    )
 
 
 def _crop_video(clip: Clip, size: int, options: CropOptions, detector: Detector, part: Path) -> Outcome:
-    n_declared, count = frame_counts(clip.source)
-    n_present = count
-    while True:
+    def begin(planned: list[int]) -> VideoFaces:
         renew(part)
-        planned = spaced_indices(count, options.n_frames)
-        regions = _regions(clip, planned)
-        faces = _Faces(part, options, detector, regions)
-        n_decoded = visit_frames(clip.source, planned, faces.visit)
-        if n_decoded == count:
-            break
-        # Fewer (or more) frames decode than there are packets, so the plan ended in the wrong place.
-        # Decoding is deterministic: a second pass, planned with the true count, ends right.
-        count = n_decoded
-    if n_decoded == 0:
+        return VideoFaces(options, detector, _regions(clip, planned))
+
+    faces, decoded = visit_spaced_frames(clip.source, options.n_frames, begin)
+    if decoded.count == 0:
         reason = "unreadable"
-    elif 2 * n_decoded < max(n_declared, n_present):
-        reason = "truncated"
     else:
-        reason = ""
-    return faces.outcome(clip, size, n_declared, n_decoded, reason)
+        reason = "truncated" if decoded.is_truncated else ""
+    return _written(faces, part, clip, size, options, decoded.n_declared, decoded.count, reason)
 
 
 def _regions(clip: Clip, planned: list[int]) -> ForgedRegions | None:
@@ -164,7 +174,7 @@ def _regions(clip: Clip, planned: list[int]) -> ForgedRegions | None:
 
 def _crop_images(clip: Clip, size: int, options: CropOptions, detector: Detector, part: Path) -> Outcome:
     renew(part)
-    faces = _Faces(part, options, detector)
+    faces = VideoFaces(options, detector)
     present, absent = present_images(clip)
     faces.dropped += absent
     for index, path in spaced(present, options.n_frames):
@@ -174,7 +184,8 @@ def _crop_images(clip: Clip, size: int, options: CropOptions, detector: Detector
         else:
             faces.visit(index, rgb)
     n_frames = len(clip.frames or ())
-    return faces.outcome(clip, size, n_frames, n_frames, "" if n_frames else "no_frames")
+    reason = "" if n_frames else "no_frames"
+    return _written(faces, part, clip, size, options, n_frames, n_frames, reason)
 
 
 def _write(path: Path, data: bytes) -> None:

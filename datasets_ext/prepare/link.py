@@ -85,7 +85,7 @@ class Linker:
         outcome = Outcome(
             clip.key,
             clip.folder,
-            clip.source_bytes(),
+            clip.source_bytes() if present else 0,
             len(frames),
             len(frames),
             tuple(sorted((*written, *dropped))),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import av
 import numpy as np
@@ -87,17 +88,30 @@ class Decoded:
         return 2 * self.count < max(self.n_declared, self.n_present)
 
 
+class Visitor(Protocol):
+    """Something to show frames to."""
+
+    def visit(self, index: int, rgb: np.ndarray) -> None:
+        """Get a frame: its index, and (H, W, 3) uint8 RGB, upright."""
+        ...
+
+
+AnyVisitor = TypeVar("AnyVisitor", bound=Visitor)
+
+
 def visit_spaced_frames(
-    path: Path, n_frames: int, begin: Callable[[], None], visit: Callable[[int, np.ndarray], None]
-) -> Decoded:
-    """Visit ``n_frames`` evenly spaced frames of a video, the first and the last among them.
+    path: Path, n_frames: int, begin: Callable[[list[int]], AnyVisitor]
+) -> tuple[AnyVisitor, Decoded]:
+    """Show ``n_frames`` evenly spaced frames of a video, the first and the last among them.
 
     Args:
         path: the video file.
         n_frames: how many, at most.
-        begin: called before each pass. There is a second one where other frames decode than there are packets: what
-            was visited before it does not count.
-        visit: gets a frame's index and (H, W, 3) uint8 RGB, upright.
+        begin: makes a visitor for the frames of those indices. There is a second one where other frames decode than
+            there are packets: what the first one saw does not count.
+
+    Returns:
+        The visitor that saw the right frames, and what came of decoding.
 
     Raises:
         UnreadableVideo: if the file cannot be opened or has no video in it.
@@ -105,11 +119,11 @@ def visit_spaced_frames(
     n_declared, n_present = frame_counts(path)
     count = n_present
     while True:
-        begin()
         planned = spaced_indices(count, n_frames)
-        n_decoded = visit_frames(path, planned, visit)
+        visitor = begin(planned)
+        n_decoded = visit_frames(path, planned, visitor.visit)
         if n_decoded == count:
-            return Decoded(n_declared, n_present, count, planned)
+            return visitor, Decoded(n_declared, n_present, count, planned)
         # Fewer (or more) frames decode than there are packets, so the plan ended in the wrong place.
         # Decoding is deterministic: a second pass, planned with the true count, ends right.
         count = n_decoded

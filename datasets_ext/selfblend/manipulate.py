@@ -34,7 +34,7 @@ def deepfakes(
     in by a mask of the face's shape that is deformed and softened, at a random ratio. The paper changes the
     copy or the picture around it; here it is always the copy.
     """
-    recolour = _Recolouring.draw(rng, brightness=0.06, contrast=0.10, saturation=0.3, hue=0.15)
+    recolour = _Recolouring.draw(rng, brightness=0.06, contrast=0.10, saturation=0.2, hue=0.08)
     sharpen, amount = rng.random() < 0.5, rng.uniform(0.5, 1.0)
     coarse = rng.uniform(0.40, 0.55)
     zoom = rng.uniform(-0.05, 0.05)
@@ -86,7 +86,7 @@ def faceswap(
 ) -> list[np.ndarray]:
     """FS: another person's face is fitted to the landmarks and pasted in with a rather hard edge, its colour off."""
     assert donor is not None
-    mismatch = _Recolouring.draw(rng, brightness=0.05, contrast=0.08, saturation=0.3, hue=0.2)
+    mismatch = _Recolouring.draw(rng, brightness=0.05, contrast=0.08, saturation=0.25, hue=0.12)
     width, height = rng.uniform(0.84, 0.92), rng.uniform(1.00, 1.08)
     resolution = rng.uniform(*_RESOLUTION)
 

@@ -28,6 +28,7 @@ SWAP = "FS"
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
 _MIN_PEOPLE = 6  # two, for a swap, in each of train, val and test
+_MAX_BYTES = 120  # file systems allow 255 in a name, and that of a swap is made of two
 _SHOT = re.compile(
     r"[ ._-]*(?:\d+|[a-zA-Z]{1,2})$"
 )  # what tells two shots of one person apart in many collections
@@ -96,17 +97,17 @@ def _named(faces: Path, layout: Layout, problems: Problems) -> dict[str, Path]:
         problems.add(f"--faces {str(faces)!r} is not a folder")
         return {}
     found: dict[str, Path] = {}
-    same, unprintable = [], []
+    same, unusable = [], []
     for path in sorted(_files(faces)):
         name = "-".join(path.relative_to(faces).with_suffix("").parts)
-        if not name.isprintable():
-            unprintable.append(path)
+        if not name.isprintable() or len(os.fsencode(name)) > _MAX_BYTES:
+            unusable.append(path)
         elif name in found:
             same.append(path)
         else:
             found[name] = path
     layout.note_files(same, "photographs have the name of another, left out")
-    layout.note_files(unprintable, "photographs have a name that cannot be printed, left out")
+    layout.note_files(unusable, f"photographs have a name over {_MAX_BYTES} bytes or not printable, left out")
     if not found:
         problems.add(
             f"--faces {str(faces)!r} has no photograph: no file ends in {', '.join(sorted(_SUFFIXES))}"

@@ -97,8 +97,7 @@ def run(args: argparse.Namespace) -> int:
         distance = _MAX_DISTANCE if args.max_distance is None else args.max_distance
         found = found.with_overlaps(look_alikes(*protocol, lambda frames: _hashes(dataset, frames), distance))
     tested = ", ".join(info.environments[index] for index in args.test_envs)
-    said = "".join(f", {name} {value}" for name, value in options.given().items() if value is not True)
-    said += ", strict" * options.strict
+    said = "".join(f", {words}" for words in options.described())
     print(f"{info.name}, tested on {tested}, split {args.split}{said}, trial seed {args.trial_seed}\n{found}")
     return 1 if found.leaks else 0
 

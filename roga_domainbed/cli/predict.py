@@ -11,9 +11,9 @@ r"""A probability of being fake for the faces in images, folders of them, and vi
         -        photos/sea.jpg: no face
 
 RUN is the folder of a training, for its model.pkl, or a model file. Faces are found and cut out as 'prepare' did for
-the training data: every face of an image, the largest one in evenly spaced frames of a video. Scores of other
-crops are not comparable. --no_detect takes pictures that are crops already. A file that cannot be read is named, the
-others are done, and the exit status is 1. Finding faces and reading videos need the extra 'prepare'.
+the training data: every face of an image, that of the person whom a video is of in evenly spaced frames of it. Scores
+of other crops are not comparable. --no_detect takes pictures that are crops already. A file that cannot be read is
+named, the others are done, and the exit status is 1. Finding faces and reading videos need the extra 'prepare'.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--n_frames", type=int, help="frames of a video, evenly spaced")
     group.add_argument("--detector", help="name of the face detector")
     group.add_argument(
+        "--align", action=argparse.BooleanOptionalAction, help="turn faces upright by their landmarks"
+    )
+    group.add_argument(
         "--no_detect",
         "--no-detect",
         action="store_true",
@@ -69,10 +72,14 @@ def run(args: argparse.Namespace) -> int:
     trained, origin = crops_of_training(saved)
     given = {
         name: value
-        for name in ("margin", "size", "n_frames", "detector")
+        for name in ("margin", "size", "n_frames", "detector", "align")
         if (value := getattr(args, name)) is not None
     }
     options = replace(trained, **given)
+    problems = Problems()
+    for message in options.problems():  # an option may not go with what the training data was made with
+        problems.add(message)
+    problems.check()
     cutter = FaceCutter(options, detect=not args.no_detect, kinds=[kind for _, kind in files])
     progress = tqdm(files, unit="file", disable=None, leave=False)
     predictions = list(predict(saved, progress, cutter))
@@ -89,23 +96,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     from datasets_ext.prepare.clips import CropOptions
-    from datasets_ext.prepare.detectors import DETECTORS
 
     problems = Problems()
     if args.format not in FORMATS:
         problems.add(unknown_name("format", args.format, FORMATS))
-    if args.detector is not None and args.detector not in DETECTORS:
-        problems.add(unknown_name("detector", args.detector, DETECTORS.names()))
-    default = CropOptions()
-    options = CropOptions(
-        args.n_frames if args.n_frames is not None else default.n_frames,
-        args.size if args.size is not None else default.size,
-        args.margin if args.margin is not None else default.margin,
-    )
+    given = {name: getattr(args, name) for name in ("n_frames", "size", "margin", "detector")}
+    options = CropOptions(**{name: value for name, value in given.items() if value is not None})
     for message in options.problems():
         problems.add(message)
     if args.no_detect:
-        useless = [f"--{name}" for name in ("margin", "size", "detector") if getattr(args, name) is not None]
+        useless = [
+            f"--{name}" for name in ("margin", "size", "detector", "align") if getattr(args, name) is not None
+        ]
         if useless:
             problems.add(f"--no_detect cuts nothing out: leave out {', '.join(useless)}")
     problems.check()
@@ -115,8 +117,9 @@ def _crops_in_words(options: CropOptions, origin: str, given: dict, *, detect: b
     if not detect:
         return f"pictures taken whole, {options.n_frames} frames a video"
     changed = f"; by option: {', '.join(given)}" if given else ""
+    aligned = ", aligned" if options.align else ""
     return (
-        f"faces by {options.detector}, margin {options.margin:g}, {options.size} pixels, "
+        f"faces by {options.detector}{aligned}, margin {options.margin:g}, {options.size} pixels, "
         f"{options.n_frames} frames a video ({origin}{changed})"
     )
 

@@ -2,7 +2,7 @@
 
     roga-domainbed prepare ffpp --source ~/FaceForensics++ --data_dir ~/data --n_workers 8
 
-writes ~/data/FFPP/<DF|F2F|FS|NT>/{0_real,1_fake}/<video>/<frame>.png with manifest.parquet and prepare-report.json,
+writes ~/data/FFPP/<DF|F2F|FS|NT>/{0_real,1_fake}/<video>/<frame>.png with manifest.parquet and prepare-report.html,
 and ends with what was expected, found, made and dropped. An interrupted run is continued by the same command.
 'roga-domainbed prepare ffpp --help' has the options.
 """

@@ -73,7 +73,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data_options.add_arguments(parser)
     data_options.add_leakage_argument(parser)
     parser.set_defaults(**{name: _DEFAULTS[name] for name in data_options.NAMES})
-    add("n_workers", "processes that read images (default: the dataset's, at most the threads)", type=int)
+    add("n_workers", "how many read images ahead (default: the dataset's, at most the threads)", type=int)
+    add(
+        "input",
+        "fast: images decoded once, minibatches augmented at once; exact: the dataset's own code for each image "
+        "(default %(default)s, where the dataset allows it)",
+        type=str,
+    )
+    add(
+        "cache",
+        "auto: decoded images stay in memory if a quarter of what is free holds them; off: decoded at each access; "
+        "else a folder for a packed file of them, shared by the jobs of a machine (default %(default)s)",
+        type=str,
+    )
+    add(
+        "precision",
+        "fp32, bf16 (autocast), or auto: bf16 on GPUs that have it (default %(default)s)",
+        type=str,
+    )
+    add(
+        "compile",
+        "compile the network with torch.compile; pays from some hundred steps on",
+        action="store_true",
+    )
+    add("profile", "print at the end where the time of a step went", action="store_true")
+    add("eval_every", "steps between evaluations, and so records; wins over --checkpoint_freq", type=int)
+    add(
+        "eval_max_per_env",
+        "evaluate at most so many samples of each split, the same ones each time; the last record has all",
+        type=int,
+    )
+    add(
+        "eval_parts",
+        "all, or needed: what is trained on is evaluated in the last record only; no selection rule reads it "
+        "(default %(default)s)",
+        type=str,
+    )
     parser.add_argument(
         "--weights",
         help="file with the backbone's first weights (.pth or .safetensors); the same as the hparam 'weights'",

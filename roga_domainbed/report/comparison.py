@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from roga_domainbed.records import Record
 from roga_domainbed.runs import Run, as_runs
 from roga_domainbed.selection import ACCURACY, Metric, Rule, group_by_test_env, held_out_with, sweep_value
-from roga_domainbed.statistics import Comparison, average_ranks, compare
+from roga_domainbed.statistics import Comparison, average_ranks, compare, holm
 
 SIGNIFICANT = 0.05
 LABELS = ("Algorithm", "Difference", "95 % interval", "p (Holm)", "Win/tie/loss", "Pairs", "Average rank")
@@ -85,11 +85,15 @@ def values_by_algorithm(
 def verdicts(found: Sequence[Comparison], baseline: str, metric: Metric = ACCURACY) -> list[str]:
     """What the comparison says, one sentence for each kind of outcome."""
     groups: dict[str, list[str]] = {"better": [], "worse": [], "noise": [], "few": [], "none": []}
-    judged = sum(row.pairs > 0 for row in found)
+    judged = [row for row in found if row.pairs]
+    # The smallest p-value of n pairs is 2 / 2ⁿ; corrected, what each algorithm could reach at best.
+    best = dict(
+        zip([row.algorithm for row in judged], holm([2.0 ** (1 - row.pairs) for row in judged]), strict=True)
+    )
     for row in found:
         if not row.pairs:
             groups["none"].append(row.algorithm)
-        elif judged * 2.0 ** (1 - row.pairs) >= SIGNIFICANT:
+        elif best[row.algorithm] >= SIGNIFICANT:
             groups["few"].append(row.algorithm)
         elif row.p_value >= SIGNIFICANT:
             groups["noise"].append(row.algorithm)

@@ -43,7 +43,7 @@ def cell_intervals(study: Study, stored: StoredScores) -> dict[CellKey, Interval
     """The interval of every cell of the first rule's tables.
 
     From stored scores, resampled by video, where they belong to the very step the rule chose and give the number
-    that is in the table; otherwise over trials.
+    that is in the table; otherwise over trials, cut where the metric ends.
 
     Args:
         study: whose cells.
@@ -65,7 +65,8 @@ def _interval(trials: Sequence[Candidate], metric: str, stored: StoredScores) ->
     if math.isnan(low):
         few = f"{len(trials)} trial{'s' * (len(trials) > 1)}, an interval over trials needs 3"
         return Interval(note=f"{why}; {few}")
-    return Interval(low, high, "trials", why)
+    most = math.inf if metric.endswith("log_loss") else 1.0
+    return Interval(max(low, 0.0), min(high, most), "trials", why)
 
 
 def _over_scores(trials: Sequence[Candidate], metric: str, stored: StoredScores) -> Interval:

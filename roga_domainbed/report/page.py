@@ -20,6 +20,7 @@ from roga_domainbed.report.intervals import cell_intervals
 from roga_domainbed.report.page_tables import PageTable
 from roga_domainbed.report.scores import SCORES, Scores, read_stored
 from roga_domainbed.report.study import Candidate, Study
+from roga_domainbed.report.tables import Table
 from roga_domainbed.report.words import metric_title, ranking, summary
 
 #: Characters that HTML or SVG cannot carry, whatever names are made of.
@@ -163,9 +164,7 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         ],
         provenance=page_tables.provenance_table(study),
         unknown_origin=sum(not run.provenance for run in study.folder_of.values()),
-        has_data_hash=any(
-            "hash" in json_key for run in study.folder_of.values() for json_key in run.provenance
-        ),
+        has_data_hash=any("hash" in name for name in page_tables.recorded_facts(study)),
         reproductions=_reproductions(study),
         svg=svg,
         swatch=lambda line, markers: Markup(swatch(line, markers=markers)),
@@ -189,7 +188,7 @@ def _absent_together(figures: Sequence[Figure]) -> list[tuple[Figure, list[str]]
     return kept
 
 
-def _shown(table: object, study: Study) -> bool:
+def _shown(table: Table, study: Study) -> bool:
     """Averages over datasets are worth a table only where there are several datasets."""
     return table.dataset is not None or len(study.datasets) > 1
 
@@ -225,8 +224,8 @@ def _without_scores(problems: Sequence[str]) -> str:
     if problems:
         return f"The stored scores cannot be used: {problems[0]}."
     return (
-        f"The chosen runs have stored no scores ({SCORES} in a run's folder): DomainBed's own scripts write none, nor "
-        "does a task of more than two classes have them."
+        f"The chosen runs have stored no scores of fake ({SCORES} in a run's folder): DomainBed's own scripts write "
+        "none, and a task of more than two classes has none."
     )
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.report.comparison import LABELS, ComparisonTable
 from roga_domainbed.report.figures.training import step_seconds
 from roga_domainbed.report.health import RunHealth
@@ -133,7 +134,7 @@ def comparison_table(study: Study) -> PageTable | None:
         for row in found
     ]
     rows = [
-        tuple(Value(text, None if key != key else key) for text, key in zip(texts, own, strict=True))
+        tuple(Value(said, None if key != key else key) for said, key in zip(texts, own, strict=True))
         for texts, own in zip(table.rows(), keys, strict=True)
     ]
     return PageTable(table.header, LABELS, tuple(rows), tuple(table.notes()))
@@ -275,6 +276,11 @@ def provenance_table(study: Study) -> PageTable | None:
     )
 
 
+def recorded_facts(study: Study) -> set[str]:
+    """The names of everything that any run recorded of where it comes from."""
+    return {name for folder in study.folder_of.values() for name in _flat(folder.provenance)}
+
+
 _MOST_ANSWERS = 6
 
 
@@ -283,7 +289,10 @@ def reproduction(candidate: Candidate, study: Study) -> str:
     run = study.folder_of[candidate.source]
     args = {name: value for name, value in run.records[0]["args"].items() if name != "output_dir"}
     job = Job(args, "reproduced")
-    if not run.provenance:
+    if not run.provenance:  # DomainBed's own script, with the plugin in it if a name is the plugin's
+        ours = [(ALGORITHMS, args["algorithm"]), (DATASETS, args["dataset"])]
+        if any(name in registry and registry.get(name).plugin for registry, name in ours):
+            return shlex.join(["roga-domainbed", "upstream", *job.argv])
         return job.command_str
     command = shlex.join(["roga-domainbed", *job.argv])
     if run.provenance.get("backend") == "upstream":
@@ -307,8 +316,8 @@ def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return "not known" if value is None else str(value)
+        return ", ".join(map(str, value)) or "none"
+    return "–" if value is None else str(value)
 
 
 def _hparam(own: Mapping, name: str) -> Value:

@@ -50,13 +50,13 @@ def read_stored(wanted: Iterable[tuple[str, int]]) -> tuple[dict[tuple[str, int]
         except RogaError as error:
             problems[str(error)] = None
             continue
-        if scores is not None and len(scores.labels):
+        if scores is not None:
             stored[folder, env] = scores
     return stored, list(problems)
 
 
 def read_scores(folder: str | os.PathLike, env: int, split: str = "in") -> Scores | None:
-    """The scores of one environment's split; None if the run has stored none.
+    """The scores of one environment's split; None if the run has stored none, as for tasks that are not binary.
 
     Args:
         folder: of the run.
@@ -80,11 +80,13 @@ def read_scores(folder: str | os.PathLike, env: int, split: str = "in") -> Score
         table = parquet.read_table(path, columns=list(COLUMNS), filters=filters).to_pandas()
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise RogaError(f"{path}: {str(error).splitlines()[0]}") from None
+    if table["score"].isna().all():
+        return None
     table = table.sort_values("index", kind="stable")
     scores, labels = table["score"].to_numpy(np.float64), table["label"].to_numpy()
     if not np.isfinite(scores).all() or not np.isin(labels, (0, 1)).all():
         raise RogaError(f"{path}: scores that are not finite, or labels that are neither 0 nor 1")
-    has_videos = bool(len(table)) and bool(table["video"].notna().all())
+    has_videos = bool(table["video"].notna().all())
     keys = table["video"].astype(str) if has_videos else table["index"].astype(str)
     clusters = (table["label"].astype(str) + "/" + keys).to_numpy(dtype=object)
     return Scores(scores, labels.astype(int), clusters, has_videos, table["index"].to_numpy())

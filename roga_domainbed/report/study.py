@@ -11,7 +11,7 @@ from typing import Any
 from roga_domainbed import records as records_file
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.records import Loaded, Record
-from roga_domainbed.report.tables import Tables, build_tables
+from roga_domainbed.report.tables import Table, Tables, build_tables
 from roga_domainbed.runs import LoadedRuns, Run
 from roga_domainbed.selection import (
     Metric,
@@ -131,7 +131,7 @@ class Study:
         """Whether test data chose anything in this report."""
         return any("oracle" in rule.title for rule in self.rules)
 
-    def tables_of(self, rule: Rule) -> list:
+    def tables_of(self, rule: Rule) -> list[Table]:
         """The tables of one rule, datasets first, averages last."""
         return [table for table in self.tables.tables if table.rule is rule]
 

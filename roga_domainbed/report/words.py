@@ -67,9 +67,10 @@ def _what(study: Study) -> str:
     draws = len({a["hparams_seed"] for a in args})
     datasets = study.datasets
     algorithms = _count(len(study.algorithms), "algorithm")
+    runs = len({run.source for run in study.loaded.runs})
     return (
         f"{algorithms[0].upper()}{algorithms[1:]} on {_listed(datasets)}, {_count(trials, 'trial')}, "
-        f"{_count(draws, 'draw')} of hyper-parameters a cell, {len({run.source for run in study.loaded.runs})} runs."
+        f"{_count(draws, 'draw')} of hyper-parameters a cell, {_count(runs, 'run')}."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.hparams import parse_overrides
 
 TASKS = ("domain_generalization", "domain_adaptation")
+EVAL_PARTS = ("all", "needed")
+PRECISIONS = ("auto", "fp32", "bf16")
+INPUT_MODES = ("fast", "exact")
 SPLIT_MODES = ("official", "group", "frame")
 
 #: The arguments upstream's ``train`` has; the others are ours.
@@ -50,6 +53,14 @@ class TrainConfig:
     n_workers: int | None = None
     checkpoint_every: int | None = None
     skip_unreadable: bool = False
+    input: str = "fast"
+    cache: str = "auto"
+    precision: str = "auto"
+    compile: bool = False
+    profile: bool = False
+    eval_every: int | None = None
+    eval_max_per_env: int | None = None
+    eval_parts: str = "all"
     overwrite: bool = False
 
     def record_args(self) -> dict[str, Any]:
@@ -63,6 +74,9 @@ class TrainConfig:
             args["allow_leakage"] = True
         if self.skip_unreadable:
             args["skip_unreadable"] = True
+        for name in ("input", "precision", "compile", "eval_every", "eval_max_per_env", "eval_parts"):
+            if values[name] != _OF_OURS[name]:
+                args[name] = values[name]
         return args
 
     @property
@@ -102,12 +116,18 @@ class TrainConfig:
             problems.add(
                 "--task domain_adaptation needs unlabelled data: give --uda_holdout_fraction above 0, for example 0.5"
             )
-        for name in ("steps", "checkpoint_freq"):
+        if self.precision not in PRECISIONS:
+            problems.add(unknown_name("precision", self.precision, PRECISIONS))
+        if self.eval_parts not in EVAL_PARTS:
+            problems.add(unknown_name("eval_parts", self.eval_parts, EVAL_PARTS))
+        for name in ("steps", "checkpoint_freq", "eval_every", "eval_max_per_env"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 problems.add(f"--{name} must be at least 1; got {value}")
         if self.checkpoint_every is not None and self.checkpoint_every < 0:
             problems.add(f"--checkpoint_every must be at least 0; got {self.checkpoint_every}")
+        if self.input not in INPUT_MODES:
+            problems.add(unknown_name("input", self.input, INPUT_MODES))
         if self.n_workers is not None and self.n_workers < 0:
             problems.add(f"--n_workers must be at least 0; got {self.n_workers}")
         for name in ("seed", "trial_seed", "hparams_seed"):
@@ -119,6 +139,10 @@ class TrainConfig:
             problems.add(f"dataset {self.dataset!r} needs --data_dir, the folder that contains it")
         elif not Path(self.data_dir).is_dir():
             problems.add(f"--data_dir {self.data_dir!r} is not a folder")
+
+
+#: Defaults of our own arguments that change numbers or records; in a record's ``args`` only where they differ.
+_OF_OURS = {entry.name: entry.default for entry in fields(TrainConfig) if entry.name not in UPSTREAM_ARGS}
 
 
 def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> list[str]:

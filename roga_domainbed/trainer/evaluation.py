@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.metrics.split import SplitScores, split_metrics
+from roga_domainbed.seeds import generator
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.minibatches import sequential_batches
 
@@ -36,26 +38,48 @@ class EvaluatedSplit:
     scores: SplitScores
 
 
-def evaluate(experiment: Experiment) -> list[EvaluatedSplit]:
-    """Score every split of every environment."""
+def evaluate(experiment: Experiment, complete: bool = True) -> list[EvaluatedSplit]:
+    """Score the splits of every environment, in one pass over the data.
+
+    Args:
+        experiment: the run; ``--eval_max_per_env`` and ``--eval_parts`` of its arguments may leave samples out.
+        complete: score everything whatever they say, as a run's last record does.
+    """
+    parts = [
+        (env, part, indices if complete else _subset(experiment, env, part, indices))
+        for env, split in enumerate(experiment.splits)
+        for part, indices in split.named()
+        if complete or _is_needed(experiment, env, part)
+    ]
+    batches = experiment.input.evaluation([(env, indices) for env, _, indices in parts])
+    with experiment.autocast():
+        scored = predict(experiment.algorithm, batches, len(parts))
     return [
         EvaluatedSplit(
             env,
             experiment.names[env],
             part,
             experiment.dataset[env],
-            score_split(
-                experiment.algorithm,
-                experiment.dataset[env],
-                indices,
-                seed=experiment.config.seed,
-                n_workers=experiment.n_workers,
-                device=experiment.device,
-            ),
+            split_scores(logits, labels, experiment.dataset[env], indices),
         )
-        for env, split in enumerate(experiment.splits)
-        for part, indices in split.named()
+        for (env, part, indices), (logits, labels) in zip(parts, scored, strict=True)
     ]
+
+
+def _is_needed(experiment: Experiment, env: int, part: str) -> bool:
+    """Whether a selection rule or a table reads the part: all but what is trained on."""
+    everything = experiment.config.eval_parts == "all"
+    return everything or part != "in" or env in experiment.config.test_envs
+
+
+def _subset(experiment: Experiment, env: int, part: str, indices: Sequence[int]) -> Sequence[int]:
+    """At most ``--eval_max_per_env`` of the indices: the same at every record and in every job of a trial."""
+    most = experiment.config.eval_max_per_env
+    if most is None or len(indices) <= most:
+        return indices
+    rng = generator(experiment.config.trial_seed, "evaluation subset", env, part)
+    chosen = np.sort(rng.choice(len(indices), most, replace=False))
+    return [indices[k] for k in chosen.tolist()]
 
 
 def record_values(evaluated: Sequence[EvaluatedSplit]) -> dict[str, Any]:
@@ -72,7 +96,6 @@ def record_values(evaluated: Sequence[EvaluatedSplit]) -> dict[str, Any]:
     return values
 
 
-@torch.inference_mode()
 def score_split(
     algorithm: Any,
     environment: Any,
@@ -82,24 +105,36 @@ def score_split(
     n_workers: int,
     device: torch.device,
 ) -> SplitScores:
-    """Run ``algorithm.predict`` over ``indices`` of ``environment`` in evaluation mode, without augmentation.
+    """Score ``indices`` of ``environment``, read by its own code, without augmentation.
 
     A dataset that has no view without augmentation (upstream's image folders) is read as it is.
     """
-    view = getattr(environment, "evaluation", environment)
-    logits, labels = [], []
+    batches = sequential_batches(
+        environment, indices, seed=seed, batch_size=BATCH_SIZE, n_workers=n_workers, device=device
+    )
+    ((logits, labels),) = predict(algorithm, ((0, x, y) for x, y in batches), 1)
+    return split_scores(logits, labels, environment, indices)
+
+
+@torch.inference_mode()
+def predict(
+    algorithm: Any, batches: Iterable[tuple[int, Tensor, Tensor]], n_parts: int
+) -> list[tuple[Tensor, np.ndarray]]:
+    """(logits, labels) of each part from batches of (part, x, y), in evaluation mode."""
+    logits: list[list[Tensor]] = [[] for _ in range(n_parts)]
+    labels: list[list[Tensor]] = [[] for _ in range(n_parts)]
     with evaluation_mode(algorithm):
-        for x, y in sequential_batches(
-            view, indices, seed=seed, batch_size=BATCH_SIZE, n_workers=n_workers, device=device
-        ):
-            logits.append(algorithm.predict(x).float().reshape(len(y), -1).cpu())
-            labels.append(y.cpu())
-    return split_scores(torch.cat(logits), torch.cat(labels).numpy(), environment, indices)
+        for part, x, y in batches:
+            # stays on the device until all batches are on their way
+            logits[part].append(algorithm.predict(x).float().reshape(len(y), -1))
+            labels[part].append(y)
+    return [
+        (torch.cat(of_part).cpu(), torch.cat(labels[part]).cpu().numpy())
+        for part, of_part in enumerate(logits)
+    ]
 
 
-def split_scores(
-    logits: torch.Tensor, labels: np.ndarray, environment: Any, indices: Sequence[int]
-) -> SplitScores:
+def split_scores(logits: Tensor, labels: np.ndarray, environment: Any, indices: Sequence[int]) -> SplitScores:
     """What (N, C) ``logits`` say of the samples ``indices`` of ``environment``."""
     predicted, probabilities = decide(logits)
     videos = getattr(environment, "videos", None)

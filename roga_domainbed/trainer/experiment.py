@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.config import TrainConfig, test_env_problems
+from roga_domainbed.trainer.input.path import InputOptions, InputPath
 from roga_domainbed.trainer.leakage import audited, leakage_notices
 from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.minibatches import seed_everything
+from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
 from roga_domainbed.trainer.splits import EnvironmentSplit, split_environments
 from roga_domainbed.trainer.unreadable import drop_unreadable
 
@@ -38,7 +41,9 @@ class Experiment:
         splits: one ``EnvironmentSplit`` an environment.
         leakage: what training, selection and test have in common; None where there is no manifest to tell.
         algorithm: the network and its update, on ``device``.
-        n_workers: processes that read images.
+        n_workers: how many read images ahead.
+        input: makes minibatches of the environments' samples.
+        precision: ``fp32`` or ``bf16``.
         n_steps: steps of the run.
         checkpoint_freq: steps between records.
 
@@ -65,8 +70,16 @@ class Experiment:
         if self.n_workers is None:
             # A sweep gives each job its share of the cores as threads: as many readers, not more.
             self.n_workers = min(self.dataset.N_WORKERS, torch.get_num_threads())
+        self.input = InputPath(
+            self.dataset,
+            InputOptions(config.input, config.cache, hparams.get("augmentation") or None),
+            name=config.dataset,
+            seed=config.seed,
+            n_workers=self.n_workers,
+            device=self.device,
+        )
         self.n_steps = config.steps or self.dataset.N_STEPS
-        self.checkpoint_freq = config.checkpoint_freq or self.dataset.CHECKPOINT_FREQ
+        self.checkpoint_freq = config.eval_every or config.checkpoint_freq or self.dataset.CHECKPOINT_FREQ
         self.train_envs = [i for i in range(len(self.dataset)) if i not in config.test_envs]
 
         #: a sentence for each image that was left out because it cannot be read
@@ -87,6 +100,8 @@ class Experiment:
                 self.dataset.input_shape, self.dataset.num_classes, len(self.train_envs), hparams
             )
         self.algorithm.to(self.device)
+        self.precision = resolve_precision(config.precision, self.device)
+        prepare(self.algorithm, self.precision, self.device, config.compile)
 
     @property
     def is_upstreams(self) -> bool:
@@ -104,6 +119,18 @@ class Experiment:
                 raise
             raise RogaError(sentence) from error
 
+    def autocast(self) -> AbstractContextManager:
+        """Inside, the network computes in the run's precision."""
+        return autocast(self.precision, self.device)
+
+    def how(self) -> dict[str, Any]:
+        """What the records say of the way the numbers are computed, which should not change them."""
+        return {
+            "input": self.input.describe(),
+            "precision": self.precision,
+            "compiled": self.config.compile,
+        }
+
     def notices(self) -> list[str]:
         """What a person should know before it trains: of the data, and of upstream's algorithm; a sentence each."""
         found = leakage_notices(self.leakage)
@@ -112,8 +139,9 @@ class Experiment:
     def labels(self, env: int, indices: list[int]) -> np.ndarray:
         """(len(indices),) class of each sample of environment ``env``."""
         environment = self.dataset[env]
-        if hasattr(environment, "labels"):
-            return np.asarray(environment.labels)[indices]
+        for name in ("labels", "targets"):  # the latter torchvision's
+            if hasattr(environment, name):
+                return np.asarray(getattr(environment, name))[indices]
         return np.array([int(environment[i][1]) for i in indices])
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,9 @@ def crops_of_training(run: SavedRun) -> tuple[CropOptions, str]:
     for tree in trees:
         path = Path(config.data_dir or ".", tree, report.FILE)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            options = CropOptions(**json.loads(path.read_text(encoding="utf-8"))["options"])
+            found = json.loads(path.read_text(encoding="utf-8"))["options"]
+            known = {field.name for field in fields(CropOptions)}  # self-blended faces have others, too
+            options = CropOptions(**{name: value for name, value in found.items() if name in known})
             return options, f"as in {path}"
     return CropOptions(), f"the defaults of 'prepare': the training data has no {report.FILE}"
 
@@ -139,7 +142,7 @@ class FaceCutter:
             self._detector = load(DETECTORS.get(options.detector).target)()
 
     def cut(self, path: str, kind: str) -> tuple[Prediction, list[Image.Image]]:
-        """The faces of a file, still without probabilities, and their crops: all of an image, a video's largest."""
+        """All faces of an image, or one person's in a video, still without probabilities; and their crops."""
         prediction = Prediction(path, kind)
         try:
             crops = self._video(prediction) if kind == "video" else self._image(prediction)
@@ -153,27 +156,27 @@ class FaceCutter:
         if self._detector is None:
             prediction.faces.append(Face())
             return [image]
+        from datasets_ext.prepare.crop import by_size
+        from datasets_ext.prepare.faces import encoded_face
+
         rgb = np.asarray(ImageOps.exif_transpose(image))
-        return [self._crop(prediction, None, rgb, box) for box in self._boxes(rgb)]
+        return [
+            self._add(prediction, None, face, encoded_face(rgb, face, self.options))
+            for face in by_size(self._detector.detect(rgb))
+        ]
 
     def _video(self, prediction: Prediction) -> list[Image.Image]:
         from datasets_ext.prepare.video import UnreadableVideo, visit_spaced_frames
 
-        crops: list[Image.Image] = []
-
-        def begin() -> None:
-            crops.clear()
-            prediction.faces.clear()
-
-        def visit(index: int, rgb: np.ndarray) -> None:
+        def begin(planned: list[int]) -> Any:
             if self._detector is None:
-                prediction.faces.append(Face(index))
-                crops.append(Image.fromarray(rgb))
-                return
-            crops.extend(self._crop(prediction, index, rgb, box) for box in self._boxes(rgb)[:1])
+                return _WholeFrames()
+            from datasets_ext.prepare.faces import VideoFaces  # OpenCV, which whole frames do without
+
+            return VideoFaces(self.options, self._detector)
 
         try:
-            decoded = visit_spaced_frames(Path(prediction.path), self.options.n_frames, begin, visit)
+            seen, decoded = visit_spaced_frames(Path(prediction.path), self.options.n_frames, begin)
         except UnreadableVideo as error:
             raise RogaError(f"cannot read the video {prediction.path!r}: {error}") from None
         if decoded.count == 0:
@@ -182,20 +185,28 @@ class FaceCutter:
         if decoded.is_truncated:
             announced = max(decoded.n_declared, decoded.n_present)
             prediction.note = f"only {decoded.count} of its {announced} frames can be decoded"
-        return crops
+        if isinstance(seen, _WholeFrames):
+            prediction.faces += [Face(index) for index in seen.indices]
+            return seen.images
+        return [self._add(prediction, index, face, data) for index, face, data in seen.chosen()]
 
-    def _boxes(self, rgb: np.ndarray) -> np.ndarray:
-        """(N, 5) boxes that have an area, the largest first, the surer first among equals."""
-        boxes = np.asarray(self._detector.detect(rgb), dtype=np.float64).reshape(-1, 5)
-        boxes = boxes[(boxes[:, 2] > 0) & (boxes[:, 3] > 0) & np.isfinite(boxes).all(axis=1)]
-        return boxes[np.lexsort((-boxes[:, 4], -boxes[:, 2] * boxes[:, 3]))]
-
-    def _crop(self, prediction: Prediction, index: int | None, rgb: np.ndarray, box: Any) -> Image.Image:
-        from datasets_ext.prepare.crop import face_crop
-
-        x, y, width, height, score = map(float, box[:5])
+    def _add(self, prediction: Prediction, index: int | None, face: np.ndarray, data: bytes) -> Image.Image:
+        x, y, width, height, score = map(float, face[:5])
         prediction.faces.append(Face(index, (x, y, width, height), score))
-        return Image.fromarray(face_crop(rgb, box, self.options.margin, self.options.size))
+        # The file that 'prepare' would have written, decoded: JPEG costs pixels.
+        return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+class _WholeFrames:
+    """Frames that are crops already."""
+
+    def __init__(self):
+        self.indices: list[int] = []
+        self.images: list[Image.Image] = []
+
+    def visit(self, index: int, rgb: np.ndarray) -> None:
+        self.indices.append(index)
+        self.images.append(Image.fromarray(rgb))
 
 
 def predict(run: SavedRun, files: Sequence[tuple[str, str]], cutter: FaceCutter) -> Iterator[Prediction]:

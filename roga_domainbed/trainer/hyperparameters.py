@@ -6,7 +6,7 @@ from typing import Any
 
 from roga_domainbed.backend import Host
 from roga_domainbed.bridge import plugin_hparams
-from roga_domainbed.catalog import ALGORITHMS, BACKBONE_HPARAMS, DATASETS
+from roga_domainbed.catalog import ALGORITHMS, BACKBONE_HPARAMS, DATASETS, INPUT_HPARAMS
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.hparams import WHOLE_NUMBERS, override_problems, parse_overrides
 from roga_domainbed.seeds import seed_hash
@@ -33,7 +33,8 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
     except RogaError:
         return hparams  # already among the problems
     known = _known(hparams, config, host)
-    for message in override_problems(overrides, known, plugin_hparams(config.algorithm, config.dataset)):
+    specs = [*plugin_hparams(config.algorithm, config.dataset), *INPUT_HPARAMS]
+    for message in override_problems(overrides, known, specs):
         problems.add(message)
     hparams.update(overrides)
     for name in WHOLE_NUMBERS:  # JSON knows one kind of number, torch insists on two
@@ -43,8 +44,8 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
 
 
 def _known(hparams: dict[str, Any], config: TrainConfig, host: Host) -> dict[str, Any]:
-    """What may be overridden: the run's own, and the choice of a backbone for any dataset."""
-    anywhere = {spec.name: spec.default for spec in BACKBONE_HPARAMS}
+    """What may be overridden: the run's own, the choice of a backbone and of an augmentation for any dataset."""
+    anywhere = {spec.name: spec.default for spec in (*BACKBONE_HPARAMS, *INPUT_HPARAMS)}
     if host.name == "upstream" and not DATASETS.get(config.dataset).plugin:
         del anywhere["image_size"]  # upstream's image folders are 224 pixels wide whatever one asks for
     return {**anywhere, **hparams}

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from roga_domainbed.engine.lib.misc import balanced_weights
@@ -16,17 +15,18 @@ from roga_domainbed.records import RECORDS, append_record, cut_records, mark_don
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import checkpoint, upstream_defects
 from roga_domainbed.trainer.checkpoint import Checkpoint
-from roga_domainbed.trainer.config import require_finite
 from roga_domainbed.trainer.evaluation import evaluate, record_values
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.leakage import audit_record
-from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything, training_minibatches
+from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything
 from roga_domainbed.trainer.model_file import save_model
 from roga_domainbed.trainer.object_state import CannotRestore, ObjectState
+from roga_domainbed.trainer.profile import Profile
 from roga_domainbed.trainer.progress import CheckpointTable
 from roga_domainbed.trainer.provenance import provenance
 from roga_domainbed.trainer.scores import write_scores
 from roga_domainbed.trainer.stop import StopRequested, StopSignals
+from roga_domainbed.trainer.window import Window
 
 
 class TrainingLoop:
@@ -51,7 +51,8 @@ class TrainingLoop:
         smallest = min(len(split.in_split) for split in experiment.splits)
         self.steps_per_epoch = smallest / hparams["batch_size"]
         #: what each step reported since the last record
-        self.window: dict[str, list[float]] = {}
+        self.window = Window()
+        self.profile = Profile(config.profile, experiment.device)
         self.steps_done = 0
         self.record_due = False
         self._identity = checkpoint.data_identity(experiment)
@@ -72,6 +73,7 @@ class TrainingLoop:
         Raises:
             StopRequested: a signal came; unless checkpoints are off, one holds all that was done.
         """
+        print(self.experiment.input.sentence())
         for message in self.experiment.dropped:
             print(f"Left out: {message}")
         for message in self.experiment.notices():
@@ -89,6 +91,8 @@ class TrainingLoop:
             mark_done(self.output_dir)
             checkpoint.sync_folder(self.output_dir)
             checkpoint.delete_all(self.output_dir)
+        if self.profile.enabled:
+            print("\n" + self.profile.report())
 
     def _train(self) -> None:
         experiment = self.experiment
@@ -111,29 +115,29 @@ class TrainingLoop:
     def _update(self, step: int, minibatches: Iterator[list], unlabelled: Iterator[list] | None) -> None:
         experiment = self.experiment
         start = time.perf_counter()
-        batches = next(minibatches)
-        unlabelled_batches = None if unlabelled is None else [x for x, _ in next(unlabelled)]
+        with self.profile.section("data"):
+            batches = next(minibatches)
+            unlabelled_batches = None if unlabelled is None else [x for x, _ in next(unlabelled)]
         loaded = time.perf_counter()
         with self.signals.held():
             # Dropout and whatever else an algorithm draws depend on the step alone.
             seed_everything(derive(experiment.config.seed, "update", step))
-            with experiment.explained():
+            with experiment.explained(), experiment.autocast(), self.profile.update(experiment.algorithm):
                 values = experiment.algorithm.update(batches, unlabelled_batches)
-            require_finite(values, step)
-            self.window.setdefault("data_time", []).append(loaded - start)
-            self.window.setdefault("step_time", []).append(time.perf_counter() - start)
-            for name, value in values.items():
-                self.window.setdefault(name, []).append(value)
+            clocks = {"data_time": loaded - start, "step_time": time.perf_counter() - start}
+            self.window.add(step, {**clocks, **values})
             self.steps_done = step + 1
             self.record_due = step % experiment.checkpoint_freq == 0 or self.steps_done == experiment.n_steps
 
     def _record(self, step: int) -> None:
         experiment, config = self.experiment, self.experiment.config
         record: dict[str, Any] = {"step": step, "epoch": step / self.steps_per_epoch}
-        record.update({name: float(np.mean(numbers)) for name, numbers in self.window.items()})
+        record.update(self.window.means())
         # A method that draws to predict draws the same whether or not the run went on from a checkpoint.
         seed_everything(derive(config.seed, "evaluate", step))
-        evaluated = evaluate(experiment)
+        is_last = self.steps_done == experiment.n_steps
+        with self.profile.section("evaluation"):
+            evaluated = evaluate(experiment, complete=is_last)
         record.update(record_values(evaluated))
         on_gpu = experiment.device.type == "cuda"
         record["mem_gb"] = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0
@@ -141,11 +145,12 @@ class TrainingLoop:
         if self._provenance_due:
             record["provenance"] = self._made_by
         with self.signals.held():
-            if self.steps_done == experiment.n_steps:
+            if is_last:
                 # Before the record: a run that has its last record has its scores.
                 write_scores(self.output_dir, evaluated)
             self._append(record)
-            self.window, self.record_due, self._provenance_due = {}, False, False
+            self.window = Window()
+            self.record_due = self._provenance_due = False
             self.table.print(record)
             if config.save_model_every_checkpoint:
                 save_model(experiment, self.output_dir / f"model_step{step}.pkl")
@@ -167,6 +172,7 @@ class TrainingLoop:
             experiment.device,
             experiment.names,
             audit_record(experiment.leakage),
+            experiment.how(),
         )
         if experiment.dropped:
             found["unreadable"] = {"count": len(experiment.dropped), "first": experiment.dropped[:20]}
@@ -200,7 +206,7 @@ class TrainingLoop:
                     record_due=self.record_due,
                     records_bytes=_size(folder / RECORDS),
                     output_bytes=_size(folder / "out.txt"),
-                    window=self.window,
+                    window=self.window.settled(),
                     algorithm=captured,
                 ),
             )
@@ -221,7 +227,11 @@ class TrainingLoop:
             raise RogaError(
                 f"{error}, which the checkpoint counts on: put the file back, or pass --overwrite to start anew"
             ) from None
-        self.steps_done, self.record_due, self.window = start.steps_done, start.record_due, start.window
+        self.steps_done, self.record_due, self.window = (
+            start.steps_done,
+            start.record_due,
+            Window(start.window),
+        )
         self._provenance_due = start.records_bytes == 0  # the first record has it
         changed = checkpoint.differences(start.made_by, self._made_by)
         print(f"Continued after {self.steps_done} of {self.experiment.n_steps} steps.")
@@ -248,15 +258,7 @@ class TrainingLoop:
             if experiment.hparams["class_balanced"] and purpose == "minibatch":
                 weights = balanced_weights(experiment.labels(env, indices))
             draws.append(IndexDraw(indices, batch_size, weights))
-        return training_minibatches(
-            [experiment.dataset[env] for env in envs],
-            draws,
-            seed=experiment.config.seed,
-            purpose=purpose,
-            steps=steps,
-            n_workers=experiment.n_workers,
-            device=experiment.device,
-        )
+        return experiment.input.minibatches(envs, draws, purpose, steps)
 
     def _unlabelled(self, steps: range) -> Iterator[list] | None:
         experiment = self.experiment

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from roga_domainbed.errors import RogaError
 from roga_domainbed.seeds import derive, generator
-from roga_domainbed.trainer.stop import ignore_in_worker
+from roga_domainbed.trainer.input.ahead import Ahead
 
 Batch = tuple[Tensor, Tensor]
 #: (purpose, step, position of the environment among ``environments``, position in the minibatch, index)
@@ -62,83 +60,48 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
-class Samples(Dataset):
-    """The environments of a run behind one ``__getitem__``, so that one pool of workers serves them all."""
-
-    def __init__(self, environments: Sequence[Any], seed: int):
-        self.environments = environments
-        self.seed = seed
-
-    def __getitem__(self, key: Key) -> tuple[int, Tensor, int] | RogaError:
-        purpose, step, env, position, index = key
-        seed_everything(derive(self.seed, purpose, step, env, position))
-        try:
-            x, y = self.environments[env][index]
-        except RogaError as error:
-            return error  # raised by the parent: an exception from a worker would come with its traceback
-        return env, x, int(y)
-
-
-def _collate(items: list) -> list[Batch] | RogaError:
-    for item in items:
-        if isinstance(item, RogaError):
-            return item
-    by_env: dict[int, list] = {}
-    for env, x, y in items:
-        by_env.setdefault(env, []).append((x, y))
-    return [
-        (torch.stack([x for x, _ in pairs]), torch.tensor([y for _, y in pairs])) for pairs in by_env.values()
-    ]
-
-
-class _Plan:
-    """A batch sampler: the keys of every step, computed when they are needed."""
-
-    def __init__(self, draws: Sequence[IndexDraw], seed: int, purpose: str, steps: range):
-        self.draws, self.seed, self.purpose, self.steps = draws, seed, purpose, steps
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        for step in self.steps:
-            yield [
-                (self.purpose, step, env, position, int(index))
-                for env, draw in enumerate(self.draws)
-                for position, index in enumerate(draw.at(self.seed, self.purpose, step, env))
-            ]
-
-
-def training_minibatches(
-    environments: Sequence[Any],
-    draws: Sequence[IndexDraw],
-    *,
-    seed: int,
-    purpose: str,
-    steps: range,
-    n_workers: int,
-    device: torch.device,
-) -> Iterator[list[Batch]]:
-    """One list of (x, y) a step, an entry for each environment, on ``device``.
+class TrainingSamples:
+    """Step → one (x, y) an environment, each sample from the environment's own ``__getitem__``.
 
     Args:
         environments: datasets that give ``(image tensor, label)``.
         draws: one an environment.
         seed: the run's seed.
         purpose: separates the training minibatches from the unlabelled ones.
-        steps: which steps.
-        n_workers: processes that read ahead; 0 reads here. It changes no number.
-        device: where the batches go.
     """
-    loader = DataLoader(
-        Samples(environments, seed),
-        batch_sampler=_Plan(draws, seed, purpose, steps),
-        collate_fn=_collate,
-        num_workers=n_workers,
-        worker_init_fn=ignore_in_worker,
-        pin_memory=device.type == "cuda",
-    )
-    yield from _on_device(loader, device)
+
+    def __init__(self, environments: Sequence[Any], draws: Sequence[IndexDraw], seed: int, purpose: str):
+        self.environments, self.draws, self.seed, self.purpose = environments, draws, seed, purpose
+
+    def __call__(self, step: int) -> list[Batch]:
+        """The minibatches of that step."""
+        return [
+            _stacked(
+                self._sample((self.purpose, step, env, position, int(index)))
+                for position, index in enumerate(draw.at(self.seed, self.purpose, step, env))
+            )
+            for env, draw in enumerate(self.draws)
+        ]
+
+    def _sample(self, key: Key) -> tuple[Tensor, int]:
+        purpose, step, env, position, index = key
+        return _seeded_sample(self.environments[env], self.seed, (purpose, step, env, position), index)
+
+
+class EvaluationSamples:
+    """(environment, indices) → their (x, y), from the ``evaluation`` view where the environment has one."""
+
+    def __init__(self, environments: Sequence[Any], seed: int):
+        self.views = [getattr(environment, "evaluation", environment) for environment in environments]
+        self.seed = seed
+
+    def __call__(self, task: tuple[int, Sequence[int]]) -> Batch:
+        """The samples, in the order of their indices."""
+        env, indices = task
+        return _stacked(
+            _seeded_sample(self.views[env], self.seed, ("evaluate", 0, 0, int(index)), int(index))
+            for index in indices
+        )
 
 
 def sequential_batches(
@@ -150,22 +113,19 @@ def sequential_batches(
     n_workers: int,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """(x, y) for ``indices`` in their order; the last batch may be smaller."""
-    chunks = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-    loader = DataLoader(
-        Samples([environment], seed),
-        batch_sampler=[[("evaluate", 0, 0, int(index), int(index)) for index in chunk] for chunk in chunks],
-        collate_fn=_collate,
-        num_workers=n_workers,
-        worker_init_fn=ignore_in_worker,
-        pin_memory=device.type == "cuda",
-    )
-    for (batch,) in _on_device(loader, device):
-        yield batch
+    """(x, y) for ``indices`` in their order, read as for evaluation; the last batch may be smaller."""
+    tasks = [(0, indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
+    work = EvaluationSamples([environment], seed)
+    for x, y in Ahead(work, tasks, workers=n_workers, processes=True, pin=device.type == "cuda"):
+        yield x.to(device, non_blocking=True), y.to(device, non_blocking=True)
 
 
-def _on_device(loader: DataLoader, device: torch.device) -> Iterator[list[Batch]]:
-    for batches in loader:
-        if isinstance(batches, RogaError):
-            raise batches
-        yield [(x.to(device, non_blocking=True), y.to(device, non_blocking=True)) for x, y in batches]
+def _seeded_sample(environment: Any, seed: int, where: tuple, index: int) -> tuple[Tensor, int]:
+    seed_everything(derive(seed, *where))
+    x, y = environment[index]
+    return x, int(y)
+
+
+def _stacked(samples: Any) -> Batch:
+    x, y = zip(*samples, strict=True)
+    return torch.stack(x), torch.tensor(y)

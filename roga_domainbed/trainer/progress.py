@@ -27,7 +27,7 @@ class CheckpointTable:
 
     def print(self, record: dict[str, Any]) -> None:
         """Print the line of ``record``."""
-        metric = "auc" if "env0_in_auc" in record else "acc"
+        metric = "auc" if "env0_out_auc" in record else "acc"
         if not self._header_printed:
             columns = [f"[{n}]" if i in self.test_envs else n for i, n in enumerate(self.names)]
             print(f"\n{metric} in/out in %, test environments in brackets")

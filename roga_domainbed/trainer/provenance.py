@@ -28,7 +28,12 @@ def environment_versions() -> dict[str, str]:
 
 
 def provenance(
-    host: Host, split: str, device: torch.device, environments: list[str], audit: dict[str, Any] | None
+    host: Host,
+    split: str,
+    device: torch.device,
+    environments: list[str],
+    audit: dict[str, Any] | None,
+    how: dict[str, Any],
 ) -> dict[str, Any]:
     """What the first record of a run says about where its numbers come from.
 
@@ -38,6 +43,7 @@ def provenance(
         device: where the run computes.
         environments: names of the environments, in index order.
         audit: what training, selection and test have in common; None for data without a manifest.
+        how: further entries: how images are read and numbers computed.
     """
     return {
         "roga_domainbed": __version__,
@@ -45,6 +51,7 @@ def provenance(
         "backend_commit": None if host.home is None else checkout.commit(host.home),
         "split": split,
         "audit": audit,
+        **how,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch_threads": torch.get_num_threads(),
         "environments": environments,

@@ -18,7 +18,7 @@ from roga_domainbed import bridge
 from roga_domainbed.backend import Host
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import RogaError, unknown_name
-from roga_domainbed.records import RECORDS, is_done
+from roga_domainbed.records import RECORDS, data_options, is_done
 from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.config import TrainConfig
 
@@ -64,10 +64,9 @@ class SavedRun:
         """The arguments of ``train`` that would make this run; upstream's train may have taken some more."""
         known = {field.name for field in fields(TrainConfig)}
         config = TrainConfig(**{name: value for name, value in self.args.items() if name in known})
-        if (
-            config.split is None
-        ):  # DomainBed's own train, with the plugin in it, has it among its hyper-parameters
-            config.split = self.hparams.get("split")
+        # DomainBed's own train, with the plugin in it, has what the data were made of among its hyper-parameters.
+        for name, value in data_options({"args": self.args, "hparams": self.hparams}).items():
+            setattr(config, name, value)
         return config
 
     def describe(self) -> str:
@@ -84,6 +83,7 @@ class SavedRun:
             text += f" without test_envs {' '.join(map(str, config.test_envs))}"
         split = self.provenance.get("split") or config.split
         text += f", split {split}" if split else ""
+        text += "".join(f", {said}" for said in config.training_options.described())
         return (
             f"{text}, trial_seed {config.trial_seed}, hparams_seed {config.hparams_seed}, seed {config.seed}"
         )

@@ -7,6 +7,8 @@ from prepared_trees import ffpp_videos, other_videos, write_all_trees, write_tre
 
 from roga_domainbed.backend import host
 from roga_domainbed.cli import main
+from roga_domainbed.trainer.evaluation_sets import own_sets
+from roga_domainbed.trainer.saved_run import load_run
 
 SMALL = {"backbone": "meso4", "pretrained": False, "image_size": 32, "batch_size": 2}
 
@@ -26,10 +28,10 @@ def no_network(monkeypatch):
     monkeypatch.setattr(host().algorithms.ERM, "__init__", built)
 
 
-def train(root, folder, dataset, test_envs, *flags):
+def train(root, folder, dataset, test_envs, *flags, save=False):
     argv = ["train", "--data_dir", str(root), "--dataset", dataset, "--test_envs", *test_envs.split()]
-    argv += ["--steps", "1", "--skip_model_save", "--output_dir", str(folder), "--hparams", json.dumps(SMALL)]
-    return main([*argv, *flags])
+    argv += ["--steps", "1", "--output_dir", str(folder), "--hparams", json.dumps(SMALL)]
+    return main([*argv, *flags, *["--skip_model_save"] * (not save)])
 
 
 def first_record(folder):
@@ -152,7 +154,7 @@ def test_what_is_trained_on_is_recorded_and_reaches_the_dataset(tmp_path):
             videos += [(env, 1, f"{t}_{s}", t, f"{a}+{b}", split, env) for t, s in ((a, b), (b, a))]
     write_tree(tmp_path, "FFPP", videos)
     flags = ["--reals", "partitioned", "--balance", "1:2", "--strict"]
-    assert train(tmp_path, tmp_path / "run", "FFPP", "3", *flags) == 0
+    assert train(tmp_path, tmp_path / "run", "FFPP", "3", *flags, save=True) == 0
     record = first_record(tmp_path / "run")
     assert {name: record["args"][name] for name in ("reals", "balance", "strict")} == {
         "reals": "partitioned",
@@ -162,6 +164,12 @@ def test_what_is_trained_on_is_recorded_and_reaches_the_dataset(tmp_path):
     # 12 pairs, 4 for each of 3 environments: 8 fakes, and 4 of the 8 reals
     assert record["provenance"]["audit"]["counts"]["train"]["frames"] == 3 * (8 + 4)
     assert record["provenance"]["audit"]["counts"]["train"]["identities"] == 24
+    # a saved model is evaluated on what it was trained on, not on more
+    run = load_run(tmp_path / "run")
+    assert "split official, reals partitioned, real:fake 1:2, strict, trial_seed 0" in run.describe()
+    sizes = {(entry.env, entry.part): len(entry.indices) for entry in own_sets(run, None).sets}
+    assert sizes == {key: record[f"env{key[0]}_{key[1]}_n"] for key in sizes}
+    assert [sizes[env, "in"] for env in range(4)] == [12, 12, 12, 4]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from PIL import Image, ImageFile
 from datasets_ext import folder, manifest
 from datasets_ext.folder import ManifestDataset, read_image
 from roga_domainbed.errors import RogaError
+from roga_domainbed.trainer.input.path import InputOptions, InputPath
+from roga_domainbed.trainer.minibatches import IndexDraw
 
 HPARAMS = {"image_size": 32, "data_augmentation": True}
 
@@ -165,6 +167,19 @@ def test_an_environment_survives_pickling_for_loader_processes(root):
     environment = build(root)[1].evaluation
     copy = pickle.loads(pickle.dumps(environment))
     assert torch.equal(copy[0][0], environment[0][0])
+
+
+def test_reading_in_batches_gives_the_samples_flipped_half_of_the_time(root):
+    data = build(root, test_envs=[0])
+    reader = InputPath(data, InputOptions(), name="Faces", seed=0, n_workers=0, device=torch.device("cpu"))
+    assert reader.describe()["augmentation"] == "flip"
+    ((_, x, y),) = reader.evaluation([(1, range(12))])
+    samples = [data[1].evaluation[i] for i in range(12)]
+    assert (x - torch.stack([image for image, _ in samples])).abs().max() < 1e-6
+    assert y.tolist() == [label for _, label in samples]
+    batches = list(reader.minibatches([1], [IndexDraw(range(12), 12)], "minibatch", range(20)))
+    flipped = torch.cat([x[:, 1, 0, 0] == -1.0 for ((x, _),) in batches])
+    assert 90 < flipped.sum() < 150  # of 240: four standard deviations
 
 
 def test_splits_are_those_of_the_manifest(root):

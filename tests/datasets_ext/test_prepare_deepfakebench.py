@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zlib
 
 import numpy as np
@@ -73,11 +74,12 @@ def bench(tmp_path):
     return Bench(tmp_path)
 
 
-def imported(bench, out, *files, compression="c23", splits=None, link="copy", n_frames=32):
+def imported(bench, out, *files, compression="c23", splits=None, link="copy", n_frames=32, overwrite=False):
     return driver.prepare(
         lambda problems: deepfakebench.read(bench.rgb, files, compression, splits, problems),
         out,
         LinkOptions(n_frames, link),
+        overwrite=overwrite,
     )
 
 
@@ -264,9 +266,11 @@ def test_a_label_that_the_folder_or_the_record_denies_is_not_believed(bench, tmp
         "000_001": bench.record("FF-DF", "000_001"),
         "001_000": bench.record("FF-F2F", "001_000", label="FF-DF"),  # lies in Face2Face
         "002_003": bench.record("FF-DF", "002_003", comp="c40"),  # lies in c40
+        "003_002": bench.record("FF-DF", "003_002"),  # in part in FaceSwap
         "nobody": bench.record("FF-DF", "nobody"),
         "004_005": [],
     }
+    fakes["003_002"]["frames"][:1] = bench.frames("FF-FS", "003_002", indices=(7,))
     content = {
         **shape_a("FF-real", reals),
         **shape_a("FF-DF", fakes),
@@ -274,7 +278,7 @@ def test_a_label_that_the_folder_or_the_record_denies_is_not_believed(bench, tmp
     }
     summary = imported(bench, tmp_path, bench.write("any name", {"FaceForensics++": content})).summary()
     assert sorted(videos(tmp_path / "FFPP")) == [("DF", 0, "000"), ("DF", 1, "000_001")]
-    assert "2 videos have their frames in the folder of another class or compression, left out" in summary
+    assert "3 videos have frames in the folder of another class or compression, left out" in summary
     assert "1 videos have another label inside their record, left out: FF-real/001" in summary
     assert "1 entries have a name that is not that of such a video, left out: FF-DF/nobody" in summary
     assert "1 entries are no record of a video, left out: FF-DF/train/004_005" in summary
@@ -436,6 +440,17 @@ def test_a_second_run_links_nothing_again_and_other_files_add_to_the_tree(bench,
     )
     with pytest.raises(RogaError, match=r"other options \(link was 'copy', now 'symlink'\)"):
         imported(bench, tmp_path / "out", *files, link="symlink")
+
+
+def test_what_was_taken_over_stays_when_the_frames_go(bench, tmp_path):
+    files = list(small_ffpp(bench))
+    imported(bench, tmp_path, *files)
+    before = manifest.read(tmp_path / "FFPP")
+    shutil.rmtree(bench.rgb / "FaceForensics++/manipulated_sequences/FaceSwap")
+    assert imported(bench, tmp_path, *files).n_resumed == 8
+    pd.testing.assert_frame_equal(manifest.read(tmp_path / "FFPP"), before)
+    imported(bench, tmp_path, *files, overwrite=True)
+    assert "FS" not in set(manifest.read(tmp_path / "FFPP").query("label == 1")["env"])
 
 
 def test_a_source_on_another_disk_says_what_to_do(bench, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from PIL import Image
 from prepare_videos import SQUARES, SquareDetector, fake_folder, level, real_folder, small_tree, write_video
 
 from datasets_ext import manifest
-from datasets_ext.prepare import driver, faces, ffpp, pool
+from datasets_ext.prepare import driver, faces, ffpp, pool, video
 from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
 from roga_domainbed.cli import main
@@ -128,6 +128,42 @@ def test_the_manifest_says_who_is_in_a_frame_and_where_it_belongs(source, tmp_pa
     ]
 
 
+def test_the_report_counts_by_class_and_official_split(source, tmp_path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for name, pairs in (("train", [["003", "000"]]), ("val", [["004", "005"], ["008", "009"]])):
+        (lists / f"{name}.json").write_text(json.dumps(pairs))
+    (lists / "test.json").write_text(json.dumps([["006", "007"]]))
+    (real_folder(source) / "004.mp4").write_bytes(b"no video")
+    write_video(real_folder(source) / "077.mp4", 2)  # in no list
+    prepared(source, tmp_path, splits=lists)
+    rows = {
+        (row["name"], row["split"]): (row["expected"], row["found"], row["prepared"])
+        for row in read_report(tmp_path)["by_split"]
+    }
+    assert rows["real", "train"] == (2, 2, 2)
+    assert rows["real", "val"] == (4, 1, 0)
+    assert rows["real", "test"] == (2, 0, 0)
+    assert rows["real", ""] == (None, 1, 1)
+    assert rows["Deepfakes", "train"] == (2, 2, 2)
+    assert rows["Face2Face", "train"] == (2, 1, 1)
+    assert len(rows) == 5 * 3 + 1
+
+
+def test_jpg_is_smaller_and_is_a_dataset_like_any_other(source, tmp_path):
+    options = CropOptions(n_frames=4, size=32, margin=1.5, detector="squares", image_format="jpg")
+    prepared(source, tmp_path, options=options)
+    rows = manifest.read(tmp_path / "FFPP")
+    assert len(rows) == 3 * (4 + 3) + 4 * 4
+    assert set(rows["path"].str.rsplit(".").str[-1]) == {"jpg"}
+    for path in rows["path"]:
+        with Image.open(tmp_path / "FFPP" / path) as image:
+            assert (image.format, image.size) == ("JPEG", (32, 32))
+    assert prepared(source, tmp_path, options=options).n_resumed == 6
+    with pytest.raises(RogaError, match=r"image_format was 'jpg', now 'png'"):
+        prepared(source, tmp_path)
+
+
 def test_the_reals_of_the_environments_are_the_same_files(source, tmp_path):
     prepared(source, tmp_path)
     stats = [(tmp_path / f"FFPP/{env}/0_real/000/0000.png").stat() for env in ("DF", "F2F", "NT")]
@@ -184,7 +220,7 @@ def test_everything_that_is_dropped_is_reported_with_its_reason(source, tmp_path
 
 @pytest.mark.parametrize("claimed", [5, 11, 23])
 def test_a_wrong_count_of_frames_does_not_move_the_last_frame(source, tmp_path, monkeypatch, claimed):
-    monkeypatch.setattr(faces, "frame_counts", lambda path: (12, claimed))
+    monkeypatch.setattr(video, "frame_counts", lambda path: (12, claimed))
     prepared(source, tmp_path)
     assert sorted(os.listdir(tmp_path / "FFPP/F2F/1_fake/000_003")) == [
         "0000.png",

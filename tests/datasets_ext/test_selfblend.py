@@ -354,6 +354,13 @@ def test_identity_is_a_folder_a_pattern_or_the_file(faces, tmp_path):
     assert len({v.identities for v in read(faces, "stem").videos.values() if v.label == 0}) == N_PHOTOGRAPHS
 
 
+def test_names_too_long_for_the_folder_of_a_swap_are_left_out_and_named(faces):
+    os.link(faces / "p0-a.png", faces / f"p0-{'x' * 120}.png")
+    layout = read(faces)
+    assert len(layout.videos) == 5 * N_PHOTOGRAPHS
+    assert [note for note in layout.notes if note.startswith("1 photographs have a name over 120 bytes")]
+
+
 def test_names_that_look_like_shots_of_one_person_are_pointed_out(faces):
     (note,) = [note for note in read(faces, "stem").notes if "--identity" in note and "nearly" in note]
     assert "4 photographs" in note

@@ -48,6 +48,8 @@ def test_the_wheel_has_the_presets_and_every_module(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     for preset in (ROOT / "sweeps").glob("*.yaml"):
         assert f"roga_domainbed/sweeps/{preset.name}" in names
+    for template in (ROOT / "roga_domainbed" / "report" / "templates").iterdir():
+        assert template.relative_to(ROOT).as_posix() in names
     for package in ("roga_domainbed", "datasets_ext"):
         for path in (ROOT / package).rglob("*.py"):
             assert path.relative_to(ROOT).as_posix() in names

@@ -56,7 +56,7 @@ def write_run(folder, args, *, steps=STEPS, videos=12, frames=3, scores=True, do
                     (env, name, split, i, video, f"{name}/{video}/{i}.png", int(label), float(value))
                     for i, (value, label, video) in enumerate(zip(values, labels, names, strict=True))
                 ]
-        record["hparams"] = {"lr": 1e-4 * 2 ** args["hparams_seed"], "batch_size": 8}
+        record["hparams"] = {"lr": 10.0 ** (args["hparams_seed"] - 5), "batch_size": 8}
         record["hparams"] |= {"rho": 0.05} if sharp else {}
         record["args"] = {**args, "output_dir": str(run)}
         if step == 0 and provenance:

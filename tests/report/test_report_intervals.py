@@ -1,6 +1,7 @@
 """What the interval of a cell is taken over, against the slow way to the same numbers."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -80,6 +81,16 @@ def test_without_scores_it_is_over_trials_and_one_trial_has_none(tmp_path):
     assert alone.note == "no stored scores; 1 trial, an interval over trials needs 3"
 
 
+def test_an_interval_over_trials_ends_where_the_metric_does(tmp_path):
+    found = studied(one_cell(tmp_path, trials=3, scores=False, steps=(0,)))
+    apart = tuple(replace(c, test=test) for c, test in zip(found.chosen, (0.2, 0.5, 0.8), strict=True))
+    low, high = mean_interval([0.2, 0.5, 0.8])
+    assert low < 0
+    assert high > 1
+    got = interval_of(replace(found, candidates={"last": apart}))
+    assert (got.low, got.high) == (0.0, 1.0)
+
+
 def test_scores_that_do_not_give_the_number_of_the_table_are_not_used(tmp_path):
     found = studied(one_cell(tmp_path / "sweep"))
     path = found.chosen[0].source + "/scores.parquet"
@@ -100,6 +111,13 @@ def test_a_file_of_scores_that_cannot_be_used_is_named(tmp_path):
     stored, problems = read_stored([(str(run), 0), (str(tmp_path), 0)])
     assert stored == {}
     assert len(problems) == 1
+
+
+def test_a_task_that_is_not_binary_has_no_scores_to_read(tmp_path):
+    run = write_run(tmp_path, arguments(), steps=STEPS[-1:])
+    table = parquet.read_table(run / "scores.parquet").to_pandas().assign(score=float("nan"), label=5)
+    parquet.write_table(pa.Table.from_pandas(table), run / "scores.parquet")
+    assert read_scores(run, 0) is None
 
 
 def test_frames_without_a_video_are_their_own_clusters(tmp_path):

@@ -113,6 +113,13 @@ def test_colours_of_figures_are_those_of_the_page(full_page):
     assert not re.search(r"#[0-9a-f]{6}", figures), "a colour that the dark page would keep"
 
 
+def test_the_axis_of_a_hyper_parameter_drawn_by_its_logarithm_has_numbers(full_page):
+    panel = re.search(r'aria-label="Hyper-parameters, lr">.*?</svg>', full_page.source, re.DOTALL)[0]
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", panel)
+    assert {"1e\N{MINUS SIGN}05", "0.0001"} <= set(labels)
+    assert not any("$" in label for label in labels)
+
+
 def test_the_commands_train_the_chosen_runs_again(full, full_page):
     commands = re.findall(r"<pre>(.*?)</pre>", full_page.source)
     assert len(commands) == 2
@@ -121,6 +128,11 @@ def test_the_commands_train_the_chosen_runs_again(full, full_page):
     assert words[words.index("--algorithm") + 1] == "RoGA"
     with pytest.raises(SystemExit):  # as flags they are all known: the last word alone is at fault
         main([*words[1:], "--no_such_flag"])
+
+
+def test_runs_of_domainbeds_own_script_with_the_plugin_are_repeated_by_it(tmp_path):
+    write_run(tmp_path / "sweep", arguments(), steps=(0,), videos=2, scores=False, provenance=False)
+    assert "<pre>roga-domainbed upstream train --algorithm ERM" in page_of(tmp_path / "sweep").source
 
 
 def test_equal_panels_are_equal_to_the_byte():
@@ -132,7 +144,7 @@ def test_where_records_hold_no_more_than_upstreams_each_section_says_so(tmp_path
     page = page_of(sweep_folder("vlcs_sweep"))
     for sentence in (
         "Numbers are the accuracy of the held-out environment",
-        "have stored no scores (scores.parquet in a run's folder)",
+        "have stored no scores of fake (scores.parquet in a run's folder)",
         "No record has a perturbed loss",
         "No record has a cosine between the domains' gradients",
         "recorded no versions, backend or split: DomainBed's own scripts do not",
@@ -183,6 +195,15 @@ def test_names_are_only_names(tmp_path):
     assert "\x00" not in page.source
     assert HOSTILE.replace("\x00", "\ufffd") in page.text
     assert "49" not in re.findall(r"<title>.*?</title>", page.source)[0], "templates inside names are not run"
+
+
+def test_long_names_leave_room_for_the_data(tmp_path):
+    long = "An_algorithm_with_a_name_of_more_than_sixty_letters_is_a_sentence"
+    write_run(tmp_path / "sweep", arguments(algorithm=long), steps=(0,), videos=2, scores=False)
+    page = page_of(tmp_path / "sweep")
+    panel = re.search(r'id="d1-environments">.*?</svg>', page.source, re.DOTALL)[0]
+    assert "An_algorithm…_sentence</text>" in panel
+    assert f">{long}</th>" in page.source
 
 
 @pytest.mark.parametrize(("suffix", "head"), [("pdf", b"%PDF"), ("svg", b"<?xml"), ("png", b"\x89PNG")])

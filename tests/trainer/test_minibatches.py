@@ -6,11 +6,8 @@ import torch
 
 from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
-from roga_domainbed.trainer.minibatches import (
-    IndexDraw,
-    sequential_batches,
-    training_minibatches,
-)
+from roga_domainbed.trainer.input.path import InputOptions, InputPath
+from roga_domainbed.trainer.minibatches import IndexDraw, sequential_batches
 
 CPU = torch.device("cpu")
 
@@ -31,17 +28,9 @@ class Noisy:
 
 def stream(steps, seed=0, n_workers=0, environments=None):
     environments = environments or (Noisy(10), Noisy(7, 100))
-    return list(
-        training_minibatches(
-            environments,
-            [IndexDraw(range(len(environment)), 4) for environment in environments],
-            seed=seed,
-            purpose="minibatch",
-            steps=steps,
-            n_workers=n_workers,
-            device=CPU,
-        )
-    )
+    path = InputPath(environments, InputOptions(), name="Noisy", seed=seed, n_workers=n_workers, device=CPU)
+    draws = [IndexDraw(range(len(environment)), 4) for environment in environments]
+    return list(path.minibatches(range(len(environments)), draws, "minibatch", steps))
 
 
 def same(left, right):

@@ -124,6 +124,24 @@ def test_the_default_split_of_stock_train_is_the_official_one(faces, run_cli, re
     assert records_of(tmp_path / "run")[0]["hparams"]["split"] == "official"
 
 
+def test_stock_train_is_refused_what_leaks(faces, run_cli, tmp_path):
+    arguments = ("--data_dir", faces, "--dataset", "SynthFake", "--test_envs", 1, "--split", "frame")
+    done = run_cli("upstream", "train", *arguments, "--output_dir", tmp_path / "run", code=2)
+    assert "training and test share" in done.stderr
+    assert "--allow-leakage trains all the same" in done.stderr
+    assert not (tmp_path / "run" / "results.jsonl").exists()
+
+
+def test_stock_train_is_given_what_is_trained_on(faces, run_cli, records_of, tmp_path):
+    """8 people train, in each of three environments: 3, 3 and 2 of them, whose 2 fakes leave 1 real; 2 frames each."""
+    smaller = json.dumps({**json.loads(SMALL), "batch_size": 4})
+    flags = ("--reals", "partitioned", "--balance", "1:2", "--steps", 2, "--hparams", smaller)
+    stock_train(run_cli, faces, tmp_path / "run", *flags)
+    (first, last) = records_of(tmp_path / "run")
+    assert (first["hparams"]["reals"], first["hparams"]["balance"]) == ("partitioned", "1:2")
+    assert last["epoch"] == 1 / (2 * (2 + 1) / 4)
+
+
 def test_frame_split_is_stock_behaviour_exactly(faces, run_cli, records_of, tmp_path, home):
     """The same numbers as from the script that knows no manifest, on our dataset class put in by hand."""
     stock_train(run_cli, faces, tmp_path / "ours", "--steps", 3, "--split", "frame", "--allow-leakage")

@@ -11,7 +11,7 @@ from torch import nn
 
 from roga_domainbed import catalog
 from roga_domainbed.engine import networks
-from roga_domainbed.engine.algorithms._minibatches import pool
+from roga_domainbed.engine.algorithms._minibatches import number, pool
 from roga_domainbed.engine.algorithms.base import Algorithm
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.hparams import HParam, choice, log_uniform, log_uniform_int
@@ -91,10 +91,10 @@ class DomainAdversarial(Algorithm):
         disc_loss = self._discriminator_loss(features, y, minibatches)
         if discriminates:
             _descend(disc_loss, self.disc_opt)
-            return {"disc_loss": disc_loss.item()}
+            return {"disc_loss": number(disc_loss)}
         gen_loss = F.cross_entropy(self.classifier(features), y) - self.hparams["lambda"] * disc_loss
         _descend(gen_loss, self.gen_opt)
-        return {"gen_loss": gen_loss.item()}
+        return {"gen_loss": number(gen_loss)}
 
     def _discriminator_loss(
         self, features: torch.Tensor, y: torch.Tensor, minibatches: list[Minibatch]

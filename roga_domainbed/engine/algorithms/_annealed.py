@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from roga_domainbed.engine.algorithms._minibatches import pool, unpool
+from roga_domainbed.engine.algorithms._minibatches import number, pool, unpool
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
 
@@ -49,7 +49,7 @@ class AnnealedPenalty(ERM):
         loss = nll + self._penalty_weight() * penalty
         self.descend(loss)
         self.update_count += 1
-        return {"loss": loss.item(), "nll": nll.item(), "penalty": penalty.item()}
+        return {"loss": number(loss), "nll": number(nll), "penalty": number(penalty)}
 
     def _penalty_weight(self) -> float:
         step = self.update_count.item()

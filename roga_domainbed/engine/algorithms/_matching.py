@@ -7,6 +7,7 @@ import itertools
 import torch
 import torch.nn.functional as F
 
+from roga_domainbed.engine.algorithms._minibatches import number
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.hparams import HParam, log_uniform
@@ -34,4 +35,4 @@ class FeatureMatching(ERM):
         # A single environment has no pair, and is left to the risk alone.
         penalty = torch.stack(distances).mean() if distances else torch.zeros_like(risk)
         self.descend(risk + self.hparams["mmd_gamma"] * penalty)
-        return {"loss": risk.item(), "penalty": penalty.item()}
+        return {"loss": number(risk), "penalty": number(penalty)}

@@ -30,3 +30,8 @@ def require_two_samples(minibatches: Sequence[Minibatch], algorithm: str) -> Non
         raise RogaError(
             f"{algorithm} needs at least 2 samples of each environment: set hparams 'batch_size' above 1"
         )
+
+
+def number(value: torch.Tensor) -> float | torch.Tensor:
+    """A scalar for the records: a float, or on a GPU the tensor, since asking for its value would wait for it."""
+    return value.item() if value.device.type == "cpu" else value.detach()

@@ -55,7 +55,8 @@ class Algorithm(nn.Module):
             unlabeled: inputs of the test environments for domain adaptation, else None.
 
         Returns:
-            What to record, as Python numbers; the trainer averages them between two records.
+            What to record, as Python numbers or as scalar tensors on a GPU; the trainer averages them between two
+            records.
         """
         raise NotImplementedError
 

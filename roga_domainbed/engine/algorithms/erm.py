@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from roga_domainbed.engine import networks
-from roga_domainbed.engine.algorithms._minibatches import pool
+from roga_domainbed.engine.algorithms._minibatches import number, pool
 from roga_domainbed.engine.algorithms.base import Algorithm
 
 
@@ -46,7 +46,7 @@ class ERM(Algorithm):
         x, y = pool(minibatches)
         loss = F.cross_entropy(self.predict(x), y)
         self.descend(loss)
-        return {"loss": loss.item()}
+        return {"loss": number(loss)}
 
     def descend(self, loss: torch.Tensor) -> None:
         """One step of the optimizer down the gradient of the scalar ``loss``."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from roga_domainbed.engine.algorithms._minibatches import number
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.hparams import HParam, log_uniform
@@ -40,7 +41,7 @@ class GroupDRO(ERM):
         self.q = (self.q.log() + self.hparams["groupdro_eta"] * losses.detach()).softmax(0)
         loss = losses @ self.q
         self.descend(loss)
-        return {"loss": loss.item()}
+        return {"loss": number(loss)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As of any module; the empty q of a DomainBed model that took no step leaves ours uniform."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from roga_domainbed.engine.algorithms._minibatches import number
 from roga_domainbed.engine.algorithms._mixing import mixing_weight
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch, random_pairs_of_minibatches
@@ -33,4 +34,4 @@ class Mixup(ERM):
             losses.append(weight * F.cross_entropy(logits, y_i) + (1 - weight) * F.cross_entropy(logits, y_j))
         loss = torch.stack(losses).mean()
         self.descend(loss)
-        return {"loss": loss.item()}
+        return {"loss": number(loss)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from roga_domainbed.engine.algorithms._minibatches import pool
+from roga_domainbed.engine.algorithms._minibatches import number, pool
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.hparams import HParam, uniform
@@ -36,7 +36,7 @@ class RSC(ERM):
         keep = self._kept(features.detach(), y)
         loss = F.cross_entropy(self.classifier(features * keep), y)
         self.descend(loss)
-        return {"loss": loss.item()}
+        return {"loss": number(loss)}
 
     def _kept(self, features: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """(B, D) bool: which features (B, D) stay."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from roga_domainbed.engine.algorithms._minibatches import pool
+from roga_domainbed.engine.algorithms._minibatches import number, pool
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.hparams import HParam, log_uniform
@@ -28,4 +28,4 @@ class SD(ERM):
         loss = F.cross_entropy(logits, y)
         penalty = logits.pow(2).mean()
         self.descend(loss + self.hparams["sd_reg"] * penalty)
-        return {"loss": loss.item(), "penalty": penalty.item()}
+        return {"loss": number(loss), "penalty": number(penalty)}

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from roga_domainbed.engine.algorithms._minibatches import pool
+from roga_domainbed.engine.algorithms._minibatches import number, pool
 from roga_domainbed.engine.algorithms._mixing import mixing_weight
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
@@ -69,7 +69,7 @@ class SelfReg(ERM):
         risk = F.cross_entropy(logits, y)
         loss = risk + min(risk.item(), 1.0) * (weight * individual + (1 - weight) * mixed)
         self.descend(loss)
-        return {"loss": loss.item()}
+        return {"loss": number(loss)}
 
 
 def two_partners(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
 from roga_domainbed import catalog
+from roga_domainbed.augmentation.spec import Recipe, recipe_of
 from roga_domainbed.engine.datasets.base import MultipleDomainDataset, require_root
 from roga_domainbed.engine.datasets.classes import class_indices
 from roga_domainbed.engine.datasets.transforms import augmenting_transform, evaluation_transform
@@ -89,6 +90,15 @@ class ImageEnvironment(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         path, label = self.samples[index]
         return self.transform(read_image(path)), label
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What ``transform`` does, where a ``Recipe`` can say it: for reading in batches."""
+        return recipe_of(self.transform)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The image as decoded, (H, W, 3) uint8."""
+        return np.array(read_image(self.samples[index][0]))
 
 
 class MultipleEnvironmentImageFolder(MultipleDomainDataset):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torchvision import transforms
 
-# Channel means and standard deviations of ImageNet: what pretrained backbones expect.
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+from roga_domainbed.augmentation.spec import IMAGENET_MEAN as _MEAN
+from roga_domainbed.augmentation.spec import IMAGENET_STD as _STD
 
 
 def evaluation_transform(side: int) -> transforms.Compose:

@@ -13,8 +13,8 @@ from roga_domainbed.report.figures.style import DASHES, MUTED, SERIES, line_styl
 from roga_domainbed.report.scores import Scores
 from roga_domainbed.report.study import environment_name
 
-#: Where curves of several trials are averaged; dense at the low rates that matter, with both ends.
-FALSE_POSITIVE_RATES = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 161)])
+#: Where curves of several trials are averaged: every percent, and dense at the low rates that matter.
+FALSE_POSITIVE_RATES = np.unique(np.concatenate([np.linspace(0, 1, 101), np.geomspace(1e-4, 1.0, 81)]))
 BINS = 25
 _DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
 

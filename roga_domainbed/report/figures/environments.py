@@ -13,6 +13,8 @@ from roga_domainbed.report.intervals import OVER, Interval
 from roga_domainbed.report.study import CellKey, Study, environment_name
 from roga_domainbed.report.words import metric_title, unit
 
+LONGEST_NAME = 22  # letters; more would leave less than half of a panel for the points
+
 
 def by_environment(study: Study, dataset: str, intervals: Mapping[CellKey, Interval]) -> Figure:
     """Mean over trials with its interval; points rather than bars, for the axis does not start at zero."""
@@ -63,7 +65,7 @@ def _draw(axes: Axes, cells: Mapping[str, tuple[float, Interval]], rows: list[st
                 [100 * interval.low, 100 * interval.high], [place, place], color=SERIES[0], lw=2.2, alpha=0.55
             )
         axes.plot([mean], [place], "o", color=INK, ms=3.6)
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.08)
     left, right = axes.get_xlim()
@@ -71,3 +73,8 @@ def _draw(axes: Axes, cells: Mapping[str, tuple[float, Interval]], rows: list[st
         axes.set_xlim(right=100 + 0.02 * (100 - left))
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(label)
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for the data; the middle goes, for variants of a method differ at the end."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 10]}…{name[-9:]}"

@@ -12,7 +12,7 @@ from roga_domainbed.report.figures.style import INK, point_style
 from roga_domainbed.report.study import Candidate, Study, environment_name
 from roga_domainbed.report.words import metric_title
 
-MOST_POINTS = 3000  # of one figure: a page with more is megabytes, and dots cover dots
+MOST_POINTS = 1500  # of one figure: a page with more is megabytes, and dots cover dots
 MOST_HPARAMS = 8
 
 
@@ -103,6 +103,10 @@ def _against_hparam(
     values = [x for _, x, _ in points]
     if min(values) > 0 and max(values) > 8 * min(values):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(
+            "{x:g}"
+        )  # not 10 to the power of …: that is mathematics, which text is not
+        axes.xaxis.set_minor_formatter("")
     else:
         axes.locator_params(axis="x", nbins=5)
     _scatter(axes, points, slots)

@@ -45,7 +45,7 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
             "training",
             "Training curves",
             f"{title[0].upper()}{title[1:]} in {unit(metric)} by step, mean over trials: solid, the held-out "
-            "environment, which no choice may follow; dotted, the mean of the training environments' validation parts.",
+            "environment, at which only an oracle looks; dotted, the mean of the training domains' validation parts.",
             lines,
             [(name, test[name], f"{title} ({unit(metric)})", val[name]) for name in test],
             f"No record has the {title}.",

@@ -1,0 +1,194 @@
+"""A whole training run, DomainBed's own train against ours: wall time and memory of all its processes.
+
+    DOMAINBED_HOME=… python benchmarks/whole_job.py [--network meso4 resnet18] [--repeats 1]
+
+ERM on four environments of 2 classes × 200 JPEG files of 256 × 256 pixels, 8 images of each environment a step; the
+files are made first, with a fixed seed. Both sides are a command of this package in a process of its own:
+
+    upstream   roga-domainbed upstream train   the checkout's unmodified script with its loaders
+    ours       roga-domainbed train            on the same checkout: the same classes, data set and transforms
+    engine     roga-domainbed train            without a checkout
+
+meso4 takes 200 steps and is evaluated at steps 0, 100 and 199; resnet18 (random weights) takes 40 and is evaluated at
+0 and 39. Memory is the proportional set size of the process and all below it, sampled every second: memory
+that processes share counts once. Processor time is of all of them together, and less at the mercy of a busy machine.
+--lean adds a run of ours with --eval_parts needed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+ENVIRONMENTS = ("art_painting", "cartoon", "photo", "sketch")  # PACS' folders, with two classes
+CLASSES = ("dog", "elephant")
+IMAGES, SIDE = 200, 256
+#: network → (hparams, steps, evaluation every, bound on the wall time, bound on memory)
+JOBS = {
+    "meso4": ({"backbone": "meso4", "lr": 1e-3}, 200, 100, 0.25, 0.25),
+    "resnet18": ({"backbone": "resnet18", "pretrained": False}, 40, 40, 0.7, None),
+}
+
+
+def make_images(root):
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((SIDE, SIDE, 3), dtype=np.float32)
+    for environment in ENVIRONMENTS:
+        for label, name in enumerate(CLASSES):
+            folder = root / "PACS" / environment / name
+            folder.mkdir(parents=True)
+            for number in range(IMAGES):
+                small = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                image = np.asarray(Image.fromarray(small).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+                noisy = image + (6 + 3 * label) * np.roll(noise, rng.integers(SIDE, size=2), (0, 1))
+                Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(
+                    folder / f"{number:03d}.jpg", quality=95
+                )
+
+
+def command(side, root, out, network, scale):
+    hparams, steps, every, *_ = JOBS[network]
+    steps, every = int(scale * steps), int(scale * every)
+    script = ["upstream", "train"] if side == "upstream" else ["train"]
+    arguments = [
+        *("--data_dir", root, "--dataset", "PACS", "--algorithm", "ERM", "--test_envs", "0"),
+        *("--steps", steps, "--checkpoint_freq", every, "--output_dir", out, "--skip_model_save"),
+        *("--hparams", json.dumps({"batch_size": 8, **hparams})),
+    ]
+    if side == "ours, lean":
+        arguments += ["--eval_parts", "needed"]
+    return [sys.executable, "-m", "roga_domainbed", *script, *map(str, arguments)]
+
+
+def run(argv, environment):
+    """(wall seconds, processor seconds, peak MiB, most processes) of a command and everything it starts."""
+    start, before = time.perf_counter(), processor_seconds()
+    process = subprocess.Popen(
+        argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    peak, most = 0, 0
+    while process.poll() is None:
+        tree = family(process.pid)
+        peak, most = max(peak, sum(map(proportional_bytes, tree))), max(most, len(tree))
+        time.sleep(1)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        sys.exit(f"{' '.join(argv)}\n{process.stdout.read()[-3000:]}")
+    return seconds, processor_seconds() - before, peak / 2**20, most
+
+
+def processor_seconds():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def family(pid):
+    """``pid`` and its descendants."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, IndexError):
+                continue
+    found, grown = {pid}, True
+    while grown:
+        more = {child for child, parent in parents.items() if parent in found} - found
+        grown, found = bool(more), found | more
+    return found
+
+
+def proportional_bytes(pid):
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def records(out):
+    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--network", nargs="+", choices=JOBS, default=list(JOBS))
+    parser.add_argument("--sides", nargs="+", default=["upstream", "ours", "engine"])
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the steps, for a quick look")
+    parser.add_argument("--lean", action="store_true")
+    args = parser.parse_args()
+    sides = args.sides + (["ours, lean"] if args.lean else [])
+    if "DOMAINBED_HOME" not in os.environ:
+        sides = [side for side in sides if side == "engine"]
+        print("DOMAINBED_HOME is not set: the engine alone is measured")
+    scratch = Path(tempfile.mkdtemp(prefix="whole-job-"))
+    print(
+        f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; Python "
+        f"{platform.python_version()}, torch {torch.__version__}, CUDA {torch.cuda.is_available()}"
+    )
+    met = True
+    try:
+        make_images(scratch / "data")
+        for network in args.network:
+            met &= compare(network, sides, args, scratch)
+    finally:
+        shutil.rmtree(scratch)
+    sys.exit(not met)
+
+
+def compare(network, sides, args, scratch):
+    _, steps, every, wall_bound, memory_bound = JOBS[network]
+    steps, every = int(args.scale * steps), int(args.scale * every)
+    best = {}
+    for repeat in range(args.repeats):
+        for side in sides:
+            environment = dict(os.environ)
+            if side == "engine":
+                environment.pop("DOMAINBED_HOME", None)
+            out = scratch / f"{network}-{side}-{repeat}".replace(", ", "-")
+            measured = run(command(side, scratch / "data", out, network, args.scale), environment)
+            found = records(out)
+            assert [record["step"] for record in found] == sorted({*range(0, steps, every), steps - 1})
+            step_ms = 1000 * float(np.mean([record["step_time"] for record in found[1:]]))
+            print(f"{network}, {side}: {measured[0]:.1f} s, {measured[1]:.1f} s of processors", flush=True)
+            if side not in best or measured[0] < best[side][0]:
+                best[side] = *measured, step_ms
+    print(f"\n{network}: {steps} steps of 3 x 8 images, {len(found)} evaluations of {8 * IMAGES}")
+    titles = ("wall, s", "CPU, s", "peak, MiB", "processes", "ms a step", "wall", "CPU", "memory")
+    print(" " * 12 + "".join(f"{title:>11}" for title in titles))
+    base = best.get("upstream")
+    met = True
+    for side, values in best.items():
+        ratios = [value / of for value, of in zip(values[:3], base[:3], strict=True)] if base else []
+        print(
+            f"{side:<12}"
+            + "".join(f"{value:11.1f}" for value in values[:2])
+            + "".join(f"{value:11.0f}" for value in values[2:])
+            + "".join(f"{ratio:11.2f}" for ratio in ratios)
+        )
+        if base and side == "ours":
+            met = ratios[0] <= wall_bound and (memory_bound is None or ratios[2] <= memory_bound)
+    if base and "ours" in best:
+        bounds = f"wall {wall_bound}" + (f", memory {memory_bound}" if memory_bound else "")
+        print(f"bounds on ours: {bounds}: {'met' if met else 'MISSED'}")
+    return met
+
+
+if __name__ == "__main__":
+    main()

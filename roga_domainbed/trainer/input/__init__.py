@@ -1,0 +1,1 @@
+"""From files to minibatches on the device: decoded once, augmented in batches, read ahead."""

@@ -1,0 +1,269 @@
+"""The fast path: the same whatever reads ahead, the samples' own images, kept where it says."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from roga_domainbed.augmentation.spec import AUGMENTATIONS
+from roga_domainbed.catalog import INPUT_HPARAMS
+from roga_domainbed.engine.datasets import MultipleEnvironmentImageFolder
+from roga_domainbed.errors import RogaError
+from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.input import store
+from roga_domainbed.trainer.input.images import estimated_bytes, images_of
+from roga_domainbed.trainer.input.path import InputOptions, InputPath
+from roga_domainbed.trainer.minibatches import IndexDraw
+from roga_domainbed.trainer.run import train
+
+CPU = torch.device("cpu")
+SIDE = 16
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two environments, two classes, images of different sizes."""
+    rng = np.random.default_rng(0)
+    for env in ("a", "b", "c"):
+        for label in ("0_real", "1_fake"):
+            folder = tmp_path / "data" / env / label
+            folder.mkdir(parents=True)
+            for i in range(6):
+                pixels = rng.integers(0, 256, (20 + i, 24, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path / "data"
+
+
+def dataset(root, augment=True):
+    return MultipleEnvironmentImageFolder(root, [0], augment, {"image_size": SIDE})
+
+
+def path(environments, n_workers=0, seed=0, **options):
+    return InputPath(
+        environments, InputOptions(**options), name="Faces", seed=seed, n_workers=n_workers, device=CPU
+    )
+
+
+def minibatches(reader, steps=range(4), envs=(1, 2), batch_size=5):
+    draws = [IndexDraw(range(12), batch_size) for _ in envs]
+    return [
+        torch.cat([torch.cat([x.flatten(1), y[:, None].float()], 1) for x, y in batches])
+        for batches in reader.minibatches(envs, draws, "minibatch", steps)
+    ]
+
+
+def equal(left, right):
+    return len(left) == len(right) and all(map(torch.equal, left, right))
+
+
+@pytest.mark.parametrize("cache", ["auto", "off", "folder"])
+@pytest.mark.parametrize("n_workers", [0, 1, 3])
+def test_neither_readers_nor_caches_change_a_pixel(root, tmp_path, cache, n_workers):
+    cache = str(tmp_path / "cache") if cache == "folder" else cache
+    expected = minibatches(path(dataset(root)))
+    assert equal(expected, minibatches(path(dataset(root), n_workers, cache=cache)))
+
+
+def test_a_stream_that_starts_later_draws_what_the_unbroken_one_would_have(root):
+    assert equal(minibatches(path(dataset(root)))[2:], minibatches(path(dataset(root)), range(2, 4)))
+
+
+def test_seeds_draw_differently(root):
+    assert not equal(minibatches(path(dataset(root))), minibatches(path(dataset(root), seed=1)))
+
+
+def test_evaluation_gives_what_the_samples_own_code_gives(root):
+    data = dataset(root)
+    parts = [(0, [3, 1, 11]), (1, list(range(12)))]
+    found = list(path(data).evaluation(parts))
+    exact = list(path(data, mode="exact").evaluation(parts))
+    for (part, x, y), (other_part, other_x, other_y) in zip(found, exact, strict=True):
+        assert part == other_part
+        assert torch.equal(y, other_y)
+        assert (x - other_x).abs().max() < 1.01 / 255 / 0.224  # one level
+    for position, (env, indices) in enumerate(parts):
+        x = torch.cat([x for part, x, _ in exact if part == position])
+        assert torch.equal(x, torch.stack([data[env].evaluation[i][0] for i in indices]))
+
+
+def test_evaluation_is_the_same_each_time_and_leaves_no_part_out(root):
+    reader = path(dataset(root), n_workers=2)
+    parts = [(env, list(range(12))) for env in range(3)]
+    first, second = ([(part, x) for part, x, _ in reader.evaluation(parts)] for _ in range(2))
+    assert [part for part, _ in first] == [0, 1, 2]
+    assert all(torch.equal(x, other) for (_, x), (_, other) in zip(first, second, strict=True))
+
+
+def test_training_images_are_the_samples_own_where_nothing_is_augmented(root):
+    data = dataset(root, augment=False)
+    draws = [IndexDraw(range(12), 6)]
+    ((x, y),) = next(path(data).minibatches([1], draws, "minibatch", range(1)))
+    indices = draws[0].at(0, "minibatch", 0, 0)
+    assert y.tolist() == [data[1][int(i)][1] for i in indices]
+    assert (x - torch.stack([data[1][int(i)][0] for i in indices])).abs().max() < 1.01 / 255 / 0.224
+
+
+def test_images_are_decoded_once_in_memory_and_each_time_without(root, monkeypatch):
+    from roga_domainbed.engine.datasets import image_folder
+
+    read = []
+    original = image_folder.read_image
+    monkeypatch.setattr(image_folder, "read_image", lambda name: (read.append(name), original(name))[1])
+    for cache, at_most in (("auto", 24), ("off", 40)):
+        read.clear()
+        reader = path(dataset(root), cache=cache)
+        minibatches(reader)
+        assert len(read) <= at_most
+        assert (len(read) == len(set(read))) == (cache == "auto")
+        assert reader.describe() == {"path": "fast", "augmentation": "domainbed"}
+        assert {"auto": "kept in memory", "off": "decoded at each access"}[cache] in reader.sentence()
+
+
+def test_what_does_not_fit_a_quarter_of_the_memory_is_not_kept(root, monkeypatch):
+    images = [images_of(environment) for environment in dataset(root)]
+    needed = sum(environment.nbytes for environment in images)
+    assert needed == 3 * 2 * sum(3 * 24 * (20 + i) for i in range(6))
+    monkeypatch.setattr(store, "available_memory", lambda: 4 * needed)
+    assert store.open_store(images, "auto", "x").kind == "memory"
+    monkeypatch.setattr(store, "available_memory", lambda: 4 * needed - 1)
+    assert store.open_store(images, "auto", "x").kind == "none"
+
+
+def test_a_packed_file_is_made_once_and_anew_when_the_images_change(root, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    minibatches(path(dataset(root), cache=str(cache)))
+    (made,) = cache.glob("*.pixels")
+    assert made.name.startswith("Faces-")
+    assert made.stat().st_size == 3 * 2 * sum(3 * 24 * (20 + i) for i in range(6))
+    monkeypatch.setattr(store, "_pack", None)  # a second use does not make it again
+    minibatches(path(dataset(root), cache=str(cache)))
+    monkeypatch.undo()
+    Image.new("RGB", (30, 30)).save(root / "a" / "0_real" / "0.png")
+    minibatches(path(dataset(root), cache=str(cache)))
+    assert len(list(cache.glob("*.pixels"))) == 2
+    assert not list(cache.glob("*.part"))
+
+
+def test_an_image_that_cannot_be_read_is_named_when_it_is_asked_for(root, tmp_path):
+    bad = root / "b" / "0_real" / "2.png"
+    bad.write_bytes(b"")
+    for cache in ("auto", str(tmp_path / "cache")):
+        reader = path(dataset(root), n_workers=1, cache=cache)
+        assert len(list(reader.evaluation([(1, [0, 1, 3])]))) == 1
+        with pytest.raises(RogaError, match=r"cannot read the image .*2\.png"):
+            list(reader.evaluation([(1, [1, 2])]))
+
+
+def test_a_cache_folder_that_cannot_be_is_one_sentence(root, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RogaError, match=r"--cache '.*file/x' cannot be used"):
+        path(dataset(root), cache=str(tmp_path / "file" / "x"))
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 100}))
+    with pytest.raises(RogaError, match=r"has 0\.0 GiB free and the decoded images need about"):
+        path(dataset(root), cache=str(tmp_path / "cache"))
+
+
+def test_sizes_are_estimated_from_headers(root):
+    paths = [file for file, _ in dataset(root)[0].samples]
+    assert estimated_bytes(paths) == 2 * sum(3 * 24 * (20 + i) for i in range(6))
+    (root / "a" / "0_real" / "0.png").write_bytes(b"no image")
+    assert estimated_bytes(paths) > 0
+
+
+def test_another_augmentation_replaces_that_of_training_environments_alone(root):
+    reader = path(dataset(root), augmentation="none")
+    assert reader.describe()["augmentation"] == "none"
+    plain = minibatches(path(dataset(root, augment=False)))
+    assert equal(minibatches(reader), plain)
+    assert not equal(minibatches(path(dataset(root), augmentation="deepfakebench")), plain)
+
+
+def test_a_subclass_that_reads_its_samples_its_own_way_is_left_to_it(root):
+    class Darker(type(dataset(root)[1])):
+        def __getitem__(self, index):
+            x, y = super().__getitem__(index)
+            return x - 1, y
+
+    environment = dataset(root)[1]
+    environment.__class__ = Darker
+    assert images_of(environment) is None
+    assert path([environment]).describe() == {"path": "exact"}
+    with pytest.raises(RogaError, match="'augmentation' works on decoded images"):
+        path([environment], augmentation="flip")
+
+
+def test_torchvisions_image_folders_are_read_fast_as_upstreams_are_made_of_them(root):
+    from torchvision.datasets import ImageFolder
+
+    from roga_domainbed.engine.datasets.transforms import augmenting_transform
+
+    environment = ImageFolder(root / "a", transform=augmenting_transform(SIDE))
+    images = images_of(environment)
+    assert images.recipe.augmentation == AUGMENTATIONS["domainbed"]
+    assert np.array_equal(images.read(3), np.asarray(Image.open(environment.samples[3][0])))
+    assert images.labels.tolist() == environment.targets
+    environment.transform.transforms.append(lambda x: x)
+    assert images_of(environment) is None
+
+
+def test_hparams_name_the_known_augmentations():
+    (augmentation,) = [spec for spec in INPUT_HPARAMS if spec.name == "augmentation"]
+    assert set(augmentation.choices) == {"", *AUGMENTATIONS}
+
+
+def run(folder, **kwargs):
+    config = {
+        "dataset": "Debug28",
+        "hparams": '{"batch_size": 8}',
+        "steps": 5,
+        "checkpoint_freq": 2,
+        "n_workers": 0,
+    }
+    train(TrainConfig(output_dir=str(folder), **{**config, **kwargs}))
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def test_partial_evaluation_takes_fixed_samples_and_the_last_record_all(tmp_path):
+    records = run(tmp_path / "run", eval_max_per_env=4)
+    assert [record["env1_in_n"] for record in records] == [4, 4, 13]
+    assert [record["env1_out_n"] for record in records] == [3, 3, 3]
+
+
+def test_needed_parts_leave_out_what_is_trained_on_until_the_last_record(tmp_path):
+    first, _, last = run(tmp_path / "run", eval_parts="needed")
+    assert {"env0_in_acc", "env0_out_acc", "env1_out_acc"} <= first.keys()
+    assert "env1_in_acc" not in first
+    assert "env1_in_acc" in last
+
+
+def test_eval_every_sets_the_records(tmp_path):
+    records = run(tmp_path / "run", eval_every=3)
+    assert [record["step"] for record in records] == [0, 3, 4]
+    assert records[0]["args"]["eval_every"] == 3
+
+
+def test_records_say_how_numbers_were_computed(tmp_path):
+    made_by = run(tmp_path / "run", steps=1)[0]["provenance"]
+    assert made_by["input"] == {"path": "exact"}
+    assert (made_by["precision"], made_by["compiled"]) == ("fp32", False)
+
+
+def test_a_profile_accounts_for_the_whole_step(tmp_path, capsys):
+    run(tmp_path / "run", algorithm="SAM", profile=True)
+    lines = [line.split() for line in capsys.readouterr().out.partition("section")[2].splitlines()[1:]]
+    rows = {" ".join(words[:-3]) if words[0] != "evaluation" else "evaluation": words for words in lines}
+    for name in ("data", "first pass", "perturb", "second pass", "optimizer", "evaluation", "other"):
+        assert name in rows
+    total = float(next(words[1] for words in lines if words[0] == "all"))
+    assert sum(float(words[-3 if words[0] != "evaluation" else 1]) for words in lines[:-1]) == pytest.approx(
+        total, abs=0.05
+    )
+
+
+def test_bf16_on_a_processor_trains_to_almost_the_same_loss(tmp_path):
+    plain = run(tmp_path / "a", steps=1)[0]["loss"]
+    half = run(tmp_path / "b", steps=1, precision="bf16")[0]["loss"]
+    assert half != plain
+    assert half == pytest.approx(plain, rel=0.02)
