@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -89,7 +90,13 @@ def ignore_in_worker(worker: int = 0) -> None:
     """For the start of a worker process: leave the signals to the parent, which ends its workers itself.
 
     torch's loader workers die of a SIGTERM that was sent to the whole group, and the parent of that, in mid-update.
+    And they notice a parent's death only if it comes after they have looked up who that is: one that was killed before
+    would leave them waiting for ever.
     """
     for name in NAMES:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    forked_elsewhere = multiprocessing.get_start_method(allow_none=True) == "forkserver"
+    if parent is not None and not forked_elsewhere and os.getppid() != parent.pid:
+        os._exit(1)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import time
 
 import pytest
 import torch
@@ -163,12 +164,11 @@ def test_a_read_only_folder_is_refused_before_anything(tmp_path):
 def test_a_killed_loader_process_is_named_and_the_run_goes_on_afterwards(tmp_path, monkeypatch):
     folder = tmp_path / "run"
 
-    def kill_readers():
-        for process in multiprocessing.active_children():
-            os.kill(process.pid, signal.SIGKILL)
+    def kill_a_reader():  # of the second one's death torch would tell while it cleans up after the first's
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
 
     with monkeypatch.context() as context:
-        at_step(context, 3, kill_readers)
+        at_step(context, 3, kill_a_reader)
         with pytest.raises(RogaError, match=r"a process that reads images has died .* fewer --n_workers"):
             run(folder, n_workers=2)
     assert "a process that reads images has died" in (folder / "err.txt").read_text()
@@ -301,3 +301,36 @@ def test_an_error_in_the_middle_of_a_write_is_not_hidden_by_torchs_own(tmp_path)
 
     with Interrupted(tmp_path / "file", "w") as file, pytest.raises(RuntimeError, match="DataLoader worker"):
         checkpoint._save({"weights": torch.zeros(1000)}, file)
+
+
+def test_a_worker_whose_parent_is_dead_already_ends(tmp_path):
+    from roga_domainbed.trainer.stop import ignore_in_worker
+
+    def parent():
+        def start():
+            while os.getppid() == father:
+                time.sleep(0.01)
+            (tmp_path / "orphan").write_text(str(os.getpid()))
+            ignore_in_worker()
+            (tmp_path / "still here").touch()
+
+        father = os.getpid()
+        multiprocessing.get_context("fork").Process(target=start).start()
+        os.kill(father, signal.SIGKILL)
+
+    assert in_child(parent) == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "orphan").exists() or is_alive(
+        int((tmp_path / "orphan").read_text() or os.getpid())
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not (tmp_path / "still here").exists()
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
