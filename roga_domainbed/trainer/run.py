@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shlex
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 from typing import Any, TextIO
@@ -75,6 +78,11 @@ def train(config: TrainConfig) -> Path:
                         lease.forget(output_dir)
     except lease.Busy:
         raise RogaError(f"another process trains in --output_dir {config.output_dir!r} now") from None
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if not _is_dead_reader(error):
+            raise
+        _let_go_of_readers(error)
+        raise RogaError(_dead_reader(error, output_dir)) from None
     except StopRequested as stop:
         if stop.name == "SIGINT":
             raise KeyboardInterrupt from None
@@ -119,11 +127,8 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
             _note(err.file, f"error: {message}\n")  # the caller prints it
             raise (error if message == str(error) else RogaError(message)) from error.__cause__
         except Exception as error:
-            if "DataLoader worker" in str(error):
-                message = f"{_dead_reader(error)}; {_what_then(output_dir)}"
-                _note(err.file, f"error: {message}\n")
-                raise RogaError(message) from None
-            _note(err.file, traceback.format_exc())
+            dead = _is_dead_reader(error)
+            _note(err.file, f"error: {_dead_reader(error, output_dir)}\n" if dead else traceback.format_exc())
             raise
 
 
@@ -132,10 +137,35 @@ def _what_then(output_dir: Path) -> str:
     return f"the same command {'goes on' if has_checkpoint else 'starts anew: there is no checkpoint'}"
 
 
-def _dead_reader(error: Exception) -> str:
-    """Torch's message without its advice to developers."""
-    how = str(error).splitlines()[0]
-    return f"a process that reads images has died ({how}), as when memory runs out: give fewer --n_workers"
+def _is_dead_reader(error: Exception) -> bool:
+    """Whether torch says so, or a result could not be fetched any more from the process that had made it."""
+    if isinstance(error, RuntimeError):
+        return "DataLoader worker" in str(error)
+    last = list(traceback.walk_tb(error.__traceback__))[-1][0]
+    where = last.f_globals.get("__name__", "")
+    return isinstance(error, (ConnectionError, EOFError)) and where.startswith("multiprocessing.")
+
+
+def _dead_reader(error: Exception, output_dir: Path) -> str:
+    how = (str(error) or type(error).__name__).splitlines()[
+        0
+    ]  # the rest of torch's message is for developers
+    return (
+        f"a process that reads images has died ({how}), as when memory runs out: give fewer --n_workers; "
+        f"{_what_then(output_dir)}"
+    )
+
+
+def _let_go_of_readers(error: Exception) -> None:
+    """End the other reading processes. At the end of each, torch's handler would raise anew for the dead one."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _note(file: TextIO, text: str) -> None:
