@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
+import multiprocessing.util  # its own function for the end is registered before ours, and so runs after it
 import os
 import signal
 import threading
@@ -100,3 +102,14 @@ def ignore_in_worker(worker: int = 0) -> None:
     forked_elsewhere = multiprocessing.get_start_method(allow_none=True) == "forkserver"
     if parent is not None and not forked_elsewhere and os.getppid() != parent.pid:
         os._exit(1)
+
+
+@atexit.register
+def end_workers() -> None:
+    """Kill the daemons of this process that are left at its end.
+
+    multiprocessing would ask them by a SIGTERM, which ``ignore_in_worker`` has them ignore, and wait for ever.
+    """
+    for child in multiprocessing.active_children():
+        if child.daemon and child._parent_pid == os.getpid():  # a fork inherits the list
+            child.kill()

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -334,3 +336,22 @@ def is_alive(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+LEAVES_A_READER = """
+import torch
+from roga_domainbed.trainer.stop import ignore_in_worker
+
+loader = torch.utils.data.DataLoader([1, 2, 3], num_workers=1, worker_init_fn=ignore_in_worker)
+left = iter(loader)
+next(left)
+left._shutdown = True  # as where its end is never reached
+del torch.utils.data.dataloader._MultiProcessingDataLoaderIter.__del__
+print("end")
+"""
+
+
+def test_a_process_ends_although_a_reader_is_left_that_takes_no_sigterm():
+    command = [sys.executable, "-c", LEAVES_A_READER]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (result.returncode, result.stdout) == (0, "end\n"), result.stderr

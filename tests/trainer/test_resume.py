@@ -39,8 +39,9 @@ def small(monkeypatch):
 def unbroken(tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         use_small_images(monkeypatch)
-        run(tmp_path_factory.mktemp("unbroken") / "run")
-    return comparable(tmp_path_factory.getbasetemp() / "unbroken0" / "run")
+        folder = tmp_path_factory.mktemp("unbroken") / "run"
+        run(folder)
+    return comparable(folder)
 
 
 def go_on(folder, steps_done, **kwargs):
