@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
                 "Choose another part with --part or --envs, or say --allow_leakage, which will be printed"
             )
     notes = [*(f"LEAK: {leak}" for leak in leaks), *evaluated.notes, *notes]
-    scored = [_score(saved, entry, args.n_workers) for entry in evaluated.sets]
+    scored = _score(saved, evaluated, args.n_workers)
     if args.scores:
         from roga_domainbed.trainer.scores import write_scores_file
 
@@ -129,18 +129,28 @@ def _check(args: argparse.Namespace) -> None:
     problems.check()
 
 
-def _score(saved: SavedRun, entry: EvaluationSet, n_workers: int) -> EvaluatedSplit:
-    from roga_domainbed.trainer.evaluation import EvaluatedSplit, score_split
+def _score(saved: SavedRun, evaluated: Evaluated, n_workers: int) -> list[EvaluatedSplit]:
+    """The scores of every set, read as the run's own evaluation read its images."""
+    from roga_domainbed.trainer.evaluation import EvaluatedSplit, score_parts
+    from roga_domainbed.trainer.input.path import InputOptions, InputPath
 
-    scores = score_split(
-        saved.algorithm,
-        entry.environment,
-        entry.indices,
+    sets = evaluated.sets
+    of_env = {entry.env: entry.environment for entry in sets}
+    environments, position = list(of_env.values()), {env: i for i, env in enumerate(of_env)}
+    reader = InputPath(
+        environments,
+        InputOptions(saved.config.input, cache="off"),  # nothing is read twice
+        name=evaluated.name,
         seed=saved.config.seed,
         n_workers=n_workers,
         device=saved.device,
     )
-    return EvaluatedSplit(entry.env, entry.env_name, entry.part, entry.environment, scores)
+    parts = [(position[entry.env], entry.indices) for entry in sets]
+    scored = score_parts(saved.algorithm, environments, reader, parts)
+    return [
+        EvaluatedSplit(entry.env, entry.env_name, entry.part, entry.environment, scores)
+        for entry, scores in zip(sets, scored, strict=True)
+    ]
 
 
 def _rows(entry: EvaluationSet, split: EvaluatedSplit) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.seeds import generator
 from roga_domainbed.trainer.experiment import Experiment
+from roga_domainbed.trainer.input.path import InputPath
 from roga_domainbed.trainer.minibatches import sequential_batches
 
 BATCH_SIZE = 64
@@ -51,18 +52,37 @@ def evaluate(experiment: Experiment, complete: bool = True) -> list[EvaluatedSpl
         for part, indices in split.named()
         if complete or _is_needed(experiment, env, part)
     ]
-    batches = experiment.input.evaluation([(env, indices) for env, _, indices in parts])
     with experiment.autocast():
-        scored = predict(experiment.algorithm, batches, len(parts))
-    return [
-        EvaluatedSplit(
-            env,
-            experiment.names[env],
-            part,
-            experiment.dataset[env],
-            split_scores(logits, labels, experiment.dataset[env], indices),
+        scored = score_parts(
+            experiment.algorithm,
+            experiment.dataset,
+            experiment.input,
+            [(env, indices) for env, _, indices in parts],
         )
-        for (env, part, indices), (logits, labels) in zip(parts, scored, strict=True)
+    return [
+        EvaluatedSplit(env, experiment.names[env], part, experiment.dataset[env], scores)
+        for (env, part, _), scores in zip(parts, scored, strict=True)
+    ]
+
+
+def score_parts(
+    algorithm: Any,
+    environments: Sequence[Any],
+    input_path: InputPath,
+    parts: Sequence[tuple[int, Sequence[int]]],
+) -> list[SplitScores]:
+    """Score parts of ``environments``, in one pass over the data, without augmentation.
+
+    Args:
+        algorithm: a trained or a learning one.
+        environments: where the samples are.
+        input_path: reads them.
+        parts: (position among ``environments``, indices).
+    """
+    scored = predict(algorithm, input_path.evaluation(parts), len(parts))
+    return [
+        split_scores(logits, labels, environments[env], indices)
+        for (env, indices), (logits, labels) in zip(parts, scored, strict=True)
     ]
 
 

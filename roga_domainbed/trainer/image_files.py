@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from datasets_ext.folder import ManifestDataset, decode, face_tensor, square_pixels
+from roga_domainbed.augmentation.spec import Recipe, recipe_of
 from roga_domainbed.backend import host
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.engine.datasets.transforms import evaluation_transform
@@ -20,11 +21,27 @@ from roga_domainbed.errors import RogaError
 from roga_domainbed.registry import load
 from roga_domainbed.trainer.saved_run import SavedRun
 
-ToTensor = Callable[[Image.Image], torch.Tensor]
+
+class ToTensor(Protocol):
+    """From an RGB image to a network's input, at once or, for reading in batches, in two steps.
+
+    Attributes:
+        recipe: from ``pixels`` to the input.
+    """
+
+    recipe: Recipe
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """(H, W, 3) uint8, what the recipe begins with."""
+        ...
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """(3, S, S) float32."""
+        ...
 
 
 class ImageFiles(Dataset):
-    """Images with labels, an environment to ``score_split``.
+    """Images with labels, an environment that the input path can read in batches.
 
     Args:
         folder: what the paths count from.
@@ -54,6 +71,15 @@ class ImageFiles(Dataset):
         image = decode(os.path.join(self.folder, self.relative_paths[index]))
         return self._to_tensor(image), int(self.labels[index])
 
+    @property
+    def recipe(self) -> Recipe:
+        """From ``pixels`` to the network's input."""
+        return self._to_tensor.recipe
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The image, (H, W, 3) uint8."""
+        return self._to_tensor.pixels(decode(os.path.join(self.folder, self.relative_paths[index])))
+
 
 def to_tensor(run: SavedRun) -> ToTensor:
     """How images became inputs when ``run`` was trained.
@@ -69,13 +95,36 @@ def to_tensor(run: SavedRun) -> ToTensor:
     info = DATASETS.get(name)
     dataset_class = load(info.target) if info.plugin else host().datasets.get_dataset_class(name)
     if issubclass(dataset_class, ManifestDataset):
-        return partial(_as_face, run.input_shape[1])
+        return _AsFace(run.input_shape[1])
     if issubclass(dataset_class, host().datasets.MultipleEnvironmentImageFolder):
-        return evaluation_transform(run.input_shape[1])
+        return _AsFolder(run.input_shape[1])
     raise RogaError(
         f"the model was trained on {name}, whose samples are no image files: it can be evaluated on that dataset alone"
     )
 
 
-def _as_face(size: int, image: Image.Image) -> torch.Tensor:
-    return face_tensor(square_pixels(image, size)).contiguous()
+class _AsFace:
+    """As ``FaceEnvironment`` reads."""
+
+    def __init__(self, side: int):
+        self.recipe = Recipe(side)
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        return square_pixels(image, self.recipe.side)
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return face_tensor(self.pixels(image)).contiguous()
+
+
+class _AsFolder:
+    """As image folders are read for evaluation."""
+
+    def __init__(self, side: int):
+        self._transform = evaluation_transform(side)
+        self.recipe = recipe_of(self._transform)
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        return np.array(image)
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return self._transform(image)
