@@ -12,7 +12,7 @@ several recordings to both sides, as in FaceForensics++'s official split: publis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -189,12 +189,8 @@ def look_alikes(
         nearest of the former's.
     """
     frames: dict[str, list[tuple[int, int]]] = {role: [] for role in ROLES}
-    for index, (in_split, out_split) in enumerate(splits):
-        if index in test_envs:
-            frames["test"] += [(index, row) for row in in_split]
-        else:
-            frames["train"] += [(index, row) for row in in_split]
-            frames["select"] += [(index, row) for row in out_split]
+    for role, index, indices in _roles(splits, test_envs):
+        frames[role] += [(index, row) for row in indices]
     every = sorted({frame for some in frames.values() for frame in some})
     hash_of = dict(zip(every, read(every), strict=True))
     hashes = {role: np.array([hash_of[frame] for frame in some], np.uint64) for role, some in frames.items()}
@@ -226,14 +222,21 @@ def _by_role(
 ) -> dict[str, list[pd.DataFrame]]:
     """Role → the rows that have it, of each environment."""
     chosen: dict[str, list[pd.DataFrame]] = {role: [] for role in ROLES}
-    for index, ((in_split, out_split), env_rows) in enumerate(zip(splits, rows, strict=True)):
-        env_rows = env_rows[_COLUMNS]
-        if index in test_envs:
-            chosen["test"].append(env_rows.iloc[list(in_split)])
-        else:
-            chosen["train"].append(env_rows.iloc[list(in_split)])
-            chosen["select"].append(env_rows.iloc[list(out_split)])
+    for role, index, indices in _roles(splits, test_envs):
+        chosen[role].append(rows[index][_COLUMNS].iloc[list(indices)])
     return chosen
+
+
+def _roles(
+    splits: Sequence[tuple[Sequence[int], Sequence[int]]], test_envs: Collection[int]
+) -> Iterator[tuple[str, int, Sequence[int]]]:
+    """(role, environment, the indices that have it) for each part that has a role."""
+    for index, (in_split, out_split) in enumerate(splits):
+        if index in test_envs:
+            yield "test", index, in_split
+        else:
+            yield "train", index, in_split
+            yield "select", index, out_split
 
 
 def _are_apart(recordings: Collection[str], first: Collection[str], second: Collection[str]) -> bool:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, ImageFile
+from PIL import Image
 
 from datasets_ext import manifest, splits, training_rows
+from datasets_ext.pictures import DAMAGE, truncated_is_an_error
 from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.augmentation.spec import Recipe, named
 from roga_domainbed.backend import host
@@ -117,14 +117,9 @@ def decode(path: str | os.PathLike) -> Image.Image:
         RogaError: the file is missing, empty, truncated or no image.
     """
     try:
-        with _truncated_is_an_error(), Image.open(path) as image:
+        with truncated_is_an_error(), Image.open(path) as image:
             return image.convert("RGB")
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:  # Pillow's kinds of damage
+    except DAMAGE as error:
         reason = "the file is empty" if _is_empty(path) else str(error)
         raise RogaError(f"cannot read the image {str(path)!r}: {reason}") from None
 
@@ -139,16 +134,6 @@ def square_pixels(image: Image.Image, size: int) -> np.ndarray:
 def face_tensor(pixels: np.ndarray) -> torch.Tensor:
     """(S, S, 3) uint8 as the networks see it: (3, S, S) float32 in [-1, 1]."""
     return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
-
-
-@contextmanager
-def _truncated_is_an_error() -> Iterator[None]:
-    # Importing upstream's datasets tells Pillow, for the whole process, to fill up what a truncated file lacks.
-    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-    try:
-        yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _is_empty(path: str | os.PathLike) -> bool:

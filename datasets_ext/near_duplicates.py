@@ -18,6 +18,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 from datasets_ext.file_pool import ask_files
+from datasets_ext.pictures import DAMAGE
 from roga_domainbed.errors import RogaError
 
 BITS = 64
@@ -57,7 +58,7 @@ def _hash_file(path: str) -> int | None:
     try:
         with Image.open(path) as image:
             return perceptual_hash(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # Pillow's kinds of damage
+    except DAMAGE:
         return None
 
 

@@ -70,3 +70,7 @@ class TrainingOptions:
         """Name → value of those that are not the default: what a record and a job's folder have to tell."""
         default = TrainingOptions()
         return {name: value for name, value in vars(self).items() if value != getattr(default, name)}
+
+    def keyword(self) -> dict[str, TrainingOptions]:
+        """For ``split_indices(…, **options.keyword())``: a data set of someone else may not know the argument."""
+        return {"options": self} if self.given() else {}

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image, ImageFile
+from PIL import Image
 
 from datasets_ext import manifest
 from datasets_ext.file_pool import ask_files
+from datasets_ext.pictures import DAMAGE, truncated_is_an_error
 from roga_domainbed.errors import RogaError
 
 _N_SHOWN = 20
@@ -152,23 +153,15 @@ def _look_inside(found: Verification, rows: pd.DataFrame, paths: list[str], n_wo
 
 def _inspect(path: str) -> tuple[tuple[int, int], bytes] | str:
     """(width, height) and a hash of the pixels; or what is wrong with the file."""
-    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         if not os.path.getsize(path):
             return "the file is empty"
-        with Image.open(path) as image:
+        with truncated_is_an_error(), Image.open(path) as image:
             pixels = image.convert("RGB")
             content = repr(pixels.size).encode() + pixels.tobytes()
             return pixels.size, hashlib.blake2b(content, digest_size=16).digest()
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:  # Pillow's kinds of damage
+    except DAMAGE as error:
         return str(error).replace(f" {path!r}", "")
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _compare_copies(found: Verification, rows: pd.DataFrame, copies: list[list[str]]) -> None:

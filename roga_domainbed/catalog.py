@@ -209,31 +209,22 @@ DATASETS.add(
         ),
     )
 )
-for _name, _summary in (
-    ("FFPP", "FaceForensics++ c23 (light compression), one environment a manipulation"),
-    ("FFPP_c40", "FaceForensics++ c40 (strong compression), one environment a manipulation"),
-    ("FFPP_raw", "FaceForensics++ without compression, one environment a manipulation"),
+for _name, _module, _summary in (
+    ("FFPP", "ffpp", "FaceForensics++ c23 (light compression), one environment a manipulation"),
+    ("FFPP_c40", "ffpp", "FaceForensics++ c40 (strong compression), one environment a manipulation"),
+    ("FFPP_raw", "ffpp", "FaceForensics++ without compression, one environment a manipulation"),
+    ("SelfBlend", "selfblend", "your face photographs with four look-alike manipulations"),
 ):
     DATASETS.add(
         DatasetInfo(
             _name,
             ("DF", "F2F", "FS", "NT"),
-            target=f"datasets_ext.ffpp:{_name}",
+            target=f"datasets_ext.{_module}:{_name}",
             summary=_summary,
             plugin=True,
             hparams=FACE_HPARAMS,
         )
     )
-DATASETS.add(
-    DatasetInfo(
-        "SelfBlend",
-        ("DF", "F2F", "FS", "NT"),
-        target="datasets_ext.selfblend:SelfBlend",
-        summary="your face photographs with four look-alike manipulations",
-        plugin=True,
-        hparams=FACE_HPARAMS,
-    )
-)
 for _name, _environments, _summary in (
     ("DeepfakeDatasets", "FFPP CelebDF2 DFDC DFDCP UADFV", "five datasets, one environment each"),
     (

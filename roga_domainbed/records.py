@@ -20,6 +20,7 @@ except ImportError:
     _orjson = None
 
 RECORDS = "results.jsonl"
+SCORES = "scores.parquet"  # beside it; trainer.scores says what is in it
 DONE = "done"
 ERRORS = "err.txt"
 LONGEST_LINE = 16 * 2**20  # bytes; a record has some thousands

@@ -99,17 +99,13 @@ def metric_interval(
         ValueError: if a class has fewer than two videos, or the metric refuses the data.
     """
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
-    inverse = np.unique(clusters, return_inverse=True)[1]
-    order = np.argsort(inverse, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
-    of_class = [[video for video in members if labels[video[0]] == label] for label in (0, 1)]
-    _need_two_videos(*of_class)
+    of_class = _videos(labels, clusters)
 
     def value(videos: Sequence[np.ndarray]) -> float:
         rows = np.concatenate(videos)
         return metric(scores[rows], labels[rows])
 
-    observed = value(members)
+    observed = value(of_class[0] + of_class[1])
     rng = np.random.RandomState(seed)
     drawn = np.array(
         [
@@ -151,12 +147,8 @@ def auc_interval(
     Raises:
         ValueError: if a class has fewer than two videos.
     """
-    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
-    inverse = np.unique(clusters, return_inverse=True)[1]
-    order = np.argsort(inverse, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
-    reals, fakes = ([video for video in members if labels[video[0]] == label] for label in (0, 1))
-    _need_two_videos(reals, fakes)
+    scores = np.asarray(scores, dtype=np.float64)
+    reals, fakes = _videos(np.asarray(labels), clusters)
     trials = scores.reshape(len(scores), -1).T
     right = np.mean([_pairs_in_order(trial, reals, fakes) for trial in trials], axis=0)
     pairs = np.outer([len(video) for video in reals], [len(video) for video in fakes]).astype(float)
@@ -286,9 +278,15 @@ def _ratio(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return means, np.sqrt(n / (n - 1) * (residuals**2).sum(axis=1)) / total
 
 
-def _need_two_videos(reals: Sequence, fakes: Sequence) -> None:
+def _videos(labels: np.ndarray, clusters: ArrayLike) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The rows of each video: those of the reals, those of the fakes; two of each at least."""
+    inverse = np.unique(clusters, return_inverse=True)[1]
+    order = np.argsort(inverse, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
+    reals, fakes = ([video for video in members if labels[video[0]] == label] for label in (0, 1))
     if min(len(reals), len(fakes)) < 2:
         raise ValueError(f"{len(reals)} real and {len(fakes)} fake videos: two of each are needed")
+    return reals, fakes
 
 
 def _pairs_in_order(

@@ -85,12 +85,12 @@ class StockSplits:
     def _plan(self, dataset: Any, test_envs: Collection[int], hparams: dict[str, Any]) -> None:
         mode = hparams.get("split", dataset.SPLIT_MODES[0])
         options = TrainingOptions.of(hparams)
-        own = {"options": options} if options.given() else {}  # a data set of someone else may not know them
-        pairs = dataset.split_indices(mode, self.trial_seed, self.holdout_fraction, test_envs, **own)
+        cut = mode, self.trial_seed, self.holdout_fraction, test_envs
+        pairs = dataset.split_indices(*cut, **options.keyword())
         found = audited(dataset, pairs, mode, test_envs, bool(hparams.get("allow_leakage")))
         for message in leakage_notices(found):
             print(f"Notice: {message}.")
-        if mode == FRAME and not own:
+        if mode == FRAME and not options.given():
             return
         for index, (environment, (in_split, out_split)) in enumerate(
             zip(dataset.datasets, pairs, strict=True)

@@ -8,11 +8,11 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
+from datasets_ext.pictures import DAMAGE
 from datasets_ext.prepare.clips import Clip
 from datasets_ext.prepare.sampling import spaced_indices
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
-_DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow's kinds of it
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def read_rgb(path: Path) -> np.ndarray | None:
     try:
         with Image.open(path) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except _DAMAGE:
+    except DAMAGE:
         return None
 
 

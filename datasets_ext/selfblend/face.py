@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from datasets_ext.pictures import DAMAGE
 from datasets_ext.prepare.yunet import YuNet
 
 _TURN_DEG, _ZOOM, _SHIFT, _GAIN = 4.0, 0.03, 0.02, 0.04  # greatest movement between frames; shift in sides
@@ -88,12 +89,7 @@ def _read(path: Path) -> np.ndarray:
             return np.array(image.convert("RGB"))
     except FileNotFoundError:
         raise UnusablePhotograph("missing") from None
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:  # Pillow's kinds of damage
+    except DAMAGE as error:
         raise UnusablePhotograph("unreadable", str(error)) from None
 
 

@@ -32,13 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The protocol, named as 'train' names it."""
     parser.add_argument("data_dir", help="folder that contains the dataset's folder")
     parser.add_argument("--dataset", required=True, help="registered name; 'roga-domainbed list' shows them")
-    parser.add_argument(
-        "--test_envs",
-        type=int,
-        nargs="+",
-        default=[0],
-        help="indices of the held-out environments (default 0)",
-    )
+    data_options.add_test_envs_argument(parser)
     parser.add_argument("--split", default="official", help=f"{', '.join(SPLIT_MODES)} (default %(default)s)")
     parser.add_argument("--trial_seed", type=int, default=0, help="seeds the split (default %(default)s)")
     parser.add_argument(
@@ -89,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
         raise RogaError(f"{info.name} has no manifest, so nothing is known of its videos and people")
     hparams = {item.name: item.default for item in info.hparams} | {"data_augmentation": False}
     dataset = dataset_class(args.data_dir, args.test_envs, hparams)
-    own = {"options": options} if options.given() else {}  # a data set of someone else may not know them
-    splits = dataset.split_indices(args.split, args.trial_seed, args.holdout_fraction, args.test_envs, **own)
+    cut = args.split, args.trial_seed, args.holdout_fraction, args.test_envs
+    splits = dataset.split_indices(*cut, **options.keyword())
     protocol = splits, dataset.environment_rows, args.test_envs
     found = audit(*protocol, same_source=getattr(dataset, "SAME_SOURCE", ()))
     if args.near_duplicates:

@@ -1,4 +1,4 @@
-"""Flags for what of the data is trained on, beyond --split: of train, sweep, audit and upstream's scripts alike."""
+"""Flags for what of the data is trained on and what is held out: of several commands alike."""
 
 from __future__ import annotations
 
@@ -37,4 +37,15 @@ def add_leakage_argument(parser: argparse._ActionsContainer) -> None:
         "--allow_leakage",
         action=argparse.BooleanOptionalAction,
         help="train although the audit finds leaks; recorded, and said in every table",
+    )
+
+
+def add_test_envs_argument(parser: argparse._ActionsContainer) -> None:
+    """``--test_envs``."""
+    parser.add_argument(
+        "--test_envs",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="indices of the held-out environments (default 0)",
     )

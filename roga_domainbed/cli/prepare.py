@@ -45,13 +45,15 @@ def _csv_options(args: argparse.Namespace) -> Options:
 
 @dataclass(frozen=True)
 class _Command:
-    """One dataset: its line of help, its long help, its own arguments, its reader, and what decides its files."""
+    """One dataset: its line of help, its long help, its own arguments, its reader, what decides its files."""
 
     summary: str
     description: str | None
     add_options: Callable[[argparse.ArgumentParser], None]
     read: Callable[[argparse.Namespace, Problems], Layout]
     options: Callable[[argparse.Namespace], Options] = _crop_options
+    finds_faces: bool = True
+    n_frames: int = CropOptions().n_frames
 
 
 def _source_only(help_text: str) -> Callable[[argparse.ArgumentParser], None]:
@@ -197,6 +199,7 @@ COMMANDS = {
             args.source, args.json, args.compression, args.splits, problems
         ),
         _link_options,
+        finds_faces=False,
     ),
     "csv": _Command(
         "any videos or images, listed in a CSV file",
@@ -213,6 +216,8 @@ COMMANDS = {
             args.faces, args.identity, args.compression, args.seed, problems
         ),
         _blend_options,
+        finds_faces=False,
+        n_frames=BlendOptions().n_frames,
     ),
 }
 
@@ -224,11 +229,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub = datasets.add_parser(name, help=command.summary, description=command.description)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_options(sub)
-        if command.options in (_crop_options, _csv_options):
+        if command.finds_faces:
             _add_crop_options(sub)
-        _add_common(sub)
-        if command.options is _blend_options:
-            sub.set_defaults(n_frames=BlendOptions().n_frames)
+        _add_common(sub, command.n_frames)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -279,12 +282,12 @@ def _add_crop_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser, n_frames: int) -> None:
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="the dataset's folder is made in it")
     parser.add_argument(
         "--n_frames",
         type=int,
-        default=CropOptions().n_frames,
+        default=n_frames,
         help="frames of each video, evenly spaced, first and last included; of a photograph, itself and then moved a "
         "little; default %(default)s",
     )

@@ -52,13 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("seed", "seeds everything else", type=int)
     add("steps", "training steps (default: the dataset's)", type=int)
     add("checkpoint_freq", "steps between records (default: the dataset's)", type=int)
-    parser.add_argument(
-        "--test_envs",
-        type=int,
-        nargs="+",
-        default=[0],
-        help="indices of the held-out environments (default 0)",
-    )
+    data_options.add_test_envs_argument(parser)
     add("output_dir", "folder of the run (default %(default)s)", type=str)
     add("holdout_fraction", "share of the out-split (default %(default)s)", type=float)
     add("uda_holdout_fraction", "share of unlabelled test-environment samples", type=float)

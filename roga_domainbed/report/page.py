@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from roga_domainbed import __version__
+from roga_domainbed.records import SCORES
 from roga_domainbed.report import page_tables
 from roga_domainbed.report.figures.detection import detection_figures
 from roga_domainbed.report.figures.drawing import file_name, inline_svg, save_figure, swatch
@@ -18,7 +19,7 @@ from roga_domainbed.report.figures.training import training_figures
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.intervals import cell_intervals
 from roga_domainbed.report.page_tables import PageTable
-from roga_domainbed.report.scores import SCORES, Scores, read_stored
+from roga_domainbed.report.scores import Scores, read_stored
 from roga_domainbed.report.study import Candidate, Study
 from roga_domainbed.report.tables import Table
 from roga_domainbed.report.words import metric_title, ranking, summary

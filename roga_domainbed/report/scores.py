@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.records import SCORES
 
-SCORES = "scores.parquet"
 COLUMNS = ("env", "split", "index", "video", "path", "label", "score")
 
 

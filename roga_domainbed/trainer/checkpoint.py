@@ -188,6 +188,11 @@ def set_aside(path: Path) -> str:
     return f"{path.name} is damaged or no checkpoint of this trainer: it is called {aside.name} now"
 
 
+def exists(folder: Path) -> bool:
+    """Whether ``folder`` is there and has a checkpoint, damaged or not."""
+    return folder.is_dir() and bool(_files(folder))
+
+
 def delete_all(folder: Path) -> None:
     """Remove every checkpoint of ``folder``."""
     for _, path in _files(folder):

@@ -21,6 +21,7 @@ import torch
 from torch import distributed
 
 from roga_domainbed.backend import Host
+from roga_domainbed.trainer import checkpoint
 from roga_domainbed.trainer.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def problems(config: TrainConfig, host: Host) -> list[str]:
         )
     if config.checkpoint_every:
         found.append("--checkpoint_every: processes that share a run write no checkpoints; leave it out")
-    if not config.overwrite and any(Path(config.output_dir).glob("checkpoint_*.pt")):
+    if not config.overwrite and checkpoint.exists(Path(config.output_dir)):
         found.append(
             f"--output_dir {config.output_dir!r} holds an unfinished run of one process: go on with it without "
             "torchrun, or pass --overwrite to start anew"

@@ -19,14 +19,13 @@ from roga_domainbed.backend import host
 from roga_domainbed.engine.lib.misc import Tee
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.launch import lease
-from roga_domainbed.records import DONE, RECORDS, Loaded, is_done, read_file
+from roga_domainbed.records import DONE, RECORDS, SCORES, Loaded, is_done, read_file
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.trainer.loop import TrainingLoop
 from roga_domainbed.trainer.provenance import environment_versions
-from roga_domainbed.trainer.scores import SCORES
 from roga_domainbed.trainer.stop import Stopped, StopRequested, StopSignals
 from roga_domainbed.trainer.unreadable import MARK, all_of_them
 
@@ -133,8 +132,7 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
 
 
 def _what_then(output_dir: Path) -> str:
-    has_checkpoint = any(output_dir.glob("checkpoint_*.pt"))
-    return f"the same command {'goes on' if has_checkpoint else 'starts anew: there is no checkpoint'}"
+    return f"the same command {'goes on' if checkpoint.exists(output_dir) else 'starts anew: there is no checkpoint'}"
 
 
 def _is_dead_reader(error: Exception) -> bool:
@@ -147,9 +145,8 @@ def _is_dead_reader(error: Exception) -> bool:
 
 
 def _dead_reader(error: Exception, output_dir: Path) -> str:
-    how = (str(error) or type(error).__name__).splitlines()[
-        0
-    ]  # the rest of torch's message is for developers
+    # the first line: the rest of torch's message is for developers
+    how = (str(error) or type(error).__name__).splitlines()[0]
     return (
         f"a process that reads images has died ({how}), as when memory runs out: give fewer --n_workers; "
         f"{_what_then(output_dir)}"

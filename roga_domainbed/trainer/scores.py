@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from roga_domainbed.records import SCORES
 from roga_domainbed.trainer.paths import files_of
 
 if TYPE_CHECKING:
     from roga_domainbed.trainer.evaluation import EvaluatedSplit
-
-SCORES = "scores.parquet"
 
 #: Column → what it holds.
 COLUMNS = {

@@ -64,8 +64,7 @@ def split_environments(
         )
     given = options.given()
     if hasattr(dataset, "split_indices"):
-        own = {"options": options} if given else {}  # a data set of someone else may not know them
-        pairs = dataset.split_indices(mode, trial_seed, holdout_fraction, test_envs, **own)
+        pairs = dataset.split_indices(mode, trial_seed, holdout_fraction, test_envs, **options.keyword())
     elif given:
         flags = ", ".join(f"--{name}" for name in given)
         raise RogaError(f"{flags}: these need a manifest, which {type(dataset).__name__} does not have")

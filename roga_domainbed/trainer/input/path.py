@@ -25,7 +25,6 @@ from roga_domainbed.trainer.input.images import Images, images_of
 from roga_domainbed.trainer.input.store import Decoder, open_store
 from roga_domainbed.trainer.minibatches import Batch, EvaluationSamples, IndexDraw, TrainingSamples
 
-MODES = ("fast", "exact")
 _EVALUATION_BATCH = {"cpu": 64, "cuda": 256}
 
 
