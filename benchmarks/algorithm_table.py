@@ -29,20 +29,21 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from datasets_ext.synthfake.generate import generate
+from datasets_ext.training_options import TrainingOptions
 from roga_domainbed import bridge
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import RogaError
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer.config import TrainConfig
-from roga_domainbed.trainer.evaluation import score_split, split_metrics
-from roga_domainbed.trainer.minibatches import seed_everything, sequential_batches
+from roga_domainbed.trainer.evaluation import score_parts, split_metrics
+from roga_domainbed.trainer.input.path import InputOptions, InputPath
+from roga_domainbed.trainer.minibatches import seed_everything
 from roga_domainbed.trainer.run import train
 from roga_domainbed.trainer.splits import split_environments
 
 TEST_ENV = 3
 HPARAMS = {"batch_size": 8, "lr": 1e-3, "meso4_dropout": 0.0}
 CPU = torch.device("cpu")
-READING = {"seed": 0, "n_workers": 0, "device": CPU}
 
 
 def build(host, name, checkpoint):
@@ -61,14 +62,12 @@ class Data:
 
     def __init__(self, host, data_dir, hparams):
         self.dataset = host.datasets.get_dataset_class("SynthFake")(data_dir, [TEST_ENV], hparams)
-        self.splits = split_environments(self.dataset, None, [TEST_ENV], 0, 0.2, 0)[1]
-        self.fixed = [
-            batch
-            for env in range(TEST_ENV)
-            for batch in sequential_batches(
-                self.dataset[env].evaluation, self.splits[env].in_split[:32], batch_size=32, **READING
-            )
-        ]
+        self.splits = split_environments(self.dataset, None, [TEST_ENV], 0, 0.2, 0, TrainingOptions())[1]
+        self.reader = InputPath(
+            self.dataset, InputOptions(), name="SynthFake", seed=0, n_workers=0, device=CPU
+        )
+        first = [(env, self.splits[env].in_split[:32]) for env in range(TEST_ENV)]
+        self.fixed = [(x, y) for _, x, y in self.reader.evaluation(first)]
 
     @torch.no_grad()
     def loss(self, algorithm):
@@ -82,13 +81,14 @@ class Data:
     def metrics(self, algorithm, seed):
         """Every metric of every split, under the record's keys."""
         seed_everything(seed)
-        values = {}
-        for env, split in enumerate(self.splits):
-            for part, indices in split.named():
-                scores = score_split(algorithm, self.dataset[env], indices, **READING)
-                for name, value in split_metrics(scores).values.items():
-                    values[f"env{env}_{part}_{name}"] = value
-        return values
+        named = [(env, part) for env, split in enumerate(self.splits) for part in split.named()]
+        parts = [(env, indices) for env, (_, indices) in named]
+        scored = score_parts(algorithm, self.dataset, self.reader, parts)
+        return {
+            f"env{env}_{name}_{metric}": value
+            for (env, (name, _)), scores in zip(named, scored, strict=True)
+            for metric, value in split_metrics(scores).values.items()
+        }
 
 
 def first_line(error):

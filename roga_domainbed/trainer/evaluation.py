@@ -15,9 +15,6 @@ from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.seeds import generator
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.input.path import InputPath
-from roga_domainbed.trainer.minibatches import sequential_batches
-
-BATCH_SIZE = 64
 
 
 @dataclass
@@ -114,26 +111,6 @@ def record_values(evaluated: Sequence[EvaluatedSplit]) -> dict[str, Any]:
     if why_null:
         values["why_null"] = why_null
     return values
-
-
-def score_split(
-    algorithm: Any,
-    environment: Any,
-    indices: Sequence[int],
-    *,
-    seed: int,
-    n_workers: int,
-    device: torch.device,
-) -> SplitScores:
-    """Score ``indices`` of ``environment``, read by its own code, without augmentation.
-
-    A dataset that has no view without augmentation (upstream's image folders) is read as it is.
-    """
-    batches = sequential_batches(
-        environment, indices, seed=seed, batch_size=BATCH_SIZE, n_workers=n_workers, device=device
-    )
-    ((logits, labels),) = predict(algorithm, ((0, x, y) for x, y in batches), 1)
-    return split_scores(logits, labels, environment, indices)
 
 
 @torch.inference_mode()

@@ -25,10 +25,11 @@ from roga_domainbed.engine.datasets.image_folder import IMAGE_SUFFIXES
 from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.errors import MissingExtra, Problems, RogaError
 from roga_domainbed.registry import load
-from roga_domainbed.trainer.evaluation import BATCH_SIZE, decide
+from roga_domainbed.trainer.evaluation import decide
 from roga_domainbed.trainer.image_files import to_tensor
 from roga_domainbed.trainer.saved_run import SavedRun
 
+BATCH_SIZE = 64
 VIDEO_SUFFIXES = tuple(".3gp .avi .flv .gif .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
 
 

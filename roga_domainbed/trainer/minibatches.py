@@ -8,7 +8,7 @@ Nothing here has a state to save. The indices of environment e at step t come fr
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from roga_domainbed.seeds import derive, generator
-from roga_domainbed.trainer.input.ahead import Ahead
 
 Batch = tuple[Tensor, Tensor]
 #: (purpose, step, position of the environment among ``environments``, position in the minibatch, index)
@@ -102,22 +101,6 @@ class EvaluationSamples:
             _seeded_sample(self.views[env], self.seed, ("evaluate", 0, 0, int(index)), int(index))
             for index in indices
         )
-
-
-def sequential_batches(
-    environment: Any,
-    indices: Sequence[int],
-    *,
-    seed: int,
-    batch_size: int,
-    n_workers: int,
-    device: torch.device,
-) -> Iterator[Batch]:
-    """(x, y) for ``indices`` in their order, read as for evaluation; the last batch may be smaller."""
-    tasks = [(0, indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
-    work = EvaluationSamples([environment], seed)
-    for x, y in Ahead(work, tasks, workers=n_workers, processes=True, pin=device.type == "cuda"):
-        yield x.to(device, non_blocking=True), y.to(device, non_blocking=True)
 
 
 def _seeded_sample(environment: Any, seed: int, where: tuple, index: int) -> tuple[Tensor, int]:

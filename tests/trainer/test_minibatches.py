@@ -6,8 +6,9 @@ import torch
 
 from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
+from roga_domainbed.trainer.input import path as input_path
 from roga_domainbed.trainer.input.path import InputOptions, InputPath
-from roga_domainbed.trainer.minibatches import IndexDraw, sequential_batches
+from roga_domainbed.trainer.minibatches import IndexDraw
 
 CPU = torch.device("cpu")
 
@@ -89,15 +90,15 @@ def test_balanced_draws_give_every_class_the_same_share():
     assert abs((drawn == 2).mean() - 0.5) < 0.03  # 3 standard deviations are 0.021
 
 
-def test_sequential_batches_keep_order_and_the_last_partial_one():
+def test_evaluation_batches_keep_order_and_the_last_partial_one(monkeypatch):
     class Plain(Noisy):
         def __getitem__(self, index):
             return torch.full((1,), float(index)), 0
 
-    batches = list(
-        sequential_batches(Plain(10), [7, 3, 9, 0, 2], seed=0, batch_size=2, n_workers=0, device=CPU)
-    )
-    assert [x.flatten().tolist() for x, _ in batches] == [[7, 3], [9, 0], [2]]
+    monkeypatch.setitem(input_path._EVALUATION_BATCH, "cpu", 2)
+    reader = InputPath([Plain(10)], InputOptions("exact"), name="Plain", seed=0, n_workers=0, device=CPU)
+    batches = list(reader.evaluation([(0, [7, 3, 9, 0, 2])]))
+    assert [x.flatten().tolist() for _, x, _ in batches] == [[7, 3], [9, 0], [2]]
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
