@@ -38,6 +38,7 @@ from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.evaluation import score_parts, split_metrics
 from roga_domainbed.trainer.input.path import InputOptions, InputPath
 from roga_domainbed.trainer.minibatches import seed_everything
+from roga_domainbed.trainer.precision import lay_out
 from roga_domainbed.trainer.run import train
 from roga_domainbed.trainer.splits import split_environments
 
@@ -49,12 +50,14 @@ CPU = torch.device("cpu")
 def build(host, name, checkpoint):
     """The algorithm as the file describes it, from the seed the run started from."""
     seed_everything(derive(0, "weights"))
-    return host.algorithms.get_algorithm_class(name)(
+    algorithm = host.algorithms.get_algorithm_class(name)(
         checkpoint["model_input_shape"],
         checkpoint["model_num_classes"],
         checkpoint["model_num_domains"],
         checkpoint["model_hparams"],
     )
+    lay_out(algorithm, "fp32", CPU)
+    return algorithm
 
 
 class Data:

@@ -146,7 +146,8 @@ def _score(saved: SavedRun, evaluated: Evaluated, n_workers: int) -> list[Evalua
         device=saved.device,
     )
     parts = [(position[entry.env], entry.indices) for entry in sets]
-    scored = score_parts(saved.algorithm, environments, reader, parts)
+    with saved.autocast():
+        scored = score_parts(saved.algorithm, environments, reader, parts)
     return [
         EvaluatedSplit(entry.env, entry.env_name, entry.part, entry.environment, scores)
         for entry, scores in zip(sets, scored, strict=True)

@@ -247,7 +247,8 @@ def _score(run: SavedRun, faces: Sequence[Face], inputs: Sequence[torch.Tensor])
     with evaluation_mode(run.algorithm):
         for start in range(0, len(inputs), BATCH_SIZE):
             batch = torch.stack(inputs[start : start + BATCH_SIZE]).to(run.device)
-            logits = run.algorithm.predict(batch).float().reshape(len(batch), -1).cpu()
+            with run.autocast():
+                logits = run.algorithm.predict(batch).float().reshape(len(batch), -1).cpu()
             _, probabilities = decide(logits)
             for face, (_, fake) in zip(faces[start : start + BATCH_SIZE], probabilities, strict=True):
                 face.probability = float(fake)

@@ -39,8 +39,7 @@ def prepare(algorithm: nn.Module, precision: str, device: torch.device, compiled
     Raises:
         RogaError: ``compiled`` and the algorithm has no ``network`` to compile.
     """
-    if device.type == "cuda" and precision == "bf16":
-        algorithm.to(memory_format=torch.channels_last)  # tensor cores read that layout without a copy
+    lay_out(algorithm, precision, device)
     fuse_optimizers(algorithm, device)
     if compiled:
         network = getattr(algorithm, "network", None)
@@ -49,6 +48,15 @@ def prepare(algorithm: nn.Module, precision: str, device: torch.device, compiled
                 f"--compile: {type(algorithm).__name__} has no attribute 'network' to compile; leave it out"
             )
         network.compile()  # in place: the names in its state stay
+
+
+def lay_out(algorithm: nn.Module, precision: str, device: torch.device) -> None:
+    """Put the weights into the memory layout that is fastest on ``device``; sums differ from another's in last digits.
+
+    Tensor cores read channels-last without a copy, and on a processor convolution, norm and pooling all gain from it.
+    """
+    if device.type == "cpu" or precision == "bf16":
+        algorithm.to(memory_format=torch.channels_last)
 
 
 def fuse_optimizers(algorithm: Any, device: torch.device) -> None:

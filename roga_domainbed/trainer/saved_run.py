@@ -21,6 +21,7 @@ from roga_domainbed.errors import RogaError, unknown_name
 from roga_domainbed.records import RECORDS, data_options, is_done
 from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.precision import autocast, lay_out
 
 MODEL = "model.pkl"
 
@@ -69,6 +70,15 @@ class SavedRun:
             setattr(config, name, value)
         return config
 
+    @property
+    def precision(self) -> str:
+        """``bf16`` if the run's records were made in it and ``device`` is a GPU, ``fp32`` otherwise."""
+        return _precision(self.provenance, self.device)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Inside, the network computes in ``precision``."""
+        return autocast(self.precision, self.device)
+
     def describe(self) -> str:
         """One line: what was trained on what."""
         config = self.config
@@ -104,7 +114,9 @@ def load_run(where: str | os.PathLike, device: torch.device | None = None) -> Sa
     saved = _read(path)
     args, hparams = saved["args"], saved["model_hparams"]
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    provenance = _provenance(path.parent)
     algorithm = _build(path, saved, bridge.register()).to(device).eval()
+    lay_out(algorithm, _precision(provenance, device), device)
     return SavedRun(
         path,
         args,
@@ -113,7 +125,7 @@ def load_run(where: str | os.PathLike, device: torch.device | None = None) -> Sa
         saved["model_num_classes"],
         algorithm,
         device,
-        _provenance(path.parent),
+        provenance,
     )
 
 
@@ -188,6 +200,10 @@ def _build(path: Path, saved: dict[str, Any], host: Host) -> Any:
             f"({_reason(error)}). Load it where it was trained"
         ) from None
     return algorithm
+
+
+def _precision(provenance: dict[str, Any], device: torch.device) -> str:
+    return "bf16" if device.type == "cuda" and provenance.get("precision") == "bf16" else "fp32"
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

@@ -37,8 +37,29 @@ def results(capsys, *argv):
     return json.loads(evaluate(capsys, *argv, "--format", "json").out)
 
 
-def test_the_runs_own_splits_give_the_numbers_of_its_last_record_to_the_bit(trained, capsys):
-    _, folder = trained
+@pytest.fixture(scope="module")
+def trained_resnet(trained, tmp_path_factory):
+    """A run on the same data, of a network that computes other last digits in another memory layout."""
+    data, folder = trained[0], tmp_path_factory.mktemp("resnets") / "run"
+    hparams = '{"batch_size": 4, "backbone": "resnet10t", "pretrained": false}'
+    train(
+        TrainConfig(
+            str(data),
+            "SynthFake",
+            output_dir=str(folder),
+            hparams=hparams,
+            steps=2,
+            n_workers=0,
+            test_envs=[3],
+        )
+    )
+    return data, folder
+
+
+@pytest.mark.parametrize("run", ["trained", "trained_resnet"])
+def test_the_runs_own_splits_give_the_numbers_of_its_last_record_to_the_bit(run, request, capsys):
+    _, folder = request.getfixturevalue(run)
+    capsys.readouterr()  # what the training printed
     last = json.loads((folder / "results.jsonl").read_text().splitlines()[-1])
     rows = results(capsys, folder)["results"]
     assert len(rows) == 4 * 2 * 2, "environments, splits, levels"

@@ -25,7 +25,8 @@ from roga_domainbed.trainer.input.images import Images, images_of
 from roga_domainbed.trainer.input.store import Decoder, open_store
 from roga_domainbed.trainer.minibatches import Batch, EvaluationSamples, IndexDraw, TrainingSamples
 
-_EVALUATION_BATCH = {"cpu": 64, "cuda": 256}
+#: On a processor what a layer makes of 16 images may stay in its cache: Meso-4 takes half as long as with 64.
+_EVALUATION_BATCH = {"cpu": 16, "cuda": 256}
 
 
 @dataclass(frozen=True)
