@@ -60,7 +60,6 @@ def train(config: TrainConfig) -> Path:
     for message in distributed.problems(config, host()):
         problems.add(message)
     problems.check()
-    config = distributed.adapted(config)
     is_first = distributed.join() == 0
     if is_first:
         _make_folder(output_dir)
