@@ -41,9 +41,10 @@ def together(collective: Callable, *args: Any, **kwargs: Any) -> None:
     """
     try:
         collective(*args, **kwargs)
-    except RuntimeError as error:  # gloo's own words are those of its sockets
+    except RuntimeError as error:  # gloo's own words are those of its sockets, and then guesses
+        first = str(error).splitlines()[0].partition(". ")[0]
         raise PeerStopped(
-            f"another process that shares the domains has stopped, see its message ({str(error).splitlines()[0]})"
+            f"another process that shares the domains has stopped, see its message ({first})"
         ) from None
 
 

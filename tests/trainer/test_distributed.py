@@ -193,6 +193,18 @@ def stays_shared(rank):
 
 
 @needs_fork
+def test_a_process_that_dies_ends_the_others_and_the_same_command_goes_on(tmp_path, unbroken, capfd):
+    folder = tmp_path / "run"
+    assert shared(folder, signals("SIGKILL", at=(N_STEPS, 5))) == [2, -signal.SIGKILL]
+    err = capfd.readouterr().err
+    assert err.startswith("roga-domainbed train: error: another process that shares the domains has stopped")
+    assert err.endswith("; the same command goes on\n")
+    assert err.count("\n") == 1
+    assert shared(folder) == [0, 0]
+    assert comparable(folder) == unbroken
+
+
+@needs_fork
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (3, 1)])
 def test_the_number_of_processes_may_change(before, after, tmp_path):
     folder, alone = tmp_path / "run", tmp_path / "alone"
