@@ -156,7 +156,7 @@ def follow(config: TrainConfig, hparams: dict[str, Any], host: Host, signals: St
         with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
             experiment = Experiment(config, hparams, host)
             share(experiment)
-            # Whoever stops all stops the first process, which may be in a step that needs this one: it leaves first.
+            # A signal to all may find the first process in a step that needs this one: the first one leaves first.
             with signals.held():
                 Following(experiment, Path(folder), signals).run()
     except (PeerStopped, StopRequested, NonFiniteError):  # what is not finite, every process finds

@@ -16,6 +16,7 @@ from roga_domainbed.algorithms.roga import RoGA
 from roga_domainbed.cli import main
 from roga_domainbed.records import RECORDS
 from roga_domainbed.trainer import distributed
+from roga_domainbed.trainer import loop as training
 from roga_domainbed.trainer.stop import Stopped
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
@@ -171,13 +172,40 @@ def test_a_killed_run_goes_on_to_the_bit(tmp_path, unbroken):
     assert checkpoints(folder) == []
 
 
-@needs_fork
-def test_a_stopped_run_leaves_a_checkpoint_and_one_message_and_goes_on_to_the_bit(tmp_path, unbroken, capfd):
-    folder = tmp_path / "run"
+def stop_in_update(rank):
     # The second process is told first, and still has to serve the step that the first one is in.
-    assert shared(folder, signals("SIGTERM", at=(6, 4))) == [Stopped.STATUS, 1]
+    signals("SIGTERM", at=(6, 4))(rank)
+
+
+def stop_in_evaluation(rank):
+    """The second process waits in the all-reduce of the next step then."""
+    original, calls = training.evaluate, []
+
+    def evaluate(*args, **kwargs):
+        calls.append(None)
+        if len(calls) == 2:  # after step 4
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args, **kwargs)
+
+    training.evaluate = evaluate
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    ("stop", "written"),
+    [
+        (stop_in_update, ["checkpoint_6.pt", "checkpoint_7.pt"]),
+        (stop_in_evaluation, ["checkpoint_4.pt", "checkpoint_5.pt"]),
+    ],
+)
+def test_a_stopped_run_leaves_a_checkpoint_and_one_message_and_goes_on_to_the_bit(
+    stop, written, tmp_path, unbroken, capfd
+):
+    folder = tmp_path / "run"
+    assert shared(folder, stop) == [Stopped.STATUS, 1]
     assert capfd.readouterr().err == ("roga-domainbed train: stopped by SIGTERM; the same command goes on\n")
-    assert checkpoints(folder) == ["checkpoint_6.pt", "checkpoint_7.pt"]
+    assert checkpoints(folder) == written
     assert shared(folder) == [0, 0]
     assert comparable(folder) == unbroken
 
