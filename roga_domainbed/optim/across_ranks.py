@@ -11,13 +11,17 @@ from torch import Tensor, distributed
 from roga_domainbed.errors import RogaError
 
 
+class PeerStopped(RogaError):
+    """Another process of the group is gone; its own message says why."""
+
+
 def sum_over_ranks_(tensors: list[Tensor], group: Any) -> None:
     """Replace each tensor by its sum over the ranks of ``group``, in place; one all-reduce for each data type.
 
     The ranks give the same shapes in the same order. All get the same bits.
     """
     for bucket, flat in _flattened(tensors):
-        _together(distributed.all_reduce, flat, group=group)
+        together(distributed.all_reduce, flat, group=group)
         _scatter(flat, bucket)
 
 
@@ -25,16 +29,22 @@ def copy_from_first_rank_(tensors: list[Tensor], group: Any) -> None:
     """Replace each tensor by that of the first rank of ``group``, in place."""
     source = distributed.get_global_rank(group, 0)
     for bucket, flat in _flattened(tensors):
-        _together(distributed.broadcast, flat, src=source, group=group)
+        together(distributed.broadcast, flat, src=source, group=group)
         _scatter(flat, bucket)
 
 
-def _together(collective: Callable, *args: Any, **kwargs: Any) -> None:
+def together(collective: Callable, *args: Any, **kwargs: Any) -> None:
+    """Call one of ``torch.distributed``'s collectives.
+
+    Raises:
+        PeerStopped: a process does not take part any more.
+    """
     try:
         collective(*args, **kwargs)
-    except RuntimeError as error:  # gloo's own words are those of its sockets
-        raise RogaError(
-            f"another process that shares the domains has stopped, see its message ({str(error).splitlines()[0]})"
+    except RuntimeError as error:  # gloo's own words are those of its sockets, and then guesses
+        first = str(error).splitlines()[0].partition(". ")[0]
+        raise PeerStopped(
+            f"another process that shares the domains has stopped, see its message ({first})"
         ) from None
 
 

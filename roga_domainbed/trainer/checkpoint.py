@@ -151,16 +151,10 @@ def sync_folder(folder: Path) -> None:
 def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
     """The newest checkpoint that can be read, and for each newer file the reason why it cannot."""
     damaged: dict[Path, str] = {}
-    on_cpu = not torch.cuda.is_available()
     for _, path in _files(folder):
         try:
             _require_whole(path)
-            # What was in a GPU's memory goes to this run's, if it has one; Adam's step counts stay where they were.
-            content = torch.load(
-                path,
-                map_location=lambda storage, place: storage if place == "cpu" or on_cpu else storage.cuda(),
-                weights_only=True,
-            )
+            content = load(path)
             if content["format"] != _FORMAT:
                 raise ValueError(f"format {content['format']}")
             for name in _AS_JSON:
@@ -171,6 +165,19 @@ def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
         except Exception as error:  # a damaged file fails in any of torch's, zip's or pickle's ways
             damaged[path] = (str(error) or type(error).__name__).splitlines()[0][:100]
     return None, damaged
+
+
+def load(file: Path | io.BytesIO) -> Any:
+    """What ``torch.save`` wrote, be it elsewhere: no code is run.
+
+    What was in a GPU's memory goes to that of this process, if it has one; Adam's step counts stay where they were.
+    """
+    on_cpu = not torch.cuda.is_available()
+    return torch.load(
+        file,
+        map_location=lambda storage, place: storage if place == "cpu" or on_cpu else storage.cuda(),
+        weights_only=True,
+    )
 
 
 def _require_whole(path: Path) -> None:

@@ -1,8 +1,9 @@
 """``torchrun … -m roga_domainbed train``: processes that share the domains of a run.
 
 The first process trains, evaluates and writes as if it were alone; the others take part in its steps, with minibatches
-of their own domains, and write nothing. An algorithm that can do this has ``share_domains(group)`` and
-``own_domains(n)``, as RoGA does.
+of their own domains, and write nothing. After a step all hold the same state, so the first one's checkpoint is
+everyone's: a run that goes on sends it to the others, and the number of processes may be another then. An algorithm
+that can do this has ``share_domains(group)`` and ``own_domains(n)``, as RoGA does.
 """
 
 from __future__ import annotations
@@ -21,16 +22,22 @@ import torch
 from torch import distributed
 
 from roga_domainbed.backend import Host
+from roga_domainbed.errors import RogaError
+from roga_domainbed.optim import NonFiniteError
+from roga_domainbed.optim.across_ranks import PeerStopped, together
 from roga_domainbed.trainer import checkpoint
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.object_state import CannotRestore, ObjectState
+from roga_domainbed.trainer.stop import StopRequested, StopSignals
 
 if TYPE_CHECKING:
     from roga_domainbed.trainer.experiment import Experiment
-    from roga_domainbed.trainer.stop import StopSignals
 
 #: The first process evaluates while the others wait in the next step's all-reduce. A process that has died is
 #: noticed at once, by its closed connection.
 PATIENCE = datetime.timedelta(days=2)
+
+_PIECE = 2**26  # bytes that are sent at once
 
 
 def n_processes() -> int:
@@ -40,28 +47,13 @@ def n_processes() -> int:
 
 def problems(config: TrainConfig, host: Host) -> list[str]:
     """Why the processes cannot share this run."""
-    n, found = n_processes(), []
-    if n == 1:
-        return found
-    algorithm = getattr(host.algorithms, config.algorithm, None)
-    if algorithm is not None and not hasattr(algorithm, "share_domains"):
-        found.append(
-            f"torchrun started {n} processes, which share the domains of a step; {config.algorithm} cannot: "
-            "start it without torchrun, or with --nproc_per_node 1"
-        )
-    if config.checkpoint_every:
-        found.append("--checkpoint_every: processes that share a run write no checkpoints; leave it out")
-    if not config.overwrite and checkpoint.exists(Path(config.output_dir)):
-        found.append(
-            f"--output_dir {config.output_dir!r} holds an unfinished run of one process: go on with it without "
-            "torchrun, or pass --overwrite to start anew"
-        )
-    return found
-
-
-def adapted(config: TrainConfig) -> TrainConfig:
-    """``config`` without checkpoints where processes share the run: a killed one starts anew."""
-    return config if n_processes() == 1 else dataclasses.replace(config, checkpoint_every=0)
+    n, algorithm = n_processes(), getattr(host.algorithms, config.algorithm, None)
+    if n == 1 or algorithm is None or hasattr(algorithm, "share_domains"):
+        return []
+    return [
+        f"torchrun started {n} processes, which share the domains of a step; {config.algorithm} cannot: "
+        "start it without torchrun, or with --nproc_per_node 1"
+    ]
 
 
 def join() -> int:
@@ -82,8 +74,57 @@ def share(experiment: Experiment) -> None:
     """Let the processes share the domains of ``experiment`` from now on, if there are others."""
     if distributed.is_initialized():
         if distributed.get_rank() == 0:
-            distributed.barrier()  # the others wait for the data that this one may have had to make
+            together(distributed.barrier)  # the others wait for the data that this one may have had to make
         experiment.algorithm.share_domains()
+
+
+def start_together(algorithm: Any, state: ObjectState, steps_done: int) -> int:
+    """Give every process the state of ``algorithm`` that the first one goes on from, if it does.
+
+    Args:
+        algorithm: after ``share``.
+        state: of ``algorithm``.
+        steps_done: how many steps that state has seen; the first process's counts.
+
+    Returns:
+        The number of steps that are done.
+    """
+    if not distributed.is_initialized():
+        return steps_done
+    device = next(algorithm.parameters()).device
+    is_first = distributed.get_rank() == 0
+    stream = io.BytesIO()
+    if is_first and steps_done:
+        torch.save(state.capture(), stream)
+    header = torch.tensor([steps_done, stream.tell()], device=device)
+    together(distributed.broadcast, header, src=0)
+    steps_done, n_bytes = header.tolist()
+    if steps_done:
+        if not is_first:
+            stream.write(bytes(n_bytes))
+        _send_from_first(torch.frombuffer(stream.getbuffer(), dtype=torch.uint8), device)
+        if not is_first:
+            stream.seek(0)
+            _restore(state, stream)
+        algorithm.share_domains()  # anew: a state that was written by one process alone knows no others
+    return steps_done
+
+
+def _send_from_first(buffer: torch.Tensor, device: torch.device) -> None:
+    for piece in buffer.split(_PIECE):
+        there = piece.to(device)  # nccl sends what is in a GPU's memory
+        together(distributed.broadcast, there, src=0)
+        piece.copy_(there)
+
+
+def _restore(state: ObjectState, stream: io.BytesIO) -> None:
+    try:
+        state.restore(checkpoint.load(stream))
+    except CannotRestore as error:
+        raise RogaError(
+            f"the first process's state cannot be put into process {distributed.get_rank()}: {error}; run the same "
+            "version in all"
+        ) from None
 
 
 def minibatch_size(experiment: Experiment, env: int) -> int:
@@ -97,7 +138,11 @@ def minibatch_size(experiment: Experiment, env: int) -> int:
 
 
 def follow(config: TrainConfig, hparams: dict[str, Any], host: Host, signals: StopSignals) -> None:
-    """Take part in the steps of the first process, writing nothing."""
+    """Take part in the steps of the first process, writing nothing.
+
+    Raises:
+        SystemExit: the run has ended early, for a reason that another process gives.
+    """
     from roga_domainbed.trainer.experiment import Experiment
     from roga_domainbed.trainer.loop import TrainingLoop
 
@@ -105,9 +150,14 @@ def follow(config: TrainConfig, hparams: dict[str, Any], host: Host, signals: St
         def _record(self, step: int) -> None:
             self.window, self.record_due = type(self.window)(), False
 
-    distributed.barrier()
-    config = dataclasses.replace(config, skip_model_save=True)
-    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
-        experiment = Experiment(config, hparams, host)
-        share(experiment)
-        Following(experiment, Path(folder), signals).run()
+    config = dataclasses.replace(config, skip_model_save=True, checkpoint_every=0)
+    try:
+        together(distributed.barrier)
+        with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+            experiment = Experiment(config, hparams, host)
+            share(experiment)
+            # A signal to all may find the first process in a step that needs this one: the first one leaves first.
+            with signals.held():
+                Following(experiment, Path(folder), signals).run()
+    except (PeerStopped, StopRequested, NonFiniteError):  # what is not finite, every process finds
+        raise SystemExit(1) from None

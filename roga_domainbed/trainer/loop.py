@@ -63,6 +63,7 @@ class TrainingLoop:
         self._state = ObjectState(experiment.algorithm, made_anew)
         if start is not None:
             self._go_on_from(start)
+        self.steps_done = distributed.start_together(experiment.algorithm, self._state, self.steps_done)
         self.table = CheckpointTable(
             experiment.names, config.test_envs, experiment.n_steps, first_step=self.steps_done
         )
@@ -174,6 +175,8 @@ class TrainingLoop:
             audit_record(experiment.leakage),
             experiment.how(),
         )
+        if distributed.n_processes() > 1:
+            found["processes"] = distributed.n_processes()
         if experiment.dropped:
             found["unreadable"] = {"count": len(experiment.dropped), "first": experiment.dropped[:20]}
         return found
@@ -233,7 +236,8 @@ class TrainingLoop:
             Window(start.window),
         )
         self._provenance_due = start.records_bytes == 0  # the first record has it
-        changed = checkpoint.differences(start.made_by, self._made_by)
+        one = {"processes": 1}  # of a run that nobody shares the provenance says nothing
+        changed = checkpoint.differences({**one, **start.made_by}, {**one, **self._made_by})
         print(f"Continued after {self.steps_done} of {self.experiment.n_steps} steps.")
         if changed:
             self._provenance_due = True

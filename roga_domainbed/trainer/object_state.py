@@ -208,8 +208,8 @@ def _name_without_state(value: Any) -> str:
 
 
 def _is_torchs_inside(cls: type) -> bool:
-    """Compiled code, streams and the like: no state, and no end to walking through it."""
-    return cls.__module__.startswith(("torch._", "torch.cuda", "torch.utils.hooks"))
+    """Compiled code, streams, process groups and the like: no state, and no end to walking through it."""
+    return cls.__module__.startswith(("torch._", "torch.cuda", "torch.distributed", "torch.utils.hooks"))
 
 
 def _shown(key: Any) -> str:

@@ -19,6 +19,7 @@ from roga_domainbed.backend import host
 from roga_domainbed.engine.lib.misc import Tee
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.launch import lease
+from roga_domainbed.optim.across_ranks import PeerStopped
 from roga_domainbed.records import DONE, RECORDS, SCORES, Loaded, is_done, read_file
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig
@@ -60,7 +61,6 @@ def train(config: TrainConfig) -> Path:
     for message in distributed.problems(config, host()):
         problems.add(message)
     problems.check()
-    config = distributed.adapted(config)
     is_first = distributed.join() == 0
     if is_first:
         _make_folder(output_dir)
@@ -123,6 +123,8 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
             if message.startswith(MARK):
                 print("An image cannot be read; looking for others.")
                 message = all_of_them(experiment.dataset, experiment.splits, error)
+            if isinstance(error, PeerStopped):
+                message += f"; {_what_then(output_dir)}"
             _note(err.file, f"error: {message}\n")  # the caller prints it
             raise (error if message == str(error) else RogaError(message)) from error.__cause__
         except Exception as error:
