@@ -115,7 +115,15 @@ def _check_figure(path: Path, problems: Problems) -> None:
 def _stats(args: argparse.Namespace, names: list[str]) -> int:
     from datasets_ext import manifest, stats
 
-    tables = {name: stats.summarize(manifest.read(Path(args.data_dir, name))) for name in names}
+    problems, tables = Problems(), {}
+    for name in names:
+        rows = manifest.read(Path(args.data_dir, name))
+        faults = list(manifest.text_problems(rows, name))
+        for fault in faults:
+            problems.add(fault)
+        if not faults:
+            tables[name] = stats.summarize(rows)
+    problems.check()
     print("\n\n".join(f"{name}\n{stats.as_text(table)}" for name, table in tables.items()))
     if args.figure:
         stats.draw(tables, args.figure)
