@@ -19,7 +19,7 @@ from roga_domainbed.augmentation.spec import Recipe, named
 from roga_domainbed.backend import host
 from roga_domainbed.errors import Problems, RogaError
 
-_CACHE_BYTES = 2**30  # larger sets are decoded again at each access
+_KEPT_BYTES = 2**30  # larger sets are decoded again at each access
 _ALL = TrainingOptions()
 
 
@@ -40,7 +40,7 @@ class FaceEnvironment(torch.utils.data.Dataset):
     """
 
     def __init__(
-        self, name: str, folder: Path, rows: pd.DataFrame, image_size: int, augment: bool, cache: bool
+        self, name: str, folder: Path, rows: pd.DataFrame, image_size: int, augment: bool, keep: bool
     ):
         self.name = name
         self.labels = rows["label"].to_numpy(dtype=np.int64)
@@ -52,7 +52,10 @@ class FaceEnvironment(torch.utils.data.Dataset):
         self._paths = [str(folder / path) for path in self.relative_paths]
         self._size = image_size
         self._augment = augment
-        self._cache: list[np.ndarray | None] | None = [None] * len(rows) if cache else None
+        # One array, which takes memory where it is written: kept one by one, images leave gaps between them that
+        # nothing else fits in, several times their size.
+        self._kept = np.empty((len(rows), *self.pixels_shape), np.uint8) if keep else None
+        self._is_kept = np.zeros(len(rows), bool)
         self.evaluation = self._unaugmented() if augment else self
 
     def __len__(self) -> int:
@@ -64,7 +67,7 @@ class FaceEnvironment(torch.utils.data.Dataset):
         Raises:
             RogaError: the file is missing, empty, truncated or no image.
         """
-        image = face_tensor(self._pixels(index))
+        image = face_tensor(self._kept_pixels(index))
         if self._augment and torch.rand(()) < 0.5:
             image = image.flip(2)
         return image.contiguous(), int(self.labels[index])
@@ -80,22 +83,23 @@ class FaceEnvironment(torch.utils.data.Dataset):
         return (self._size, self._size, 3)
 
     def pixels(self, index: int) -> np.ndarray:
-        """The frame, (S, S, 3) uint8; it may be kept here, so it is not to be written to."""
-        return self._pixels(index)
+        """The frame, (S, S, 3) uint8, decoded anew: who reads this way keeps images as the user says."""
+        return read_image(self._paths[index], self._size)
 
     def _unaugmented(self) -> FaceEnvironment:
         twin = object.__new__(FaceEnvironment)
-        twin.__dict__.update(self.__dict__, _augment=False)  # one cache for both
+        twin.__dict__.update(self.__dict__, _augment=False)  # what is kept is for both
         twin.evaluation = twin
         return twin
 
-    def _pixels(self, index: int) -> np.ndarray:
-        if self._cache is None:
-            return read_image(self._paths[index], self._size)
-        found = self._cache[index]
-        if found is None:
-            found = self._cache[index] = read_image(self._paths[index], self._size)
-        return found
+    def _kept_pixels(self, index: int) -> np.ndarray:
+        """As ``pixels``, kept where the set is small: for DomainBed's own train and ``--input exact``."""
+        if self._kept is None:
+            return self.pixels(index)
+        if not self._is_kept[index]:
+            self._kept[index] = self.pixels(index)
+            self._is_kept[index] = True
+        return self._kept[index]
 
 
 def read_image(path: str | os.PathLike, size: int) -> np.ndarray:
@@ -168,9 +172,9 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
         self.environment_folders = [folder for folder, _ in environments]
         self.environment_rows = [rows for _, rows in environments]
         size = hparams["image_size"]
-        cache = 3 * size * size * sum(map(len, self.environment_rows)) <= _CACHE_BYTES
-        if cache:
-            self.N_WORKERS = 0  # each loader process would decode everything again, for a cache of its own
+        keep = 3 * size * size * sum(map(len, self.environment_rows)) <= _KEPT_BYTES
+        if keep:
+            self.N_WORKERS = 0  # each loader process would decode everything again, to keep it for itself
         self.datasets = [
             FaceEnvironment(
                 name,
@@ -178,7 +182,7 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
                 rows,
                 size,
                 augment=hparams["data_augmentation"] and i not in test_envs,
-                cache=cache,
+                keep=keep,
             )
             for i, (name, (folder, rows)) in enumerate(zip(self.ENVIRONMENTS, environments, strict=True))
         ]

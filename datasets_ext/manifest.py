@@ -67,12 +67,17 @@ def read(folder: str | os.PathLike) -> pd.DataFrame:
     return rows
 
 
-def problems(rows: pd.DataFrame, name: str, environments: Sequence[str]) -> Iterator[str]:
-    """What the rows of the data set ``name`` lack or have too much of; a sentence each."""
+def text_problems(rows: pd.DataFrame, name: str) -> Iterator[str]:
+    """A sentence for every column of the data set ``name`` that should hold text and has something else in it."""
     for column in sorted(set(COLUMNS) - {"label", "frame"}):
         odd = sum(not isinstance(value, str) for value in rows[column].unique())
         if odd:
             yield f"{name}: the manifest's column {column!r} must hold text; it has {odd} other values, or empty cells"
+
+
+def problems(rows: pd.DataFrame, name: str, environments: Sequence[str]) -> Iterator[str]:
+    """What the rows of the data set ``name`` lack or have too much of; a sentence each."""
+    yield from text_problems(rows, name)
     for column, allowed in (
         ("dataset", {name}),
         ("label", {REAL, FAKE}),

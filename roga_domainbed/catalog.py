@@ -63,6 +63,15 @@ class DatasetInfo:
         """Where it lies below ``--data_dir``, with forward slashes."""
         return _FOLDERS.get(self.name, self.name)
 
+    @property
+    def trees(self) -> tuple[str, ...]:
+        """The folders below ``--data_dir`` that it is read from: ``folder``, or those of the ``SOURCES`` of its class.
+
+        Looking imports the class of a plugin's dataset, and torch with it.
+        """
+        sources = getattr(load(self.target), "SOURCES", ()) if self.plugin and self.target else ()
+        return tuple(dict.fromkeys(source.tree for source in sources)) or (self.folder,)
+
 
 #: Upstream's own names for the folders of these datasets; all others lie in a folder of their name.
 _FOLDERS = {

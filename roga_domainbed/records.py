@@ -91,7 +91,9 @@ def mark_done(folder: str | os.PathLike) -> None:
 
 def is_done(folder: str | os.PathLike) -> bool:
     """Whether the run in ``folder`` finished."""
-    return (Path(folder) / DONE).exists()
+    return os.path.exists(
+        os.path.join(folder, DONE)
+    )  # a Path for each of a sweep's folders would take longer
 
 
 def read_file(path: str | os.PathLike, loaded: Loaded) -> None:

@@ -100,12 +100,17 @@ class Run:
 
 @dataclass
 class LoadedRuns:
-    """What reading a sweep found; ``problems``, ``notes`` and ``folders`` as in ``records.Loaded``."""
+    """What reading a sweep found; ``problems``, ``notes`` and ``folders`` as in ``records.Loaded``.
+
+    Attributes:
+        unfinished: paths of those of the folders that had no marker ``done``.
+    """
 
     runs: list[Run] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
 
 
 def as_runs(records: Iterable[Record | Run], metric: str | None = None) -> list[Run]:
@@ -143,7 +148,10 @@ def load_runs(folder: str | os.PathLike, metric: str, *, cache: bool = False) ->
     loaded = LoadedRuns()
     cached = _Cache(folder, metric) if cache and _orjson and re.fullmatch(r"\w{1,64}", metric) else None
     for name in sorted(os.listdir(folder)):
-        path = f"{folder}/{name}/{RECORDS}"
+        source = f"{folder}/{name}"
+        path = f"{source}/{RECORDS}"
+        # Asked at every reading, for no record tells it, and before the records: what is done then has them all.
+        finished = records_file.is_done(source)
         try:
             runs = cached.get(name, path) if cached else None
             if runs is None:
@@ -154,6 +162,8 @@ def load_runs(folder: str | os.PathLike, metric: str, *, cache: bool = False) ->
             loaded.problems.append(f"{path}: {error.strerror}, skipped")
             continue
         loaded.folders.append(name)
+        if not finished:
+            loaded.unfinished.append(source)
         loaded.runs += runs
     if cached:
         cached.close()

@@ -37,7 +37,7 @@ from roga_domainbed.errors import Problems
 def read(
     source: str | os.PathLike,
     files: Iterable[str | os.PathLike],
-    compression: str,
+    compression: str | None,
     splits: str | os.PathLike | None,
     problems: Problems,
 ) -> Layout:
@@ -46,20 +46,28 @@ def read(
     Args:
         source: the folder that holds the dataset's folder, or that folder.
         files: index files of one dataset.
-        compression: c23, c40 or raw, for what comes in FaceForensics++'s download.
-        splits: folder of FaceForensics++'s train.json, val.json, test.json; searched for if None.
+        compression: c23 (where None), c40 or raw, for what comes in FaceForensics++'s download; a problem for others.
+        splits: folder of FaceForensics++'s train.json, val.json, test.json; searched for if None; a problem for others.
         problems: gets what is wrong with these; faults of single videos and frames are notes of the layout.
     """
     source = Path(source)
     is_folder(source, problems)
-    ffpp.check_compression(compression, problems)
+    level = names.COMPRESSION if compression is None else compression
+    ffpp.check_compression(level, problems)
     contents = read_files(files, RULES, problems)
-    kinds = {dataset: RULES[dataset](compression) for dataset, _ in contents}
+    kinds = {dataset: RULES[dataset](level) for dataset, _ in contents}
     trees = list(dict.fromkeys(rules.tree for rules in kinds.values()))
     if len(trees) > 1:
         problems.add(
             f"--json has files of {', '.join(trees)}: each becomes a dataset of its own; one command each"
         )
+    for rules in kinds.values():
+        if compression is not None and rules.compression is None:
+            problems.add(f"--compression {compression}: {rules.tree} comes in one compression; leave it out")
+        if splits is not None and not rules.has_lists:
+            problems.add(
+                f"--splits {str(splits)!r}: those lists are FaceForensics++'s, not {rules.tree}'s; leave it out"
+            )
     problems.check()
     rules = kinds[contents[0][0]]
     places = Places(source, rules.root)
@@ -127,6 +135,7 @@ class Rules:
         labels: label in the index → 0 real, 1 fake.
         believed: the index's splits that are read.
         compression: which one is read; None if the index has no level of them.
+        has_lists: whether FaceForensics++'s train.json, val.json and test.json are its split.
         envs: as in ``Layout``.
         expected: as in ``Layout``.
     """
@@ -136,6 +145,7 @@ class Rules:
     labels: dict[str, int]
     believed: ClassVar[tuple[str, ...]] = SPLITS
     compression: str | None = None
+    has_lists: bool = False
     envs: tuple[str, ...]
     expected: dict[str, int | None]
 
@@ -168,6 +178,7 @@ class _Ffpp(Rules):
     """FaceForensics++ and FaceShifter: the official split, from their lists or else from the index."""
 
     part = names.FFPP
+    has_lists = True
     root = "FaceForensics++"
     labels: ClassVar = {"FF-real": 0, "FF-DF": 1, "FF-F2F": 1, "FF-FS": 1, "FF-NT": 1}
     groups: ClassVar = {
@@ -232,6 +243,7 @@ class _Dfd(_Ffpp):
     """DeepFakeDetection, whose three splits in the index are the same videos."""
 
     part = names.DFD
+    has_lists = False
     labels: ClassVar = {"DFD_real": 0, "DFD_fake": 1}
     groups: ClassVar = {"DFD_real": names.REAL, "DFD_fake": "DeepFakeDetection"}
 

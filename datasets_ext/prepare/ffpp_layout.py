@@ -22,6 +22,7 @@ from roga_domainbed.errors import Problems
 
 REAL = "real"
 COMPRESSIONS = ("c23", "c40", "raw")
+COMPRESSION = "c23"  # where none is asked for
 
 _ALIASES = {"c23": ("c23",), "c40": ("c40",), "raw": ("raw", "c0")}
 _ORIGINALS, _FAKES = Path("original_sequences"), Path("manipulated_sequences")

@@ -116,7 +116,7 @@ def environments(root: Path) -> set[str]:
 
 
 def _entries(path: Path) -> list[dict]:
-    lines: Iterable[str] = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
+    lines: Iterable[bytes] = path.read_bytes().splitlines() if path.exists() else ()
     return [entry for entry in map(_parsed, lines) if entry]
 
 
@@ -124,10 +124,10 @@ def _line(item: dict) -> str:
     return json.dumps(item, sort_keys=True) + "\n"
 
 
-def _parsed(line: str) -> dict | None:
+def _parsed(line: bytes) -> dict | None:
     try:
         value = json.loads(line)
-    except ValueError:  # cut short by a kill: that video is done again
+    except ValueError:  # cut short by a kill, or damaged so that it is no text: that video is done again
         return None
     return value if isinstance(value, dict) else None
 

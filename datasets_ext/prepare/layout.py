@@ -1,6 +1,6 @@
 """What a dataset contributes to its preparation: which videos there are, and what is known of each.
 
-A reader (``ffpp``, ``celebdf``, ``dfdc``, ``dfdcp``, ``uadfv``, ``csv_list``) turns a folder as distributed into a
+A reader (the ``read`` of ``ffpp``, ``dfd``, ``csv_list``, …) turns a folder as distributed, an index or a list into a
 ``Layout``; everything after that is ``driver``'s and the same for all. A reader decodes nothing and writes nothing.
 """
 

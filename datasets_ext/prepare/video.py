@@ -139,9 +139,8 @@ def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoS
         if not container.streams.video:
             raise UnreadableVideo("there is no video stream in it")
         stream = container.streams.video[0]
-        stream.codec_context.thread_count = (
-            1  # one process a video is the parallelism; more threads only fight
-        )
+        # one process a video is the parallelism; more threads only fight
+        stream.codec_context.thread_count = 1
         yield container, stream
 
 

@@ -26,8 +26,9 @@ Where upstream is wrong, the default differs from it; --compat upstream gives up
   - names are never cut, and are escaped in LaTeX (upstream: cut to 20 or 25 characters, not escaped);
   - a number made of fewer trials than the sweep has is marked *, and missing runs are listed below each table
     (upstream: a number like any other).
-How many runs were found, are unfinished, are there twice or have unreadable lines is said on stderr. What was read
-is kept in <input_dir>/.collect-results-cache-<metric>.jsonl, which may be deleted at any time.
+A run that has not finished counts up to its last record. How many runs were found, are unfinished, are there twice
+or have unreadable lines is said on stderr; the unfinished ones are named below Markdown and LaTeX tables and in JSON,
+too. What was read is kept in <input_dir>/.collect-results-cache-<metric>.jsonl, which may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -108,12 +109,16 @@ def _run(args: argparse.Namespace) -> int:
     from roga_domainbed import selection
     from roga_domainbed.catalog import DATASETS
     from roga_domainbed.report.tables import build_tables
+    from roga_domainbed.report.unfinished import MOST_NAMED, unfinished_runs
     from roga_domainbed.runs import as_runs
 
     names = _check(args)
     folders = list(map(Path, args.input_dir))
     metric = selection.Metric(("video_" if args.level == "video" else "") + args.metric)
-    runs = _filtered(_load(folders, metric), args)
+    loaded = _load(folders, metric)
+    runs = _filtered(loaded.runs, args)
+    unfinished = unfinished_runs(runs, loaded.unfinished)
+    _print_some((f"unfinished: {run}" for run in unfinished), most=MOST_NAMED)
     n_records = sum(map(len, runs))
     known = selection.metrics_in(runs)
     if metric.name not in known:
@@ -130,7 +135,7 @@ def _run(args: argparse.Namespace) -> int:
         )
 
     rules = [selection.RULES.get(name) for name in names]
-    tables = build_tables(runs, rules, metric, compat=args.compat, n_records=n_records)
+    tables = build_tables(runs, rules, metric, compat=args.compat, n_records=n_records, unfinished=unfinished)
     renderer = RENDERERS.get(_format(args))
     if args.compare:
         tables = replace(tables, comparisons=_comparisons(runs, rules, args.compare, metric))
@@ -181,21 +186,22 @@ def _check(args: argparse.Namespace) -> list[str]:
     return names
 
 
-def _load(folders: Sequence[Path], metric: Metric) -> list[Run]:
-    """The runs of all folders; what was found is said on stderr."""
-    from roga_domainbed.runs import load_runs, runs_in_several_folders
+def _load(folders: Sequence[Path], metric: Metric) -> LoadedRuns:
+    """The runs, finished or not, of all folders; what was found is said on stderr."""
+    from roga_domainbed.runs import LoadedRuns, load_runs, runs_in_several_folders
 
-    runs: list[Run] = []
+    found = LoadedRuns()
     for folder in {folder.resolve(): folder for folder in folders}.values():
         loaded = load_runs(folder, metric.name, cache=True)
         _report_counts(folder, loaded)
-        runs += loaded.runs
-    if not runs:
+        found.runs += loaded.runs
+        found.unfinished += loaded.unfinished
+    if not found.runs:
         raise RogaError(
             f"no records under {', '.join(repr(str(folder)) for folder in folders)}: expected <job>/results.jsonl "
             "in it. Give the output_dir of a sweep whose jobs have reached their first checkpoint"
         )
-    mixed = runs_in_several_folders(runs)
+    mixed = runs_in_several_folders(found.runs)
     if mixed:
         print(
             f"{len(mixed)} runs are read from several folders each: a sweep that was copied, or sweeps that differ "
@@ -208,7 +214,7 @@ def _load(folders: Sequence[Path], metric: Metric) -> list[Run]:
             + ", ".join(sources)
             for run, sources in mixed.items()
         )
-    return runs
+    return found
 
 
 def _filtered(runs: list[Run], args: argparse.Namespace) -> list[Run]:
@@ -237,14 +243,11 @@ def _comparisons(
 
 
 def _report_counts(folder: Path, loaded: LoadedRuns) -> None:
-    from roga_domainbed.records import DONE
-
-    finished = sum(os.path.exists(f"{folder}/{run}/{DONE}") for run in loaded.folders)
+    unfinished = len(loaded.unfinished)
     without = sorted(set(os.listdir(folder)) - set(loaded.folders))
     empty = [run for run in without if (folder / run / "job.json").exists()]
-    counts = (
-        f"{len(loaded.folders)} runs found: {finished} finished, {len(loaded.folders) - finished} unfinished"
-    )
+    finished = len(loaded.folders) - unfinished
+    counts = f"{len(loaded.folders)} runs found: {finished} finished, {unfinished} unfinished"
     print(f"{counts}; {len(loaded.problems)} lines skipped.", file=sys.stderr)
     if empty:
         shown = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")

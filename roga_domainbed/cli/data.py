@@ -11,13 +11,13 @@ and split. Neither changes a file. A dataset that is put together from several t
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
-from roga_domainbed.registry import load
 
 _FIGURES = (".png", ".pdf", ".svg")
 
@@ -67,7 +67,7 @@ def _trees(args: argparse.Namespace, problems: Problems) -> list[str]:
         if not there:
             problems.add(f"no prepared dataset in {args.data_dir!r}; 'roga-domainbed prepare' makes one")
         return there
-    names = list(dict.fromkeys(part for name in args.dataset for part in _parts(name)))
+    names = list(dict.fromkeys(part for name in args.dataset for part in _parts(name, there)))
     known = dict.fromkeys([*there, *(info.name for info in DATASETS if info.plugin)])
     for name in names:
         if name in args.dataset and name not in known:
@@ -79,12 +79,11 @@ def _trees(args: argparse.Namespace, problems: Problems) -> list[str]:
     return names
 
 
-def _parts(name: str) -> list[str]:
-    """The trees that a registered dataset is put together from; itself for all others."""
-    target = DATASETS.get(name).target if name in DATASETS else None
-    if target is None or not target.startswith("datasets_ext.combined:"):
+def _parts(name: str, there: Collection[str]) -> Sequence[str]:
+    """The trees that a registered dataset of face crops is put together from; itself for all others."""
+    if name in there or name not in DATASETS or not DATASETS.get(name).plugin:
         return [name]
-    return [source.tree for source in load(target).SOURCES]
+    return DATASETS.get(name).trees
 
 
 def _verify(args: argparse.Namespace, names: list[str]) -> int:
@@ -116,7 +115,15 @@ def _check_figure(path: Path, problems: Problems) -> None:
 def _stats(args: argparse.Namespace, names: list[str]) -> int:
     from datasets_ext import manifest, stats
 
-    tables = {name: stats.summarize(manifest.read(Path(args.data_dir, name))) for name in names}
+    problems, tables = Problems(), {}
+    for name in names:
+        rows = manifest.read(Path(args.data_dir, name))
+        faults = list(manifest.text_problems(rows, name))
+        for fault in faults:
+            problems.add(fault)
+        if not faults:
+            tables[name] = stats.summarize(rows)
+    problems.check()
     print("\n\n".join(f"{name}\n{stats.as_text(table)}" for name, table in tables.items()))
     if args.figure:
         stats.draw(tables, args.figure)

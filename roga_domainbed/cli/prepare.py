@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from datasets_ext.prepare import celebdf, csv_list, deepfakebench, dfd, dfdc, dfdcp, driver, ffpp, uadfv
 from datasets_ext.prepare.clips import IMAGE_FORMATS, CropOptions, Options
 from datasets_ext.prepare.detectors import DETECTORS
-from datasets_ext.prepare.ffpp_layout import COMPRESSIONS, FACESHIFTER
+from datasets_ext.prepare.ffpp_layout import COMPRESSION, COMPRESSIONS, FACESHIFTER
 from datasets_ext.prepare.layout import Layout
 from datasets_ext.prepare.link import LINKS, LinkOptions
 from datasets_ext.selfblend import photographs
@@ -24,11 +25,16 @@ from datasets_ext.selfblend.options import RATE_FACTORS, BlendOptions
 from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import Problems
 
+_OF_A_CROP = ("size", "margin", "detector", "align", "image_format")  # arguments, and fields of CropOptions
+
+
+def _given_of_a_crop(args: argparse.Namespace) -> dict[str, Any]:
+    """What the user said of how faces are cut out; the parser has no defaults for it, ``CropOptions`` has."""
+    return {name: getattr(args, name) for name in _OF_A_CROP if hasattr(args, name)}
+
 
 def _crop_options(args: argparse.Namespace) -> Options:
-    return CropOptions(
-        args.n_frames, args.size, args.margin, args.detector, align=args.align, image_format=args.image_format
-    )
+    return CropOptions(args.n_frames, **_given_of_a_crop(args))
 
 
 def _link_options(args: argparse.Namespace) -> Options:
@@ -36,11 +42,22 @@ def _link_options(args: argparse.Namespace) -> Options:
 
 
 def _blend_options(args: argparse.Namespace) -> Options:
-    return BlendOptions(args.n_frames, args.size, args.margin, args.compression, args.seed)
+    return BlendOptions(args.n_frames, compression=args.compression, seed=args.seed, **_given_of_a_crop(args))
 
 
 def _csv_options(args: argparse.Namespace) -> Options:
     return _crop_options(args) if args.link is None else _link_options(args)
+
+
+def _read_csv(args: argparse.Namespace, problems: Problems) -> Layout:
+    given = _given_of_a_crop(args)
+    if args.link is not None and given:
+        options = ", ".join(f"--{name}" for name in given)
+        problems.add(
+            f"--link {args.link} takes images as they are, so {options} would have no effect: leave out --link to have "
+            f"faces cut out of them, or leave out {options}"
+        )
+    return csv_list.read(args.list, args.name, problems, args.link is not None)
 
 
 @dataclass(frozen=True)
@@ -63,12 +80,13 @@ def _source_only(help_text: str) -> Callable[[argparse.ArgumentParser], None]:
     return add_source
 
 
-def _add_compression(parser: argparse.ArgumentParser) -> None:
+def _add_compression(parser: argparse.ArgumentParser, default: str | None = COMPRESSION) -> None:
     parser.add_argument(
         "--compression",
         choices=COMPRESSIONS,
-        default="c23",
-        help="c23 (light), c40 (strong) or raw; the last two become part of the dataset's name; default %(default)s",
+        default=default,
+        help="c23 (light), c40 (strong) or raw; the last two become part of the dataset's name; "
+        f"default {COMPRESSION}",
     )
 
 
@@ -96,7 +114,7 @@ def _add_deepfakebench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", required=True, nargs="+", metavar="FILE", help="its index; several of one dataset together"
     )
-    _add_compression(parser)
+    _add_compression(parser, None)  # so that it is noticed where it has no effect
     _add_splits(parser)
     _add_link(parser, "copy")
 
@@ -205,7 +223,7 @@ COMMANDS = {
         "any videos or images, listed in a CSV file",
         csv_list.__doc__,
         _add_csv,
-        lambda args, problems: csv_list.read(args.list, args.name, problems, args.link is not None),
+        _read_csv,
         _csv_options,
     ),
     "selfblend": _Command(
@@ -251,13 +269,16 @@ def run(args: argparse.Namespace) -> int:
 def _add_square(parser: argparse.ArgumentParser) -> None:
     default = CropOptions()
     parser.add_argument(
-        "--size", type=int, default=default.size, help="side of a crop in pixels; default %(default)s"
+        "--size",
+        type=int,
+        default=argparse.SUPPRESS,
+        help=f"side of a crop in pixels; default {default.size}",
     )
     parser.add_argument(
         "--margin",
         type=float,
-        default=default.margin,
-        help="side of the square cut out, times the longer side of the face's box; default %(default)s",
+        default=argparse.SUPPRESS,
+        help=f"side of the square cut out, times the longer side of the face's box; default {default.margin}",
     )
 
 
@@ -266,19 +287,20 @@ def _add_crop_options(parser: argparse.ArgumentParser) -> None:
     _add_square(parser)
     parser.add_argument(
         "--detector",
-        default=default.detector,
-        help=f"one of: {', '.join(DETECTORS.names())}; default %(default)s",
+        default=argparse.SUPPRESS,
+        help=f"one of: {', '.join(DETECTORS.names())}; default {default.detector}",
     )
     parser.add_argument(
         "--align",
         action="store_true",
+        default=argparse.SUPPRESS,
         help="turn and scale each face so that its eyes, nose and mouth lie where a template has them",
     )
     parser.add_argument(
         "--image_format",
         choices=IMAGE_FORMATS,
-        default=default.image_format,
-        help="png, or jpg of quality 95 for a fifth of the disk; default %(default)s",
+        default=argparse.SUPPRESS,
+        help=f"png, or jpg of quality 95 for a fifth of the disk; default {default.image_format}",
     )
 
 

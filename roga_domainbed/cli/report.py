@@ -157,7 +157,7 @@ def _load_metric(folders: Sequence[str], metric: str) -> LoadedRuns:
     whole = runs.LoadedRuns()
     for folder in folders:
         loaded = runs.load_runs(folder, metric, cache=True)
-        for name in ("runs", "problems", "notes", "folders"):
+        for name in ("runs", "problems", "notes", "folders", "unfinished"):
             getattr(whole, name).extend(getattr(loaded, name))
     if not whole.runs:
         lines = whole.problems + whole.notes

@@ -23,9 +23,8 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float:
     """
     scores, labels = checked(scores, labels)
     fpr, tpr, _ = roc_curve(labels, scores)
-    return float(
-        area_under(fpr, tpr)
-    )  # roc_auc_score's number, without its checks, which take longer than the curve
+    # roc_auc_score's number, without its checks, which take longer than the curve
+    return float(area_under(fpr, tpr))
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 from roga_domainbed.report.comparison import ComparisonTable
@@ -38,9 +39,14 @@ def render_csv(tables: Tables, *, compat: str | None = None) -> str:
 
 
 def render_json(tables: Tables, *, compat: str | None = None) -> str:
-    """``n_records``, the ``cells``, for each dataset the ``missing_runs``, and the ``comparisons`` where wanted."""
-    gaps = {table.dataset: list(table.gaps) for table in tables.tables if table.dataset is not None}
-    content = {"n_records": tables.n_records, "missing_runs": gaps, "cells": cells(tables)}
+    """``n_records``, by dataset ``missing_runs`` and ``unfinished_runs``, ``cells``, ``comparisons`` where wanted."""
+    of_datasets = [table for table in tables.tables if table.dataset is not None]
+    content = {
+        "n_records": tables.n_records,
+        "missing_runs": {table.dataset: list(table.gaps) for table in of_datasets},
+        "unfinished_runs": {table.dataset: list(map(asdict, table.unfinished)) for table in of_datasets},
+        "cells": cells(tables),
+    }
     if tables.comparisons:
         content["comparisons"] = [line for table in tables.comparisons for line in _of_comparison(table)]
     return json.dumps(content, indent=1) + "\n"

@@ -21,7 +21,7 @@ class RunHealth:
         algorithm: likewise.
         test_envs: likewise, such as ``0 2``.
         state: what the folder shows.
-        has_records: whether there is at least one record.
+        last_step: the highest step it has a record of; None where there is no record.
         detail: for a run that failed how it ended and where its log is; else empty.
     """
 
@@ -30,23 +30,31 @@ class RunHealth:
     algorithm: str
     test_envs: str
     state: State
-    has_records: bool
+    last_step: int | None
     detail: str = ""
+
+    @property
+    def has_records(self) -> bool:
+        """Whether there is at least one record."""
+        return self.last_step is not None
 
 
 def run_health(folders: Sequence[str | os.PathLike], runs: Sequence[Run]) -> list[RunHealth]:
     """Every folder below ``folders`` that has records or a job file, in sorted order."""
     args_of = {run.source: run.args for run in runs}
+    last_steps: dict[str, int] = {}
+    for run in runs:
+        last_steps[run.source] = max([*run.steps, last_steps.get(run.source, 0)])
     found = []
     for folder in folders:
         for name in sorted(os.listdir(folder)):
             source = f"{os.fspath(folder)}/{name}"
             if source in args_of or os.path.exists(os.path.join(source, JOB_FILE)):
-                found.append(_of_folder(source, args_of.get(source)))
+                found.append(_of_folder(source, args_of.get(source), last_steps.get(source)))
     return found
 
 
-def _of_folder(source: str, args: dict | None) -> RunHealth:
+def _of_folder(source: str, args: dict | None, last_step: int | None) -> RunHealth:
     state, job = folder_state(source), read_job_file(source)
     names = ["?", "?", "?"]
     if args is not None:
@@ -57,7 +65,7 @@ def _of_folder(source: str, args: dict | None) -> RunHealth:
     if state is State.FAILED:
         log = os.path.join(source, LOG_FILE)
         detail = describe_exit(job.exit_code) + (f"; log: {log}" if os.path.exists(log) else "")
-    return RunHealth(source, *names, state, args is not None, detail)
+    return RunHealth(source, *names, state, last_step, detail)
 
 
 def _option(argv: Sequence[str], option: str) -> str:

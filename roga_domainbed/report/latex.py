@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from roga_domainbed.report.comparison import LABELS
 from roga_domainbed.report.tables import Table, Tables
 from roga_domainbed.report.text import AVERAGES_WIDTH, DATASET_WIDTH, footnotes, format_cells, remarks
+from roga_domainbed.report.unfinished import notes
 from roga_domainbed.selection import UPSTREAM
 
 _SPECIAL = {
@@ -73,7 +74,7 @@ def _tabular(table: Table, compat: str | None) -> list[str]:
     rows = [[name, *format_cells(table, row, r"$\pm$")] for name, row in zip(names, table.rows, strict=True)]
     return [
         *_layout([labels, *rows], width, compat),
-        *(escape(line.strip()) + r"\\" for line in footnotes(table)),
+        *(escape(line.strip()) + r"\\" for line in (*footnotes(table), *notes(table.unfinished))),
     ]
 
 

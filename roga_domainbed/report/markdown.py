@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from roga_domainbed.report.comparison import LABELS
 from roga_domainbed.report.tables import Tables
 from roga_domainbed.report.text import footnotes, format_cells, header
+from roga_domainbed.report.unfinished import notes
 
 
 def render_markdown(tables: Tables, *, compat: str | None = None) -> str:
@@ -19,7 +20,7 @@ def render_markdown(tables: Tables, *, compat: str | None = None) -> str:
         for row in table.rows:
             name = row.algorithm + " (oracle)" * table.is_oracle
             parts.append(_line([name, *format_cells(table, row, "±")]))
-        parts.append(_notes(footnotes(table)))
+        parts.append(_notes([*footnotes(table), *notes(table.unfinished)]))
     for comparison in tables.comparisons:
         parts.append(f"\n**{_escape(comparison.header)}**\n\n")
         parts += [_line(LABELS), "|---|" + "---:|" * (len(LABELS) - 1) + "\n"]

@@ -17,6 +17,7 @@ from roga_domainbed.report.intervals import OVER, Interval
 from roga_domainbed.report.study import Candidate, CellKey, Study, environment_name
 from roga_domainbed.report.tables import Table
 from roga_domainbed.report.text import footnotes, format_cells, header
+from roga_domainbed.report.unfinished import headline
 from roga_domainbed.statistics import average_ranks, compare
 from roga_domainbed.sweep.jobs import Job, State
 
@@ -100,12 +101,10 @@ def result_table(table: Table, study: Study, intervals: Mapping[CellKey, Interva
         rows.append(tuple(cells))
     marks = sorted({cell.below[-1] for row in rows for cell in row if cell.below})
     legend = {mark: f"{mark}: 95 % interval over {over}, {OVER[over]}" for over, mark in _MARKS.items()}
-    return PageTable(
-        header(table),
-        ("Algorithm", *table.columns, "Avg"),
-        tuple(rows),
-        (*(f"{legend[mark]}." for mark in marks), *(note.strip() for note in footnotes(table))),
-    )
+    notes = [f"{legend[mark]}." for mark in marks] + [note.strip() for note in footnotes(table)]
+    if table.unfinished:
+        notes.append(f"{headline(table.unfinished)}: see Sweep health.")
+    return PageTable(header(table), ("Algorithm", *table.columns, "Avg"), tuple(rows), tuple(notes))
 
 
 _MARKS = {"videos": "v", "samples": "s", "trials": "t"}

@@ -43,7 +43,7 @@ RENDERERS.add(
 for _name, _module, _summary, _suffix in (
     ("markdown", "markdown", "Markdown tables", ".md"),
     ("csv", "cells", "a line a cell", ".csv"),
-    ("json", "cells", "an object a cell, and the missing runs", ".json"),
+    ("json", "cells", "an object a cell, the missing and the unfinished runs", ".json"),
     ("parquet", "cells", "a row a cell", ".parquet"),
 ):
     RENDERERS.add(

@@ -12,6 +12,7 @@ from roga_domainbed import records as records_file
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.records import Loaded, Record
 from roga_domainbed.report.tables import Table, Tables, build_tables
+from roga_domainbed.report.unfinished import unfinished_runs
 from roga_domainbed.runs import LoadedRuns, Run
 from roga_domainbed.selection import (
     Metric,
@@ -189,7 +190,7 @@ def study(
         metric,
         tuple(rules),
         baseline,
-        build_tables(loaded.runs, rules, metric),
+        build_tables(loaded.runs, rules, metric, unfinished=unfinished_runs(loaded.runs, loaded.unfinished)),
         candidates,
         {source: _read_folder(source, keep_records=keep) for source, keep in sources.items()},
     )

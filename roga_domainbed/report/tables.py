@@ -20,6 +20,7 @@ from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.records import DATA_OPTIONS, Record
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.gaps import missing_runs
+from roga_domainbed.report.unfinished import UnfinishedRun
 from roga_domainbed.runs import Run, as_runs
 from roga_domainbed.selection import (
     ACCURACY,
@@ -65,6 +66,7 @@ class Table:
         caveats: what a reader must know about how the runs were made; printed in the header.
         trials: for every column the number of trials the sweep has there; empty if not to be checked.
         gaps: runs that are missing, in words, one line a cell; empty for upstream's tables.
+        unfinished: runs that count and have not finished; empty for upstream's tables.
     """
 
     dataset: str | None
@@ -75,6 +77,7 @@ class Table:
     caveats: tuple[str, ...] = ()
     trials: tuple[int, ...] = ()
     gaps: tuple[str, ...] = ()
+    unfinished: tuple[UnfinishedRun, ...] = ()
 
     @property
     def is_oracle(self) -> bool:
@@ -106,6 +109,7 @@ def build_tables(
     *,
     compat: str | None = None,
     n_records: int | None = None,
+    unfinished: Sequence[UnfinishedRun] = (),
 ) -> Tables:
     """Apply every rule to every group of records.
 
@@ -115,12 +119,17 @@ def build_tables(
         metric: what to select by and to show.
         compat: None or ``"upstream"``.
         n_records: the number of records to report, where ``records`` were merged; their number by default.
+        unfinished: those of the runs that have not finished.
     """
     runs = as_runs(records)
     groups = group_by_test_env(runs)
     algorithms = _catalog_order(ALGORITHMS.names(), (key[2] for key in groups), keep_unknown=True)
     datasets = _catalog_order(DATASETS.names(), (key[1] for key in groups), keep_unknown=compat != UPSTREAM)
     layouts = [_layout(runs, dataset, algorithms, compat) for dataset in datasets]
+    of_dataset = {
+        name: tuple(run for run in unfinished if run.dataset == name and compat != UPSTREAM)
+        for name in datasets
+    }
     tables = []
     for rule in rules:
         averages: dict[str, list[Cell | None]] = {algorithm: [] for algorithm in algorithms}
@@ -133,8 +142,11 @@ def build_tables(
             columns = tuple(layout.columns)
             trials = (layout.trials,) * len(columns) if layout.trials else ()
             tables.append(
-                Table(layout.dataset, rule, metric, columns, tuple(rows), layout.caveats, trials, layout.gaps)
-            )
+                Table(
+                    layout.dataset, rule, metric, columns, tuple(rows), layout.caveats, trials, layout.gaps,
+                    of_dataset[layout.dataset],
+                )
+            )  # fmt: skip
         rows = [_row(algorithm, cells) for algorithm, cells in averages.items()]
         caveats = tuple(dict.fromkeys(caveat for layout in layouts for caveat in layout.caveats))
         trials = () if compat == UPSTREAM else tuple(layout.trials for layout in layouts)

@@ -107,11 +107,7 @@ def crops_of_training(run: SavedRun) -> tuple[CropOptions, str]:
     """
     config = run.config
     name = config.dataset
-    trees = [DATASETS.get(name).folder] if name in DATASETS else [name]
-    if name in DATASETS and DATASETS.get(name).plugin:
-        sources = getattr(load(DATASETS.get(name).target), "SOURCES", ())
-        trees += [source.tree for source in sources]
-    for tree in trees:
+    for tree in DATASETS.get(name).trees if name in DATASETS else [name]:
         path = Path(config.data_dir or ".", tree, report.FILE)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             found = json.loads(path.read_text(encoding="utf-8"))["options"]

@@ -58,15 +58,16 @@ class Profile:
             return
         self.steps += 1
         self.enter("other")
-        watched = min(algorithm.parameters(), key=lambda p: p.numel())
-        before = watched.detach().clone()
+        watched = _watched(algorithm)
+        before = [p.detach().clone() for p in watched]
         depth = 0
 
         def forward_begins(*_: Any) -> None:
             nonlocal depth
             depth += 1
             if depth == 1:
-                self.enter("first pass" if torch.equal(watched.detach(), before) else "second pass")
+                same = all(map(torch.equal, watched, before))
+                self.enter("first pass" if same else "second pass")
 
         def forward_ends(*_: Any) -> None:
             nonlocal depth
@@ -101,6 +102,16 @@ class Profile:
             lines.append(f"{name:<12} {seconds[name]:8.2f} {seconds[name] / total:6.1%} {each:>10}")
         lines.append(f"{'all':<12} {total:8.2f}   of {self.steps} steps; {peak_memory(self._device)}")
         return "\n".join(lines)
+
+
+def _watched(algorithm: nn.Module) -> list[nn.Parameter]:
+    """Parameters that tell whether the weights have moved.
+
+    The smallest costs least. Where only the last block is perturbed it may stay where it is; the last of those that are
+    trained does not.
+    """
+    trained = [p for p in algorithm.parameters() if p.requires_grad] or list(algorithm.parameters())
+    return [min(trained, key=lambda p: p.numel()), trained[-1]]
 
 
 def peak_memory(device: torch.device) -> str:

@@ -7,6 +7,7 @@ from test_algorithms import build, minibatches
 from roga_domainbed.errors import RogaError
 from roga_domainbed.hparams import override_problems
 from roga_domainbed.optim import RoGA
+from roga_domainbed.trainer.profile import Profile
 
 
 def weights(algorithm):
@@ -80,6 +81,19 @@ def test_the_last_block_begins_at_the_module_of_that_name(name, first):
 def test_a_block_in_a_container_is_named_by_its_path():
     algorithm = build("RoGA", dataset="SynthFake", roga_last_block="blocks.3")
     assert algorithm.optimizer.perturbed[0] is algorithm.featurizer.blocks[3][0].weight
+
+
+@pytest.mark.parametrize("last", ["", "classifier", "bn3"])
+def test_a_profile_knows_the_second_pass_where_the_smallest_parameter_is_not_perturbed(last, monkeypatch):
+    algorithm = build("RoGA", roga_last_block=last)
+    algorithm.featurizer.register_parameter("conv0_scale", torch.nn.Parameter(torch.ones(1)))
+    profile, entered = Profile(True, torch.device("cpu")), []
+    monkeypatch.setattr(profile, "enter", entered.append)
+    with profile.update(algorithm):
+        algorithm.update(minibatches())
+    passes = [section for section in entered if "pass" in section]
+    domains = len(minibatches())
+    assert passes == ["first pass", "second pass"] * domains
 
 
 @pytest.mark.parametrize(

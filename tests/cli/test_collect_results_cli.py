@@ -228,6 +228,69 @@ def test_a_second_reading_from_the_cache_gives_the_same_and_notices_every_change
     assert capsys.readouterr().out.startswith("Total records: 199\n")
 
 
+def unfinished_sweep(folder):
+    """Two runs that are done, and one with another test environment that is not."""
+    for env in range(3):
+        args = {"test_envs": [env], "hparams_seed": 7 * (env == 1)}
+        write_run(folder / f"run{env}", args=args, step=300 * (env == 1))
+        if env != 1:
+            (folder / f"run{env}" / "done").write_text("done")
+    return f"{folder}/run1"
+
+
+NOTED = "ERM on Debug28, test_envs [1], trial 0, hparams_seed 7: last record at step 300"
+
+
+def test_an_unfinished_run_is_named_in_every_format_with_notes_and_not_in_upstreams_table(tmp_path, capsys):
+    run = unfinished_sweep(tmp_path)
+    for name in ("text", "markdown", "latex", "json"):
+        assert collect("--input_dir", tmp_path, "--select", "iid", "--format", name) == 0
+        out, err = capsys.readouterr()
+        assert f"  unfinished: {NOTED}\n" in err
+        if name == "json":
+            assert json.loads(out)["unfinished_runs"] == {
+                "Debug28": [
+                    {
+                        "dataset": "Debug28", "algorithm": "ERM", "test_envs": [1], "trial_seed": 0,
+                        "hparams_seed": 7, "last_step": 300, "folder": run,
+                    }
+                ]
+            }  # fmt: skip
+            continue
+        noted = NOTED.replace("_", "\\_") in out.replace("{[}", "[").replace("{]}", "]")
+        assert noted == (name != "text")
+        assert ("1 run that counts here has not finished:" in out) == (name != "text")
+    for flags in ([], ["--latex"]):
+        assert collect("--input_dir", tmp_path, "--compat", "upstream", *flags) == 0
+        out, err = capsys.readouterr()
+        assert "finished" not in out
+        assert NOTED in err
+
+
+def test_a_run_that_finishes_without_a_new_record_is_finished_though_its_records_are_cached(tmp_path, capsys):
+    run = unfinished_sweep(tmp_path)
+    for _ in range(2):  # the second time from the cache
+        assert collect("--input_dir", tmp_path) == 0
+        err = capsys.readouterr().err
+        assert "2 finished, 1 unfinished" in err
+        assert NOTED in err
+    Path(run, "done").write_text("done")
+    assert collect("--input_dir", tmp_path) == 0
+    assert capsys.readouterr().err == "3 runs found: 3 finished, 0 unfinished; 0 lines skipped.\n"
+
+
+def test_only_the_unfinished_runs_of_a_table_are_named_and_the_first_few_of_many(tmp_path, capsys):
+    for seed in range(8):
+        write_run(tmp_path / f"run{seed}", args={"hparams_seed": seed})
+        write_run(tmp_path / f"other{seed}", args={"hparams_seed": seed, "algorithm": "SAM"})
+    assert collect("--input_dir", tmp_path, "--algorithms", "SAM", "--format", "markdown") == 0
+    out, err = capsys.readouterr()
+    assert "ERM" not in out + err
+    assert "8 runs that count here have not finished:" in out
+    assert "and 3 more; --format json lists all" in out
+    assert "and 3 more like these" in err
+
+
 def test_the_folder_is_read_also_where_orjson_is_missing(vlcs, capsys, monkeypatch):
     from roga_domainbed import records, runs
 

@@ -77,7 +77,7 @@ def test_each_dataset_has_its_reader(called, argv, read):
         ),
         (
             "deepfakebench --source in --json a --splits lists --link symlink",
-            ("deepfakebench", "in", ["a"], "c23", "lists"),
+            ("deepfakebench", "in", ["a"], None, "lists"),
             LinkOptions(32, "symlink"),
         ),
         (
@@ -90,6 +90,15 @@ def test_each_dataset_has_its_reader(called, argv, read):
 def test_crops_that_are_there_already_are_linked(called, argv, read, options):
     assert main(["prepare", *argv.split(), "--data_dir", "out", "--n_workers", "1"]) == 0
     assert called == [(read, "out", options, 1, False)]
+
+
+def test_what_decides_a_crop_has_no_effect_on_images_taken_as_they_are_and_is_a_fault(tmp_path, capsys):
+    argv = f"prepare csv --list {tmp_path}/none.csv --name Mine --data_dir {tmp_path}/out --link copy"
+    assert main([*argv.split(), "--align", "--size", "256", "--n_frames", "0"]) == 2  # 256 is the default
+    err = capsys.readouterr().err
+    assert "3 problems" in err  # the list and the number of frames, too
+    assert "--link copy takes images as they are, so --size, --align would have no effect: leave out" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_fault_of_the_user_is_one_line_and_status_2(tmp_path, capsys):

@@ -147,7 +147,7 @@ def test_an_image_is_decoded_once_when_the_set_is_small(root, monkeypatch):
 
 
 def test_images_are_decoded_at_each_access_when_the_set_is_large(root, monkeypatch):
-    monkeypatch.setattr(folder, "_CACHE_BYTES", 24 * 32 * 32 * 3 - 1)
+    monkeypatch.setattr(folder, "_KEPT_BYTES", 24 * 32 * 32 * 3 - 1)
     environment = build(root)[0]
     read = []
     monkeypatch.setattr(
@@ -155,6 +155,17 @@ def test_images_are_decoded_at_each_access_when_the_set_is_large(root, monkeypat
     )
     assert torch.equal(environment[0][0], environment[0][0])
     assert len(read) == 2
+
+
+def test_pixels_for_a_store_are_not_kept_a_second_time(root, monkeypatch):
+    environment, read = build(root)[0], []
+    monkeypatch.setattr(
+        folder, "read_image", lambda path, size: (read.append(path), read_image(path, size))[1]
+    )
+    first, second = environment.pixels(0), environment.pixels(0)
+    assert len(read) == 2
+    assert np.array_equal(first, second)
+    assert not np.shares_memory(first, second)
 
 
 def test_a_sample_can_be_changed_without_changing_the_next_read(root):

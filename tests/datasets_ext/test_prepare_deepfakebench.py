@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import zlib
 
@@ -74,7 +75,7 @@ def bench(tmp_path):
     return Bench(tmp_path)
 
 
-def imported(bench, out, *files, compression="c23", splits=None, link="copy", n_frames=32, overwrite=False):
+def imported(bench, out, *files, compression=None, splits=None, link="copy", n_frames=32, overwrite=False):
     return driver.prepare(
         lambda problems: deepfakebench.read(bench.rgb, files, compression, splits, problems),
         out,
@@ -511,6 +512,22 @@ def places(node, path=()):
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         yield from places(value, (*path, key))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compression": "c23"}, "--compression c23: UADFV comes in one compression; leave it out"),
+        (
+            {"splits": "lists"},
+            "--splits 'lists': those lists are FaceForensics++'s, not UADFV's; leave it out",
+        ),
+    ],
+)
+def test_an_option_that_has_no_effect_on_the_dataset_is_a_fault(bench, tmp_path, options, message):
+    content = {"UADFV_Real": {"train": {"0003": bench.record("UADFV_Real", "0003")}}}
+    with pytest.raises(RogaError, match=f"^{re.escape(message)}$"):
+        imported(bench, tmp_path, bench.write("UADFV", {"UADFV": content}), **options)
 
 
 def with_node(node, path, value):

@@ -274,10 +274,13 @@ def test_an_interrupted_run_is_no_dataset_and_continues(source, tmp_path, monkey
     assert os.listdir(tmp_path / "out") == ["FFPP"]
 
 
-def test_a_journal_cut_short_costs_one_video(source, tmp_path):
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[:-20], lambda whole: whole[:-20] + b"\xff\xfe\n"], ids=["cut", "no text"]
+)
+def test_a_damaged_line_of_the_journal_costs_one_video(source, tmp_path, damage):
     prepared(source, tmp_path)
     journal = tmp_path / "FFPP/prepare-journal.jsonl"
-    journal.write_text(journal.read_text()[:-20])
+    journal.write_bytes(damage(journal.read_bytes()))
     report = prepared(source, tmp_path)
     assert report.n_resumed == 5
     assert report.n_prepared == 6

@@ -50,6 +50,21 @@ def test_without_a_split_there_is_one_row(root):
     assert table(root, "UADFV") == {("UADFV", "none"): (6, 6, "1:1", 6, 6, 6, 6)}
 
 
+@pytest.mark.parametrize("column", ["identities", "split", "env"])
+def test_empty_cells_in_manifests_are_faults_of_the_user_all_at_once(tmp_path, capsys, column):
+    for name in ("UADFV", "DFDC"):
+        write_tree(tmp_path, name, other_videos(name, 6, split=False))
+        rows = manifest.read(tmp_path / name)
+        rows.loc[0, column] = None
+        rows.to_parquet(tmp_path / name / manifest.FILE)
+    assert main(["data", "stats", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    for name in ("UADFV", "DFDC"):
+        assert (
+            f"{name}: the manifest's column {column!r} must hold text; it has 1 other values, or empty" in err
+        )
+
+
 def test_the_command_prints_every_tree_and_draws_them(root, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     path = tmp_path / "a b.png"

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from datasets_ext import manifest
+from datasets_ext.combined import Source
 from datasets_ext.verify import verify
+from roga_domainbed.catalog import DATASETS, DatasetInfo
 from roga_domainbed.cli import main
 from roga_domainbed.errors import RogaError
 
@@ -223,3 +225,26 @@ def test_a_dataset_of_several_trees_means_all_of_them(tree, capsys):
     for name in ("FFPP", "CelebDF2", "DFDC", "DFDCP"):
         assert f"{name} is not prepared" in error
     assert "UADFV is not prepared" not in error
+
+
+class Elsewhere:
+    """A dataset put together in another package."""
+
+    SOURCES = (Source("UADFV", ("UADFV",), "UADFV"), Source("Lab", ("Lab",), "Lab"))
+
+
+def test_so_does_one_that_another_package_puts_together(tree, capsys):
+    shutil.copytree(tree, tree.parent / "UADFV")
+    info = DatasetInfo("Elsewhere", ("UADFV", "Lab"), target=f"{__name__}:Elsewhere", plugin=True)
+    with DATASETS.temporarily(info):
+        assert info.trees == ("UADFV", "Lab")
+        assert main(["data", "stats", str(tree.parent), "--dataset", "Elsewhere"]) == 2
+    error = capsys.readouterr().err
+    assert "Lab is not prepared" in error
+    assert "UADFV is not prepared" not in error
+
+
+def test_other_datasets_lie_in_one_folder():
+    assert DATASETS.get("FFPP").trees == ("FFPP",)
+    assert DATASETS.get("RotatedMNIST").trees == ("MNIST",)
+    assert DATASETS.get("FFPPDownload").trees == ("FFPP", "FaceShifter", "DFD")

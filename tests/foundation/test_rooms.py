@@ -94,6 +94,7 @@ def test_a_module_imports_from_its_own_row_or_above(name, path):
         "roga_domainbed.report.text",
         "roga_domainbed.report.latex",
         "roga_domainbed.report.page",
+        "roga_domainbed.report.unfinished",
         "roga_domainbed.report.scores",
         "roga_domainbed.launch.local",
         "roga_domainbed.sweep.jobs",

@@ -217,6 +217,14 @@ def test_figures_are_files_too(tmp_path, suffix, head):
     assert [path.name for path in tmp_path.iterdir()] == [path.name]
 
 
+def test_an_unfinished_run_is_noted_below_its_table_and_named_with_the_step_of_its_last_record(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", algorithms=["ERM"], envs=[0], scores=False)
+    run = write_run(folder, arguments("SynthFake", "SAM"), steps=(0, 40), scores=False, done=False)
+    page = page_of(folder)
+    assert "1 run that counts here has not finished: see Sweep health." in page.text
+    assert f"{run} : SAM on SynthFake, test envs 0: incomplete; last record at step 40" in page.text
+
+
 def test_a_folder_without_records_is_one_sentence(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     assert report(tmp_path) == 2
