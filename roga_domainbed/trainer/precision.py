@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import RogaError
 
 #: Optimizers of torch that can take a step in one kernel; on a processor since torch 2.4.
@@ -54,9 +55,15 @@ def lay_out(algorithm: nn.Module, precision: str, device: torch.device) -> None:
     """Put the weights into the memory layout that is fastest on ``device``; sums differ from another's in last digits.
 
     Tensor cores read channels-last without a copy, and on a processor convolution, norm and pooling all gain from it.
+    An algorithm from elsewhere keeps its layout: it may take ``view(-1)`` of a gradient, which this one does not allow.
     """
-    if device.type == "cpu" or precision == "bf16":
+    if _is_known(type(algorithm)) and (device.type == "cpu" or precision == "bf16"):
         algorithm.to(memory_format=torch.channels_last)
+
+
+def _is_known(algorithm: type) -> bool:
+    package = algorithm.__module__.partition(".")[0]
+    return package in ("roga_domainbed", "domainbed") and algorithm.__name__ in ALGORITHMS
 
 
 def fuse_optimizers(algorithm: Any, device: torch.device) -> None:
