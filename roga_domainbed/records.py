@@ -91,9 +91,8 @@ def mark_done(folder: str | os.PathLike) -> None:
 
 def is_done(folder: str | os.PathLike) -> bool:
     """Whether the run in ``folder`` finished."""
-    return os.path.exists(
-        os.path.join(folder, DONE)
-    )  # a Path for each of a sweep's folders would take longer
+    # A Path for each of a sweep's folders would take longer.
+    return os.path.exists(os.path.join(folder, DONE))
 
 
 def read_file(path: str | os.PathLike, loaded: Loaded) -> None:
