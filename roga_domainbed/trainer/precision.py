@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -38,7 +41,7 @@ def prepare(algorithm: nn.Module, precision: str, device: torch.device, compiled
     """Lay out, fuse and compile a new algorithm, in place, before its first step.
 
     Raises:
-        RogaError: ``compiled`` and the algorithm has no ``network`` to compile.
+        RogaError: ``compiled`` and the algorithm has no ``network`` to compile, or a processor no C++ compiler.
     """
     lay_out(algorithm, precision, device)
     fuse_optimizers(algorithm, device)
@@ -48,7 +51,19 @@ def prepare(algorithm: nn.Module, precision: str, device: torch.device, compiled
             raise RogaError(
                 f"--compile: {type(algorithm).__name__} has no attribute 'network' to compile; leave it out"
             )
+        if device.type == "cpu":
+            _require_cpp_compiler()
         network.compile()  # in place: the names in its state stay
+
+
+def _require_cpp_compiler() -> None:
+    # The one that torch will look for.
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(name) is None:
+        raise RogaError(
+            f"--compile needs a C++ compiler on a processor, and there is no {name!r} here: install one, name it in "
+            "the variable CXX, or leave --compile out"
+        )
 
 
 def lay_out(algorithm: nn.Module, precision: str, device: torch.device) -> None:

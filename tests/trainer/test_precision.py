@@ -7,6 +7,7 @@ import torch
 
 from roga_domainbed import bridge
 from roga_domainbed.engine.algorithms.erm import ERM
+from roga_domainbed.errors import RogaError
 from roga_domainbed.trainer.precision import prepare
 
 CPU = torch.device("cpu")
@@ -64,3 +65,9 @@ def test_somebody_elses_algorithm_keeps_its_layout_and_may_flatten_it():
     prepare(theirs, "fp32", CPU, compiled=False)
     assert kernel(theirs).is_contiguous()
     assert theirs.update(minibatches())["norm"] > 0
+
+
+def test_compiling_without_a_compiler_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(RogaError, match=r"--compile needs a C\+\+ compiler .* no 'no-such-compiler' here"):
+        prepare(algorithm(ERM), "fp32", CPU, compiled=True)
