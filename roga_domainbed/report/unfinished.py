@@ -69,5 +69,5 @@ def notes(unfinished: Sequence[UnfinishedRun]) -> list[str]:
         return []
     lines = [f"{headline(unfinished)}:", *(f"  {run}" for run in unfinished[:MOST_NAMED])]
     if len(unfinished) > MOST_NAMED:
-        lines.append(f"  and {len(unfinished) - MOST_NAMED} more; --format json lists all")
+        lines.append(f"  and {len(unfinished) - MOST_NAMED} more; collect-results --format json lists all")
     return lines

@@ -287,7 +287,7 @@ def test_only_the_unfinished_runs_of_a_table_are_named_and_the_first_few_of_many
     out, err = capsys.readouterr()
     assert "ERM" not in out + err
     assert "8 runs that count here have not finished:" in out
-    assert "and 3 more; --format json lists all" in out
+    assert "and 3 more; collect-results --format json lists all" in out
     assert "and 3 more like these" in err
 
 
