@@ -10,9 +10,9 @@ files are made first, with a fixed seed. Both sides are a command of this packag
     engine     roga-domainbed train            without a checkout
 
 meso4 takes 200 steps and is evaluated at steps 0, 100 and 199; resnet18 (random weights) takes 40 and is evaluated at
-0 and 39. Memory is the proportional set size of the process and all below it, sampled every second: memory
-that processes share counts once. Looking at 89 processes takes half a core, so memory is taken from a second run of a
-fifth of the steps, and nothing looks at the one that is timed. Processor time is of all processes together.
+0 and 39. Processor time is of all processes together. Memory is the proportional set size of the process and all below
+it, sampled each second: memory that processes share counts once. Looking at 89 processes takes half a core, so it is
+taken from a second run of a fifth of the steps (of meso4 alone), and nothing looks at the run that is timed.
 --lean adds a run of ours with --eval_parts needed.
 """
 
@@ -176,7 +176,8 @@ def compare(network, sides, args, scratch):
                 best[side] = *measured, step_ms
     for side in sides:
         argv = command(side, scratch / "data", scratch / f"{network}-{side}-memory", network, args.scale / 5)
-        best[side] = *best[side][:2], *watched(argv, environments[side]), best[side][2]
+        memory = watched(argv, environments[side]) if memory_bound else (float("nan"), float("nan"))
+        best[side] = *best[side][:2], *memory, best[side][2]
     print(f"\n{network}: {steps} steps of 3 x 8 images, {len(found)} evaluations of {8 * IMAGES}")
     titles = ("wall, s", "CPU, s", "peak, MiB", "processes", "ms a step", "wall", "CPU", "memory")
     print(" " * 12 + "".join(f"{title:>11}" for title in titles))

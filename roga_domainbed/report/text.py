@@ -89,5 +89,7 @@ def footnotes(table: Table) -> list[str]:
         notes.append(f"Missing runs in {len(table.gaps)} cells:")
         notes += [f"  {gap}" for gap in table.gaps[:MOST_GAPS]]
         if len(table.gaps) > MOST_GAPS:
-            notes.append(f"  and {len(table.gaps) - MOST_GAPS} cells more; collect-results --format json lists all")
+            notes.append(
+                f"  and {len(table.gaps) - MOST_GAPS} cells more; collect-results --format json lists all"
+            )
     return notes
