@@ -273,7 +273,7 @@ def flipped_bit(path):
     content = bytearray(path.read_bytes())
     found, _ = checkpoint.newest(path.parent)
     weight = max(tensors(found.algorithm), key=torch.Tensor.nelement)
-    content[content.index(weight.numpy().tobytes()) + 5] ^= 1
+    content[content.index(bytes(weight.untyped_storage())) + 5] ^= 1
     path.write_bytes(content)
 
 
