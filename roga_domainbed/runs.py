@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -112,6 +112,27 @@ class LoadedRuns:
     folders: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
 
+    def add(self, other: LoadedRuns) -> None:
+        """Append what was found elsewhere."""
+        for name, found in vars(other).items():
+            getattr(self, name).extend(found)
+
+
+class RunKey(NamedTuple):
+    """What tells one run of a sweep from another, wherever its folder is."""
+
+    dataset: str
+    algorithm: str
+    test_envs: tuple[int, ...]
+    trial_seed: int
+    hparams_seed: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.algorithm} on {self.dataset}, test_envs {list(self.test_envs)}, trial {self.trial_seed}, "
+            f"hparams_seed {self.hparams_seed}"
+        )
+
 
 def as_runs(records: Iterable[Record | Run], metric: str | None = None) -> list[Run]:
     """``records`` in their order, as runs; what is a run already stays one.
@@ -170,13 +191,13 @@ def load_runs(folder: str | os.PathLike, metric: str, *, cache: bool = False) ->
     return loaded
 
 
-def runs_in_several_folders(runs: Iterable[Run]) -> dict[tuple, list[str]]:
-    """(dataset, algorithm, test_envs, trial_seed, hparams_seed) → run folders, where there is more than one."""
-    folders: dict[tuple, dict[str, None]] = {}
+def runs_in_several_folders(runs: Iterable[Run]) -> dict[RunKey, list[str]]:
+    """The folders of each run that is in more than one."""
+    folders: dict[RunKey, dict[str, None]] = {}
     for run in runs:
         args = run.args
         envs = tuple(sorted(set(args["test_envs"])))
-        key = args["dataset"], args["algorithm"], envs, args["trial_seed"], args["hparams_seed"]
+        key = RunKey(args["dataset"], args["algorithm"], envs, args["trial_seed"], args["hparams_seed"])
         folders.setdefault(key, {})[run.source] = None
     return {key: list(found) for key, found in folders.items() if len(found) > 1}
 

@@ -194,8 +194,7 @@ def _load(folders: Sequence[Path], metric: Metric) -> LoadedRuns:
     for folder in {folder.resolve(): folder for folder in folders}.values():
         loaded = load_runs(folder, metric.name, cache=True)
         _report_counts(folder, loaded)
-        found.runs += loaded.runs
-        found.unfinished += loaded.unfinished
+        found.add(loaded)
     if not found.runs:
         raise RogaError(
             f"no records under {', '.join(repr(str(folder)) for folder in folders)}: expected <job>/results.jsonl "
@@ -209,11 +208,7 @@ def _load(folders: Sequence[Path], metric: Metric) -> LoadedRuns:
             "twice the later folder counts.",
             file=sys.stderr,
         )
-        _print_some(
-            f"{run[1]} on {run[0]}, test_envs {list(run[2])}, trial {run[3]}, hparams_seed {run[4]}: "
-            + ", ".join(sources)
-            for run, sources in mixed.items()
-        )
+        _print_some(f"{run}: {', '.join(sources)}" for run, sources in mixed.items())
     return found
 
 

@@ -156,9 +156,7 @@ def _load_metric(folders: Sequence[str], metric: str) -> LoadedRuns:
 
     whole = runs.LoadedRuns()
     for folder in folders:
-        loaded = runs.load_runs(folder, metric, cache=True)
-        for name in ("runs", "problems", "notes", "folders", "unfinished"):
-            getattr(whole, name).extend(getattr(loaded, name))
+        whole.add(runs.load_runs(folder, metric, cache=True))
     if not whole.runs:
         lines = whole.problems + whole.notes
         unreadable = f" Unreadable: {'; '.join(lines[:3])}{'; …' * (len(lines) > 3)}." if lines else ""
@@ -167,8 +165,7 @@ def _load_metric(folders: Sequence[str], metric: str) -> LoadedRuns:
             "the output_dir of a sweep whose jobs have reached their first checkpoint"
         )
     whole.notes += [
-        f"{run[1]} on {run[0]}, test_envs {list(run[2])}, trial {run[3]}, hparams_seed {run[4]}: in several folders, "
-        f"{', '.join(sources)}; of a step that is there twice the later folder counts"
+        f"{run}: in several folders, {', '.join(sources)}; of a step that is there twice the later folder counts"
         for run, sources in runs.runs_in_several_folders(whole.runs).items()
     ]
     return whole

@@ -125,11 +125,7 @@ def build_tables(
     groups = group_by_test_env(runs)
     algorithms = _catalog_order(ALGORITHMS.names(), (key[2] for key in groups), keep_unknown=True)
     datasets = _catalog_order(DATASETS.names(), (key[1] for key in groups), keep_unknown=compat != UPSTREAM)
-    layouts = [_layout(runs, dataset, algorithms, compat) for dataset in datasets]
-    of_dataset = {
-        name: tuple(run for run in unfinished if run.dataset == name and compat != UPSTREAM)
-        for name in datasets
-    }
+    layouts = [_layout(runs, dataset, algorithms, unfinished, compat) for dataset in datasets]
     tables = []
     for rule in rules:
         averages: dict[str, list[Cell | None]] = {algorithm: [] for algorithm in algorithms}
@@ -141,12 +137,8 @@ def build_tables(
                 averages[algorithm].append(_average_cell(trials, compat))
             columns = tuple(layout.columns)
             trials = (layout.trials,) * len(columns) if layout.trials else ()
-            tables.append(
-                Table(
-                    layout.dataset, rule, metric, columns, tuple(rows), layout.caveats, trials, layout.gaps,
-                    of_dataset[layout.dataset],
-                )
-            )  # fmt: skip
+            notes = layout.caveats, trials, layout.gaps, layout.unfinished
+            tables.append(Table(layout.dataset, rule, metric, columns, tuple(rows), *notes))
         rows = [_row(algorithm, cells) for algorithm, cells in averages.items()]
         caveats = tuple(dict.fromkeys(caveat for layout in layouts for caveat in layout.caveats))
         trials = () if compat == UPSTREAM else tuple(layout.trials for layout in layouts)
@@ -163,9 +155,16 @@ class _Layout:
     caveats: tuple[str, ...]
     trials: int = 0
     gaps: tuple[str, ...] = ()
+    unfinished: tuple[UnfinishedRun, ...] = ()
 
 
-def _layout(runs: Sequence[Run], dataset: str, algorithms: Sequence[str], compat: str | None) -> _Layout:
+def _layout(
+    runs: Sequence[Run],
+    dataset: str,
+    algorithms: Sequence[str],
+    unfinished: Sequence[UnfinishedRun],
+    compat: str | None,
+) -> _Layout:
     runs = [run for run in runs if run.args["dataset"] == dataset]
     names = list(DATASETS.get(dataset).environments) if dataset in DATASETS else []
     if compat == UPSTREAM:
@@ -190,6 +189,7 @@ def _layout(runs: Sequence[Run], dataset: str, algorithms: Sequence[str], compat
         _caveats(runs, dataset),
         len({run.args["trial_seed"] for run in runs}),
         missing_runs(runs, algorithms, dict(zip(names, tested.values(), strict=True))),
+        tuple(run for run in unfinished if run.dataset == dataset),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from roga_domainbed.runs import Run
+from roga_domainbed.runs import Run, RunKey
 
 MOST_NAMED = 5
 
@@ -33,10 +33,8 @@ class UnfinishedRun:
     folder: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.algorithm} on {self.dataset}, test_envs {list(self.test_envs)}, trial {self.trial_seed}, "
-            f"hparams_seed {self.hparams_seed}: last record at step {self.last_step}"
-        )
+        key = RunKey(self.dataset, self.algorithm, self.test_envs, self.trial_seed, self.hparams_seed)
+        return f"{key}: last record at step {self.last_step}"
 
 
 def unfinished_runs(runs: Iterable[Run], folders: Collection[str]) -> tuple[UnfinishedRun, ...]:

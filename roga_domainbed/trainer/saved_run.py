@@ -73,7 +73,8 @@ class SavedRun:
     @property
     def precision(self) -> str:
         """``bf16`` if the run's records were made in it and ``device`` is a GPU, ``fp32`` otherwise."""
-        return _precision(self.provenance, self.device)
+        on_gpu = self.device.type == "cuda"
+        return "bf16" if on_gpu and self.provenance.get("precision") == "bf16" else "fp32"
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """Inside, the network computes in ``precision``."""
@@ -114,10 +115,8 @@ def load_run(where: str | os.PathLike, device: torch.device | None = None) -> Sa
     saved = _read(path)
     args, hparams = saved["args"], saved["model_hparams"]
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    provenance = _provenance(path.parent)
     algorithm = _build(path, saved, bridge.register()).to(device).eval()
-    lay_out(algorithm, _precision(provenance, device), device)
-    return SavedRun(
+    run = SavedRun(
         path,
         args,
         hparams,
@@ -125,8 +124,10 @@ def load_run(where: str | os.PathLike, device: torch.device | None = None) -> Sa
         saved["model_num_classes"],
         algorithm,
         device,
-        provenance,
+        _provenance(path.parent),
     )
+    lay_out(algorithm, run.precision, device)
+    return run
 
 
 def _model_file(where: Path) -> Path:
@@ -200,10 +201,6 @@ def _build(path: Path, saved: dict[str, Any], host: Host) -> Any:
             f"({_reason(error)}). Load it where it was trained"
         ) from None
     return algorithm
-
-
-def _precision(provenance: dict[str, Any], device: torch.device) -> str:
-    return "bf16" if device.type == "cuda" and provenance.get("precision") == "bf16" else "fp32"
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

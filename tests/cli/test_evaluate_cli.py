@@ -23,9 +23,14 @@ def trained(tmp_path_factory):
     """The data, and a run that held out NT."""
     data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs") / "run"
     generate(data, n_identities=6, n_frames=2)
-    options = {"hparams": '{"batch_size": 4}', "steps": 2, "n_workers": 0, "test_envs": [3]}
-    train(TrainConfig(str(data), "SynthFake", output_dir=str(folder), **options))
+    train_shortly(data, folder)
     return data, folder
+
+
+def train_shortly(data, folder, **hparams):
+    hparams = json.dumps({"batch_size": 4, **hparams})
+    options = {"hparams": hparams, "steps": 2, "n_workers": 0, "test_envs": [3]}
+    train(TrainConfig(str(data), "SynthFake", output_dir=str(folder), **options))
 
 
 def evaluate(capsys, *argv, code=0):
@@ -41,18 +46,7 @@ def results(capsys, *argv):
 def trained_resnet(trained, tmp_path_factory):
     """A run on the same data, of a network that computes other last digits in another memory layout."""
     data, folder = trained[0], tmp_path_factory.mktemp("resnets") / "run"
-    hparams = '{"batch_size": 4, "backbone": "resnet10t", "pretrained": false}'
-    train(
-        TrainConfig(
-            str(data),
-            "SynthFake",
-            output_dir=str(folder),
-            hparams=hparams,
-            steps=2,
-            n_workers=0,
-            test_envs=[3],
-        )
-    )
+    train_shortly(data, folder, backbone="resnet10t", pretrained=False)
     return data, folder
 
 

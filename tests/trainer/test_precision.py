@@ -14,12 +14,12 @@ CPU = torch.device("cpu")
 SHAPE = (3, 32, 32)
 
 
-def algorithm(cls, **hparams):
-    defaults = bridge.register().hparams_registry.default_hparams("ERM", "Debug28")
+def algorithm(name, cls=None):
+    host = bridge.register()
+    hparams = host.hparams_registry.default_hparams(name, "Debug28")
+    hparams |= {"backbone": "resnet10t", "pretrained": False, "optimizer": "sgd"}
     torch.manual_seed(0)
-    return cls(
-        SHAPE, 2, 2, {**defaults, "backbone": "resnet10t", "pretrained": False, "weights": "", **hparams}
-    )
+    return (cls or host.algorithms.get_algorithm_class(name))(SHAPE, 2, 2, hparams)
 
 
 def minibatches(dtype=torch.float32):
@@ -35,13 +35,7 @@ def kernel(algorithm):
 
 @pytest.mark.parametrize("name", ["ERM", "SAGM", "RoGA"])
 def test_a_prepared_algorithm_steps_as_one_that_is_not(name):
-    cls = bridge.register().algorithms.get_algorithm_class(name)
-    options = {}
-    if name != "ERM":
-        options = bridge.register().hparams_registry.default_hparams(name, "Debug28")
-    plain = algorithm(
-        cls, **{**options, "backbone": "resnet10t", "pretrained": False, "optimizer": "sgd"}
-    ).double()
+    plain = algorithm(name).double()
     prepared = copy.deepcopy(plain)
     prepare(prepared, "fp32", CPU, compiled=False)
     assert kernel(prepared).is_contiguous(memory_format=torch.channels_last)
@@ -61,7 +55,7 @@ class Flattening(ERM):
 
 
 def test_somebody_elses_algorithm_keeps_its_layout_and_may_flatten_it():
-    theirs = algorithm(Flattening)
+    theirs = algorithm("ERM", Flattening)
     prepare(theirs, "fp32", CPU, compiled=False)
     assert kernel(theirs).is_contiguous()
     assert theirs.update(minibatches())["norm"] > 0
@@ -70,4 +64,4 @@ def test_somebody_elses_algorithm_keeps_its_layout_and_may_flatten_it():
 def test_compiling_without_a_compiler_is_one_sentence(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(RogaError, match=r"--compile needs a C\+\+ compiler .* no 'no-such-compiler' here"):
-        prepare(algorithm(ERM), "fp32", CPU, compiled=True)
+        prepare(algorithm("ERM"), "fp32", CPU, compiled=True)
