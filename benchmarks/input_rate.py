@@ -28,6 +28,7 @@ from roga_domainbed.engine.datasets import MultipleEnvironmentImageFolder
 from roga_domainbed.trainer.input.path import InputOptions, InputPath
 from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.minibatches import IndexDraw
+from roga_domainbed.trainer.precision import prepare
 
 BATCH = 8
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -89,6 +90,7 @@ def measure(dataset, args):
         "pretrained": False,
     }
     algorithm = host().algorithms.get_algorithm_class("ERM")((3, 224, 224), 2, 3, hparams).to(DEVICE)
+    prepare(algorithm, "fp32", DEVICE, compiled=False)
     batches = stream(dataset, "fast", range(args.steps + 3), n_workers=1)
     resident = next(batches)
     bare, fed = [], []

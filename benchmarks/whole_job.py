@@ -8,11 +8,14 @@ files are made first, with a fixed seed. Both sides are a command of this packag
     upstream   roga-domainbed upstream train   the checkout's unmodified script with its loaders
     ours       roga-domainbed train            on the same checkout: the same classes, data set and transforms
     engine     roga-domainbed train            without a checkout
+    network    the same steps and evaluations as ours on one resident minibatch: what is left when images cost nothing
 
 meso4 takes 200 steps and is evaluated at steps 0, 100 and 199; resnet18 (random weights) takes 40 and is evaluated at
 0 and 39. Processor time is of all processes together. Memory is the proportional set size of the process and all below
 it, sampled each second: memory that processes share counts once. Looking at 89 processes takes half a core, so it is
 taken from a second run of a fifth of the steps (of meso4 alone), and nothing looks at the run that is timed.
+The network's side has the time of the steps and evaluations alone and the memory of its process, of which the decoded
+images are no part.
 --lean adds a run of ours with --eval_parts needed.
 """
 
@@ -32,8 +35,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from roga_domainbed import bridge
+from roga_domainbed.trainer.memory import keep_freed_memory
+from roga_domainbed.trainer.precision import prepare
+
 ENVIRONMENTS = ("art_painting", "cartoon", "photo", "sketch")  # PACS' folders, with two classes
 CLASSES = ("dog", "elephant")
+SIDES = ("upstream", "ours", "engine", "network")
 IMAGES, SIDE = 200, 256
 #: network → (hparams, steps, evaluation every, bound on the wall time, bound on memory)
 JOBS = {
@@ -70,6 +78,30 @@ def command(side, root, out, network, scale):
     if side == "ours, lean":
         arguments += ["--eval_parts", "needed"]
     return [sys.executable, "-m", "roga_domainbed", *script, *map(str, arguments)]
+
+
+def network_alone(network, scale):
+    """Print the wall and processor seconds of a job's steps and evaluations, and the process's peak in MiB."""
+    hparams, steps, every, *_ = JOBS[network]
+    steps, every = int(scale * steps), int(scale * every)
+    keep_freed_memory()
+    host = bridge.register()
+    hparams = {**host.hparams_registry.default_hparams("ERM", "PACS"), **hparams}
+    algorithm = host.algorithms.get_algorithm_class("ERM")((3, 224, 224), 2, 3, hparams)
+    prepare(algorithm, "fp32", torch.device("cpu"), compiled=False)
+    minibatches = [(torch.randn(8, 3, 224, 224), torch.randint(2, (8,))) for _ in ENVIRONMENTS[1:]]
+    x = torch.cat([x for x, _ in minibatches])[:16]  # as many as our evaluation takes at once
+    start = time.perf_counter(), time.process_time()
+    for step in range(steps):
+        if step % every == 0 or step == steps - 1:
+            algorithm.eval()
+            with torch.inference_mode():
+                for _ in range(8 * IMAGES // len(x)):
+                    algorithm.predict(x)
+            algorithm.train()
+        algorithm.update(minibatches)
+    wall, processor = time.perf_counter() - start[0], time.process_time() - start[1]
+    print(wall, processor, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def timed(argv, environment):
@@ -134,14 +166,19 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--network", nargs="+", choices=JOBS, default=list(JOBS))
-    parser.add_argument("--sides", nargs="+", default=["upstream", "ours", "engine"])
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--scale", type=float, default=1.0, help="of the steps, for a quick look")
     parser.add_argument("--lean", action="store_true")
+    parser.add_argument(
+        "--network-alone", choices=JOBS, help=argparse.SUPPRESS
+    )  # how this script calls itself
     args = parser.parse_args()
+    if args.network_alone:
+        return network_alone(args.network_alone, args.scale)
     sides = args.sides + (["ours, lean"] if args.lean else [])
     if "DOMAINBED_HOME" not in os.environ:
-        sides = [side for side in sides if side == "engine"]
+        sides = [side for side in sides if side in ("engine", "network")]
         print("DOMAINBED_HOME is not set: the engine alone is measured")
     scratch = Path(tempfile.mkdtemp(prefix="whole-job-"))
     print(
@@ -164,8 +201,9 @@ def compare(network, sides, args, scratch):
     best = {}
     without = {name: value for name, value in os.environ.items() if name != "DOMAINBED_HOME"}
     environments = {side: without if side == "engine" else dict(os.environ) for side in sides}
+    whole = [side for side in sides if side != "network"]
     for repeat in range(args.repeats):
-        for side in sides:
+        for side in whole:
             out = scratch / f"{network}-{side}-{repeat}".replace(", ", "-")
             measured = timed(command(side, scratch / "data", out, network, args.scale), environments[side])
             found = records(out)
@@ -174,23 +212,27 @@ def compare(network, sides, args, scratch):
             print(f"{network}, {side}: {measured[0]:.1f} s, {measured[1]:.1f} s of processors", flush=True)
             if side not in best or measured[0] < best[side][0]:
                 best[side] = *measured, step_ms
-    for side in sides:
+    for side in whole:
         argv = command(side, scratch / "data", scratch / f"{network}-{side}-memory", network, args.scale / 5)
         memory = watched(argv, environments[side]) if memory_bound else (float("nan"), float("nan"))
         best[side] = *best[side][:2], *memory, best[side][2]
-    print(f"\n{network}: {steps} steps of 3 x 8 images, {len(found)} evaluations of {8 * IMAGES}")
+    if "network" in sides:
+        argv = [sys.executable, __file__, "--network-alone", network, "--scale", str(args.scale)]
+        alone = subprocess.run(argv, env=environments["network"], capture_output=True, text=True, check=True)
+        best["network"] = *map(float, alone.stdout.split()), 1, float("nan")
+    evaluations = len({*range(0, steps, every), steps - 1})
+    print(f"\n{network}: {steps} steps of 3 x 8 images, {evaluations} evaluations of {8 * IMAGES}")
     titles = ("wall, s", "CPU, s", "peak, MiB", "processes", "ms a step", "wall", "CPU", "memory")
     print(" " * 12 + "".join(f"{title:>11}" for title in titles))
     base = best.get("upstream")
     met = True
     for side, values in best.items():
         ratios = [value / of for value, of in zip(values[:3], base[:3], strict=True)] if base else []
-        print(
-            f"{side:<12}"
-            + "".join(f"{value:11.1f}" for value in values[:2])
-            + "".join(f"{value:11.0f}" for value in values[2:])
-            + "".join(f"{ratio:11.2f}" for ratio in ratios)
-        )
+        formats = [".1f"] * 2 + [".0f"] * 3 + [".2f"] * len(ratios)
+        cells = [
+            "–" if x != x else format(x, how) for x, how in zip((*values, *ratios), formats, strict=True)
+        ]
+        print(f"{side:<12}" + "".join(f"{cell:>11}" for cell in cells))
         if base and side == "ours":
             met = ratios[0] <= wall_bound and (memory_bound is None or ratios[2] <= memory_bound)
     if base and "ours" in best:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from roga_domainbed.engine.networks.few_channels import FewChannelsBatchNorm2d
 from roga_domainbed.engine.networks.pooled import PooledFeaturizer
 from roga_domainbed.engine.networks.pretrained import load_weights, timm_features
 from roga_domainbed.errors import RogaError, unknown_name
@@ -61,8 +62,8 @@ class Meso4(nn.Module):
 def _block(inputs: int, outputs: int, kernel: int, pool: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2),
-        nn.ReLU(),
-        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+        FewChannelsBatchNorm2d(outputs),
         nn.MaxPool2d(pool),
     )
 
