@@ -161,8 +161,9 @@ def table(variants, cost, auc_of, steps):
             f"{'' if label == 'full' else shown(values - full, '+')} | {erm_steps(middle, steps)} | "
             f"{shown(same)} | {shown(values - same, '+')} |"
         )
-    erm = auc_of("ERM", last)
-    lines.append(f"| ERM, {steps} steps | 1 | {shown(erm)} | {shown(erm - full, '+')} | | | |")
+    alike = erm_steps(1, steps)
+    erm = auc_of("ERM", alike)
+    lines.append(f"| ERM, {alike} steps | 1 | {shown(erm)} | {shown(erm - full, '+')} | | | |")
     return "\n".join(lines)
 
 
@@ -172,7 +173,7 @@ def plot(path, variants, cost, auc_of, erm_at, steps):
     fig, ax = plt.subplots(figsize=(8, 5), constrained_layout=True)
     means, halves = zip(*(row(auc_of("ERM", n)) for n in erm_at), strict=True)
     x = np.array([int(n) for n in erm_at]) / steps
-    ax.plot(x, means, color="0.45", marker="s", ms=3.5, lw=1, label="ERM, more steps")
+    ax.plot(x, means, color="0.45", lw=1, label="ERM, more steps")
     ax.fill_between(x, np.subtract(means, halves), np.add(means, halves), color="0.45", alpha=0.15, lw=0)
     points = sorted((cost[label][1], *row(auc_of(label, str(steps))), label) for label in variants)
     best = -np.inf
