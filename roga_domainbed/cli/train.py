@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "compile",
-        "compile the network with torch.compile; pays from some hundred steps on",
+        "compile the network with torch.compile; the first steps wait for it",
         action="store_true",
     )
     add("profile", "print at the end where the time of a step went", action="store_true")
