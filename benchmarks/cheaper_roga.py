@@ -1,6 +1,6 @@
 """Cheaper RoGA: what each variant costs and what it keeps, against full RoGA and against ERM given the same compute.
 
-    python benchmarks/cheaper_roga.py --data_dir data --output_dir cheaper [--seeds 0 1 2 3 4] [--steps 1000]
+    python benchmarks/cheaper_roga.py --data_dir weak_trace --output_dir cheaper [--seeds 0 1 2 3 4] [--steps 1000]
 
 On SynthFake, one environment left out at a time, meso4, images resident and not augmented. SynthFake is made in
 --data_dir with the trace that all fakes share at --trace of its usual strength: at 1 ERM soon knows the environment
@@ -137,9 +137,14 @@ def row(values):
     return np.mean(values), stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
 
 
+def erm_measured(steps):
+    """The steps after which ERM's AUC is measured."""
+    return range(EVERY, round(ERM_LONGER * steps) + 1, EVERY)
+
+
 def erm_steps(cost, steps):
-    """ERM's steps for the compute of ``steps`` steps that cost as much: where its AUC was measured."""
-    return str(EVERY * max(1, round(cost * steps / EVERY)))
+    """Those that are nearest to the compute of ``steps`` steps that cost as much."""
+    return str(min(erm_measured(steps), key=lambda n: abs(n - cost * steps)))
 
 
 def table(variants, cost, auc_of, steps):
@@ -215,9 +220,6 @@ def main():
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
-    generate(args.data_dir, strengths=Strengths(trace=args.trace))
-    host = bridge.register()
-    left_out = {env: Resident(host, args.data_dir, env, args.batch_size) for env in args.test_envs}
     path = folder / "cheaper_roga.json"
     settings = {"steps": args.steps, "batch_size": args.batch_size, "rho": args.rho, "trace": args.trace}
     done = {"settings": settings, "cost": {}, "auc": {}}
@@ -225,6 +227,9 @@ def main():
         done = json.loads(path.read_text(encoding="utf-8"))
         if done["settings"] != settings:
             parser.error(f"{path} holds figures of {done['settings']}: give another --output_dir")
+    generate(args.data_dir, strengths=Strengths(trace=args.trace))
+    host = bridge.register()
+    left_out = {env: Resident(host, args.data_dir, env, args.batch_size) for env in args.test_envs}
 
     def save():
         path.write_text(json.dumps(done, indent=1), encoding="utf-8")
@@ -232,7 +237,7 @@ def main():
     if args.only != "auc":
         done["cost"] = costs(host, left_out[args.test_envs[0]], args.pairs)
         save()
-    erm_at = range(EVERY, round(ERM_LONGER * args.steps) + 1, EVERY)
+    erm_at = erm_measured(args.steps)
     runs = {
         "ERM": ("ERM", {}, erm_at),
         **{label: ("RoGA", {"rho": args.rho, **VARIANTS[label]}, [args.steps]) for label in variants},

@@ -7,13 +7,12 @@ or more, and on one thread, ``FewChannelsBatchNorm2d`` leaves the pass to torch,
 """
 
 import argparse
-import os
-import platform
 import statistics
 import time
 
 import torch
 from torch import nn
+from whole_job import machine
 
 from roga_domainbed.engine.networks.few_channels import FewChannelsBatchNorm2d
 from roga_domainbed.trainer.memory import keep_freed_memory
@@ -35,12 +34,8 @@ def main():
     parser.add_argument("--pairs", type=int, default=15)
     args = parser.parse_args()
     keep_freed_memory()
-    print(
-        f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}"
-    )
-    print(
-        f"{args.batch} images of {args.side} x {args.side}, ms\nthreads  channels    torch     ours  torch / ours"
-    )
+    print(f"{machine()}\n{args.batch} images of {args.side} x {args.side}, ms")
+    print("threads  channels    torch     ours  torch / ours")
     for threads in sorted({1, torch.get_num_threads()}):
         torch.set_num_threads(threads)
         for channels in (4, 8, 16, 32):

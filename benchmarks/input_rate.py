@@ -12,8 +12,6 @@ machine that drifts drifts for both.
 
 import argparse
 import itertools
-import os
-import platform
 import shutil
 import statistics
 import tempfile
@@ -21,14 +19,12 @@ import time
 from pathlib import Path
 
 import torch
-from whole_job import make_images
+from whole_job import erm, machine, make_images
 
-from roga_domainbed.backend import host
 from roga_domainbed.engine.datasets import MultipleEnvironmentImageFolder
 from roga_domainbed.trainer.input.path import InputOptions, InputPath
 from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.minibatches import IndexDraw
-from roga_domainbed.trainer.precision import prepare
 
 BATCH = 8
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -67,10 +63,7 @@ def main():
 
 
 def measure(dataset, args):
-    print(
-        f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; Python "
-        f"{platform.python_version()}, torch {torch.__version__}, {DEVICE}"
-    )
+    print(f"{machine()}, {DEVICE}")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     exact = processor_ms(stream(dataset, "exact", range(args.steps)), args.steps)
@@ -84,13 +77,7 @@ def measure(dataset, args):
         print(f"  {name:<20} {value:6.2f}   {exact / value:4.1f} x exact")
 
     torch.set_num_threads(threads)
-    hparams = {
-        **host().hparams_registry.default_hparams("ERM", "PACS"),
-        "backbone": args.network,
-        "pretrained": False,
-    }
-    algorithm = host().algorithms.get_algorithm_class("ERM")((3, 224, 224), 2, 3, hparams).to(DEVICE)
-    prepare(algorithm, "fp32", DEVICE, compiled=False)
+    algorithm = erm({"backbone": args.network, "pretrained": False}, DEVICE)
     batches = stream(dataset, "fast", range(args.steps + 3), n_workers=1)
     resident = next(batches)
     bare, fed = [], []

@@ -66,9 +66,32 @@ def make_images(root):
                 )
 
 
+def schedule(network, scale):
+    """(steps, evaluation every, the steps that are evaluated) of a job."""
+    steps, every = (int(scale * number) for number in JOBS[network][1:3])
+    return steps, every, sorted({*range(0, steps, every), steps - 1})
+
+
+def machine():
+    """What a measurement was taken on, for its first line."""
+    return (
+        f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; Python "
+        f"{platform.python_version()}, torch {torch.__version__}"
+    )
+
+
+def erm(hparams, device):
+    """ERM on PACS' images and two classes, as ``train`` prepares it."""
+    host = bridge.register()
+    hparams = {**host.hparams_registry.default_hparams("ERM", "PACS"), **hparams}
+    algorithm = host.algorithms.get_algorithm_class("ERM")((3, 224, 224), 2, 3, hparams).to(device)
+    prepare(algorithm, "fp32", device, compiled=False)
+    return algorithm
+
+
 def command(side, root, out, network, scale):
-    hparams, steps, every, *_ = JOBS[network]
-    steps, every = int(scale * steps), int(scale * every)
+    hparams = JOBS[network][0]
+    steps, every, _ = schedule(network, scale)
     script = ["upstream", "train"] if side == "upstream" else ["train"]
     arguments = [
         *("--data_dir", root, "--dataset", "PACS", "--algorithm", "ERM", "--test_envs", "0"),
@@ -82,18 +105,14 @@ def command(side, root, out, network, scale):
 
 def network_alone(network, scale):
     """Print the wall and processor seconds of a job's steps and evaluations, and the process's peak in MiB."""
-    hparams, steps, every, *_ = JOBS[network]
-    steps, every = int(scale * steps), int(scale * every)
+    steps, _, evaluated = schedule(network, scale)
     keep_freed_memory()
-    host = bridge.register()
-    hparams = {**host.hparams_registry.default_hparams("ERM", "PACS"), **hparams}
-    algorithm = host.algorithms.get_algorithm_class("ERM")((3, 224, 224), 2, 3, hparams)
-    prepare(algorithm, "fp32", torch.device("cpu"), compiled=False)
+    algorithm = erm(JOBS[network][0], torch.device("cpu"))
     minibatches = [(torch.randn(8, 3, 224, 224), torch.randint(2, (8,))) for _ in ENVIRONMENTS[1:]]
     x = torch.cat([x for x, _ in minibatches])[:16]  # as many as our evaluation takes at once
     start = time.perf_counter(), time.process_time()
     for step in range(steps):
-        if step % every == 0 or step == steps - 1:
+        if step in evaluated:
             algorithm.eval()
             with torch.inference_mode():
                 for _ in range(8 * IMAGES // len(x)):
@@ -170,9 +189,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--scale", type=float, default=1.0, help="of the steps, for a quick look")
     parser.add_argument("--lean", action="store_true")
-    parser.add_argument(
-        "--network-alone", choices=JOBS, help=argparse.SUPPRESS
-    )  # how this script calls itself
+    # How this script calls itself for the network's side.
+    parser.add_argument("--network-alone", choices=JOBS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.network_alone:
         return network_alone(args.network_alone, args.scale)
@@ -181,10 +199,7 @@ def main():
         sides = [side for side in sides if side in ("engine", "network")]
         print("DOMAINBED_HOME is not set: the engine alone is measured")
     scratch = Path(tempfile.mkdtemp(prefix="whole-job-"))
-    print(
-        f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; Python "
-        f"{platform.python_version()}, torch {torch.__version__}, CUDA {torch.cuda.is_available()}"
-    )
+    print(f"{machine()}, CUDA {torch.cuda.is_available()}")
     met = True
     try:
         make_images(scratch / "data")
@@ -196,8 +211,8 @@ def main():
 
 
 def compare(network, sides, args, scratch):
-    _, steps, every, wall_bound, memory_bound = JOBS[network]
-    steps, every = int(args.scale * steps), int(args.scale * every)
+    wall_bound, memory_bound = JOBS[network][3:]
+    steps, _, evaluated = schedule(network, args.scale)
     best = {}
     without = {name: value for name, value in os.environ.items() if name != "DOMAINBED_HOME"}
     environments = {side: without if side == "engine" else dict(os.environ) for side in sides}
@@ -207,7 +222,7 @@ def compare(network, sides, args, scratch):
             out = scratch / f"{network}-{side}-{repeat}".replace(", ", "-")
             measured = timed(command(side, scratch / "data", out, network, args.scale), environments[side])
             found = records(out)
-            assert [record["step"] for record in found] == sorted({*range(0, steps, every), steps - 1})
+            assert [record["step"] for record in found] == evaluated
             step_ms = 1000 * float(np.mean([record["step_time"] for record in found[1:]]))
             print(f"{network}, {side}: {measured[0]:.1f} s, {measured[1]:.1f} s of processors", flush=True)
             if side not in best or measured[0] < best[side][0]:
@@ -220,8 +235,7 @@ def compare(network, sides, args, scratch):
         argv = [sys.executable, __file__, "--network-alone", network, "--scale", str(args.scale)]
         alone = subprocess.run(argv, env=environments["network"], capture_output=True, text=True, check=True)
         best["network"] = *map(float, alone.stdout.split()), 1, float("nan")
-    evaluations = len({*range(0, steps, every), steps - 1})
-    print(f"\n{network}: {steps} steps of 3 x 8 images, {evaluations} evaluations of {8 * IMAGES}")
+    print(f"\n{network}: {steps} steps of 3 x 8 images, {len(evaluated)} evaluations of {8 * IMAGES}")
     titles = ("wall, s", "CPU, s", "peak, MiB", "processes", "ms a step", "wall", "CPU", "memory")
     print(" " * 12 + "".join(f"{title:>11}" for title in titles))
     base = best.get("upstream")

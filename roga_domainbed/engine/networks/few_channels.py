@@ -35,7 +35,7 @@ class FewChannelsBatchNorm2d(nn.BatchNorm2d):
             self.training
             and x.is_cpu
             and x.dim() == 4
-            and x.shape[1] > 1 == x.stride(1)
+            and x.stride(1) == 1
             and x.shape[1] * x.element_size() < _CACHE_LINE
             and x.numel() > x.shape[1]  # of a single value a channel, torch's own says what is wrong
             and self.affine
