@@ -30,17 +30,17 @@ from torch.nn.functional import cross_entropy
 
 from datasets_ext.synthfake.generate import generate
 from datasets_ext.training_options import TrainingOptions
-from roga_domainbed import bridge
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import RogaError
+from roga_domainbed.input.minibatches import seed_everything
+from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.evaluation import score_parts, split_metrics
-from roga_domainbed.trainer.input.path import InputOptions, InputPath
-from roga_domainbed.trainer.minibatches import seed_everything
 from roga_domainbed.trainer.precision import lay_out
 from roga_domainbed.trainer.run import train
 from roga_domainbed.trainer.splits import split_environments
+from roga_domainbed.upstream import bridge
 
 TEST_ENV = 3
 HPARAMS = {"batch_size": 8, "lr": 1e-3, "meso4_dropout": 0.0}

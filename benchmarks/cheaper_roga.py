@@ -24,14 +24,14 @@ from scipy import stats
 
 from datasets_ext.synthfake.generate import generate
 from datasets_ext.synthfake.manipulate import Strengths
-from roga_domainbed import bridge
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.input.minibatches import seed_everything
 from roga_domainbed.metrics.binary import auc
 from roga_domainbed.seeds import derive, generator
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.memory import keep_freed_memory
-from roga_domainbed.trainer.minibatches import seed_everything
 from roga_domainbed.trainer.splits import split_environments
+from roga_domainbed.upstream import bridge
 
 matplotlib.use("Agg")
 

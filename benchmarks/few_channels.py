@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from whole_job import machine
 
-from roga_domainbed.engine.networks.few_channels import FewChannelsBatchNorm2d
+from roga_domainbed.networks.few_channels import FewChannelsBatchNorm2d
 from roga_domainbed.trainer.memory import keep_freed_memory
 
 

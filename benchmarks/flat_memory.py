@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from datasets_ext.synthfake.generate import generate
-from roga_domainbed import records
+from roga_domainbed.results import records
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
 

@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 from scipy.stats import norm
 
-from roga_domainbed.statistics import auc_interval, mean_interval
+from roga_domainbed.results.statistics import auc_interval, mean_interval
 
 WITHIN = 0.7  # standard deviation of frames within a video; that of videos is 1
 SHAPES = [

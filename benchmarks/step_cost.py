@@ -17,10 +17,10 @@ import torch
 import torchvision
 
 from roga_domainbed.algorithms import _sharpness
-from roga_domainbed.backend import host
 from roga_domainbed.catalog import ALGORITHMS
-from roga_domainbed.hparams import resolve
-from roga_domainbed.registry import load
+from roga_domainbed.catalog.hparams import resolve
+from roga_domainbed.catalog.registry import load
+from roga_domainbed.host.backend import host
 from roga_domainbed.trainer.memory import keep_freed_memory
 
 METHODS = ("RoGA", "SAM", "SAGM")

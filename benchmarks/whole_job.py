@@ -35,9 +35,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from roga_domainbed import bridge
 from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.precision import prepare
+from roga_domainbed.upstream import bridge
 
 ENVIRONMENTS = ("art_painting", "cartoon", "photo", "sketch")  # PACS' folders, with two classes
 CLASSES = ("dog", "elephant")

@@ -15,9 +15,9 @@ from PIL import Image
 from datasets_ext import manifest, splits, training_rows
 from datasets_ext.pictures import DAMAGE, truncated_is_an_error
 from datasets_ext.training_options import TrainingOptions
-from roga_domainbed.augmentation.spec import Recipe, named
-from roga_domainbed.backend import host
 from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.host.backend import host
+from roga_domainbed.input.augmentation.spec import Recipe, named
 
 _KEPT_BYTES = 2**30  # larger sets are decoded again at each access
 _ALL = TrainingOptions()

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from roga_domainbed.registry import Registry
+from roga_domainbed.catalog.registry import Registry
 
 
 class Detector(Protocol):

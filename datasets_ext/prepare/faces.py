@@ -16,7 +16,7 @@ from datasets_ext.prepare.images import present_images, read_rgb, spaced
 from datasets_ext.prepare.masks import ForgedRegions
 from datasets_ext.prepare.parts import put_in_place, renew
 from datasets_ext.prepare.video import UnreadableVideo, visit_spaced_frames
-from roga_domainbed.registry import load
+from roga_domainbed.catalog.registry import load
 
 _PARAMETERS = {"png": [], "jpg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
 _MAX_FACES = 4  # that a frame keeps until it is known whom the video is of

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets_ext.prepare.clips import Clip, Options, Outcome
+from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import MissingExtra, RogaError
-from roga_domainbed.registry import load
 
 _PACKAGES = {"av": "av", "cv2": "opencv-python-headless"}  # module → package that has it
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from roga_domainbed.backend import host
+from roga_domainbed.catalog.hparams import HParam, choice, constant
 from roga_domainbed.errors import RogaError
-from roga_domainbed.hparams import HParam, choice, constant
+from roga_domainbed.host.backend import host
 from roga_domainbed.optim.sharpness import SharpnessOptimizer
 
 Minibatches = list[tuple[Tensor, Tensor]]

@@ -8,7 +8,7 @@ import torch
 
 from roga_domainbed import optim
 from roga_domainbed.algorithms._sharpness import SHARED_HPARAMS, SharpnessAlgorithm
-from roga_domainbed.hparams import HParam, log_uniform, uniform
+from roga_domainbed.catalog.hparams import HParam, log_uniform, uniform
 
 
 class GSAM(SharpnessAlgorithm):

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from roga_domainbed import optim
 from roga_domainbed.algorithms._sharpness import SHARED_HPARAMS, Minibatches, SharpnessAlgorithm
+from roga_domainbed.catalog.hparams import HParam, constant, log_uniform
 from roga_domainbed.errors import RogaError
-from roga_domainbed.hparams import HParam, constant, log_uniform
 from roga_domainbed.optim.roga import ANCHORS, GRADIENTS, TERMS
 from roga_domainbed.optim.sharpness import Closure
 

@@ -43,14 +43,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import Problems, RogaError, unknown_name
-from roga_domainbed.registry import load
 from roga_domainbed.report.renderers import RENDERERS
 
 if TYPE_CHECKING:
     from roga_domainbed.report.comparison import ComparisonTable
-    from roga_domainbed.runs import LoadedRuns, Run
-    from roga_domainbed.selection import Metric, Rule
+    from roga_domainbed.results.runs import LoadedRuns, Run
+    from roga_domainbed.results.selection import Metric, Rule
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,11 +106,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help stays instant.
-    from roga_domainbed import selection
     from roga_domainbed.catalog import DATASETS
     from roga_domainbed.report.tables import build_tables
     from roga_domainbed.report.unfinished import MOST_NAMED, unfinished_runs
-    from roga_domainbed.runs import as_runs
+    from roga_domainbed.results import selection
+    from roga_domainbed.results.runs import as_runs
 
     names = _check(args)
     folders = list(map(Path, args.input_dir))
@@ -157,7 +157,7 @@ def _format(args: argparse.Namespace) -> str:
 
 def _check(args: argparse.Namespace) -> list[str]:
     """The names of the selection rules; all faults of the flags at once."""
-    from roga_domainbed import selection
+    from roga_domainbed.results import selection
 
     problems = Problems()
     if args.auto_lr and args.select:
@@ -188,7 +188,7 @@ def _check(args: argparse.Namespace) -> list[str]:
 
 def _load(folders: Sequence[Path], metric: Metric) -> LoadedRuns:
     """The runs, finished or not, of all folders; what was found is said on stderr."""
-    from roga_domainbed.runs import LoadedRuns, load_runs, runs_in_several_folders
+    from roga_domainbed.results.runs import LoadedRuns, load_runs, runs_in_several_folders
 
     found = LoadedRuns()
     for folder in {folder.resolve(): folder for folder in folders}.values():

@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from roga_domainbed.catalog import DATASETS
-from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
+from roga_domainbed.processes import usable_cpus
 
 _FIGURES = (".png", ".pdf", ".svg")
 

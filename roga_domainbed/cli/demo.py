@@ -15,8 +15,8 @@ import os
 import shlex
 from pathlib import Path
 
-from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import Problems
+from roga_domainbed.processes import usable_cpus
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from roga_domainbed import __version__, backend, checkout, optional_imports
+from roga_domainbed import __version__
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog.plugins import load_plugins
 from roga_domainbed.errors import RogaError
-from roga_domainbed.plugins import load_plugins
+from roga_domainbed.host import backend, checkout, optional_imports
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _one_step(host: backend.Host) -> Iterator[Finding]:
     try:
         import torch
 
-        from roga_domainbed import bridge
+        from roga_domainbed.upstream import bridge
 
         bridge.register()
         minibatch = torch.rand(4, 3, 28, 28), torch.tensor([0, 1, 0, 1])

@@ -29,9 +29,9 @@ from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 
 if TYPE_CHECKING:
+    from roga_domainbed.inference.evaluation_sets import Evaluated, EvaluationSet
+    from roga_domainbed.inference.saved_run import SavedRun
     from roga_domainbed.trainer.evaluation import EvaluatedSplit
-    from roga_domainbed.trainer.evaluation_sets import Evaluated, EvaluationSet
-    from roga_domainbed.trainer.saved_run import SavedRun
 
 FORMATS = ("text", "json", "csv")
 _PARTS = ("test", "val", "all")
@@ -78,9 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the metrics."""
     _check(args)
-    from roga_domainbed.trainer.evaluation_sets import choose, dataset_sets, folder_sets, own_sets
-    from roga_domainbed.trainer.exposure import own_leaks, seen_before
-    from roga_domainbed.trainer.saved_run import load_run
+    from roga_domainbed.inference.contamination import own_leaks, seen_before
+    from roga_domainbed.inference.evaluation_sets import choose, dataset_sets, folder_sets, own_sets
+    from roga_domainbed.inference.saved_run import load_run
 
     saved = load_run(args.run)
     if args.folder is not None:
@@ -131,8 +131,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _score(saved: SavedRun, evaluated: Evaluated, n_workers: int) -> list[EvaluatedSplit]:
     """The scores of every set, read as the run's own evaluation read its images."""
+    from roga_domainbed.input.path import InputOptions, InputPath
     from roga_domainbed.trainer.evaluation import EvaluatedSplit, score_parts
-    from roga_domainbed.trainer.input.path import InputOptions, InputPath
 
     sets = evaluated.sets
     of_env = {entry.env: entry.environment for entry in sets}

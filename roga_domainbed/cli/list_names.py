@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 
-from roga_domainbed import backend
 from roga_domainbed.catalog import ALGORITHMS, BACKBONES, DATASETS
+from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.errors import Problems, unknown_name
-from roga_domainbed.registry import Registry
+from roga_domainbed.host import backend
 
 _N_DRAWS = 5
 
@@ -67,8 +67,10 @@ def _print_elsewhere(registry: Registry, here: list) -> None:
 
 
 def _print_hparams(algorithm: str, dataset: str) -> None:
-    from roga_domainbed import bridge  # torch: an algorithm declares its hyper-parameters beside its code
     from roga_domainbed.engine.hparams_registry import specs
+    from roga_domainbed.upstream import (
+        bridge,  # torch: an algorithm declares its hyper-parameters beside its code
+    )
 
     registry = bridge.register().hparams_registry
     declared = {spec.name: spec for spec in specs(algorithm, dataset)}

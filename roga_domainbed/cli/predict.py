@@ -31,8 +31,8 @@ from roga_domainbed.errors import Problems, unknown_name
 
 if TYPE_CHECKING:
     from datasets_ext.prepare.clips import CropOptions
-    from roga_domainbed.trainer.face_inputs import Face, Prediction
-    from roga_domainbed.trainer.saved_run import SavedRun
+    from roga_domainbed.inference.faces import Face, Prediction
+    from roga_domainbed.inference.saved_run import SavedRun
 
 FORMATS = ("text", "json", "csv")
 THRESHOLD = 0.5
@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     from tqdm import tqdm
 
-    from roga_domainbed.trainer.face_inputs import FaceCutter, crops_of_training, find_inputs, predict
-    from roga_domainbed.trainer.saved_run import load_run
+    from roga_domainbed.inference.faces import FaceCutter, crops_of_training, find_inputs, predict
+    from roga_domainbed.inference.saved_run import load_run
 
     files = find_inputs(args.inputs)
     saved = load_run(args.run)

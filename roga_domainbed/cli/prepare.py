@@ -22,8 +22,8 @@ from datasets_ext.prepare.layout import Layout
 from datasets_ext.prepare.link import LINKS, LinkOptions
 from datasets_ext.selfblend import photographs
 from datasets_ext.selfblend.options import RATE_FACTORS, BlendOptions
-from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import Problems
+from roga_domainbed.processes import usable_cpus
 
 _OF_A_CROP = ("size", "margin", "detector", "align", "image_format")  # arguments, and fields of CropOptions
 

@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 
 if TYPE_CHECKING:
-    from roga_domainbed.runs import LoadedRuns
-    from roga_domainbed.selection import Metric
+    from roga_domainbed.results.runs import LoadedRuns
+    from roga_domainbed.results.selection import Metric
 
 FIGURE_FORMATS = ("pdf", "svg", "png")
 
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, draw, write."""
-    from roga_domainbed import selection
+    from roga_domainbed.results import selection
 
     _check(args)
     for package, module in (("matplotlib", "matplotlib"), ("Jinja2", "jinja2")):
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """All faults of the flags at once."""
-    from roga_domainbed import selection
+    from roga_domainbed.results import selection
 
     problems = Problems()
     for folder in args.input_dir:
@@ -136,7 +136,7 @@ def _output(args: argparse.Namespace) -> Path:
 
 def _load(folders: Sequence[str], wanted: str | None) -> tuple[LoadedRuns, Metric]:
     """The runs of all folders, and the metric: the wanted one, else AUC where there is one, else accuracy."""
-    from roga_domainbed import selection
+    from roga_domainbed.results import selection
 
     for name in [wanted] if wanted else ["auc", "acc"]:
         loaded = _load_metric(folders, name)
@@ -152,7 +152,7 @@ def _load(folders: Sequence[str], wanted: str | None) -> tuple[LoadedRuns, Metri
 
 
 def _load_metric(folders: Sequence[str], metric: str) -> LoadedRuns:
-    from roga_domainbed import runs
+    from roga_domainbed.results import runs
 
     whole = runs.LoadedRuns()
     for folder in folders:

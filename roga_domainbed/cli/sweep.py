@@ -34,13 +34,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets_ext.training_options import TrainingOptions
-from roga_domainbed import backend, hparams
-from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.catalog import ALGORITHMS, DATASETS, hparams
+from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.host import backend
 from roga_domainbed.launch import LAUNCHERS, Options
 from roga_domainbed.launch.jobfile import STOPPED
-from roga_domainbed.registry import Registry, load
 from roga_domainbed.sweep.grid import make_args_list
 from roga_domainbed.sweep.jobs import UNFINISHED, Job, State, failure_line
 from roga_domainbed.sweep.presets import ARGUMENTS, load_preset, preset_names
@@ -335,9 +335,9 @@ def _check_hparams(args: argparse.Namespace, problems: Problems, by_name: bool) 
         return
     if not overrides or not by_name:
         return
-    from roga_domainbed import bridge  # torch: a launch needs it anyway, a dry run does not
     from roga_domainbed.trainer.config import TrainConfig
     from roga_domainbed.trainer.hyperparameters import resolve_hparams
+    from roga_domainbed.upstream import bridge  # torch: a launch needs it anyway, a dry run does not
 
     host = bridge.register()
     concerned: dict[str, list[str]] = {}

@@ -22,9 +22,9 @@ import dataclasses
 import json
 import sys
 
+from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.cli import data_options
 from roga_domainbed.errors import RogaError
-from roga_domainbed.hparams import parse_overrides
 from roga_domainbed.trainer.config import SPLIT_MODES, TASKS, TrainConfig
 
 _DEFAULTS = {

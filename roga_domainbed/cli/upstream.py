@@ -30,11 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets_ext.training_options import REALS, TrainingOptions
-from roga_domainbed import backend
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
-from roga_domainbed.hparams import parse_overrides
+from roga_domainbed.host import backend
 from roga_domainbed.trainer.config import SPLIT_MODES
 
 #: The scripts that split data, and so take --split.
@@ -64,13 +64,13 @@ def run(args: argparse.Namespace) -> int:
         arguments = _data_options_as_hparams(arguments)
     os.environ["DOMAINBED_HOME"] = str(host.home)  # the jobs of a sweep must find the same one
 
-    from roga_domainbed import bridge  # torch
+    from roga_domainbed.upstream import bridge  # torch
 
     bridge.register()
     ours = _parse(arguments)
     _check_names(ours)
     if args.script == "train":
-        from roga_domainbed.stock_splits import StockSplits
+        from roga_domainbed.upstream.splits import StockSplits
 
         bridge.use_stock_splits(StockSplits(ours.trial_seed, ours.holdout_fraction))
     return _run_script(args.script, arguments)

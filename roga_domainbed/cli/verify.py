@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and not Path(value).is_dir():
             problems.add(f"--{flag} {value!r} is not a folder")
     problems.check()
-    from roga_domainbed.registry import load
+    from roga_domainbed.catalog.registry import load
     from roga_domainbed.verify.checks import Check, Options, make
 
     counts = dict.fromkeys(("ok", "failed", "skipped"), 0)

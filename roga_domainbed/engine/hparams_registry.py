@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from roga_domainbed import catalog
-from roga_domainbed.hparams import HParam, resolve
-from roga_domainbed.registry import load
+from roga_domainbed.catalog.hparams import HParam, resolve
+from roga_domainbed.catalog.registry import load
 
 
 def specs(algorithm: str, dataset: str) -> list[HParam]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.errors import RogaError
-from roga_domainbed.registry import Registry, load
 
 
 class NotInEngine(RogaError, NotImplementedError):

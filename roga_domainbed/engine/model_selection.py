@@ -1,4 +1,4 @@
-"""Upstream's model-selection classes, over the rules of ``roga_domainbed.selection`` in compat mode."""
+"""Upstream's model-selection classes, over the rules of ``roga_domainbed.results.selection`` in compat mode."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from roga_domainbed.engine.lib.query import Q
-from roga_domainbed.records import Record
-from roga_domainbed.selection import RULES, UPSTREAM, choose, held_out, rank_runs
+from roga_domainbed.results.records import Record
+from roga_domainbed.results.selection import RULES, UPSTREAM, choose, held_out, rank_runs
 
 
 def get_test_records(records: Iterable[Record]) -> Q:

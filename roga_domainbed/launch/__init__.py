@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.launch.jobfile import STOPPED
-from roga_domainbed.registry import Registry
 
 
 @dataclass(frozen=True)

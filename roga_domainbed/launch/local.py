@@ -19,10 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from roga_domainbed.cpus import usable_cpus
 from roga_domainbed.errors import RogaError
 from roga_domainbed.launch import Command, Options, Outcome
 from roga_domainbed.launch.jobfile import LOG_FILE, describe_exit, read_job_file, write_job_file
+from roga_domainbed.processes import usable_cpus
 
 
 def launch_local(commands: Sequence[Command], options: Options) -> Iterator[Outcome]:

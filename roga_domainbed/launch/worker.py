@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from roga_domainbed.catalog.registry import load
 from roga_domainbed.launch import lease
 from roga_domainbed.launch.jobfile import (
     HEARTBEAT_S,
@@ -33,8 +34,7 @@ from roga_domainbed.launch.jobfile import (
     started_now,
     write_job_file,
 )
-from roga_domainbed.records import is_done
-from roga_domainbed.registry import load
+from roga_domainbed.results.records import is_done
 
 _POLL_S = 0.02
 CLAIM_FILE = "job.claim"

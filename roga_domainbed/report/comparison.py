@@ -6,10 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from roga_domainbed.records import Record
-from roga_domainbed.runs import Run, as_runs
-from roga_domainbed.selection import ACCURACY, Metric, Rule, group_by_test_env, held_out_with, sweep_value
-from roga_domainbed.statistics import Comparison, average_ranks, compare, holm
+from roga_domainbed.results.records import Record
+from roga_domainbed.results.runs import Run, as_runs
+from roga_domainbed.results.selection import (
+    ACCURACY,
+    Metric,
+    Rule,
+    group_by_test_env,
+    held_out_with,
+    sweep_value,
+)
+from roga_domainbed.results.statistics import Comparison, average_ranks, compare, holm
 
 SIGNIFICANT = 0.05
 LABELS = ("Algorithm", "Difference", "95 % interval", "p (Holm)", "Win/tie/loss", "Pairs", "Average rank")

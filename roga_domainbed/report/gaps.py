@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from roga_domainbed.runs import Run
-from roga_domainbed.selection import held_out
+from roga_domainbed.results.runs import Run
+from roga_domainbed.results.selection import held_out
 
 
 def missing_runs(

@@ -12,7 +12,7 @@ from roga_domainbed.errors import RogaError
 from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.report.scores import Scores, StoredScores
 from roga_domainbed.report.study import Candidate, CellKey, Study
-from roga_domainbed.statistics import auc_interval, mean_interval
+from roga_domainbed.results.statistics import auc_interval, mean_interval
 
 #: ``Interval.over`` → what an interval over it answers.
 OVER = {

@@ -13,7 +13,7 @@ from roga_domainbed.report.comparison import LABELS
 from roga_domainbed.report.tables import Table, Tables
 from roga_domainbed.report.text import AVERAGES_WIDTH, DATASET_WIDTH, footnotes, format_cells, remarks
 from roga_domainbed.report.unfinished import notes
-from roga_domainbed.selection import UPSTREAM
+from roga_domainbed.results.selection import UPSTREAM
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

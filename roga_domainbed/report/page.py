@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from roga_domainbed import __version__
-from roga_domainbed.records import SCORES
 from roga_domainbed.report import page_tables
 from roga_domainbed.report.figures.detection import detection_figures
 from roga_domainbed.report.figures.drawing import file_name, inline_svg, save_figure, swatch
@@ -23,6 +22,7 @@ from roga_domainbed.report.scores import Scores, read_stored
 from roga_domainbed.report.study import Candidate, Study
 from roga_domainbed.report.tables import Table
 from roga_domainbed.report.words import metric_title, ranking, summary
+from roga_domainbed.results.records import SCORES
 
 #: Characters that HTML or SVG cannot carry, whatever names are made of.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")

@@ -18,7 +18,7 @@ from roga_domainbed.report.study import Candidate, CellKey, Study, environment_n
 from roga_domainbed.report.tables import Table
 from roga_domainbed.report.text import footnotes, format_cells, header
 from roga_domainbed.report.unfinished import headline
-from roga_domainbed.statistics import average_ranks, compare
+from roga_domainbed.results.statistics import average_ranks, compare
 from roga_domainbed.sweep.jobs import Job, State
 
 _STATES = (State.DONE, State.RUNNING, State.FAILED, State.INCOMPLETE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from roga_domainbed.registry import Registry
+from roga_domainbed.catalog.registry import Registry
 
 if TYPE_CHECKING:
     from roga_domainbed.report.tables import Tables

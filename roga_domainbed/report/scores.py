@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.errors import RogaError
-from roga_domainbed.records import SCORES
+from roga_domainbed.results.records import SCORES
 
 COLUMNS = ("env", "split", "index", "video", "path", "label", "score")
 

@@ -8,13 +8,13 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from roga_domainbed import records as records_file
 from roga_domainbed.catalog import DATASETS
-from roga_domainbed.records import Loaded, Record
 from roga_domainbed.report.tables import Table, Tables, build_tables
 from roga_domainbed.report.unfinished import unfinished_runs
-from roga_domainbed.runs import LoadedRuns, Run
-from roga_domainbed.selection import (
+from roga_domainbed.results import records as records_file
+from roga_domainbed.results.records import Loaded, Record
+from roga_domainbed.results.runs import LoadedRuns, Run
+from roga_domainbed.results.selection import (
     Metric,
     RankedRun,
     Rule,

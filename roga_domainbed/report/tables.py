@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
-from roga_domainbed.records import DATA_OPTIONS, Record
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.gaps import missing_runs
 from roga_domainbed.report.unfinished import UnfinishedRun
-from roga_domainbed.runs import Run, as_runs
-from roga_domainbed.selection import (
+from roga_domainbed.results.records import DATA_OPTIONS, Record
+from roga_domainbed.results.runs import Run, as_runs
+from roga_domainbed.results.selection import (
     ACCURACY,
     UPSTREAM,
     Metric,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from roga_domainbed.report.comparison import LABELS
 from roga_domainbed.report.tables import Cell, Row, Table, Tables
-from roga_domainbed.selection import UPSTREAM
+from roga_domainbed.results.selection import UPSTREAM
 
 DATASET_WIDTH = 20
 AVERAGES_WIDTH = 25

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from roga_domainbed.runs import Run, RunKey
+from roga_domainbed.results.runs import Run, RunKey
 
 MOST_NAMED = 5
 

@@ -10,8 +10,8 @@ from roga_domainbed.report.comparison import verdicts
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
-from roga_domainbed.selection import Metric
-from roga_domainbed.statistics import compare
+from roga_domainbed.results.selection import Metric
+from roga_domainbed.results.statistics import compare
 from roga_domainbed.sweep.jobs import State
 
 _TITLES = {

@@ -25,7 +25,7 @@ from roga_domainbed.launch.jobfile import (
     is_running,
     read_job_file,
 )
-from roga_domainbed.records import ERRORS, is_done
+from roga_domainbed.results.records import ERRORS, is_done
 
 
 class State(enum.Enum):

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.input.paths import files_of
 from roga_domainbed.trainer.object_state import Captured
-from roga_domainbed.trainer.paths import files_of
 
 KEPT = 2
 EVERY_S = 60.0

@@ -9,8 +9,8 @@ from typing import Any
 
 from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.errors import Problems, RogaError, unknown_name
-from roga_domainbed.hparams import parse_overrides
 
 TASKS = ("domain_generalization", "domain_adaptation")
 EVAL_PARTS = ("all", "needed")

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed
 
-from roga_domainbed.backend import Host
 from roga_domainbed.errors import RogaError
+from roga_domainbed.host.backend import Host
 from roga_domainbed.optim import NonFiniteError
 from roga_domainbed.optim.across_ranks import PeerStopped, together
 from roga_domainbed.trainer import checkpoint

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from roga_domainbed.engine.lib.misc import evaluation_mode
+from roga_domainbed.input.path import InputPath
 from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.seeds import generator
 from roga_domainbed.trainer.experiment import Experiment
-from roga_domainbed.trainer.input.path import InputPath
 
 
 @dataclass

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from roga_domainbed.backend import Host
+from datasets_ext.leakage import audited, leakage_notices
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.host.backend import Host
+from roga_domainbed.input.minibatches import seed_everything
+from roga_domainbed.input.path import InputOptions, InputPath
+from roga_domainbed.input.unreadable import drop_unreadable
 from roga_domainbed.seeds import derive
-from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.config import TrainConfig, test_env_problems
-from roga_domainbed.trainer.input.path import InputOptions, InputPath
-from roga_domainbed.trainer.leakage import audited, leakage_notices
 from roga_domainbed.trainer.memory import keep_freed_memory
-from roga_domainbed.trainer.minibatches import seed_everything
 from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
 from roga_domainbed.trainer.splits import EnvironmentSplit, split_environments
-from roga_domainbed.trainer.unreadable import drop_unreadable
+from roga_domainbed.upstream import defects
 
 
 class Experiment:
@@ -87,10 +87,10 @@ class Experiment:
         if config.skip_unreadable:
             self.dropped = drop_unreadable(self.dataset, self.splits, self.names)
         _check_weights(hparams, self.dataset.input_shape)
-        self.defects = upstream_defects.Job(config.algorithm, hparams, len(self.train_envs))
+        self.defects = defects.Job(config.algorithm, hparams, len(self.train_envs))
         if self.is_upstreams:
             problems = Problems()
-            for message in upstream_defects.refusals(self.defects):
+            for message in defects.refusals(self.defects):
                 problems.add(message)
             problems.check()
         seed_everything(derive(config.seed, "weights"))
@@ -114,7 +114,7 @@ class Experiment:
         try:
             yield
         except Exception as error:
-            sentence = upstream_defects.explain(self.defects, error) if self.is_upstreams else None
+            sentence = defects.explain(self.defects, error) if self.is_upstreams else None
             if sentence is None:
                 raise
             raise RogaError(sentence) from error
@@ -134,7 +134,7 @@ class Experiment:
     def notices(self) -> list[str]:
         """What a person should know before it trains: of the data, and of upstream's algorithm; a sentence each."""
         found = leakage_notices(self.leakage)
-        return found + (upstream_defects.notices(self.defects) if self.is_upstreams else [])
+        return found + (defects.notices(self.defects) if self.is_upstreams else [])
 
     def labels(self, env: int, indices: list[int]) -> np.ndarray:
         """(len(indices),) class of each sample of environment ``env``."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from roga_domainbed.backend import Host
-from roga_domainbed.bridge import plugin_hparams
 from roga_domainbed.catalog import ALGORITHMS, BACKBONE_HPARAMS, DATASETS, INPUT_HPARAMS
+from roga_domainbed.catalog.hparams import WHOLE_NUMBERS, override_problems, parse_overrides
 from roga_domainbed.errors import Problems, RogaError
-from roga_domainbed.hparams import WHOLE_NUMBERS, override_problems, parse_overrides
+from roga_domainbed.host.backend import Host
 from roga_domainbed.seeds import seed_hash
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.upstream.bridge import plugin_hparams
 
 
 def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict[str, Any]:

@@ -9,24 +9,25 @@ from typing import Any
 
 import torch
 
+from datasets_ext.leakage import audit_record
 from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
-from roga_domainbed.records import RECORDS, append_record, cut_records, mark_done
+from roga_domainbed.input.minibatches import IndexDraw, seed_everything
+from roga_domainbed.results.records import RECORDS, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
-from roga_domainbed.trainer import checkpoint, distributed, upstream_defects
+from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.checkpoint import Checkpoint
 from roga_domainbed.trainer.evaluation import evaluate, record_values
 from roga_domainbed.trainer.experiment import Experiment
-from roga_domainbed.trainer.leakage import audit_record
-from roga_domainbed.trainer.minibatches import IndexDraw, seed_everything
 from roga_domainbed.trainer.model_file import save_model
 from roga_domainbed.trainer.object_state import CannotRestore, ObjectState
 from roga_domainbed.trainer.profile import Profile
 from roga_domainbed.trainer.progress import CheckpointTable
 from roga_domainbed.trainer.provenance import provenance
+from roga_domainbed.trainer.running_means import Window
 from roga_domainbed.trainer.scores import write_scores
 from roga_domainbed.trainer.stop import StopRequested, StopSignals
-from roga_domainbed.trainer.window import Window
+from roga_domainbed.upstream import defects
 
 
 class TrainingLoop:
@@ -59,7 +60,7 @@ class TrainingLoop:
         self._made_by = self._provenance()
         self._provenance_due = start is None
         self._schedule = checkpoint.Schedule(config.checkpoint_every)
-        made_anew = upstream_defects.MADE_ANEW.get(config.algorithm, ()) if experiment.is_upstreams else ()
+        made_anew = defects.MADE_ANEW.get(config.algorithm, ()) if experiment.is_upstreams else ()
         self._state = ObjectState(experiment.algorithm, made_anew)
         if start is not None:
             self._go_on_from(start)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from roga_domainbed.trainer import upstream_defects
 from roga_domainbed.trainer.checkpoint import write_durably
 from roga_domainbed.trainer.experiment import Experiment
+from roga_domainbed.upstream import defects
 
 
 def save_model(experiment: Experiment, path: Path) -> None:
@@ -17,7 +17,7 @@ def save_model(experiment: Experiment, path: Path) -> None:
     """
     state = experiment.algorithm.state_dict()
     if experiment.is_upstreams:
-        state = upstream_defects.saved_state(experiment.config.algorithm, state)
+        state = defects.saved_state(experiment.config.algorithm, state)
     checkpoint = {
         "args": experiment.config.record_args(),
         "model_input_shape": experiment.dataset.input_shape,

@@ -10,8 +10,9 @@ import PIL
 import torch
 import torchvision
 
-from roga_domainbed import __version__, checkout
-from roga_domainbed.backend import Host
+from roga_domainbed import __version__
+from roga_domainbed.host import checkout
+from roga_domainbed.host.backend import Host
 
 
 def environment_versions() -> dict[str, str]:

@@ -14,13 +14,13 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-from roga_domainbed import bridge
-from roga_domainbed.backend import host
 from roga_domainbed.engine.lib.misc import Tee
 from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.host.backend import host
+from roga_domainbed.input.unreadable import MARK, all_of_them
 from roga_domainbed.launch import lease
 from roga_domainbed.optim.across_ranks import PeerStopped
-from roga_domainbed.records import DONE, RECORDS, SCORES, Loaded, is_done, read_file
+from roga_domainbed.results.records import DONE, RECORDS, SCORES, Loaded, is_done, read_file
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.experiment import Experiment
@@ -28,7 +28,7 @@ from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.trainer.loop import TrainingLoop
 from roga_domainbed.trainer.provenance import environment_versions
 from roga_domainbed.trainer.stop import Stopped, StopRequested, StopSignals
-from roga_domainbed.trainer.unreadable import MARK, all_of_them
+from roga_domainbed.upstream import bridge
 
 
 def train(config: TrainConfig) -> Path:

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from roga_domainbed.records import SCORES
-from roga_domainbed.trainer.paths import files_of
+from roga_domainbed.input.paths import files_of
+from roga_domainbed.results.records import SCORES
 
 if TYPE_CHECKING:
     from roga_domainbed.trainer.evaluation import EvaluatedSplit

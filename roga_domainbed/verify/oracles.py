@@ -6,7 +6,7 @@ import json
 from importlib import resources
 from typing import Any
 
-from roga_domainbed import bridge
+from roga_domainbed.upstream import bridge
 from roga_domainbed.verify.checks import Options, expect
 
 

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from cases import ODD_VALUES, SHARED_ODD_VALUES
 
-from roga_domainbed import bridge
 from roga_domainbed.catalog import ALGORITHMS
-from roga_domainbed.registry import load
+from roga_domainbed.catalog.registry import load
+from roga_domainbed.upstream import bridge
 
 HOST = bridge.register()
 PLUGIN = [info.name for info in ALGORITHMS if info.plugin]

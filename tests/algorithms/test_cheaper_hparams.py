@@ -4,8 +4,8 @@ import pytest
 import torch
 from test_algorithms import build, minibatches
 
+from roga_domainbed.catalog.hparams import override_problems
 from roga_domainbed.errors import RogaError
-from roga_domainbed.hparams import override_problems
 from roga_domainbed.optim import RoGA
 from roga_domainbed.trainer.profile import Profile
 

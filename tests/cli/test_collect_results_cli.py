@@ -292,7 +292,7 @@ def test_only_the_unfinished_runs_of_a_table_are_named_and_the_first_few_of_many
 
 
 def test_the_folder_is_read_also_where_orjson_is_missing(vlcs, capsys, monkeypatch):
-    from roga_domainbed import records, runs
+    from roga_domainbed.results import records, runs
 
     for module in (records, runs):
         monkeypatch.setattr(module, "_orjson", None)

@@ -13,9 +13,9 @@ from PIL import Image
 from prepare_videos import SQUARES, SquareDetector, write_video
 
 from datasets_ext.prepare.detectors import DETECTORS
-from roga_domainbed import bridge
 from roga_domainbed.cli import main
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.upstream import bridge
 
 
 @pytest.fixture

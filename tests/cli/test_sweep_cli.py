@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from roga_domainbed import backend
 from roga_domainbed.cli import main, train
+from roga_domainbed.host import backend
 from roga_domainbed.launch import LAUNCHERS, LauncherInfo, Outcome
 from roga_domainbed.launch.jobfile import STOPPED, JobFile, started_now, write_job_file
-from roga_domainbed.records import mark_done
+from roga_domainbed.results.records import mark_done
 
 DATA = Path(__file__).parents[1] / "data" / "sweep"
 DEBUG28 = ["--datasets", "Debug28", "--algorithms", "ERM", "--n_trials", "1", "--n_hparams", "1"]

@@ -8,9 +8,9 @@ from datasets_ext import splits
 from datasets_ext.audit import audit
 from datasets_ext.prepare.ffpp_layout import METHODS
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog.registry import load
 from roga_domainbed.cli import main
 from roga_domainbed.errors import RogaError
-from roga_domainbed.registry import load
 
 HPARAMS = {"data_augmentation": False, "image_size": 8}
 

@@ -5,10 +5,10 @@ import json
 import pytest
 from prepared_trees import ffpp_videos, other_videos, write_all_trees, write_tree
 
-from roga_domainbed.backend import host
 from roga_domainbed.cli import main
-from roga_domainbed.trainer.evaluation_sets import own_sets
-from roga_domainbed.trainer.saved_run import load_run
+from roga_domainbed.host.backend import host
+from roga_domainbed.inference.evaluation_sets import own_sets
+from roga_domainbed.inference.saved_run import load_run
 
 SMALL = {"backbone": "meso4", "pretrained": False, "image_size": 32, "batch_size": 2}
 

@@ -6,8 +6,8 @@ from prepared_trees import write_all_trees, write_tree
 from datasets_ext.families import family
 from datasets_ext.prepare import celebdf, dfdc, dfdcp, ffpp_layout, uadfv
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
-from roga_domainbed.registry import load
 
 HPARAMS = {"data_augmentation": False, "image_size": 8}
 NAMES = ("DeepfakeDatasets", "FFPPCross", "FFPPDownload")

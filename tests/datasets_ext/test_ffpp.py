@@ -6,8 +6,8 @@ from datasets_ext import manifest
 from datasets_ext.folder import ManifestDataset
 from datasets_ext.prepare.ffpp_layout import DATASET_NAMES, METHODS
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
-from roga_domainbed.registry import load
 
 HPARAMS = {"data_augmentation": False, "image_size": 16}
 NAMES = ("FFPP", "FFPP_c40", "FFPP_raw")

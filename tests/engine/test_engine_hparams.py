@@ -6,9 +6,9 @@ import pytest
 
 from roga_domainbed import catalog
 from roga_domainbed.catalog import BACKBONE_HPARAMS
+from roga_domainbed.catalog.hparams import HParam, constant
 from roga_domainbed.engine.algorithms import Algorithm
 from roga_domainbed.engine.hparams_registry import default_hparams, random_hparams, specs
-from roga_domainbed.hparams import HParam, constant
 from roga_domainbed.seeds import seed_hash
 
 

@@ -202,7 +202,7 @@ def test_a_download_that_fails_is_refused_with_both_ways_out(no_network, monkeyp
     def fail(*args, **kwargs):
         raise ConnectionResetError("cut off")
 
-    monkeypatch.setattr("roga_domainbed.engine.networks.pretrained._require_hub", lambda name: None)
+    monkeypatch.setattr("roga_domainbed.networks.pretrained._require_hub", lambda name: None)
     monkeypatch.setattr(timm, "create_model", fail)
     with pytest.raises(
         RogaError, match=r"resnet50.ram_in1k could not be loaded \(ConnectionResetError: cut off"

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from roga_domainbed.engine.networks import few_channels
-from roga_domainbed.engine.networks.few_channels import FewChannelsBatchNorm2d
+from roga_domainbed.networks import few_channels
+from roga_domainbed.networks.few_channels import FewChannelsBatchNorm2d
 
 SHAPES = [(4, 4, 6, 10), (3, 4, 7, 7), (2, 4, 32, 32), (1, 4, 1, 2)]
 

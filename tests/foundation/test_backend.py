@@ -16,7 +16,7 @@ def ask(code, **environment):
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
 
 
-SHOW = "from roga_domainbed.backend import host; h = host(); print(h.name, h.package, h.home)"
+SHOW = "from roga_domainbed.host.backend import host; h = host(); print(h.name, h.package, h.home)"
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_domainbed_home_that_is_none_is_an_error(tmp_path):
 
 
 def test_a_package_that_the_checkout_needs_is_named(checkout):
-    code = "from roga_domainbed.backend import host; host().networks"
+    code = "from roga_domainbed.host.backend import host; host().networks"
     result = ask(code, DOMAINBED_HOME=str(checkout))
     assert "needs the package 'no_such_package': pip install no_such_package" in result.stderr
 
@@ -106,7 +106,7 @@ def test_who_uses_no_wilds_data_needs_no_wilds(checkout):
     code = (
         WITHOUT_WILDS
         + """
-from roga_domainbed.backend import host
+from roga_domainbed.host.backend import host
 datasets = host().datasets
 print(datasets.DATASETS, "wilds" in sys.modules)
 try:

@@ -5,10 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from roga_domainbed import records
 from roga_domainbed.catalog import ALGORITHMS, AlgorithmInfo
-from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
-from roga_domainbed.hparams import (
+from roga_domainbed.catalog.hparams import (
     HParam,
     choice,
     constant,
@@ -17,7 +15,9 @@ from roga_domainbed.hparams import (
     parse_overrides,
     resolve,
 )
-from roga_domainbed.registry import Registry, load
+from roga_domainbed.catalog.registry import Registry, load
+from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
+from roga_domainbed.results import records
 from roga_domainbed.seeds import derive, generator, seed_hash, shuffled
 
 

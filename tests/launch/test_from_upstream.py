@@ -7,7 +7,7 @@ import pytest
 
 from roga_domainbed.errors import RogaError
 from roga_domainbed.launch import LAUNCHERS, LauncherInfo, Outcome
-from roga_domainbed.launch.from_upstream import reenter, upstream_launchers
+from roga_domainbed.upstream.launchers import reenter, upstream_launchers
 
 JOB = "python -m domainbed.scripts.train --algorithm ERM --hparams '{\"lr\": 0.1}' --output_dir 'a b/c1'"
 seen = []

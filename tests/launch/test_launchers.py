@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
 from roga_domainbed.launch import LAUNCHERS, Command, LauncherInfo, Options
 from roga_domainbed.launch.gpus import visible_gpus
 from roga_domainbed.launch.jobfile import is_running, read_job_file
-from roga_domainbed.registry import load
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers fork")
 

@@ -15,9 +15,9 @@ from roga_domainbed.metrics.threshold import accuracy
 from roga_domainbed.report.intervals import cell_intervals
 from roga_domainbed.report.scores import read_scores, read_stored
 from roga_domainbed.report.study import study
-from roga_domainbed.runs import load_runs
-from roga_domainbed.selection import RULES, Metric
-from roga_domainbed.statistics import mean_interval, metric_interval
+from roga_domainbed.results.runs import load_runs
+from roga_domainbed.results.selection import RULES, Metric
+from roga_domainbed.results.statistics import mean_interval, metric_interval
 
 
 def rank_auc(scores, labels):

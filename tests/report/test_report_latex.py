@@ -10,7 +10,7 @@ import pytest
 from roga_domainbed.report.comparison import comparison_table
 from roga_domainbed.report.latex import escape, render_latex
 from roga_domainbed.report.tables import build_tables
-from roga_domainbed.selection import RULES, Metric
+from roga_domainbed.results.selection import RULES, Metric
 
 AWKWARD = ["ERM_v2", "50% off", "R&D", "#1 {best} \\method", "$x^2$", "a~b", "p<q>r|s"]
 

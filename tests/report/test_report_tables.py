@@ -5,14 +5,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from roga_domainbed import records as records_file
-from roga_domainbed.registry import load
+from roga_domainbed.catalog.registry import load
 from roga_domainbed.report.latex import escape, render_latex
 from roga_domainbed.report.renderers import RENDERERS as FORMATS
 from roga_domainbed.report.tables import Cell, Row, Table, Tables, build_tables
 from roga_domainbed.report.text import format_cell, header, render_text
-from roga_domainbed.runs import load_runs
-from roga_domainbed.selection import ACCURACY, RULES, UPSTREAM, Metric
+from roga_domainbed.results import records as records_file
+from roga_domainbed.results.runs import load_runs
+from roga_domainbed.results.selection import ACCURACY, RULES, UPSTREAM, Metric
 
 DATA = Path(__file__).parents[1] / "data" / "report"
 RENDERERS = {"txt": render_text, "tex": render_latex}

@@ -5,8 +5,8 @@ from made_sweep import arguments, write_run, write_sweep
 from roga_domainbed.report.health import run_health
 from roga_domainbed.report.study import study
 from roga_domainbed.report.words import metric_title, summary
-from roga_domainbed.runs import load_runs
-from roga_domainbed.selection import RULES, Metric
+from roga_domainbed.results.runs import load_runs
+from roga_domainbed.results.selection import RULES, Metric
 
 
 def sentences(folder, rule="iid", metric="auc"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from roga_domainbed.launch.jobfile import JobFile, started_now, write_job_file
-from roga_domainbed.records import mark_done
+from roga_domainbed.results.records import mark_done
 from roga_domainbed.sweep.jobs import Job, State, failure_line
 from roga_domainbed.sweep.status import status_table, summary_line
 

@@ -14,7 +14,7 @@ from torch import distributed as torch_distributed
 
 from roga_domainbed.algorithms.roga import RoGA
 from roga_domainbed.cli import main
-from roga_domainbed.records import RECORDS
+from roga_domainbed.results.records import RECORDS
 from roga_domainbed.trainer import distributed
 from roga_domainbed.trainer import loop as training
 from roga_domainbed.trainer.stop import Stopped

@@ -288,8 +288,8 @@ def test_unreadable_images_are_left_out_where_that_is_asked_for_and_counted(dama
 
 
 def test_a_split_without_a_readable_image_is_refused():
+    from roga_domainbed.input.unreadable import drop_unreadable
     from roga_domainbed.trainer.splits import EnvironmentSplit
-    from roga_domainbed.trainer.unreadable import drop_unreadable
 
     class Broken:
         def __getitem__(self, index):
@@ -309,7 +309,7 @@ def test_an_error_in_the_middle_of_a_write_is_not_hidden_by_torchs_own(tmp_path)
 
 
 def test_a_worker_whose_parent_is_dead_already_ends(tmp_path):
-    from roga_domainbed.trainer.stop import ignore_in_worker
+    from roga_domainbed.processes import ignore_in_worker
 
     def parent():
         def start():
@@ -343,7 +343,7 @@ def is_alive(pid):
 
 LEAVES_A_READER = """
 import torch
-from roga_domainbed.trainer.stop import ignore_in_worker
+from roga_domainbed.processes import ignore_in_worker
 
 loader = torch.utils.data.DataLoader([1, 2, 3], num_workers=1, worker_init_fn=ignore_in_worker)
 left = iter(loader)

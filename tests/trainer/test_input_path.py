@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from roga_domainbed.augmentation.spec import AUGMENTATIONS
 from roga_domainbed.catalog import INPUT_HPARAMS
 from roga_domainbed.engine.datasets import MultipleEnvironmentImageFolder
 from roga_domainbed.errors import RogaError
+from roga_domainbed.input import store
+from roga_domainbed.input.augmentation.spec import AUGMENTATIONS
+from roga_domainbed.input.images import estimated_bytes, images_of
+from roga_domainbed.input.minibatches import IndexDraw
+from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.trainer.config import TrainConfig
-from roga_domainbed.trainer.input import store
-from roga_domainbed.trainer.input.images import estimated_bytes, images_of
-from roga_domainbed.trainer.input.path import InputOptions, InputPath
-from roga_domainbed.trainer.minibatches import IndexDraw
 from roga_domainbed.trainer.run import train
 
 CPU = torch.device("cpu")

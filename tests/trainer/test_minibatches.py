@@ -6,9 +6,9 @@ import torch
 
 from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
-from roga_domainbed.trainer.input import path as input_path
-from roga_domainbed.trainer.input.path import InputOptions, InputPath
-from roga_domainbed.trainer.minibatches import IndexDraw
+from roga_domainbed.input import path as input_path
+from roga_domainbed.input.minibatches import IndexDraw
+from roga_domainbed.input.path import InputOptions, InputPath
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from roga_domainbed import bridge, catalog
-from roga_domainbed.trainer.minibatches import seed_everything
+from roga_domainbed import catalog
+from roga_domainbed.input.minibatches import seed_everything
 from roga_domainbed.trainer.object_state import CannotRestore, ObjectState
-from roga_domainbed.trainer.upstream_defects import MADE_ANEW
+from roga_domainbed.upstream import bridge
+from roga_domainbed.upstream.defects import MADE_ANEW
 
 N_STEPS = 6
 ENGINE = [info.name for info in catalog.ALGORITHMS if info.target is not None]

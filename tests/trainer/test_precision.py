@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 
-from roga_domainbed import bridge
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.errors import RogaError
 from roga_domainbed.trainer.precision import prepare
+from roga_domainbed.upstream import bridge
 
 CPU = torch.device("cpu")
 SHAPE = (3, 32, 32)

@@ -148,7 +148,7 @@ def test_ctrl_c_leaves_a_checkpoint_too(tmp_path, monkeypatch, unbroken):
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["ERM", "Fish", "CDANN"])
 def test_other_algorithms_go_on_to_the_bit(algorithm, tmp_path, monkeypatch):
-    from roga_domainbed import backend
+    from roga_domainbed.host import backend
 
     cls = backend.host().algorithms.get_algorithm_class(algorithm)
     run(tmp_path / "unbroken", algorithm=algorithm)

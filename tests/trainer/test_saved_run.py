@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from roga_domainbed import bridge
 from roga_domainbed.errors import RogaError
+from roga_domainbed.inference.saved_run import load_run
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
-from roga_domainbed.trainer.saved_run import load_run
+from roga_domainbed.upstream import bridge
 
 SMALL = {"dataset": "Debug28", "hparams": '{"batch_size": 8}', "steps": 2, "n_workers": 0}
 

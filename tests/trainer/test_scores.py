@@ -10,13 +10,13 @@ from sklearn import metrics as sk
 
 from datasets_ext import manifest
 from datasets_ext.synthfake.generate import generate
+from roga_domainbed.input.paths import files_of
 from roga_domainbed.metrics.split import SplitScores
 from roga_domainbed.metrics.table import BINARY
 from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.trainer import scores as scores_file
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.evaluation import EvaluatedSplit
-from roga_domainbed.trainer.paths import files_of
 from roga_domainbed.trainer.run import train
 from roga_domainbed.trainer.scores import COLUMNS, SCORES, write_scores
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from roga_domainbed.trainer.upstream_defects import Job, explain, notices, refusals, saved_state
+from roga_domainbed.upstream.defects import Job, explain, notices, refusals, saved_state
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from roga_domainbed.backbones import Meso4, timm_backbone
 from roga_domainbed.cli.train import _with_weights
 from roga_domainbed.errors import RogaError
+from roga_domainbed.networks.backbones import Meso4, timm_backbone
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
 

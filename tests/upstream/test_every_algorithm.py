@@ -23,7 +23,7 @@ NOT_RELOADED = {"GroupDRO": "algorithm.q"}
 
 @pytest.fixture(scope="module")
 def host():
-    from roga_domainbed import bridge
+    from roga_domainbed.upstream import bridge
 
     return bridge.register()
 
@@ -99,11 +99,11 @@ def test_random_hyper_parameters_are_plain_numbers_and_train_a_step(name, host, 
 
 @pytest.mark.parametrize("name", ["TRM", "RDM"])
 def test_what_needs_cuda_trains_where_moving_to_it_works(name, host, monkeypatch, tmp_path):
-    from roga_domainbed.trainer import upstream_defects
+    from roga_domainbed.upstream import defects
 
     monkeypatch.setattr(torch.nn.Module, "cuda", lambda self: self)
     monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
-    monkeypatch.setattr(upstream_defects, "refusals", lambda job: [])
+    monkeypatch.setattr(defects, "refusals", lambda job: [])
     assert "env0_in_auc" in run(tmp_path / "run", name, test_envs=[0])
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from roga_domainbed.backend import host
-from roga_domainbed.trainer.input.path import InputOptions, InputPath
-from roga_domainbed.trainer.minibatches import IndexDraw
+from roga_domainbed.host.backend import host
+from roga_domainbed.input.minibatches import IndexDraw
+from roga_domainbed.input.path import InputOptions, InputPath
 
 pytestmark = pytest.mark.upstream
 

@@ -82,7 +82,7 @@ def test_both_collectors_print_the_same_of_mixed_records(sweep, request, run_sto
 
 RELOAD = """
 import json, sys, torch
-from roga_domainbed import bridge
+from roga_domainbed.upstream import bridge
 host = bridge.register()
 for path in sys.argv[2:]:
     saved = torch.load(path, weights_only=False)
@@ -117,7 +117,7 @@ def test_either_model_is_loaded_by_either_backend_and_predicts_the_same(begun_by
 
 LOAD = """
 import json, sys, torch
-from roga_domainbed.trainer.saved_run import load_run
+from roga_domainbed.inference.saved_run import load_run
 for folder in sys.argv[1:]:
     run = load_run(folder)
     x = torch.linspace(-1, 1, 2 * 3 * 28 * 28).reshape(2, 3, 28, 28)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.upstream
 
 @pytest.fixture(scope="module")
 def host():
-    from roga_domainbed import bridge
+    from roga_domainbed.upstream import bridge
 
     return bridge.register()
 
@@ -23,7 +23,7 @@ def test_the_checkout_is_in_use(host):
 
 
 def test_our_names_are_appended_once_and_upstreams_stay_in_place(host):
-    from roga_domainbed import bridge
+    from roga_domainbed.upstream import bridge
 
     before = list(host.algorithms.ALGORITHMS), list(host.datasets.DATASETS)
     bridge.register()

@@ -45,7 +45,7 @@ def upstreams_unit_tests(home, path, prepare):
 def test_upstreams_unit_tests_end_the_same_with_the_plugin(home, tmp_path):
     plain = upstreams_unit_tests(home, tmp_path / "plain.json", "")
     plugged = upstreams_unit_tests(
-        home, tmp_path / "plugged.json", "from roga_domainbed import bridge; bridge.register()"
+        home, tmp_path / "plugged.json", "from roga_domainbed.upstream import bridge; bridge.register()"
     )
     assert plain <= plugged
     ours = plugged - plain
@@ -149,11 +149,11 @@ def test_frame_split_is_stock_behaviour_exactly(faces, run_cli, records_of, tmp_
     assert (hparams.pop("split"), hparams.pop("allow_leakage")) == ("frame", True)
     code = """
 import runpy, sys
-from roga_domainbed.backend import host
-import datasets_ext.synthfake, roga_domainbed.backbones
+from roga_domainbed.host.backend import host
+import datasets_ext.synthfake, roga_domainbed.networks.backbones
 h = host()
 h.datasets.SynthFake = datasets_ext.synthfake.SynthFake
-h.networks.Featurizer = roga_domainbed.backbones.Meso4
+h.networks.Featurizer = roga_domainbed.networks.backbones.Meso4
 runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
 """
     command = [

@@ -28,7 +28,7 @@ REPORTED_OTHERWISE = {("VREx", "nll"), ("Fish", "loss")}
 
 @pytest.fixture(scope="module")
 def upstream():
-    from roga_domainbed import bridge
+    from roga_domainbed.upstream import bridge
 
     return bridge.register()
 

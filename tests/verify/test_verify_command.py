@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roga_domainbed import bridge
 from roga_domainbed.cli import main
 from roga_domainbed.metrics.table import BINARY
+from roga_domainbed.upstream import bridge
 from roga_domainbed.verify import trainings
 from roga_domainbed.verify.checks import Check, Failed, Options, Skip, make
 

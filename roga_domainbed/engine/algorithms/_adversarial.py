@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from roga_domainbed import catalog
+from roga_domainbed.catalog.hparams import HParam, choice, log_uniform, log_uniform_int
 from roga_domainbed.engine import networks
 from roga_domainbed.engine.algorithms._minibatches import number, pool
 from roga_domainbed.engine.algorithms.base import Algorithm
 from roga_domainbed.engine.lib.misc import Minibatch
-from roga_domainbed.hparams import HParam, choice, log_uniform, log_uniform_int
 
 
 class DomainAdversarial(Algorithm):

@@ -7,10 +7,10 @@ import itertools
 import torch
 import torch.nn.functional as F
 
+from roga_domainbed.catalog.hparams import HParam, log_uniform
 from roga_domainbed.engine.algorithms._minibatches import number
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
-from roga_domainbed.hparams import HParam, log_uniform
 
 
 class FeatureMatching(ERM):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from roga_domainbed.catalog.hparams import HParam, uniform
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
-from roga_domainbed.hparams import HParam, uniform
 
 
 class ANDMask(ERM):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from roga_domainbed.hparams import HParam
+from roga_domainbed.catalog.hparams import HParam
 
 
 class Algorithm(nn.Module):

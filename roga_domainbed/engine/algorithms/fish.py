@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from roga_domainbed.catalog.hparams import HParam, choice
 from roga_domainbed.engine import networks
 from roga_domainbed.engine.algorithms.base import Algorithm
 from roga_domainbed.engine.lib.misc import Minibatch
-from roga_domainbed.hparams import HParam, choice
 
 
 class Fish(Algorithm):

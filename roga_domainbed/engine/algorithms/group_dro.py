@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from roga_domainbed.catalog.hparams import HParam, log_uniform
 from roga_domainbed.engine.algorithms._minibatches import number
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
-from roga_domainbed.hparams import HParam, log_uniform
 
 
 class GroupDRO(ERM):

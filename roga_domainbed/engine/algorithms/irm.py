@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from roga_domainbed.catalog.hparams import HParam, log_uniform, log_uniform_int
 from roga_domainbed.engine.algorithms._annealed import AnnealedPenalty
 from roga_domainbed.engine.algorithms._minibatches import require_two_samples
 from roga_domainbed.engine.lib.misc import Minibatch
-from roga_domainbed.hparams import HParam, log_uniform, log_uniform_int
 
 
 class IRM(AnnealedPenalty):

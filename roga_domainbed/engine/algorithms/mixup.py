@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from roga_domainbed.catalog.hparams import HParam, log_uniform
 from roga_domainbed.engine.algorithms._minibatches import number
 from roga_domainbed.engine.algorithms._mixing import mixing_weight
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch, random_pairs_of_minibatches
-from roga_domainbed.hparams import HParam, log_uniform
 
 
 class Mixup(ERM):

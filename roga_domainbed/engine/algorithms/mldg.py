@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from roga_domainbed.catalog.hparams import HParam, choice, log_uniform
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch, split_meta_train_test
 from roga_domainbed.errors import RogaError
-from roga_domainbed.hparams import HParam, choice, log_uniform
 
 
 class MLDG(ERM):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from roga_domainbed.catalog.hparams import HParam, uniform
 from roga_domainbed.engine.algorithms._minibatches import number, pool
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
-from roga_domainbed.hparams import HParam, uniform
 
 
 class RSC(ERM):

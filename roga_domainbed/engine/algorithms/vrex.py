@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from roga_domainbed.catalog.hparams import HParam, log_uniform, log_uniform_int
 from roga_domainbed.engine.algorithms._annealed import AnnealedPenalty
-from roga_domainbed.hparams import HParam, log_uniform, log_uniform_int
 
 
 class VREx(AnnealedPenalty):

@@ -13,48 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch.utils.data import Dataset
 
 from roga_domainbed import catalog
-from roga_domainbed.augmentation.spec import Recipe, recipe_of
 from roga_domainbed.engine.datasets.base import MultipleDomainDataset, require_root
 from roga_domainbed.engine.datasets.classes import class_indices
 from roga_domainbed.engine.datasets.transforms import augmenting_transform, evaluation_transform
 from roga_domainbed.errors import Problems, RogaError
-
-#: Suffixes of what counts as an image, in lower case; other files are passed over.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+from roga_domainbed.input.augmentation.spec import Recipe, recipe_of
+from roga_domainbed.input.image_files import IMAGE_SUFFIXES, images_below, read_image
 
 Transform = Callable[[Image.Image], torch.Tensor]
-
-
-class UnreadableImage(RogaError):
-    """A file with an image's name that cannot be decoded.
-
-    Attributes:
-        path: the file; None where the error crossed a loader process, because torch carries the text alone.
-    """
-
-    def __init__(self, message: str, path: str | None = None):
-        super().__init__(message)
-        self.path = path
-
-
-def read_image(path: str) -> Image.Image:
-    """The image in ``path``, decoded whole, as RGB; ``UnreadableImage`` if it is damaged or none."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except MemoryError:
-        raise
-    except Exception as error:  # each of PIL's decoders fails in a way of its own, SyntaxError included
-        reason = str(error) or type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            reason = "it is in no image format" if os.path.getsize(path) else "it is empty"
-        raise UnreadableImage(
-            f"cannot read the image {path!r} ({reason}): remove it or put a good copy in its place", path
-        ) from None
 
 
 class ImageEnvironment(Dataset):
@@ -202,23 +172,6 @@ def _folders(path: str) -> list[str]:
 def _class_folders(environment: str) -> dict[str, list[str]]:
     """Class folder to its images, in the order in which they become samples."""
     return {folder: images_below(os.path.join(environment, folder)) for folder in _folders(environment)}
-
-
-def images_below(folder: str) -> list[str]:
-    """All images below ``folder``; folders are sorted as whole paths and files by name, as torchvision does."""
-    found = []
-    for where, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        images = [
-            name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        ]
-        found.append((where, sorted(images)))
-    return [os.path.join(where, name) for where, names in sorted(found) for name in names]
-
-
-def _raise(error: OSError) -> None:
-    # os.walk would pass over a folder that may not be read, and its images with it.
-    raise error
 
 
 def _abbreviates(short: str, name: str) -> bool:

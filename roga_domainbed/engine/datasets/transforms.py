@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torchvision import transforms
 
-from roga_domainbed.augmentation.spec import IMAGENET_MEAN as _MEAN
-from roga_domainbed.augmentation.spec import IMAGENET_STD as _STD
+from roga_domainbed.input.augmentation.spec import IMAGENET_MEAN as _MEAN
+from roga_domainbed.input.augmentation.spec import IMAGENET_STD as _STD
 
 
 def evaluation_transform(side: int) -> transforms.Compose:

@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Iterable
 
-from roga_domainbed import records as records_file
 from roga_domainbed.engine.lib.query import Q
-from roga_domainbed.records import Record
-from roga_domainbed.selection import group_by_test_env
+from roga_domainbed.results import records as records_file
+from roga_domainbed.results.records import Record
+from roga_domainbed.results.selection import group_by_test_env
 
 
 def load_records(path: str | os.PathLike) -> Q:

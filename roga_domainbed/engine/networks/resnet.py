@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from roga_domainbed.engine.networks.pooled import PooledFeaturizer
-from roga_domainbed.engine.networks.pretrained import timm_features
+from roga_domainbed.networks.pooled import PooledFeaturizer
+from roga_domainbed.networks.pretrained import timm_features
 
 
 class ResNet(PooledFeaturizer):

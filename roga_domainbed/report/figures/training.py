@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from roga_domainbed.records import Record
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import line_style, point_style
 from roga_domainbed.report.study import Candidate, Study, environment_name
 from roga_domainbed.report.words import metric_title, unit
-from roga_domainbed.selection import Metric
+from roga_domainbed.results.records import Record
+from roga_domainbed.results.selection import Metric
 
 MOST_POINTS = 120
 _OUT = re.compile(r"env(\d+)_out_(\w+)")

@@ -7,10 +7,10 @@ import torchvision
 from PIL import Image
 
 from roga_domainbed.engine import datasets
-from roga_domainbed.engine.datasets.image_folder import UnreadableImage, read_image
 from roga_domainbed.engine.datasets.transforms import augmenting_transform
 from roga_domainbed.engine.lib.fast_data_loader import FastDataLoader
 from roga_domainbed.errors import RogaError
+from roga_domainbed.input.image_files import UnreadableImage, read_image
 
 PAIR = {"0_real": 2, "1_fake": 3}
 

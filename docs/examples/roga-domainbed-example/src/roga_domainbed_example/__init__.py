@@ -1,7 +1,7 @@
 """What this package adds to roga-domainbed, by name. Nothing heavy is imported before a name is used."""
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS, AlgorithmInfo, DatasetInfo
-from roga_domainbed.hparams import HParam, constant
+from roga_domainbed.catalog.hparams import HParam, constant
 from roga_domainbed.launch import LAUNCHERS, LauncherInfo
 from roga_domainbed.report.renderers import RENDERERS, RendererInfo
 

@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from roga_domainbed.backend import host
-from roga_domainbed.hparams import HParam, uniform
+from roga_domainbed.catalog.hparams import HParam, uniform
+from roga_domainbed.host.backend import host
 
 
 class LabelSmoothingERM(host().algorithms.ERM):

@@ -5,7 +5,7 @@ import math
 import torch
 from torch.utils.data import TensorDataset
 
-from roga_domainbed.backend import host
+from roga_domainbed.host.backend import host
 
 
 class TwoMoons(host().datasets.MultipleDomainDataset):

@@ -1,0 +1,26 @@
+"""What there is: algorithms, datasets and backbones by name. Listing them imports no torch."""
+
+from roga_domainbed.catalog.algorithms import ALGORITHMS, AlgorithmInfo
+from roga_domainbed.catalog.backbones import BACKBONES, BackboneInfo, load_backbone
+from roga_domainbed.catalog.datasets import DATASETS, DatasetInfo, scale_hparams
+from roga_domainbed.catalog.shared_hparams import (
+    BACKBONE_HPARAMS,
+    FACE_HPARAMS,
+    GENERIC_HPARAMS,
+    INPUT_HPARAMS,
+)
+
+__all__ = [
+    "ALGORITHMS",
+    "BACKBONES",
+    "BACKBONE_HPARAMS",
+    "DATASETS",
+    "FACE_HPARAMS",
+    "GENERIC_HPARAMS",
+    "INPUT_HPARAMS",
+    "AlgorithmInfo",
+    "BackboneInfo",
+    "DatasetInfo",
+    "load_backbone",
+    "scale_hparams",
+]

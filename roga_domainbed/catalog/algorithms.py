@@ -1,0 +1,85 @@
+"""The algorithms by name, a row each.
+
+Their order is the row order of every result table: DomainBed's names first, in its order, then ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from roga_domainbed.catalog.registry import Registry
+
+
+@dataclass(frozen=True)
+class AlgorithmInfo:
+    """An algorithm.
+
+    Attributes:
+        name: the registered name, also the class name.
+        target: ``"module:Class"``; None where only an upstream checkout has it.
+        summary: one line.
+        reference: arXiv number or venue.
+        plugin: True if the class is ours on either backend, False if it belongs to the host.
+    """
+
+    name: str
+    target: str | None = None
+    summary: str = ""
+    reference: str = ""
+    plugin: bool = False
+
+
+ALGORITHMS: Registry[AlgorithmInfo] = Registry("algorithm")
+
+_FROM_A_CHECKOUT = "from a DomainBed checkout"
+
+# fmt: off
+for _name, _target, _summary, _reference in (
+    ("ERM", "erm:ERM", "empirical risk minimization on the pooled minibatches", "Vapnik 1998"),
+    ("ERMPlusPlus", None, _FROM_A_CHECKOUT, ""),
+    ("Fish", "fish:Fish", "a step on each environment in a copy, then part of the way to it", "arXiv:2104.09937"),
+    ("IRM", "irm:IRM", "one classifier optimal in every environment", "arXiv:1907.02893"),
+    ("GroupDRO", "group_dro:GroupDRO", "weights that grow for the worst environments", "arXiv:1911.08731"),
+    ("Mixup", "mixup:Mixup", "mixtures of samples from two environments", "arXiv:1912.01805"),
+    ("MLDG", "mldg:MLDG", "meta-learning with environments held out in each step", "arXiv:1710.03463"),
+    ("CORAL", "coral:CORAL", "features of equal mean and covariance in all environments", "arXiv:1607.01719"),
+    ("MMD", "mmd:MMD", "features of equal distribution, by maximum mean discrepancy", "CVPR 2018"),
+    ("DANN", "dann:DANN", "features that hide the environment from a discriminator", "arXiv:1505.07818"),
+    ("CDANN", "cdann:CDANN", "DANN with a discriminator that knows the class", "ECCV 2018"),
+    ("MTL", None, _FROM_A_CHECKOUT, ""),
+    ("SagNet", None, _FROM_A_CHECKOUT, ""),
+    ("ARM", None, _FROM_A_CHECKOUT, ""),
+    ("VREx", "vrex:VREx", "a small variance of the environments' risks", "arXiv:2003.00688"),
+    ("RSC", "rsc:RSC", "mutes the features with the largest gradients", "arXiv:2007.02454"),
+    ("SD", "sd:SD", "spectral decoupling: small logits", "arXiv:2011.09468"),
+    ("ANDMask", "and_mask:ANDMask", "moves weights where the environments' gradients agree", "arXiv:2009.00329"),
+    ("SANDMask", None, _FROM_A_CHECKOUT, ""),
+    ("IGA", None, _FROM_A_CHECKOUT, ""),
+    ("SelfReg", "self_reg:SelfReg", "draws samples of one class together, without negatives", "arXiv:2104.09841"),
+    ("Fishr", None, _FROM_A_CHECKOUT, ""),
+    ("TRM", None, _FROM_A_CHECKOUT, ""),
+    ("IB_ERM", None, _FROM_A_CHECKOUT, ""),
+    ("IB_IRM", None, _FROM_A_CHECKOUT, ""),
+    ("CAD", None, _FROM_A_CHECKOUT, ""),
+    ("CondCAD", None, _FROM_A_CHECKOUT, ""),
+    ("Transfer", None, _FROM_A_CHECKOUT, ""),
+    ("CausIRL_CORAL", None, _FROM_A_CHECKOUT, ""),
+    ("CausIRL_MMD", None, _FROM_A_CHECKOUT, ""),
+    ("EQRM", None, _FROM_A_CHECKOUT, ""),
+    ("RDM", None, _FROM_A_CHECKOUT, ""),
+    ("ADRMX", None, _FROM_A_CHECKOUT, ""),
+    ("URM", None, _FROM_A_CHECKOUT, ""),
+):
+    _target = f"roga_domainbed.engine.algorithms.{_target}" if _target else None
+    ALGORITHMS.add(AlgorithmInfo(_name, _target, _summary, _reference))
+
+for _name, _target, _summary, _reference in (
+    ("SAM", "sam:SAM", "sharpness-aware minimization of the pooled loss", "arXiv:2010.01412"),
+    ("ASAM", "asam:ASAM", "SAM with a perturbation that scales with the weights", "arXiv:2102.11600"),
+    ("GSAM", "gsam:GSAM", "SAM that also closes the surrogate gap", "arXiv:2203.08065"),
+    ("SAGM", "sagm:SAGM", "sharpness-aware gradient matching", "arXiv:2303.10353"),
+    ("RoGA", "roga:RoGA", "robust gradient alignment: an ascent point per domain", "arXiv:2505.20653"),
+):
+    _target = f"roga_domainbed.algorithms.{_target}"
+    ALGORITHMS.add(AlgorithmInfo(_name, _target, _summary, _reference, plugin=True))
+# fmt: on

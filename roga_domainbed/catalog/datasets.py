@@ -1,0 +1,173 @@
+"""The datasets by name, a row each, in the order of the result tables: DomainBed's first, then ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from roga_domainbed.catalog.hparams import HParam, constant, log_uniform, log_uniform_int
+from roga_domainbed.catalog.registry import Registry, load
+from roga_domainbed.catalog.shared_hparams import FACE_HPARAMS, backbone_hparams
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A dataset: a list of environments under one name.
+
+    Attributes:
+        name: the registered name.
+        environments: their names, in index order; the columns of result tables.
+        target: ``"module:Class"``; None where only an upstream checkout has it.
+        summary: one line.
+        plugin: True if the class is ours on either backend.
+        small_images: DomainBed's ``SMALL_IMAGES`` family of lr, weight decay and batch size.
+        needs_data_dir: whether ``--data_dir`` must be given.
+        hparams: hyper-parameters this dataset adds or overrides.
+    """
+
+    name: str
+    environments: tuple[str, ...]
+    target: str | None = None
+    summary: str = ""
+    plugin: bool = False
+    small_images: bool = False
+    needs_data_dir: bool = True
+    hparams: tuple[HParam, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Where it lies below ``--data_dir``, with forward slashes."""
+        return _FOLDERS.get(self.name, self.name)
+
+    @property
+    def trees(self) -> tuple[str, ...]:
+        """The folders below ``--data_dir`` that it is read from: ``folder``, or those of the ``SOURCES`` of its class.
+
+        Looking imports the class of a plugin's dataset, and torch with it.
+        """
+        sources = getattr(load(self.target), "SOURCES", ()) if self.plugin and self.target else ()
+        return tuple(dict.fromkeys(source.tree for source in sources)) or (self.folder,)
+
+
+#: Upstream's own names for the folders of these datasets; all others lie in a folder of their name.
+_FOLDERS = {
+    "ColoredMNIST": "MNIST",
+    "RotatedMNIST": "MNIST",
+    "OfficeHome": "office_home",
+    "TerraIncognita": "terra_incognita",
+    "DomainNet": "domain_net",
+    "SVIRO": "sviro",
+    "WILDSCamelyon": "camelyon17_v1.0",
+    "WILDSFMoW": "fmow_v1.1",
+}
+
+
+DATASETS: Registry[DatasetInfo] = Registry("dataset")
+
+_FROM_A_CHECKOUT = "from a DomainBed checkout"
+
+for _name, _environments, _small, _needs_data_dir, _summary in (
+    ("Debug28", "0 1 2", True, False, "random 28x28 images, for tests"),
+    ("Debug224", "0 1 2", False, False, "random 224x224 images, for tests"),
+    ("ColoredMNIST", "+90% +80% -90%", True, True, "digits whose colour predicts the label"),
+    ("RotatedMNIST", "0 15 30 45 60 75", True, True, "digits rotated by degrees"),
+    ("VLCS", "C L S V", False, True, "photographs, 5 classes"),
+    ("PACS", "A C P S", False, True, "art, cartoons, photographs, sketches, 7 classes"),
+    ("OfficeHome", "A C P R", False, True, "office objects, 65 classes"),
+    ("TerraIncognita", "L100 L38 L43 L46", False, True, "camera traps, 10 classes"),
+    ("DomainNet", "clip info paint quick real sketch", False, True, "six styles, 345 classes"),
+    ("SVIRO", "aclass escape hilux i3 lexus tesla tiguan tucson x5 zoe", False, True, "car interiors"),
+):
+    DATASETS.add(
+        DatasetInfo(
+            _name,
+            tuple(_environments.split()),
+            target=f"roga_domainbed.engine.datasets:{_name}",
+            summary=_summary,
+            small_images=_small,
+            needs_data_dir=_needs_data_dir,
+        )
+    )
+for _name, _environments in (
+    ("WILDSCamelyon", [f"hospital_{i}" for i in range(5)]),
+    ("WILDSFMoW", [f"region_{i}" for i in range(6)]),
+    *(
+        (f"Spawrious{kind}_{level}", ["Test", "SC_group_1", "SC_group_2"])
+        for kind in ("O2O", "M2M")
+        for level in ("easy", "medium", "hard")
+    ),
+):
+    DATASETS.add(DatasetInfo(_name, tuple(_environments), summary=_FROM_A_CHECKOUT))
+
+DATASETS.add(
+    DatasetInfo(
+        "SynthFake",
+        ("DF", "F2F", "FS", "NT"),
+        target="datasets_ext.synthfake:SynthFake",
+        summary="generated faces with four look-alike manipulations; needs no download",
+        plugin=True,
+        needs_data_dir=True,
+        hparams=(
+            HParam("lr", 3e-3, log_uniform(10, -3.5, -2), "learning rate of the base optimizer"),
+            HParam("weight_decay", 0.0, constant(0.0), "L2 weight decay of the base optimizer"),
+            HParam("batch_size", 16, log_uniform_int(2, 3, 5.5), "minibatch of each training environment"),
+            # MesoNet drops half; with so little data that delays the first thing learnt by a hundred steps.
+            *backbone_hparams("meso4", pretrained=False, image_size=64, meso4_dropout=0.2),
+        ),
+    )
+)
+for _name, _module, _summary in (
+    ("FFPP", "ffpp", "FaceForensics++ c23 (light compression), one environment a manipulation"),
+    ("FFPP_c40", "ffpp", "FaceForensics++ c40 (strong compression), one environment a manipulation"),
+    ("FFPP_raw", "ffpp", "FaceForensics++ without compression, one environment a manipulation"),
+    ("SelfBlend", "selfblend", "your face photographs with four look-alike manipulations"),
+):
+    DATASETS.add(
+        DatasetInfo(
+            _name,
+            ("DF", "F2F", "FS", "NT"),
+            target=f"datasets_ext.{_module}:{_name}",
+            summary=_summary,
+            plugin=True,
+            hparams=FACE_HPARAMS,
+        )
+    )
+for _name, _environments, _summary in (
+    ("DeepfakeDatasets", "FFPP CelebDF2 DFDC DFDCP UADFV", "five datasets, one environment each"),
+    (
+        "FFPPCross",
+        "DF F2F FS NT CelebDF1 CelebDF2 UADFV DFDC DFDCP",
+        "FaceForensics++ c23 by manipulation, and five other datasets to test on",
+    ),
+    (
+        "FFPPDownload",
+        "DF F2F FS NT FaceShifter DFD",
+        "FaceForensics++ c23 by manipulation, with FaceShifter and DeepFakeDetection of the same download",
+    ),
+):
+    DATASETS.add(
+        DatasetInfo(
+            _name,
+            tuple(_environments.split()),
+            target=f"datasets_ext.combined:{_name}",
+            summary=_summary,
+            plugin=True,
+            hparams=FACE_HPARAMS,
+        )
+    )
+
+
+def scale_hparams(dataset: str) -> tuple[HParam, ...]:
+    """DomainBed's generic lr, weight decay and batch size for ``dataset``; they come after an algorithm's own."""
+    small = dataset in DATASETS and DATASETS.get(dataset).small_images
+    if small:
+        return (
+            HParam("lr", 1e-3, log_uniform(10, -4.5, -2.5), "learning rate"),
+            HParam("weight_decay", 0.0, constant(0.0), "L2 weight decay"),
+            HParam("batch_size", 64, log_uniform_int(2, 3, 9), "minibatch of each training environment"),
+        )
+    high = 5 if dataset == "DomainNet" else 5.5
+    return (
+        HParam("lr", 5e-5, log_uniform(10, -5, -3.5), "learning rate"),
+        HParam("weight_decay", 0.0, log_uniform(10, -6, -2), "L2 weight decay"),
+        HParam("batch_size", 32, log_uniform_int(2, 3, high), "minibatch of each training environment"),
+    )

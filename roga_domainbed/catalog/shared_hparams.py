@@ -1,0 +1,54 @@
+"""Hyper-parameters that belong to no one method: DomainBed's generic ones, those of backbones and of the input."""
+
+from __future__ import annotations
+
+from roga_domainbed.catalog.hparams import HParam, choice, constant
+
+#: The hyper-parameters that every algorithm has, in DomainBed's order, before its own.
+GENERIC_HPARAMS = (
+    HParam("data_augmentation", True, constant(True), "augment the training environments"),
+    HParam(
+        "resnet18", False, constant(False), "ResNet-18 instead of ResNet-50 (needs resnet50_augmix false)"
+    ),
+    HParam("resnet50_augmix", True, constant(True), "ResNet-50 with AugMix weights"),
+    HParam("dinov2", False, constant(False), "DINOv2 features (upstream only)"),
+    HParam("vit", False, constant(False), "vision transformer (upstream only)"),
+    HParam("vit_attn_tune", False, constant(False), "train the attention weights alone (upstream only)"),
+    HParam("freeze_bn", False, constant(False), "keep batch-norm layers in evaluation mode"),
+    HParam("lars", False, constant(False), "LARS optimizer (upstream's ERM++ only)"),
+    HParam("linear_steps", 500, constant(500), "steps of linear probing (upstream's ERM++ only)"),
+    HParam("resnet_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout after the backbone"),
+    HParam("vit_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout after a vision transformer"),
+    HParam("class_balanced", False, constant(False), "draw classes with equal probability"),
+    HParam("nonlinear_classifier", False, constant(False), "a classifier of three layers"),
+)
+
+
+def backbone_hparams(
+    backbone: str, pretrained: bool, image_size: int, meso4_dropout: float = 0.5
+) -> tuple[HParam, ...]:
+    """Declare what a dataset's backbone is by default."""
+    return (
+        HParam("backbone", backbone, constant(backbone), "featurizer: 'meso4' or any timm name"),
+        HParam("pretrained", pretrained, constant(pretrained), "start a timm backbone from ImageNet weights"),
+        HParam("weights", "", constant(""), "file with the backbone's weights, where there is no network"),
+        HParam("image_size", image_size, constant(image_size), "side in pixels that images are resized to"),
+        HParam("meso4_dropout", meso4_dropout, constant(meso4_dropout), "dropout of the meso4 backbone"),
+    )
+
+
+#: What may be given for any dataset; datasets of face crops have them by default. An empty backbone leaves the
+#: choice to DomainBed, which goes by the image's side.
+BACKBONE_HPARAMS = backbone_hparams("", True, 224)
+FACE_HPARAMS = backbone_hparams("resnet34", True, 224)
+
+#: What may be given for any dataset that is read on the fast input path; without it, its own augmentation.
+INPUT_HPARAMS = (
+    HParam(
+        "augmentation",
+        "",
+        constant(""),
+        "replaces the augmentation of the training environments; empty keeps the dataset's own",
+        choices=("", "none", "flip", "domainbed", "deepfakebench"),
+    ),
+)

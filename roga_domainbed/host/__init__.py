@@ -1,0 +1,1 @@
+"""Which DomainBed is in use: a checkout or the embedded engine."""

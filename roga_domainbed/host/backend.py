@@ -1,0 +1,91 @@
+"""Which DomainBed we run on: an upstream checkout or the embedded engine. Decided once per process.
+
+Order: ``DOMAINBED_HOME`` is set, then that checkout (an error if it is not one); ``domainbed`` can be
+imported, then that; otherwise the engine. Every plugin module reaches DomainBed through ``host()`` alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from roga_domainbed.errors import RogaError
+from roga_domainbed.host.checkout import is_checkout, require_supported
+from roga_domainbed.host.optional_imports import stand_ins
+
+_MODULES = ("algorithms", "command_launchers", "datasets", "hparams_registry", "model_selection", "networks")
+_LIB = ("fast_data_loader", "misc", "query", "reporting")
+
+
+class Host:
+    """The DomainBed in use: its modules are attributes, imported on first use.
+
+    Attributes:
+        name: ``"engine"`` or ``"upstream"``.
+        package: the package its modules live in.
+        home: the checkout's folder; None for the engine.
+    """
+
+    algorithms: ModuleType
+    command_launchers: ModuleType
+    datasets: ModuleType
+    hparams_registry: ModuleType
+    model_selection: ModuleType
+    networks: ModuleType
+    fast_data_loader: ModuleType
+    misc: ModuleType
+    query: ModuleType
+    reporting: ModuleType
+
+    def __init__(self, name: str, package: str, home: Path | None):
+        self.name, self.package, self.home = name, package, home
+
+    def __getattr__(self, module: str) -> ModuleType:
+        if module in _MODULES:
+            path = f"{self.package}.{module}"
+        elif module in _LIB:
+            path = f"{self.package}.lib.{module}"
+        else:
+            raise AttributeError(module)
+        try:
+            with stand_ins("wilds"):
+                value = importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if self.home is None or (error.name or "").startswith(self.package):
+                raise
+            raise RogaError(
+                f"the DomainBed checkout {self.home} needs the package {error.name!r}: pip install {error.name}"
+            ) from None
+        setattr(self, module, value)
+        return value
+
+    def __repr__(self) -> str:
+        return f"Host({self.name}{f' at {self.home}' if self.home else ''})"
+
+
+@functools.cache
+def host() -> Host:
+    """The DomainBed of this process."""
+    wanted = os.environ.get("DOMAINBED_HOME")
+    if wanted:
+        home = Path(wanted).expanduser().resolve()
+        if not is_checkout(home):
+            raise RogaError(
+                f"DOMAINBED_HOME={wanted!r} is not a DomainBed checkout: there is no domainbed/algorithms.py in "
+                "it. Set it to the folder that git clone made, or unset it to use the embedded engine"
+            )
+        require_supported(home)
+        sys.path.insert(0, str(home))  # in front of any other domainbed
+        return Host("upstream", "domainbed", home)
+    spec = importlib.util.find_spec("domainbed")
+    if spec is not None and spec.submodule_search_locations:
+        home = Path(next(iter(spec.submodule_search_locations))).parent
+        if is_checkout(home):
+            require_supported(home)
+            return Host("upstream", "domainbed", home)
+    return Host("engine", "roga_domainbed.engine", None)

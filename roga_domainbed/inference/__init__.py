@@ -1,0 +1,1 @@
+"""A saved run at work: evaluate and predict."""

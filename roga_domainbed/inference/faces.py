@@ -1,0 +1,267 @@
+"""From images and videos to the faces in them, cut out as the training data was, and their probabilities."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from datasets_ext.folder import decode
+from datasets_ext.prepare import report
+from datasets_ext.prepare.clips import CropOptions
+from datasets_ext.prepare.detectors import DETECTORS
+from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog.registry import load
+from roga_domainbed.engine.lib.misc import evaluation_mode
+from roga_domainbed.errors import MissingExtra, Problems, RogaError
+from roga_domainbed.inference.image_files import to_tensor
+from roga_domainbed.inference.saved_run import SavedRun
+from roga_domainbed.input.image_files import IMAGE_SUFFIXES
+from roga_domainbed.trainer.evaluation import decide
+
+BATCH_SIZE = 64
+VIDEO_SUFFIXES = tuple(".3gp .avi .flv .gif .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
+
+
+@dataclass
+class Face:
+    """One face.
+
+    Attributes:
+        frame: index of the video's frame; None in an image.
+        box: x, y, width, height in pixels of the picture; None where nothing was looked for.
+        detection_score: how sure the detector is.
+        probability: of being fake.
+    """
+
+    frame: int | None = None
+    box: tuple[float, float, float, float] | None = None
+    detection_score: float | None = None
+    probability: float = float("nan")
+
+
+@dataclass
+class Prediction:
+    """What the model says of one file.
+
+    Attributes:
+        path: the file.
+        kind: ``image`` or ``video``.
+        faces: those that were found, with their probabilities.
+        n_frames: frames of the video that were looked at; None for an image.
+        error: a sentence that names the file and says why it could not be read; empty if it could.
+        note: what else is worth knowing.
+    """
+
+    path: str
+    kind: str
+    faces: list[Face] = field(default_factory=list)
+    n_frames: int | None = None
+    error: str = ""
+    note: str = ""
+
+    @property
+    def probability(self) -> float | None:
+        """Of a video: the mean over its faces; None for an image and where there is no face."""
+        if self.kind != "video" or not self.faces:
+            return None
+        return float(np.mean([face.probability for face in self.faces]))
+
+
+def find_inputs(inputs: Sequence[str]) -> list[tuple[str, str]]:
+    """(file, ``image`` or ``video``) for every input; a folder stands for the images and videos in and below it.
+
+    Raises:
+        RogaError: an input is not there, or a folder has neither; all such faults at once.
+    """
+    problems, found = Problems(), []
+    for text in inputs:
+        if os.path.isdir(text):
+            below = sorted(os.path.join(where, name) for where, _, names in os.walk(text) for name in names)
+            known = [(path, kind) for path in below if (kind := _kind(path))]
+            if not known:
+                problems.add(f"no image and no video in the folder {text!r}")
+            found += known
+        elif os.path.exists(text):
+            found.append((text, _kind(text) or _kind_by_content(text)))
+        else:
+            problems.add(f"no such file or folder: {text!r}")
+    problems.check()
+    return found
+
+
+def crops_of_training(run: SavedRun) -> tuple[CropOptions, str]:
+    """How the faces that ``run`` was trained on were cut out, and in words how that is known.
+
+    It is in the report that ``prepare`` left beside the data; where that is not there, the defaults are the answer.
+    """
+    config = run.config
+    name = config.dataset
+    for tree in DATASETS.get(name).trees if name in DATASETS else [name]:
+        path = Path(config.data_dir or ".", tree, report.FILE)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found = json.loads(path.read_text(encoding="utf-8"))["options"]
+            known = {field.name for field in fields(CropOptions)}  # self-blended faces have others, too
+            options = CropOptions(**{name: value for name, value in found.items() if name in known})
+            return options, f"as in {path}"
+    return CropOptions(), f"the defaults of 'prepare': the training data has no {report.FILE}"
+
+
+class FaceCutter:
+    """Cuts the faces out of images and videos.
+
+    Args:
+        options: detector, margin and size of a crop, frames of a video.
+        detect: False takes every picture whole, as a crop that is there already.
+        kinds: of the files that will come.
+
+    Raises:
+        RogaError: a package is missing.
+    """
+
+    def __init__(self, options: CropOptions, *, detect: bool, kinds: Sequence[str]):
+        self.options, self._detector = options, None
+        if "video" in kinds and importlib.util.find_spec("av") is None:
+            raise MissingExtra("av", "prepare", "reading videos")
+        if detect:
+            if importlib.util.find_spec("cv2") is None:
+                raise MissingExtra("opencv-python-headless", "prepare", "finding faces")
+            self._detector = load(DETECTORS.get(options.detector).target)()
+
+    def cut(self, path: str, kind: str) -> tuple[Prediction, list[Image.Image]]:
+        """All faces of an image, or one person's in a video, still without probabilities; and their crops."""
+        prediction = Prediction(path, kind)
+        try:
+            crops = self._video(prediction) if kind == "video" else self._image(prediction)
+        except RogaError as error:
+            prediction.error = str(error)
+            return prediction, []
+        return prediction, crops
+
+    def _image(self, prediction: Prediction) -> list[Image.Image]:
+        image = decode(prediction.path)
+        if self._detector is None:
+            prediction.faces.append(Face())
+            return [image]
+        from datasets_ext.prepare.crop import by_size
+        from datasets_ext.prepare.faces import encoded_face
+
+        rgb = np.asarray(ImageOps.exif_transpose(image))
+        return [
+            self._add(prediction, None, face, encoded_face(rgb, face, self.options))
+            for face in by_size(self._detector.detect(rgb))
+        ]
+
+    def _video(self, prediction: Prediction) -> list[Image.Image]:
+        from datasets_ext.prepare.video import UnreadableVideo, visit_spaced_frames
+
+        def begin(planned: list[int]) -> Any:
+            if self._detector is None:
+                return _WholeFrames()
+            from datasets_ext.prepare.faces import VideoFaces  # OpenCV, which whole frames do without
+
+            return VideoFaces(self.options, self._detector)
+
+        try:
+            seen, decoded = visit_spaced_frames(Path(prediction.path), self.options.n_frames, begin)
+        except UnreadableVideo as error:
+            raise RogaError(f"cannot read the video {prediction.path!r}: {error}") from None
+        if decoded.count == 0:
+            raise RogaError(f"cannot read the video {prediction.path!r}: no frame of it can be decoded")
+        prediction.n_frames = len(decoded.planned)
+        if decoded.is_truncated:
+            announced = max(decoded.n_declared, decoded.n_present)
+            prediction.note = f"only {decoded.count} of its {announced} frames can be decoded"
+        if isinstance(seen, _WholeFrames):
+            prediction.faces += [Face(index) for index in seen.indices]
+            return seen.images
+        return [self._add(prediction, index, face, data) for index, face, data in seen.chosen()]
+
+    def _add(self, prediction: Prediction, index: int | None, face: np.ndarray, data: bytes) -> Image.Image:
+        x, y, width, height, score = map(float, face[:5])
+        prediction.faces.append(Face(index, (x, y, width, height), score))
+        # The file that 'prepare' would have written, decoded: JPEG costs pixels.
+        return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+class _WholeFrames:
+    """Frames that are crops already."""
+
+    def __init__(self):
+        self.indices: list[int] = []
+        self.images: list[Image.Image] = []
+
+    def visit(self, index: int, rgb: np.ndarray) -> None:
+        self.indices.append(index)
+        self.images.append(Image.fromarray(rgb))
+
+
+def predict(run: SavedRun, files: Sequence[tuple[str, str]], cutter: FaceCutter) -> Iterator[Prediction]:
+    """What the model says of each file, in their order; faces of several files share a batch on the device.
+
+    Args:
+        run: a model that tells real from fake.
+        files: (path, ``image`` or ``video``).
+        cutter: makes the crops.
+
+    Raises:
+        RogaError: the model is for other inputs or other classes.
+    """
+    if run.num_classes != 2:
+        raise RogaError(
+            f"predict is for models that tell real from fake; this one knows {run.num_classes} classes"
+        )
+    read = to_tensor(run)
+    waiting: list[Prediction] = []
+    faces: list[Face] = []
+    inputs: list[torch.Tensor] = []
+    for path, kind in files:
+        prediction, crops = cutter.cut(path, kind)
+        waiting.append(prediction)
+        faces += prediction.faces
+        inputs += map(read, crops)
+        if len(inputs) >= BATCH_SIZE:
+            _score(run, faces, inputs)
+            yield from waiting
+            waiting, faces, inputs = [], [], []
+    _score(run, faces, inputs)
+    yield from waiting
+
+
+@torch.inference_mode()
+def _score(run: SavedRun, faces: Sequence[Face], inputs: Sequence[torch.Tensor]) -> None:
+    with evaluation_mode(run.algorithm):
+        for start in range(0, len(inputs), BATCH_SIZE):
+            batch = torch.stack(inputs[start : start + BATCH_SIZE]).to(run.device)
+            with run.autocast():
+                logits = run.algorithm.predict(batch).float().reshape(len(batch), -1).cpu()
+            _, probabilities = decide(logits)
+            for face, (_, fake) in zip(faces[start : start + BATCH_SIZE], probabilities, strict=True):
+                face.probability = float(fake)
+
+
+def _kind(path: str) -> str | None:
+    lower = path.lower()
+    if os.path.basename(lower).startswith("."):
+        return None
+    return "image" if lower.endswith(IMAGE_SUFFIXES) else "video" if lower.endswith(VIDEO_SUFFIXES) else None
+
+
+def _kind_by_content(path: str) -> str:
+    try:
+        with Image.open(path):
+            return "image"
+    except (
+        Exception
+    ):  # whatever Pillow says of it: then it is to be read as a video, and that fault is reported
+        return "video"

@@ -1,0 +1,183 @@
+"""Where decoded images are kept: in memory, in a packed file that is memory-mapped, or nowhere."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from roga_domainbed.errors import RogaError
+from roga_domainbed.input.images import Images
+from roga_domainbed.processes import usable_cpus
+
+FORMAT = 1
+MEMORY_SHARE = 4  # a quarter of what is free: a sweep runs several jobs on one machine
+AUTO, OFF = "auto", "off"
+
+
+class Decoder:
+    """Decodes at each access.
+
+    Attributes:
+        kind: ``none``, for the records.
+    """
+
+    kind = "none"
+
+    def __init__(self, environments: Sequence[Images]):
+        self._read = [images.read for images in environments]
+
+    def get(self, env: int, index: int) -> np.ndarray:
+        """The image, (H, W, 3) uint8; not to be written to."""
+        return self._read[env](index)
+
+
+class Memory(Decoder):
+    """Decodes an image at its first access and keeps it."""
+
+    kind = "memory"
+
+    def __init__(self, environments: Sequence[Images]):
+        super().__init__(environments)
+        self._kept: list[list[np.ndarray | None]] = [[None] * len(e.labels) for e in environments]
+
+    def get(self, env: int, index: int) -> np.ndarray:
+        """The image, (H, W, 3) uint8; not to be written to."""
+        found = self._kept[env][index]
+        if found is None:
+            found = self._kept[env][index] = super().get(env, index)
+        return found
+
+
+class Packed(Decoder):
+    """Reads from a file of all decoded images, one after the other, beside an index of their places and sizes.
+
+    The operating system keeps of the file what fits and shares it between the jobs of a machine.
+    """
+
+    kind = "file"
+
+    def __init__(self, environments: Sequence[Images], path: Path):
+        super().__init__(environments)
+        with np.load(path.with_suffix(".npz")) as index:
+            self._places = [(index[f"offset{env}"], index[f"shape{env}"]) for env in range(len(environments))]
+        # copy-on-write: torch refuses to look at memory that may not be written
+        self._bytes = np.memmap(path, dtype=np.uint8, mode="c")
+
+    def get(self, env: int, index: int) -> np.ndarray:
+        """The image, (H, W, 3) uint8; not to be written to."""
+        offsets, shapes = self._places[env]
+        height, width = map(int, shapes[index])
+        if not height:  # could not be read when the file was made: the attempt says why
+            return super().get(env, index)
+        start = int(offsets[index])
+        return np.asarray(self._bytes[start : start + 3 * height * width]).reshape(height, width, 3)
+
+
+def open_store(environments: Sequence[Images], cache: str, name: str) -> Decoder:
+    """The store that ``cache`` asks for.
+
+    Args:
+        environments: of the run.
+        cache: ``auto`` keeps images in memory where all of them need at most a quarter of what is available, and
+            decodes at each access otherwise; ``off`` always does that; anything else is the folder of a packed file,
+            which is made there if it is not there yet.
+        name: what the packed file's name begins with.
+    """
+    if cache == OFF:
+        return Decoder(environments)
+    if cache == AUTO:
+        fits = sum(e.nbytes for e in environments) * MEMORY_SHARE <= available_memory()
+        return Memory(environments) if fits else Decoder(environments)
+    return Packed(environments, packed_file(environments, Path(cache), name))
+
+
+def packed_file(environments: Sequence[Images], folder: Path, name: str) -> Path:
+    """The packed file of these images in ``folder``, made first if need be, by one process at a time.
+
+    Its name carries a hash of the content, so a tree that changes gets another file.
+
+    Raises:
+        RogaError: the folder cannot be written or is too small.
+    """
+    digest = hashlib.sha256(json.dumps([FORMAT, *(e.key() for e in environments)]).encode()).hexdigest()[:16]
+    path = folder / f"{name}-{digest}.pixels"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return path
+        with open(path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # goes with its process, however that ends
+            if not path.exists():
+                _pack(environments, path)
+    except OSError as error:
+        raise RogaError(f"--cache {str(folder)!r} cannot be used: {error.strerror or error}") from None
+    return path
+
+
+def _pack(environments: Sequence[Images], path: Path) -> None:
+    needed = sum(e.nbytes for e in environments)
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise RogaError(
+            f"--cache {str(path.parent)!r} has {free / 2**30:.1f} GiB free and the decoded images need about "
+            f"{needed / 2**30:.1f}: choose another folder, or --cache off"
+        )
+    index: dict[str, np.ndarray] = {}
+    partial = path.with_suffix(".part")
+    try:
+        with open(partial, "wb") as file, ThreadPoolExecutor(usable_cpus()) as pool:
+            for env, images in enumerate(environments):
+                offsets, shapes = [], []
+                for pixels in _decoded(images, pool):
+                    offsets.append(file.tell())
+                    shapes.append(pixels.shape[:2])
+                    file.write(np.ascontiguousarray(pixels).data)
+                index[f"offset{env}"] = np.array(offsets, np.int64)
+                index[f"shape{env}"] = np.array(shapes, np.int32)
+            file.flush()
+            os.fsync(file.fileno())
+        np.savez(path.with_suffix(".npz"), **index)
+        os.replace(partial, path)  # last: whoever sees this file finds its index
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _decoded(images: Images, pool: ThreadPoolExecutor):
+    """All images in order, decoded by several threads; a chunk at a time, so that few wait in memory."""
+
+    def read(index: int) -> np.ndarray:
+        try:
+            return images.read(index)
+        except RogaError:
+            return np.empty((0, 0, 3), np.uint8)
+
+    chunk = 256
+    for start in range(0, len(images.labels), chunk):
+        yield from pool.map(read, range(start, min(start + chunk, len(images.labels))))
+
+
+def available_memory() -> int:
+    """Bytes that a new process may take without swapping: the machine's, and the control group's where lower."""
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                available = 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        if limit != "max":
+            available = min(available, max(0, int(limit) - used))
+    except (OSError, ValueError):
+        pass
+    return available

@@ -1,0 +1,1 @@
+"""Featurizers by name, and the weights they start from."""

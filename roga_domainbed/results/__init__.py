@@ -1,0 +1,1 @@
+"""What runs have written: records, selection, ranking, statistics. No torch."""

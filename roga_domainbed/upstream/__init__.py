@@ -1,0 +1,1 @@
+"""All that is patched into a DomainBed checkout, in memory."""

@@ -1,0 +1,78 @@
+"""Upstream's launchers and ours, for upstream's sweep: its jobs re-enter through the plugin.
+
+Upstream's sweep makes shell commands that start ``python -m domainbed.scripts.train``. A process started that way
+knows no plugin, so each command is rewritten to the same interpreter's ``roga_domainbed upstream train`` before it
+is launched. Job folders are named before that, and stay as they are.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from roga_domainbed.catalog.registry import load
+from roga_domainbed.errors import RogaError
+from roga_domainbed.launch import LAUNCHERS, Command, LauncherInfo, Options
+from roga_domainbed.launch.jobfile import describe_exit
+
+#: What upstream knows as a launcher: takes shell commands, returns nothing.
+UpstreamLauncher = Callable[[list[str]], None]
+
+_SCRIPTS = "python -m domainbed.scripts."
+#: What a job of upstream's train imports, so that our workers run it warm.
+_PRELOAD = ("torch", "torchvision", "timm")
+
+
+def upstream_launchers(present: Mapping[str, UpstreamLauncher]) -> dict[str, UpstreamLauncher]:
+    """Those of ``present`` with their commands rewritten, and ours: ``roga_<name>`` where a name is taken."""
+    rewritten = {name: _rewriting(launcher) for name, launcher in present.items()}
+    ours = {
+        (f"roga_{info.name}" if info.name in present else info.name): _adapted(info) for info in LAUNCHERS
+    }
+    return {**rewritten, **ours}
+
+
+def reenter(command: str) -> str:
+    """The shell command of a job of upstream's, with the plugin; any other command as it is."""
+    if not command.startswith(_SCRIPTS):
+        return command
+    return f"{shlex.quote(sys.executable)} -m roga_domainbed upstream {command.removeprefix(_SCRIPTS)}"
+
+
+def _rewriting(launcher: UpstreamLauncher) -> UpstreamLauncher:
+    def launch(commands: list[str]) -> None:
+        launcher([reenter(command) for command in commands])
+
+    return launch
+
+
+def _adapted(info: LauncherInfo) -> UpstreamLauncher:
+    def launch(commands: Sequence[str]) -> None:
+        jobs = [_as_command(command) for command in commands]
+        failed = 0
+        for outcome in load(info.target)(jobs, Options(preload=_PRELOAD)):
+            if outcome.failed:
+                failed += 1
+                note = f" ({outcome.note})" if outcome.note else ""
+                log = f"; log: {outcome.log_path}" if outcome.log_path else ""
+                folder = outcome.command.output_dir
+                print(f"Job {folder} {describe_exit(outcome.exit_code)}{note}{log}", file=sys.stderr)
+        if failed:
+            raise RogaError(f"{failed} of {len(jobs)} jobs failed; their messages are above")
+
+    return launch
+
+
+def _as_command(command: str) -> Command:
+    if not command.startswith(_SCRIPTS):
+        raise RogaError(
+            f"this launcher runs the jobs of DomainBed's sweep alone; got the command {command!r}"
+        )
+    argv = ("upstream", *shlex.split(command.removeprefix(_SCRIPTS)))
+    try:
+        output_dir = argv[argv.index("--output_dir") + 1]
+    except (ValueError, IndexError):
+        raise RogaError(f"this job has no --output_dir: {command!r}") from None
+    # Upstream's sweep has made the folder already; a job that runs or is done is left alone all the same.
+    return Command(argv, output_dir, reenter(command), retry=True)

@@ -1,0 +1,116 @@
+"""Official and group splits for upstream's own train script, which knows nothing of manifests.
+
+That script cuts every environment with ``misc.split_dataset`` as soon as the dataset is built. Here the dataset's
+own split is computed and audited when it is built, and handed out when its environments come to be cut. The mode
+travels as the hyper-parameter ``split``, beside it ``reals``, ``balance``, ``strict`` and ``allow_leakage``:
+hyper-parameters are the only thing of ours that upstream's records, job folders and sweeps carry along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import Dataset, Subset
+
+from datasets_ext.leakage import audited, leakage_notices
+from datasets_ext.training_options import TrainingOptions
+from roga_domainbed.catalog import DatasetInfo
+from roga_domainbed.catalog.registry import load
+from roga_domainbed.errors import RogaError
+from roga_domainbed.seeds import seed_hash
+
+#: DomainBed's own way to split, which is left to it.
+FRAME = "frame"
+
+
+class StockSplits:
+    """The splits of one run of upstream's train.
+
+    Args:
+        trial_seed: of the run.
+        holdout_fraction: of the run.
+    """
+
+    def __init__(self, trial_seed: int, holdout_fraction: float):
+        self.trial_seed, self.holdout_fraction = trial_seed, holdout_fraction
+        # By identity; the environment is kept beside its parts so that no other object can get its id.
+        self._planned: dict[int, _Planned] = {}
+
+    def hparams(self, info: DatasetInfo) -> dict[str, tuple[str, str]]:
+        """``split`` as upstream's registry declares things, (default, random); nothing without a manifest."""
+        mode = default_mode(info)
+        return {} if mode is None else {"split": (mode, mode)}
+
+    def watch(self, dataset_class: type) -> type:
+        """``dataset_class``, whose instances' environments ``of`` knows how to split."""
+        if not hasattr(dataset_class, "split_indices"):
+            return dataset_class
+
+        def __init__(
+            dataset: Any, root: str | None, test_envs: Collection[int], hparams: dict[str, Any]
+        ) -> None:
+            super(watched, dataset).__init__(root, test_envs, hparams)
+            self._plan(dataset, test_envs, hparams)
+
+        watched = type(dataset_class.__name__, (dataset_class,), {"__init__": __init__})
+        return watched
+
+    def of(self, environment: Dataset, n: int, seed: int) -> tuple[Subset, Subset] | None:
+        """The parts of ``environment``, or None for what upstream shall cut itself.
+
+        Args:
+            environment: what upstream is about to cut.
+            n: the samples that it would hold out.
+            seed: the seed that it would shuffle with.
+
+        Returns:
+            (out, in), in the order of upstream's ``split_dataset``.
+
+        Raises:
+            RogaError: upstream's numbers are not those of this run's arguments, as when a flag was abbreviated.
+        """
+        found = self._planned.get(id(environment))
+        if found is None:
+            return None
+        expected = (
+            int(len(environment) * self.holdout_fraction),
+            seed_hash(self.trial_seed, found.index),
+        )
+        if (n, seed) != expected:
+            raise RogaError("write --trial_seed and --holdout_fraction in full: the splits depend on them")
+        return found.out_split, found.in_split
+
+    def _plan(self, dataset: Any, test_envs: Collection[int], hparams: dict[str, Any]) -> None:
+        mode = hparams.get("split", dataset.SPLIT_MODES[0])
+        options = TrainingOptions.of(hparams)
+        cut = mode, self.trial_seed, self.holdout_fraction, test_envs
+        pairs = dataset.split_indices(*cut, **options.keyword())
+        found = audited(dataset, pairs, mode, test_envs, bool(hparams.get("allow_leakage")))
+        for message in leakage_notices(found):
+            print(f"Notice: {message}.")
+        if mode == FRAME and not options.given():
+            return
+        for index, (environment, (in_split, out_split)) in enumerate(
+            zip(dataset.datasets, pairs, strict=True)
+        ):
+            # What selects a model is read without augmentation, as by our own trainer.
+            out = Subset(getattr(environment, "evaluation", environment), out_split)
+            self._planned[id(environment)] = _Planned(index, environment, Subset(environment, in_split), out)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    index: int
+    environment: Dataset
+    in_split: Subset
+    out_split: Subset
+
+
+def default_mode(info: DatasetInfo) -> str | None:
+    """How a dataset is split where nothing is said; None if it has no way of its own."""
+    if not info.plugin:
+        return None
+    dataset_class = load(info.target)
+    return dataset_class.SPLIT_MODES[0] if hasattr(dataset_class, "split_indices") else None

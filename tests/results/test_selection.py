@@ -1,0 +1,181 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from roga_domainbed.results.selection import (
+    RULES,
+    UPSTREAM,
+    Metric,
+    choose,
+    environments_in,
+    group_by_test_env,
+    held_out_with,
+    merge_auto_lr_stages,
+    metrics_in,
+    sweep_value,
+)
+
+DATA = Path(__file__).parents[1] / "data" / "selection"
+CASES = json.loads((DATA / "model_selection_synthetic.json").read_text())
+UPSTREAM_NAMES = {
+    "iid": "IIDAccuracySelectionMethod",
+    "loo": "LeaveOneOutSelectionMethod",
+    "oracle": "OracleSelectionMethod",
+}
+
+
+def record(step=0, test_envs=(0,), hparams_seed=0, trial_seed=0, output_dir="o", **values):
+    args = {
+        "dataset": "D",
+        "algorithm": "A",
+        "test_envs": list(test_envs),
+        "hparams_seed": hparams_seed,
+        "trial_seed": trial_seed,
+        "output_dir": output_dir,
+    }
+    return {"args": args, "step": step, **values}
+
+
+def accuracies(*in_and_out):
+    """Keys of as many environments as there are (in, out) pairs."""
+    return {
+        f"env{i}_{split}_acc": value
+        for i, pair in enumerate(in_and_out)
+        for split, value in zip(("in", "out"), pair, strict=True)
+    }
+
+
+@pytest.mark.parametrize("rule", UPSTREAM_NAMES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
+def test_compat_gives_upstreams_answer(case, rule):
+    expected = case["expected"][UPSTREAM_NAMES[rule]]
+    got = sweep_value(case["records"], RULES.get(rule), 0, compat=UPSTREAM)
+    assert got == pytest.approx(expected["sweep_acc"], abs=1e-15)
+    if expected["run_acc"] != "n/a":
+        choice = choose(case["records"], RULES.get(rule), 0, compat=UPSTREAM)
+        if expected["run_acc"] is None:
+            assert choice is None
+        else:
+            val = float(expected["run_acc"]["val_acc"])
+            assert (choice.val, choice.test) == pytest.approx(
+                (val, expected["run_acc"]["test_acc"]), nan_ok=True
+            )
+
+
+def test_default_never_lets_nan_or_null_win():
+    for missing in (math.nan, None):
+        first = record(step=0, **accuracies((0.1, 0.1), (0.2, missing)))
+        later = record(step=1, **accuracies((0.9, 0.9), (0.9, 0.3)))
+        choice = choose([first, later], RULES.get("iid"), 0)
+        assert (choice.val, choice.test, choice.step) == (0.3, 0.9, 1)
+        assert choose([first], RULES.get("iid"), 0) is None
+
+
+def test_null_test_metric_gives_no_value():
+    run = [record(**accuracies((None, 0.1), (0.2, 0.5)))]
+    assert sweep_value(run, RULES.get("iid"), 0) is None
+    assert math.isnan(sweep_value(run, RULES.get("iid"), 0, compat=UPSTREAM))
+
+
+def test_lower_is_better_for_the_equal_error_rate():
+    worse = record(
+        step=0, hparams_seed=1, env0_in_eer=0.1, env0_out_eer=0.1, env1_in_eer=0.4, env1_out_eer=0.4
+    )
+    better = record(
+        step=0, hparams_seed=0, env0_in_eer=0.3, env0_out_eer=0.3, env1_in_eer=0.2, env1_out_eer=0.2
+    )
+    assert sweep_value([worse, better], RULES.get("iid"), 0, Metric("eer")) == 0.3
+    assert Metric("video_eer").lower_is_better
+    assert not Metric("auc").lower_is_better
+
+
+def test_ties_go_to_the_earliest_record_and_the_largest_hparams_seed():
+    same = (0.5, 0.5)
+    early = record(step=0, **accuracies((0.1, 0.0), same))
+    late = record(step=9, **accuracies((0.2, 0.0), same))
+    other = record(step=0, hparams_seed=3, **accuracies((0.3, 0.0), same))
+    assert choose([early, late], RULES.get("iid"), 0).step == 0
+    assert sweep_value([other, early, late], RULES.get("iid"), 0) == 0.3
+
+
+def test_leave_one_out_survives_a_folder_that_was_run_twice():
+    single = record(**accuracies((0.1, 0), (0, 0), (0, 0)))
+    again = record(**accuracies((0.2, 0), (0, 0), (0, 0)))
+    pairs = [
+        record(test_envs=(0, 1), **accuracies((0, 0), (0.5, 0), (0, 0))),
+        record(test_envs=(2, 0), **accuracies((0, 0), (0, 0), (0.7, 0))),
+    ]
+    choice = choose([single, *pairs, again], RULES.get("loo"), 0)
+    assert choice.val == pytest.approx(0.6)
+    assert choice.test == 0.2
+    assert choose([single, *pairs, again], RULES.get("loo"), 0, compat=UPSTREAM) is None
+
+
+def test_last_step_takes_the_last_record_and_ranks_hparams_by_training_validation():
+    runs = [
+        record(step=0, hparams_seed=0, **accuracies((0.9, 0.9), (0.9, 0.9))),
+        record(step=5, hparams_seed=0, **accuracies((0.3, 0.9), (0.9, 0.6))),
+        record(step=5, hparams_seed=1, **accuracies((0.4, 0.1), (0.9, 0.7))),
+    ]
+    assert sweep_value(runs, RULES.get("last"), 0) == 0.4
+    assert sweep_value(runs, RULES.get("oracle"), 0) == 0.3
+
+
+def test_several_test_environments_at_once_are_each_a_column():
+    run = [record(test_envs=(1, 2), **accuracies((0.1, 0.8), (0.5, 0.0), (0.6, 0.0)))]
+    assert held_out_with(run, 1) == (1, 2)
+    assert held_out_with(run, 0) is None
+    choice = choose(run, RULES.get("iid"), 2, tested=(1, 2))
+    assert (choice.val, choice.test) == (0.8, 0.6)
+
+
+def test_pairs_do_not_count_where_an_environment_was_held_out_alone():
+    records = [record(test_envs=(1,)), record(test_envs=(0, 1)), record(test_envs=(0, 2))]
+    assert held_out_with(records, 1) == (1,)
+    assert held_out_with(records, 0) is None, "two different lists: neither is the protocol"
+
+
+def test_a_record_joins_the_group_of_each_test_environment():
+    groups = group_by_test_env([record(test_envs=(2, 0)), record(test_envs=(0,))])
+    assert {key[3]: len(group) for key, group in groups.items()} == {2: 1, 0: 2}
+
+
+def test_metrics_are_those_with_both_splits_and_counts_are_none():
+    values = {
+        "env0_in_acc": 0.1,
+        "env0_out_acc": 0.1,
+        "env0_in_auc": None,
+        "env0_out_auc": 0.5,
+        "env0_in_n": 5,
+        "env0_out_n": 5,
+        "env0_in_ap": 0.5,
+        "env0_out_video_auc": "why",
+        "env0_in_video_auc": 0.5,
+        "loss": 1.0,
+    }
+    assert metrics_in([record(**values)]) == ["acc", "auc"]
+    assert environments_in([record(**accuracies((0, 0), (0, 0)))]) == 2
+
+
+def test_auto_lr_stages_merge_into_one_record():
+    first = record(step=9, env0_in_acc=0.1)
+    first["args"]["holdout_fraction"] = 0.2
+    second = record(step=3, fd_env0_in_acc=0.7)
+    second["args"]["holdout_fraction"] = 0.0
+    (merged,) = merge_auto_lr_stages([first, second])
+    assert (merged["step"], merged["env0_in_acc"], merged["fd_env0_in_acc"]) == (3, 0.1, 0.7)
+
+
+@pytest.mark.parametrize("n_envs", [2, 4, 9, 20])
+def test_the_mean_over_training_environments_has_the_bits_of_numpys_mean_of_each_record(n_envs):
+    rng = np.random.RandomState(n_envs)
+    run = [record(step=i, **accuracies(*rng.rand(n_envs, 2))) for i in range(17)]
+    for judged in (run, [*run, record(step=17, **accuracies(*rng.rand(n_envs + 1, 2)))]):
+        best = max(
+            np.mean([entry[f"env{i}_out_acc"] for i in range(1, n_envs + 2) if f"env{i}_out_acc" in entry])
+            for entry in judged
+        )
+        assert choose(judged, RULES.get("iid"), 0).val == best
