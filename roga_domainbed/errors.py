@@ -36,6 +36,12 @@ def unknown_name(kind: str, got: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {got!r}{hint}; known: {', '.join(known) or 'none'}"
 
 
+def shortened(names: Iterable[object], n: int = 3) -> str:
+    """``a, b, c``, and ``a, b, c, …`` where there are more than ``n``."""
+    names = [str(name) for name in names]
+    return ", ".join(names[:n]) + ", …" * (len(names) > n)
+
+
 class Problems:
     """Collects user faults so that all of them are reported at once, before anything slow.
 

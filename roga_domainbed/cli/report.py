@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
+from roga_domainbed.files import replacing
 
 if TYPE_CHECKING:
     from roga_domainbed.results.runs import LoadedRuns
@@ -196,11 +197,5 @@ def _drawn(report: object) -> str:
 
 
 def _write(path: Path, html: str) -> None:
-    """Under another name first: an earlier report survives a full disk."""
-    partial = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as partial:
         partial.write_text(html, encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

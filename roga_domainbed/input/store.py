@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.files import locked, replacing
 from roga_domainbed.input.images import Images
 from roga_domainbed.processes import usable_cpus
 
@@ -113,8 +114,7 @@ def packed_file(environments: Sequence[Images], folder: Path, name: str) -> Path
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
             return path
-        with open(path.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # goes with its process, however that ends
+        with locked(path.with_suffix(".lock"), patience_s=math.inf):
             if not path.exists():
                 _pack(environments, path)
     except OSError as error:
@@ -131,8 +131,7 @@ def _pack(environments: Sequence[Images], path: Path) -> None:
             f"{needed / 2**30:.1f}: choose another folder, or --cache off"
         )
     index: dict[str, np.ndarray] = {}
-    partial = path.with_suffix(".part")
-    try:
+    with replacing(path, durable=True) as partial:
         with open(partial, "wb") as file, ThreadPoolExecutor(usable_cpus()) as pool:
             for env, images in enumerate(environments):
                 offsets, shapes = [], []
@@ -142,12 +141,7 @@ def _pack(environments: Sequence[Images], path: Path) -> None:
                     file.write(np.ascontiguousarray(pixels).data)
                 index[f"offset{env}"] = np.array(offsets, np.int64)
                 index[f"shape{env}"] = np.array(shapes, np.int32)
-            file.flush()
-            os.fsync(file.fileno())
-        np.savez(path.with_suffix(".npz"), **index)
-        os.replace(partial, path)  # last: whoever sees this file finds its index
-    finally:
-        partial.unlink(missing_ok=True)
+        np.savez(path.with_suffix(".npz"), **index)  # first: whoever sees the packed file finds its index
 
 
 def _decoded(images: Images, pool: ThreadPoolExecutor):

@@ -10,10 +10,12 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from roga_domainbed.launch import lease
+from roga_domainbed.files import is_locked, replacing
 
 JOB_FILE = "job.json"
 LOG_FILE = "job.log"
+#: One process trains in a folder at a time: the one that holds this lock.
+LOCK_FILE = "train.lock"
 
 #: A worker touches the job file this often; one on another machine that is silent for longer than
 #: STALE_AFTER_S is taken for dead.
@@ -56,9 +58,8 @@ def started_now(argv: tuple[str, ...], pid: int) -> JobFile:
 
 def write_job_file(folder: str | os.PathLike, job: JobFile) -> None:
     """Write ``job.json``, atomically."""
-    partial = Path(folder) / f"{JOB_FILE}.part"
-    partial.write_text(json.dumps(asdict(job), indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, Path(folder) / JOB_FILE)
+    with replacing(Path(folder) / JOB_FILE) as partial:
+        partial.write_text(json.dumps(asdict(job), indent=1) + "\n", encoding="utf-8")
 
 
 def read_job_file(folder: str | os.PathLike) -> JobFile | None:
@@ -79,7 +80,7 @@ def is_running(folder: str | os.PathLike) -> bool:
     """
     job = read_job_file(folder)
     if job is None or job.exit_code is not None:
-        return lease.is_held(folder)
+        return is_locked(Path(folder) / LOCK_FILE)
     if job.host != socket.gethostname():
         try:
             return time.time() - (Path(folder) / JOB_FILE).stat().st_mtime < STALE_AFTER_S

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from roga_domainbed.catalog.registry import load
-from roga_domainbed.launch import lease
+from roga_domainbed.files import locked
 from roga_domainbed.launch.jobfile import (
     HEARTBEAT_S,
     JOB_FILE,
@@ -112,7 +113,7 @@ def claim(output_dir: str, argv: Sequence[str], *, retry: bool) -> bool:
     except FileExistsError:
         if not retry:
             return False
-    with lease.turn(output_dir, CLAIM_FILE):
+    with locked(Path(output_dir, CLAIM_FILE), patience_s=math.inf):
         if is_running(output_dir) or is_done(output_dir):
             return False
         write_job_file(output_dir, started_now(tuple(argv), os.getpid()))

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from roga_domainbed.files import replacing
+
 try:  # three times faster; the standard library reads whatever it refuses, such as NaN
     import orjson as _orjson
 except ImportError:
@@ -84,9 +86,8 @@ def cut_records(folder: str | os.PathLike, n_bytes: int) -> None:
 
 def mark_done(folder: str | os.PathLike) -> None:
     """Write upstream's ``done`` marker (four bytes); call it after the last record is on disk."""
-    partial = Path(folder) / (DONE + ".part")
-    partial.write_text("done")
-    os.replace(partial, Path(folder) / DONE)
+    with replacing(Path(folder) / DONE) as partial:
+        partial.write_text("done")
 
 
 def is_done(folder: str | os.PathLike) -> bool:

@@ -16,9 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from roga_domainbed.launch import Command, lease
+from roga_domainbed.launch import Command
 from roga_domainbed.launch.jobfile import (
     JOB_FILE,
+    LOCK_FILE,
     LOG_FILE,
     STOPPED,
     describe_exit,
@@ -97,9 +98,7 @@ class Job:
     @property
     def is_ours(self) -> bool:
         """Whether our trainer or launcher has worked in the folder; one of upstream's may be at work unseen."""
-        return any(
-            os.path.exists(os.path.join(self.output_dir, name)) for name in (JOB_FILE, lease.LOCK_FILE)
-        )
+        return any(os.path.exists(os.path.join(self.output_dir, name)) for name in (JOB_FILE, LOCK_FILE))
 
     @property
     def exit_code(self) -> int | None:

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import re
 import time
 import zipfile
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.files import replacing
 from roga_domainbed.input.paths import files_of
 from roga_domainbed.trainer.object_state import Captured
 
@@ -90,19 +90,11 @@ def write_durably(path: Path, content: dict[str, Any]) -> None:
     Raises:
         RogaError: the disk is full or may not be written; an earlier file of that name is intact then.
     """
-    partial = path.with_suffix(".part")
     try:
-        with open(partial, "wb", buffering=0) as file:
+        with replacing(path, durable=True) as partial, open(partial, "wb", buffering=0) as file:
             _save(content, file)
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise RogaError(f"cannot write {str(path)!r}: {error.strerror}") from None
-        raise
+    except OSError as error:
+        raise RogaError(f"cannot write {str(path)!r}: {error.strerror}") from None
 
 
 def _save(content: dict[str, Any], file: io.RawIOBase) -> None:
@@ -136,16 +128,6 @@ class _Whole:
 
     def flush(self) -> None:
         """Nothing is kept back."""
-
-
-def sync_folder(folder: Path) -> None:
-    """Have a rename or a new file survive a power failure, where the file system can be told to."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:

@@ -12,6 +12,7 @@ import torch
 from datasets_ext.leakage import audit_record
 from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
+from roga_domainbed.files import sync_folder
 from roga_domainbed.input.minibatches import IndexDraw, seed_everything
 from roga_domainbed.results.records import RECORDS, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
@@ -91,7 +92,7 @@ class TrainingLoop:
             if not self.experiment.config.skip_model_save:
                 save_model(self.experiment, self.output_dir / "model.pkl")
             mark_done(self.output_dir)
-            checkpoint.sync_folder(self.output_dir)
+            sync_folder(self.output_dir)
             checkpoint.delete_all(self.output_dir)
         if self.profile.enabled:
             print("\n" + self.profile.report())

@@ -16,9 +16,10 @@ from typing import Any, TextIO
 
 from roga_domainbed.engine.lib.misc import Tee
 from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.files import Busy, locked
 from roga_domainbed.host.backend import host
 from roga_domainbed.input.unreadable import MARK, all_of_them
-from roga_domainbed.launch import lease
+from roga_domainbed.launch.jobfile import LOCK_FILE
 from roga_domainbed.optim.across_ranks import PeerStopped
 from roga_domainbed.results.records import DONE, RECORDS, SCORES, Loaded, is_done, read_file
 from roga_domainbed.trainer import checkpoint, distributed
@@ -69,13 +70,13 @@ def train(config: TrainConfig) -> Path:
             if not is_first:
                 distributed.follow(config, hparams, host(), signals)
                 return output_dir
-            with lease.hold(output_dir):
+            with locked(output_dir / LOCK_FILE):
                 try:
                     _train(config, hparams, output_dir, signals)
                 finally:
                     if is_done(output_dir):
-                        lease.forget(output_dir)
-    except lease.Busy:
+                        (output_dir / LOCK_FILE).unlink(missing_ok=True)
+    except Busy:
         raise RogaError(f"another process trains in --output_dir {config.output_dir!r} now") from None
     except (RuntimeError, ConnectionError, EOFError) as error:
         if not _is_dead_reader(error):

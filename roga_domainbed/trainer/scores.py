@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from roga_domainbed.files import replacing
 from roga_domainbed.input.paths import files_of
 from roga_domainbed.results.records import SCORES
 
@@ -65,23 +66,16 @@ def write_scores_file(path: Path, evaluated: Sequence[EvaluatedSplit]) -> Path:
     Raises:
         OSError: the file cannot be written; an earlier one is intact then.
     """
-    partial = path.with_name(path.name + ".part")
     roomy = sum(split.scores.probabilities.size for split in evaluated) <= MOST_PROBABILITIES
-    try:
-        # Paths differ in their last letters: stored as differences they take a tenth of the room.
-        with pq.ParquetWriter(
-            partial,
-            _SCHEMA,
-            compression="zstd",
-            use_dictionary=["env_name", "split", "video"],
-            column_encoding={"path": "DELTA_BYTE_ARRAY"},
-        ) as writer:
-            for split in evaluated:
-                writer.write_table(_table(split, with_probabilities=roomy))
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    # Paths differ in their last letters: stored as differences they take a tenth of the room.
+    how = {
+        "compression": "zstd",
+        "use_dictionary": ["env_name", "split", "video"],
+        "column_encoding": {"path": "DELTA_BYTE_ARRAY"},
+    }
+    with replacing(path) as partial, pq.ParquetWriter(partial, _SCHEMA, **how) as writer:
+        for split in evaluated:
+            writer.write_table(_table(split, with_probabilities=roomy))
     return path
 
 

@@ -22,7 +22,8 @@ from small_runs import (
 
 from roga_domainbed.cli import main
 from roga_domainbed.errors import RogaError
-from roga_domainbed.launch import lease
+from roga_domainbed.files import is_locked
+from roga_domainbed.launch.jobfile import LOCK_FILE
 from roga_domainbed.trainer import checkpoint
 from roga_domainbed.trainer import loop as training
 from roga_domainbed.trainer.stop import Stopped
@@ -370,12 +371,12 @@ def test_two_trainings_in_one_folder_are_one(tmp_path, unbroken):
     while "checkpoint_2.pt" not in checkpoints(tmp_path / "run" if folder.exists() else tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert lease.is_held(folder)
+    assert is_locked(folder / LOCK_FILE)
     with pytest.raises(RogaError, match="another process trains in --output_dir"):
         run(folder)
     os.kill(pid, signal.SIGKILL)
     wait(pid)
-    assert not lease.is_held(folder)
+    assert not is_locked(folder / LOCK_FILE)
     run(folder)
     assert comparable(folder) == unbroken
 

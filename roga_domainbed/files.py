@@ -1,0 +1,105 @@
+"""The one way to write a file, which is there whole or not at all, and the one lock.
+
+The lock is a POSIX record lock: gone the moment its process is, not inherited by forked workers, so a killed training
+leaves nothing behind, and known to network file systems. Where there is none (Windows, a file system without locks)
+nothing is locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
+_BUSY = (errno.EACCES, errno.EAGAIN)
+_PATIENCE_S = 0.5  # who asks ``is_locked`` has the lock for an instant
+
+
+class Busy(Exception):
+    """Another process has the lock."""
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Path]:
+    """Inside, write to the path that this gives; at the end that file takes the place of ``path`` in one step.
+
+    An exception removes the new file and leaves the old one as it was.
+
+    Args:
+        path: the file to write.
+        durable: whether its content must be on the disk before it gets its name: it survives a power cut.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        yield partial
+        if durable:
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Put the names in ``folder`` on the disk; where a folder cannot be opened (Windows), do nothing."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, *, patience_s: float = _PATIENCE_S) -> Iterator[None]:
+    """Hold the lock file ``path`` while the block runs; the file stays.
+
+    Args:
+        path: made if it is not there; its folder must be.
+        patience_s: how long to wait for it; ``math.inf`` waits as long as it takes.
+
+    Raises:
+        Busy: another process has it.
+    """
+    with open(path, "a") as file:
+        deadline = time.monotonic() + patience_s
+        while not _lock(file, wait=math.isinf(patience_s)):
+            if time.monotonic() > deadline:
+                raise Busy
+            time.sleep(0.05)
+        yield
+
+
+def is_locked(path: str | os.PathLike) -> bool:
+    """Whether another process has the lock. Never ask from the process that has it: asking lets go."""
+    try:
+        with open(path, "r+") as file:
+            return not _lock(file)
+    except OSError:
+        return False
+
+
+def _lock(file: Any, *, wait: bool = False) -> bool:
+    """Lock ``file`` until it is closed; False if another process has it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        return error.errno not in _BUSY  # a file system without locks: as on Windows
+    return True
