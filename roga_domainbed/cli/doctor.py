@@ -10,8 +10,8 @@
     Training works.
 
 It also takes one training step in memory. The exit status is 1 if anything fails. --full checks the numbers too, in a
-few minutes: seeds and splits against DomainBed's, metrics against scikit-learn, RoGA's update against SAM's and its base
-optimizer's, and ERM trained on SynthFake against stored bands.
+few minutes: seeds and splits against DomainBed's, metrics against scikit-learn, RoGA's update against SAM's and its
+base optimizer's, and ERM trained on SynthFake against stored bands.
 """
 
 from __future__ import annotations
