@@ -323,7 +323,7 @@ def test_the_generator_needs_no_torch():
 
 
 def build(root, test_envs=(3,)):
-    from datasets_ext.synthfake import SynthFake
+    from datasets_ext.synthfake.dataset import SynthFake
 
     return SynthFake(root, list(test_envs), {"image_size": 32, "data_augmentation": True})
 
@@ -360,13 +360,6 @@ def test_the_class_refuses_a_folder_of_its_name_that_is_something_else(tmp_path)
 def test_the_class_does_not_generate_without_a_data_dir():
     with pytest.raises(RogaError, match="--data_dir"):
         build(None)
-
-
-def test_the_package_has_no_other_lazy_names():
-    import datasets_ext.synthfake as package
-
-    with pytest.raises(AttributeError, match="'Synthfake'"):
-        _ = package.Synthfake
 
 
 def test_parameters_are_written_beside_the_manifest(tree):
