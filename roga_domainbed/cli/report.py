@@ -2,7 +2,7 @@ r"""One HTML file that says what a sweep found: tables, intervals, curves, what 
 
 The file needs no network and nothing beside it; it opens in any browser, light or dark, on a phone and on paper.
 Its sections: a summary in words; the tables of collect-results with 95 % intervals, sortable, and the comparison
-with a baseline; for each data set results by environment, ROC and DET curves, scores of reals and fakes, training
+with a baseline; for each dataset results by environment, ROC and DET curves, scores of reals and fakes, training
 curves, the cost of a step, sharpness, agreement of gradients, the search for hyper-parameters and what was chosen;
 the health of the sweep; provenance, with the command of every chosen run.
 
