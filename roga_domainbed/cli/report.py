@@ -157,7 +157,7 @@ def _load_metric(folders: Sequence[str], metric: str) -> LoadedRuns:
 
     whole = runs.LoadedRuns()
     for folder in folders:
-        whole.add(runs.load_runs(folder, metric, cache=True))
+        whole.add(runs.load_runs(folder, metric))
     if not whole.runs:
         lines = whole.problems + whole.notes
         unreadable = f" Unreadable: {'; '.join(lines[:3])}{'; …' * (len(lines) > 3)}." if lines else ""
