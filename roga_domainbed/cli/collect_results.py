@@ -48,9 +48,10 @@ from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.report.renderers import RENDERERS
 
 if TYPE_CHECKING:
+    from roga_domainbed.metrics import Metric
     from roga_domainbed.report.comparison import ComparisonTable
     from roga_domainbed.results.runs import LoadedRuns, Run
-    from roga_domainbed.results.selection import Metric, Rule
+    from roga_domainbed.results.selection import Rule
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,13 +108,14 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help stays instant.
     from roga_domainbed.catalog import DATASETS
+    from roga_domainbed.metrics import get_metric
     from roga_domainbed.report.tables import build_tables
     from roga_domainbed.report.unfinished import MOST_NAMED, unfinished_runs
     from roga_domainbed.results import selection
 
     names = _check(args)
     folders = list(map(Path, args.input_dir))
-    metric = selection.Metric(("video_" if args.level == "video" else "") + args.metric)
+    metric = get_metric(("video_" if args.level == "video" else "") + args.metric)
     loaded = _load(folders, metric)
     runs = _filtered(loaded.runs, args)
     unfinished = unfinished_runs(runs, loaded.unfinished)

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from roga_domainbed.metrics import ACCURACY, Metric
 from roga_domainbed.results.runs import Run
 from roga_domainbed.results.selection import (
-    ACCURACY,
-    Metric,
     Rule,
     group_by_test_env,
     held_out_with,

@@ -9,12 +9,12 @@ from itertools import groupby
 from typing import Any
 
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.metrics import Metric
 from roga_domainbed.report.tables import Table, Tables, build_tables
 from roga_domainbed.report.unfinished import unfinished_runs
 from roga_domainbed.results.records import RECORDS, Record, read_records
 from roga_domainbed.results.runs import LoadedRuns, Run
 from roga_domainbed.results.selection import (
-    Metric,
     RankedRun,
     Rule,
     group_by_test_env,

@@ -17,15 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.metrics import ACCURACY, Metric
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.gaps import missing_runs
 from roga_domainbed.report.unfinished import UnfinishedRun
 from roga_domainbed.results.records import DATA_OPTIONS
 from roga_domainbed.results.runs import Run
 from roga_domainbed.results.selection import (
-    ACCURACY,
     UPSTREAM,
-    Metric,
     Rule,
     environments_in,
     group_by_test_env,

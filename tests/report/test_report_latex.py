@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from roga_domainbed.metrics import get_metric
 from roga_domainbed.report.comparison import comparison_table
 from roga_domainbed.report.latex import escape, render_latex
 from roga_domainbed.report.tables import build_tables
 from roga_domainbed.results.runs import as_runs
-from roga_domainbed.results.selection import RULES, Metric
+from roga_domainbed.results.selection import RULES
 
 AWKWARD = ["ERM_v2", "50% off", "R&D", "#1 {best} \\method", "$x^2$", "a~b", "p<q>r|s"]
 
@@ -42,7 +43,7 @@ def document():
         for trial in range(2)
         if (algorithm, env, trial) != ("R&D", 1, 1)
     )
-    metric, rules = Metric("tpr_at_fpr_1pct"), [RULES.get("iid"), RULES.get("oracle")]
+    metric, rules = get_metric("tpr_at_fpr_1pct"), [RULES.get("iid"), RULES.get("oracle")]
     tables = build_tables(runs, rules, metric)
     return render_latex(replace(tables, comparisons=(comparison_table(runs, rules[0], AWKWARD[0], metric),)))
 
