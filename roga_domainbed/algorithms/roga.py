@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from roga_domainbed import optim
@@ -20,35 +20,34 @@ class RoGA(SharpnessAlgorithm):
     """Robust gradient alignment (arXiv:2505.20653, Eq. 6)."""
 
     HPARAMS = (
-        HParam("rho", 0.1, log_uniform(10, -2, -0.5), "radius of the perturbation"),
+        HParam("rho", 0.1, log_uniform(10, -2, -0.5), "radius of the perturbation", at_least=0),
         # V.A of the paper says 2e-4, its Table VI finds 1e-3 best: the range covers both.
-        HParam("alpha", 2e-4, log_uniform(10, -5, -2), "weight of the alignment term"),
+        HParam("alpha", 2e-4, log_uniform(10, -5, -2), "weight of the alignment term", at_least=0),
         HParam("roga_terms", "both", constant("both"), "which terms of Eq. 6", choices=TERMS),
         HParam("roga_anchor", "domain", constant("domain"), "what h_i is aligned with", choices=ANCHORS),
         HParam("roga_gradient", "first_order", constant("first_order"), "estimator", choices=GRADIENTS),
         # Cheaper and not the paper's: off in defaults and in searches.
-        HParam("roga_every", 1, constant(1), "cheaper: measure the perturbation in one of so many steps"),
+        HParam(
+            "roga_every",
+            1,
+            constant(1),
+            "cheaper: measure the perturbation in one of so many steps",
+            at_least=1,
+        ),
         HParam(
             "roga_ascent_fraction",
             1.0,
             constant(1.0),
             "cheaper: part of each minibatch that it is measured on",
-        ),
-        HParam(
-            "roga_last_block",
-            "",
-            constant(""),
-            "cheaper: perturb from this module on, e.g. classifier; '' is all",
+            above=0,
+            at_most=1,
         ),
         *SHARED_HPARAMS,
     )
 
     def __init__(self, input_shape: tuple, num_classes: int, num_domains: int, hparams: dict[str, Any]):
         super().__init__(input_shape, num_classes, num_domains, hparams)
-        fraction = hparams["roga_ascent_fraction"]
-        if not 0 < fraction <= 1:
-            raise RogaError(f"hparam 'roga_ascent_fraction' must be above 0 and at most 1; got {fraction!r}")
-        if fraction < 1 and hparams["replay_rng"]:
+        if hparams["roga_ascent_fraction"] < 1 and hparams["replay_rng"]:
             raise RogaError(
                 "hparam 'replay_rng' needs the same samples in every pass: leave it off, or roga_ascent_fraction at 1"
             )
@@ -58,7 +57,6 @@ class RoGA(SharpnessAlgorithm):
     ) -> optim.RoGA:
         """RoGA with ``rho``, ``alpha`` and the ``roga_…`` hyper-parameters."""
         hparams = self.hparams
-        last = hparams["roga_last_block"]
         try:
             return optim.RoGA(
                 params,
@@ -69,7 +67,6 @@ class RoGA(SharpnessAlgorithm):
                 anchor=hparams["roga_anchor"],
                 gradient=hparams["roga_gradient"],
                 every=hparams["roga_every"],
-                perturbed=_from_module_on(last, self.featurizer, self.classifier) if last else None,
                 **kwargs,
             )
         except ValueError as error:
@@ -118,26 +115,3 @@ class RoGA(SharpnessAlgorithm):
 def _part(n: int, fraction: float) -> int:
     """How many of ``n`` samples the perturbation is measured on: two at least, for batch norm."""
     return max(round(fraction * n), min(n, 2))
-
-
-def _from_module_on(name: str, featurizer: nn.Module, classifier: nn.Module) -> list[nn.Parameter]:
-    """The parameters of the module ``name`` and of all that come after it in the network.
-
-    Args:
-        name: its path, or the end of its path: ``classifier``, ``layer4``, ``blocks.3``.
-        featurizer: the first part of the network.
-        classifier: the last.
-    """
-    named = [
-        (f"{part}.{path}", parameter)
-        for part, module in (("featurizer", featurizer), ("classifier", classifier))
-        for path, parameter in module.named_parameters()
-    ]
-    for i, (path, _) in enumerate(named):
-        if f".{name}." in f".{path}":
-            return [parameter for _, parameter in named[i:]]
-    modules = dict.fromkeys(path.rpartition(".")[0].removeprefix("featurizer.") for path, _ in named)
-    raise RogaError(
-        f"hparam 'roga_last_block' must be '' or the name of a module of the network that has weights; got {name!r}. "
-        f"The last ones are {', '.join(list(modules)[-8:])}; a part of a path, such as a block's name, will do"
-    )
