@@ -150,7 +150,7 @@ def follow(config: TrainConfig, hparams: dict[str, Any], host: Host, signals: St
         def _record(self, step: int) -> None:
             self.window, self.record_due = type(self.window)(), False
 
-    config = dataclasses.replace(config, skip_model_save=True, checkpoint_every=0)
+    config = dataclasses.replace(config, skip_model_save=True, checkpoint_every=0, profile=False)
     try:
         together(distributed.barrier)
         with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The parts of a run: data set, splits and algorithm, built in the order in which they can fail."""
+"""The parts of a run: dataset, splits and algorithm, built in the order in which they can fail."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import torch
 
 from datasets_ext.leakage import audited, leakage_notices
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.host.backend import Host
+from roga_domainbed.input.environment import OpenDataset
 from roga_domainbed.input.minibatches import seed_everything
 from roga_domainbed.input.path import InputOptions, InputPath
-from roga_domainbed.input.unreadable import drop_unreadable
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer.config import TrainConfig, test_env_problems
 from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
-from roga_domainbed.trainer.splits import EnvironmentSplit, split_environments
+from roga_domainbed.trainer.splits import EnvironmentSplit, drop_unreadable, split_environments
 from roga_domainbed.upstream import defects
 
 
@@ -69,17 +68,17 @@ class Experiment:
         self.n_workers = config.n_workers
         if self.n_workers is None:
             # A sweep gives each job its share of the cores as threads: as many readers, not more.
-            self.n_workers = min(self.dataset.N_WORKERS, torch.get_num_threads())
+            self.n_workers = min(self.dataset.n_workers, torch.get_num_threads())
         self.input = InputPath(
-            self.dataset,
+            self.dataset.environments,
             InputOptions(config.input, config.cache, hparams.get("augmentation") or None),
             name=config.dataset,
             seed=config.seed,
             n_workers=self.n_workers,
             device=self.device,
         )
-        self.n_steps = config.steps or self.dataset.N_STEPS
-        self.checkpoint_freq = config.eval_every or config.checkpoint_freq or self.dataset.CHECKPOINT_FREQ
+        self.n_steps = config.steps or self.dataset.n_steps
+        self.checkpoint_freq = config.eval_every or config.checkpoint_freq or self.dataset.checkpoint_freq
         self.train_envs = [i for i in range(len(self.dataset)) if i not in config.test_envs]
 
         #: a sentence for each image that was left out because it cannot be read
@@ -136,19 +135,11 @@ class Experiment:
         found = leakage_notices(self.leakage)
         return found + (defects.notices(self.defects) if self.is_upstreams else [])
 
-    def labels(self, env: int, indices: list[int]) -> np.ndarray:
-        """(len(indices),) class of each sample of environment ``env``."""
-        environment = self.dataset[env]
-        for name in ("labels", "targets"):  # the latter torchvision's
-            if hasattr(environment, name):
-                return np.asarray(getattr(environment, name))[indices]
-        return np.array([int(environment[i][1]) for i in indices])
-
 
 def open_splits(
     config: TrainConfig, hparams: dict[str, Any], host: Host
-) -> tuple[Any, list[str], str, list[EnvironmentSplit]]:
-    """A run's data set, the names of its environments, its split mode and its splits: to train, and to evaluate again.
+) -> tuple[OpenDataset, list[str], str, list[EnvironmentSplit]]:
+    """A run's dataset, the names of its environments, its split mode and its splits: to train, and to evaluate again.
 
     Raises:
         RogaError: data that is missing or does not fit the arguments.
@@ -174,8 +165,8 @@ def open_splits(
 
 def open_dataset(
     host: Host, name: str, data_dir: str | None, test_envs: list[int], hparams: dict[str, Any], seed: int
-) -> tuple[Any, list[str]]:
-    """The data set of that name, and the names of its environments in index order.
+) -> tuple[OpenDataset, list[str]]:
+    """The dataset of that name, and the names of its environments in index order.
 
     Raises:
         RogaError: data that is missing, or has other environments than the class says.
@@ -189,7 +180,7 @@ def open_dataset(
         raise RogaError(
             f"{name} has {len(dataset)} environments on disk and {len(names)} names: {', '.join(names)}"
         )
-    return dataset, names
+    return OpenDataset(dataset), names
 
 
 def _check_weights(hparams: dict[str, Any], input_shape: tuple[int, ...]) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import record_function
 
 from datasets_ext.leakage import audit_record
 from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
 from roga_domainbed.files import sync_folder
-from roga_domainbed.input.minibatches import IndexDraw, seed_everything
+from roga_domainbed.input.minibatches import IndexSampler, seed_everything
 from roga_domainbed.results.records import RECORDS, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import checkpoint, distributed
@@ -54,7 +55,6 @@ class TrainingLoop:
         self.steps_per_epoch = smallest / hparams["batch_size"]
         #: what each step reported since the last record
         self.window = Window()
-        self.profile = Profile(config.profile, experiment.device)
         self.steps_done = 0
         self.record_due = False
         self._identity = checkpoint.data_identity(experiment)
@@ -94,8 +94,6 @@ class TrainingLoop:
             mark_done(self.output_dir)
             sync_folder(self.output_dir)
             checkpoint.delete_all(self.output_dir)
-        if self.profile.enabled:
-            print("\n" + self.profile.report())
 
     def _train(self) -> None:
         experiment = self.experiment
@@ -106,26 +104,29 @@ class TrainingLoop:
         unlabelled = self._unlabelled(steps)
         if self.record_due:
             self._record(self.steps_done - 1)
-        for step in steps:
-            self._update(step, minibatches, unlabelled)
-            recorded = self.record_due
-            if recorded:
-                self._record(step)
-            if self._schedule.is_due(step + 1, recorded) and step + 1 < experiment.n_steps:
-                with self.signals.held():
-                    self._write_checkpoint()
+        with Profile(experiment.config.profile, self.output_dir, len(steps), experiment.device) as profile:
+            for step in steps:
+                with record_function("step"):
+                    self._update(step, minibatches, unlabelled)
+                    recorded = self.record_due
+                    if recorded:
+                        self._record(step)
+                    if self._schedule.is_due(step + 1, recorded) and step + 1 < experiment.n_steps:
+                        with self.signals.held(), record_function("checkpoint"):
+                            self._write_checkpoint()
+                profile.step()
 
     def _update(self, step: int, minibatches: Iterator[list], unlabelled: Iterator[list] | None) -> None:
         experiment = self.experiment
         start = time.perf_counter()
-        with self.profile.section("data"):
+        with record_function("data"):
             batches = next(minibatches)
             unlabelled_batches = None if unlabelled is None else [x for x, _ in next(unlabelled)]
         loaded = time.perf_counter()
         with self.signals.held():
             # Dropout and whatever else an algorithm draws depend on the step alone.
             seed_everything(derive(experiment.config.seed, "update", step))
-            with experiment.explained(), experiment.autocast(), self.profile.update(experiment.algorithm):
+            with experiment.explained(), experiment.autocast(), record_function("update"):
                 values = experiment.algorithm.update(batches, unlabelled_batches)
             clocks = {"data_time": loaded - start, "step_time": time.perf_counter() - start}
             self.window.add(step, {**clocks, **values})
@@ -139,7 +140,7 @@ class TrainingLoop:
         # A method that draws to predict draws the same whether or not the run went on from a checkpoint.
         seed_everything(derive(config.seed, "evaluate", step))
         is_last = self.steps_done == experiment.n_steps
-        with self.profile.section("evaluation"):
+        with record_function("evaluation"):
             evaluated = evaluate(experiment, complete=is_last)
         record.update(record_values(evaluated))
         on_gpu = experiment.device.type == "cuda"
@@ -262,8 +263,8 @@ class TrainingLoop:
                 )
             weights = None
             if experiment.hparams["class_balanced"] and purpose == "minibatch":
-                weights = balanced_weights(experiment.labels(env, indices))
-            draws.append(IndexDraw(indices, distributed.minibatch_size(experiment, env), weights))
+                weights = balanced_weights(experiment.dataset[env].labels_of(indices))
+            draws.append(IndexSampler(indices, distributed.minibatch_size(experiment, env), weights))
         return experiment.input.minibatches(envs, draws, purpose, steps)
 
     def _unlabelled(self, steps: range) -> Iterator[list] | None:

@@ -12,8 +12,9 @@ from roga_domainbed.engine.datasets import MultipleEnvironmentImageFolder
 from roga_domainbed.errors import RogaError
 from roga_domainbed.input import store
 from roga_domainbed.input.augmentation.spec import AUGMENTATIONS
+from roga_domainbed.input.environment import environment_of
 from roga_domainbed.input.images import estimated_bytes, images_of
-from roga_domainbed.input.minibatches import IndexDraw
+from roga_domainbed.input.minibatches import IndexSampler
 from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
@@ -47,7 +48,7 @@ def path(environments, n_workers=0, seed=0, **options):
 
 
 def minibatches(reader, steps=range(4), envs=(1, 2), batch_size=5):
-    draws = [IndexDraw(range(12), batch_size) for _ in envs]
+    draws = [IndexSampler(range(12), batch_size) for _ in envs]
     return [
         torch.cat([torch.cat([x.flatten(1), y[:, None].float()], 1) for x, y in batches])
         for batches in reader.minibatches(envs, draws, "minibatch", steps)
@@ -98,7 +99,7 @@ def test_evaluation_is_the_same_each_time_and_leaves_no_part_out(root):
 
 def test_training_images_are_the_samples_own_where_nothing_is_augmented(root):
     data = dataset(root, augment=False)
-    draws = [IndexDraw(range(12), 6)]
+    draws = [IndexSampler(range(12), 6)]
     ((x, y),) = next(path(data).minibatches([1], draws, "minibatch", range(1)))
     indices = draws[0].at(0, "minibatch", 0, 0)
     assert y.tolist() == [data[1][int(i)][1] for i in indices]
@@ -200,12 +201,12 @@ def test_torchvisions_image_folders_are_read_fast_as_upstreams_are_made_of_them(
     from roga_domainbed.engine.datasets.transforms import augmenting_transform
 
     environment = ImageFolder(root / "a", transform=augmenting_transform(SIDE))
-    images = images_of(environment)
+    images = images_of(environment_of(environment))
     assert images.recipe.augmentation == AUGMENTATIONS["domainbed"]
     assert np.array_equal(images.read(3), np.asarray(Image.open(environment.samples[3][0])))
     assert images.labels.tolist() == environment.targets
     environment.transform.transforms.append(lambda x: x)
-    assert images_of(environment) is None
+    assert images_of(environment_of(environment)) is None
 
 
 def test_hparams_name_the_known_augmentations():
