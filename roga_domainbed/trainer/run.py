@@ -18,7 +18,7 @@ from roga_domainbed.host.backend import host
 from roga_domainbed.input.image_files import UnreadableImage
 from roga_domainbed.input.prefetch import WorkerDied
 from roga_domainbed.launch.jobfile import LOCK_FILE
-from roga_domainbed.optim.across_ranks import PeerStopped
+from roga_domainbed.optim.over_ranks import PeerStopped
 from roga_domainbed.results.records import DONE, RECORDS, SCORES, Loaded, is_done, read_file
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig
