@@ -13,9 +13,10 @@ from roga_domainbed.results.text_table import text_table
 
 TRACE = "trace.json.gz"
 
-#: What the trainer and the optimizers mark with ``record_function``: a step with what follows it, and its parts. The
-#: passes and the optimizer step are parts of ``update``.
-RANGES = ("step", "data", "update", "first pass", "second pass", "optimizer step", "evaluation", "checkpoint")
+#: What the trainer and the optimizers mark with ``record_function``: a step with what follows it, parts of that, and
+#: parts of ``update``.
+RANGES = ("step", "data", "update", "evaluation", "checkpoint")
+RANGES += ("first pass", "perturb", "second pass", "optimizer step")
 
 _STEPS = 10  # a trace of more is slow to open
 

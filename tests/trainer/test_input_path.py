@@ -1,5 +1,6 @@
 """The fast path: the same whatever reads ahead, the samples' own images, kept where it says."""
 
+import gzip
 import json
 
 import numpy as np
@@ -16,6 +17,7 @@ from roga_domainbed.input.environment import environment_of
 from roga_domainbed.input.images import estimated_bytes, images_of
 from roga_domainbed.input.minibatches import IndexSampler
 from roga_domainbed.input.path import InputOptions, InputPath
+from roga_domainbed.trainer import profile
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
 
@@ -251,16 +253,16 @@ def test_records_say_how_numbers_were_computed(tmp_path):
     assert (made_by["precision"], made_by["compiled"]) == ("fp32", False)
 
 
-def test_a_profile_accounts_for_the_whole_step(tmp_path, capsys):
+def test_a_profile_is_a_table_of_ranges_and_a_trace(tmp_path, capsys):
     run(tmp_path / "run", algorithm="SAM", profile=True)
-    lines = [line.split() for line in capsys.readouterr().out.partition("section")[2].splitlines()[1:]]
-    rows = {" ".join(words[:-3]) if words[0] != "evaluation" else "evaluation": words for words in lines}
-    for name in ("data", "first pass", "perturb", "second pass", "optimizer", "evaluation", "other"):
-        assert name in rows
-    total = float(next(words[1] for words in lines if words[0] == "all"))
-    assert sum(float(words[-3 if words[0] != "evaluation" else 1]) for words in lines[:-1]) == pytest.approx(
-        total, abs=0.05
-    )
+    table = capsys.readouterr().out.partition("range ")[2].partition("\nof 4 steps; peak memory")[0]
+    ms = {line[:14].strip(): float(line.split()[-2]) for line in table.splitlines()[1:]}
+    assert set(ms) == set(profile.RANGES) - {"checkpoint"}
+    assert list(ms.values()) == sorted(ms.values(), reverse=True)
+    assert ms["data"] + ms["update"] + ms["evaluation"] <= ms["step"]
+    assert ms["first pass"] + ms["second pass"] + ms["optimizer step"] <= ms["update"]
+    with gzip.open(tmp_path / "run" / profile.TRACE) as file:
+        assert {event.get("name") for event in json.load(file)["traceEvents"]} >= set(ms)
 
 
 def test_bf16_on_a_processor_trains_to_almost_the_same_loss(tmp_path):
