@@ -24,7 +24,7 @@ from whole_job import erm, machine, make_images
 from roga_domainbed.engine.datasets import MultipleEnvironmentImageFolder
 from roga_domainbed.input.minibatches import IndexSampler
 from roga_domainbed.input.path import InputOptions, InputPath
-from roga_domainbed.trainer.memory import keep_freed_memory
+from roga_domainbed.processes import keep_freed_memory
 
 BATCH = 8
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy
+import PIL
 import torch
+import torchvision
 
-from datasets_ext.leakage import audited, leakage_notices
+from datasets_ext.leakage import audit_record, audited, leakage_notices
+from roga_domainbed import __version__
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.host import checkout
 from roga_domainbed.host.backend import Host
 from roga_domainbed.input.environment import OpenDataset
 from roga_domainbed.input.minibatches import seed_everything
 from roga_domainbed.input.path import InputOptions, InputPath
+from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive
+from roga_domainbed.trainer import distributed
 from roga_domainbed.trainer.config import TrainConfig, test_env_problems
-from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
 from roga_domainbed.trainer.splits import EnvironmentSplit, drop_unreadable, split_environments
 from roga_domainbed.upstream import defects
@@ -122,18 +129,46 @@ class Experiment:
         """Inside, the network computes in the run's precision."""
         return autocast(self.precision, self.device)
 
-    def how(self) -> dict[str, Any]:
-        """What the records say of the way the numbers are computed, which should not change them."""
-        return {
+    def provenance(self) -> dict[str, Any]:
+        """What the first record says about where the run's numbers come from."""
+        on_gpu = self.device.type == "cuda"
+        found = {
+            "roga_domainbed": __version__,
+            "backend": self.host.name,
+            "backend_commit": None if self.host.home is None else checkout.commit(self.host.home),
+            "split": self.split_mode,
+            "audit": audit_record(self.leakage),
             "input": self.input.describe(),
             "precision": self.precision,
             "compiled": self.config.compile,
+            "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
+            "torch_threads": torch.get_num_threads(),
+            "environments": self.names,
+            "versions": library_versions(),
         }
+        if distributed.n_processes() > 1:
+            found["processes"] = distributed.n_processes()
+        if self.dropped:
+            found["unreadable"] = {"count": len(self.dropped), "first": self.dropped[:20]}
+        return found
 
     def notices(self) -> list[str]:
         """What a person should know before it trains: of the data, and of upstream's algorithm; a sentence each."""
         found = leakage_notices(self.leakage)
         return found + (defects.notices(self.defects) if self.is_upstreams else [])
+
+
+def library_versions() -> dict[str, str]:
+    """The seven versions that upstream prints, by the names it prints them under."""
+    return {
+        "Python": platform.python_version(),
+        "PyTorch": torch.__version__,
+        "Torchvision": torchvision.__version__,
+        "CUDA": str(torch.version.cuda),
+        "CUDNN": str(torch.backends.cudnn.version()),
+        "NumPy": numpy.__version__,
+        "PIL": PIL.__version__,
+    }
 
 
 def open_splits(

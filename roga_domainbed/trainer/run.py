@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import io
 import os
 import shlex
 import sys
@@ -11,6 +13,8 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch.distributed
+
 from roga_domainbed.engine.lib.misc import Tee
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.files import Busy, locked
@@ -18,15 +22,16 @@ from roga_domainbed.host.backend import host
 from roga_domainbed.input.image_files import UnreadableImage
 from roga_domainbed.input.prefetch import WorkerDied
 from roga_domainbed.launch.jobfile import LOCK_FILE
-from roga_domainbed.optim.over_ranks import PeerStopped
+from roga_domainbed.optim import NonFiniteError
+from roga_domainbed.optim.over_ranks import PeerStopped, together
 from roga_domainbed.results.records import DONE, RECORDS, SCORES, Loaded, is_done, read_file
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig
-from roga_domainbed.trainer.experiment import Experiment
+from roga_domainbed.trainer.experiment import Experiment, library_versions
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.trainer.loop import TrainingLoop
 from roga_domainbed.trainer.profile import TRACE
-from roga_domainbed.trainer.provenance import environment_versions
+from roga_domainbed.trainer.running_means import RunningMeans
 from roga_domainbed.trainer.splits import unreadable_message
 from roga_domainbed.trainer.stop import Stopped, StopRequested, StopSignals
 from roga_domainbed.upstream import bridge
@@ -68,7 +73,7 @@ def train(config: TrainConfig) -> Path:
     try:
         with StopSignals() as signals:
             if not is_first:
-                distributed.follow(config, hparams, host(), signals)
+                _follow(config, hparams, signals)
                 return output_dir
             with locked(output_dir / LOCK_FILE):
                 try:
@@ -128,6 +133,30 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
             raise
 
 
+def _follow(config: TrainConfig, hparams: dict[str, Any], signals: StopSignals) -> None:
+    """Take part in the steps of the first process, writing nothing.
+
+    Raises:
+        SystemExit: the run has ended early, for a reason that another process gives.
+    """
+    config = dataclasses.replace(config, skip_model_save=True, checkpoint_every=0, profile=False)
+    try:
+        together(torch.distributed.barrier)
+        with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+            experiment = Experiment(config, hparams, host())
+            distributed.share(experiment)
+            # A signal to all may find the first process in a step that needs this one: the first one leaves first.
+            with signals.held():
+                _FollowingLoop(experiment, Path(folder), signals).run()
+    except (PeerStopped, StopRequested, NonFiniteError):  # what is not finite, every process finds
+        raise SystemExit(1) from None
+
+
+class _FollowingLoop(TrainingLoop):
+    def _record(self, step: int) -> None:
+        self.running_means, self.record_due = RunningMeans(), False
+
+
 def _what_then(output_dir: Path) -> str:
     return f"the same command {'goes on' if checkpoint.exists(output_dir) else 'starts anew: there is no checkpoint'}"
 
@@ -177,7 +206,7 @@ def _clear_folder(output_dir: Path, *, with_damaged: bool) -> None:
 def _print_header(config: TrainConfig, hparams: dict[str, Any]) -> None:
     print("Command:\n\t" + shlex.join(sys.argv))
     for title, values in (
-        ("Environment", environment_versions()),
+        ("Environment", library_versions()),
         ("Args", dict(sorted(config.record_args().items()))),
         ("HParams", dict(sorted(hparams.items()))),
     ):
