@@ -18,8 +18,8 @@ from PIL import Image
 from scipy.fft import dctn
 
 from datasets_ext.file_pool import ask_files
-from datasets_ext.pictures import DAMAGE
 from roga_domainbed.errors import RogaError
+from roga_domainbed.input.image_files import DAMAGE
 
 BITS = 64
 #: Beyond this distance unrelated faces begin to match.

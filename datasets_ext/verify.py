@@ -14,8 +14,8 @@ from PIL import Image
 
 from datasets_ext import manifest
 from datasets_ext.file_pool import ask_files
-from datasets_ext.pictures import DAMAGE, truncated_is_an_error
 from roga_domainbed.errors import RogaError
+from roga_domainbed.input.image_files import DAMAGE, truncated_is_an_error
 
 _N_SHOWN = 20
 _KEYS = ["env", "label", "video"]  # what makes a video

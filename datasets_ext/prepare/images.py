@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from datasets_ext.pictures import DAMAGE
 from datasets_ext.prepare.clips import Clip
 from datasets_ext.prepare.sampling import spaced_indices
+from roga_domainbed.input.image_files import UnreadableImage, read_image
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -38,9 +37,8 @@ def spaced(items: list[T], n: int) -> list[T]:
 def read_rgb(path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8, upright; None if the file is damaged or no image."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except DAMAGE:
+        return np.asarray(read_image(path, upright=True))
+    except UnreadableImage:
         return None
 
 

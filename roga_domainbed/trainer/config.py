@@ -121,11 +121,6 @@ class TrainConfig:
                 problems.add(f"--{name} must be at least 1; got {value}")
         if self.checkpoint_every is not None and self.checkpoint_every < 0:
             problems.add(f"--checkpoint_every must be at least 0; got {self.checkpoint_every}")
-        if self.compile and self.profile:
-            problems.add(
-                "--compile and --profile do not go together: the profile's hooks have the network compiled again and "
-                "again; leave one out, and read step_time in the records of both runs to compare"
-            )
         if self.input not in INPUT_MODES:
             problems.add(unknown_name("input", self.input, INPUT_MODES))
         if self.n_workers is not None and self.n_workers < 0:

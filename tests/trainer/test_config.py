@@ -64,7 +64,6 @@ def test_good_arguments_have_no_faults():
         ({"holdout_fraction": 0.0}, "--holdout_fraction must lie between 0 and 1; got 0.0"),
         ({"uda_holdout_fraction": -0.1}, "--uda_holdout_fraction must be at least 0"),
         ({"task": "domain_adaptation"}, "needs unlabelled data: give --uda_holdout_fraction"),
-        ({"compile": True, "profile": True}, "--compile and --profile do not go together"),
         ({"steps": 0}, "--steps must be at least 1; got 0"),
         ({"checkpoint_freq": -3}, "--checkpoint_freq must be at least 1; got -3"),
         ({"n_workers": -1}, "--n_workers must be at least 0; got -1"),
