@@ -114,7 +114,7 @@ DATASETS.add(
     DatasetInfo(
         "SynthFake",
         ("DF", "F2F", "FS", "NT"),
-        target="datasets_ext.synthfake:SynthFake",
+        target="datasets_ext.synthfake.dataset:SynthFake",
         summary="generated faces with four look-alike manipulations; needs no download",
         plugin=True,
         needs_data_dir=True,
@@ -133,7 +133,7 @@ for _name, _module, _summary in (
     ("FFPP", "ffpp", "FaceForensics++ c23 (light compression), one environment a manipulation"),
     ("FFPP_c40", "ffpp", "FaceForensics++ c40 (strong compression), one environment a manipulation"),
     ("FFPP_raw", "ffpp", "FaceForensics++ without compression, one environment a manipulation"),
-    ("SelfBlend", "selfblend", "your face photographs with four look-alike manipulations"),
+    ("SelfBlend", "selfblend.dataset", "your face photographs with four look-alike manipulations"),
 ):
     DATASETS.add(
         DatasetInfo(

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from datasets_ext.prepare import report
-from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
+from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.engine.lib.misc import evaluation_mode
