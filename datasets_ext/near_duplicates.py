@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from datasets_ext.pictures import DAMAGE
 from datasets_ext.workers import map_files
 from roga_domainbed.errors import RogaError, shortened
+from roga_domainbed.input.image_files import DAMAGE
 
 BITS = 64
 #: Beyond this distance unrelated faces start to match.

@@ -13,9 +13,9 @@ import pandas as pd
 from PIL import Image
 
 from datasets_ext import manifest
-from datasets_ext.pictures import DAMAGE, truncated_is_an_error
 from datasets_ext.workers import map_files
 from roga_domainbed.errors import RogaError, shortened
+from roga_domainbed.input.image_files import DAMAGE, truncated_is_an_error
 
 _N_SHOWN = 20
 _KEYS = ["env", "label", "video"]  # they identify a video

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from datasets_ext.pictures import DAMAGE
 from datasets_ext.prepare.layout import Video
+from roga_domainbed.input.image_files import UnreadableImage, read_image
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -29,7 +28,6 @@ def present_images(video: Video) -> tuple[list[tuple[int, Path]], list[tuple[int
 def read_rgb(path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8, upright; None if the file is damaged or no image."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except DAMAGE:
+        return np.asarray(read_image(path, upright=True))
+    except UnreadableImage:
         return None

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from datasets_ext.pictures import DAMAGE
 from datasets_ext.prepare.yunet import YuNet
+from roga_domainbed.input.image_files import DAMAGE
 
 _TURN_DEG, _ZOOM, _SHIFT, _GAIN = 4.0, 0.03, 0.02, 0.04  # greatest movement between frames; shift in sides
 

@@ -196,6 +196,10 @@ runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
         (["train", "--dataset", "SynthFaek"], "unknown dataset 'SynthFaek' (did you mean 'SynthFake'?)"),
         (["train", "--algorithm", "Roga"], "unknown algorithm 'Roga' (did you mean 'RoGA'?)"),
         (["train", "--hparams", "{", "--split", "group"], "--hparams is not valid JSON"),
+        (
+            ["sweep", "launch", "--algorithms", "SAM", "ERM", "--hparams", '{"optimizer": "sgdd"}'],
+            "hparam 'optimizer' must be one of 'adam', 'adamw', 'sgd'; got 'sgdd'",
+        ),
     ],
 )
 def test_a_wrong_argument_is_named_in_a_line(arguments, message, run_cli):
