@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from datasets_ext import manifest
-from datasets_ext.prepare import images
 from datasets_ext.prepare.layout import Layout, Video, joined
 from roga_domainbed.errors import Problems
+from roga_domainbed.input.image_files import IMAGE_SUFFIXES
 
 COLUMNS = ("path", "env", "label", "video")
 OPTIONAL_COLUMNS = ("recording", "identities", "split", "method", "frame")
@@ -94,7 +94,7 @@ def read(path: str | os.PathLike, name: str, problems: Problems, only_images: bo
 def _take(row: dict[str, str], folder: Path, layout: Layout, of_images: dict[str, _Images]) -> str:
     """Add the line's video or image; returns what is wrong with it, empty if nothing."""
     video = _video(folder, row)
-    is_image = video.source.suffix.lower() in images.SUFFIXES
+    is_image = video.source.suffix.lower() in IMAGE_SUFFIXES
     if video.key in layout.videos or (video.key in of_images and not is_image):
         return f"names {video.key} again"
     if not is_image:
@@ -160,7 +160,7 @@ def _fault(row: dict[str, str], only_images: bool) -> str:
         return f"has the split {row['split']!r}, which is none of {', '.join(manifest.SPLITS)}"
     if not re.fullmatch(r"[0-9]{0,9}", row.get("frame", "")):
         return f"has the frame {row['frame']!r}, which is no index"
-    if only_images and Path(row["path"]).suffix.lower() not in images.SUFFIXES:
+    if only_images and Path(row["path"]).suffix.lower() not in IMAGE_SUFFIXES:
         return "is not an image; --link takes images only"
     return ""
 

@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from datasets_ext.prepare import images
 from datasets_ext.prepare.layout import name_parts, read_json_object, subfolder
 from roga_domainbed.errors import Problems, unknown_name
+from roga_domainbed.input.image_files import IMAGE_SUFFIXES
 
 SPLITS = ("train", "val", "test")
 
@@ -148,7 +148,7 @@ class Index:
         parts = tuple(name_parts(text)) if isinstance(text, str) else ()
         file = Path(parts[-1] if parts else "")
         inside = self._places.inside(parts[:-1])
-        if not inside or ".." in inside or "\0" in text or file.suffix.lower() not in images.SUFFIXES:
+        if not inside or ".." in inside or "\0" in text or file.suffix.lower() not in IMAGE_SUFFIXES:
             self.fault("videos name frames that are no image files, those are left out", f"{label}/{name}")
         elif not _FRAME_INDEX.fullmatch(file.stem):
             self.fault("videos name images that no frame index names, those are left out", f"{label}/{name}")

@@ -20,13 +20,13 @@ from datasets_ext import manifest
 from datasets_ext.prepare.layout import Layout, Video, joined
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems
+from roga_domainbed.input.image_files import IMAGE_SUFFIXES
 from roga_domainbed.seeds import derive
 
 DATASET_NAME = "SelfBlend"
 REAL = "real"
 SWAP = "FS"
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
 _MIN_PEOPLE = 6  # two, for a swap, in each of train, val and test
 _MAX_BYTES = 120  # file systems allow 255 in a name, and that of a swap is made of two
 _SHOT = re.compile(r"[ ._-]*(?:\d+|[a-zA-Z]{1,2})$")  # ends the names of several shots of one person
@@ -108,7 +108,7 @@ def _named(faces: Path, layout: Layout, problems: Problems) -> dict[str, Path]:
     layout.note_files(unusable, f"photographs have a name over {_MAX_BYTES} bytes or not printable, left out")
     if not found:
         problems.add(
-            f"--faces {str(faces)!r} has no photograph: no file ends in {', '.join(sorted(_SUFFIXES))}"
+            f"--faces {str(faces)!r} has no photograph: no file ends in {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     return found
 
@@ -120,7 +120,7 @@ def _files(faces: Path) -> list[Path]:
         paths += [
             Path(folder, name)
             for name in names
-            if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
         ]
     return paths
 
