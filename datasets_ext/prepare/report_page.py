@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 from PIL import Image
 
@@ -35,17 +36,20 @@ def write(report: PrepareReport, rows: pd.DataFrame) -> Path:
         report: its content.
         rows: the manifest's rows, for the contact sheets.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    source = resources.files("datasets_ext.prepare").joinpath("report.html.j2").read_text(encoding="utf-8")
-    text = environment.from_string(source).render(
-        **_content(report), sheets=list(_sheets(report.folder, rows)), rest=_rest
-    )
+    text = _template().render(**_content(report), sheets=list(_sheets(report.folder, rows)), rest=_rest)
     path = report.folder / FILE
     with replacing(path) as partial:
         partial.write_text(
             text, encoding="utf-8", errors="backslashreplace"
         )  # a file name need not be valid text
     return path
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    source = resources.files("datasets_ext.prepare").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source)
 
 
 def _content(report: PrepareReport) -> dict[str, Any]:

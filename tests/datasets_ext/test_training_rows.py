@@ -1,5 +1,7 @@
 """``--reals``, ``--balance`` and ``--strict``: what is left to train on, counted by hand."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,6 +30,7 @@ def ffpp(pairs, n_frames=1):
     return environments
 
 
+@functools.cache
 def official_sizes(n_frames=1):
     """The 500 pairs of FaceForensics++ by number, in the official sizes: 360 train, 70 val, 70 test."""
     parts = ["train"] * 360 + ["val"] * 70 + ["test"] * 70
