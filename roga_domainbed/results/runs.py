@@ -20,8 +20,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from roga_domainbed.errors import RogaError
 from roga_domainbed.results import records as records_file
 from roga_domainbed.results.records import LONGEST_LINE, RECORDS, Record, data_options
+from roga_domainbed.results.rows import row_name
 
 try:
     import orjson as _orjson
@@ -122,14 +124,14 @@ class RunKey(NamedTuple):
     """What tells one run of a sweep from another, wherever its folder is."""
 
     dataset: str
-    algorithm: str
+    row: str
     test_envs: tuple[int, ...]
     trial_seed: int
     hparams_seed: int
 
     def __str__(self) -> str:
         return (
-            f"{self.algorithm} on {self.dataset}, test_envs {list(self.test_envs)}, trial {self.trial_seed}, "
+            f"{self.row} on {self.dataset}, test_envs {list(self.test_envs)}, trial {self.trial_seed}, "
             f"hparams_seed {self.hparams_seed}"
         )
 
@@ -197,7 +199,7 @@ def runs_in_several_folders(runs: Iterable[Run]) -> dict[RunKey, list[str]]:
     for run in runs:
         args = run.args
         envs = tuple(sorted(set(args["test_envs"])))
-        key = RunKey(args["dataset"], args["algorithm"], envs, args["trial_seed"], args["hparams_seed"])
+        key = RunKey(args["dataset"], row_name(args), envs, args["trial_seed"], args["hparams_seed"])
         folders.setdefault(key, {})[run.source] = None
     return {key: list(found) for key, found in folders.items() if len(found) > 1}
 
@@ -406,3 +408,23 @@ def _restored(fields: list, source: str) -> Run:
 def _shared(value: Any) -> Any:
     """The first of equal values, so that a hundred thousand runs do not each keep their own."""
     return value
+
+
+def load_sweeps(folders: Iterable[str | os.PathLike], metric: str) -> LoadedRuns:
+    """The runs of several sweeps as one; a folder that is named twice is read once.
+
+    Raises:
+        RogaError: there is no record in any of them.
+    """
+    folders = list({os.path.realpath(folder): os.fspath(folder) for folder in folders}.values())
+    found = LoadedRuns()
+    for folder in folders:
+        found.add(load_runs(folder, metric, cache=True))
+    if not found.runs:
+        lines = found.problems + found.notes
+        unreadable = f" Unreadable: {'; '.join(lines[:3])}{'; …' * (len(lines) > 3)}." if lines else ""
+        raise RogaError(
+            f"no records under {', '.join(map(repr, folders))}: expected <job>/results.jsonl in it.{unreadable} Give "
+            "the output_dir of a sweep whose jobs have written their first record"
+        )
+    return found

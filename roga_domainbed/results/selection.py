@@ -27,6 +27,7 @@ import numpy as np
 
 from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.results.records import Record
+from roga_domainbed.results.rows import row_name
 from roga_domainbed.results.runs import METRIC_KEY, Run, as_runs
 
 UPSTREAM = "upstream"
@@ -128,7 +129,7 @@ def held_out(record: Record | Run) -> tuple[int, ...]:
 
 
 def group_by_test_env(records: Iterable[_Either]) -> dict[GroupKey, list[_Either]]:
-    """(trial_seed, dataset, algorithm, test_env) → records, or runs, in order of first appearance.
+    """(trial_seed, dataset, row, test_env) → records, or runs, in order of first appearance.
 
     A record with several test environments joins the group of each.
     """
@@ -136,7 +137,7 @@ def group_by_test_env(records: Iterable[_Either]) -> dict[GroupKey, list[_Either
     for record in records:
         args = record["args"]
         for env in args["test_envs"]:
-            key = (args["trial_seed"], args["dataset"], args["algorithm"], env)
+            key = (args["trial_seed"], args["dataset"], row_name(args), env)
             groups.setdefault(key, []).append(record)
     return groups
 

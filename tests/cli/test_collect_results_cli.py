@@ -124,7 +124,7 @@ def test_two_sweeps_in_one_folder_are_noticed(tmp_path, capsys):
     write_run(tmp_path / "b", args={"output_dir": "b"})
     assert collect("--input_dir", tmp_path) == 0
     err = capsys.readouterr().err
-    assert "1 runs are read from several folders each" in err
+    assert "1 runs are in several folders each" in err
     assert f"trial 0, hparams_seed 0: {tmp_path / 'a'}, {tmp_path / 'b'}" in err
 
 
@@ -251,7 +251,7 @@ def test_an_unfinished_run_is_named_in_every_format_with_notes_and_not_in_upstre
             assert json.loads(out)["unfinished_runs"] == {
                 "Debug28": [
                     {
-                        "dataset": "Debug28", "algorithm": "ERM", "test_envs": [1], "trial_seed": 0,
+                        "dataset": "Debug28", "algorithm": "ERM", "row": "ERM", "test_envs": [1], "trial_seed": 0,
                         "hparams_seed": 7, "last_step": 300, "folder": run,
                     }
                 ]
@@ -259,7 +259,7 @@ def test_an_unfinished_run_is_named_in_every_format_with_notes_and_not_in_upstre
             continue
         noted = NOTED.replace("_", "\\_") in out.replace("{[}", "[").replace("{]}", "]")
         assert noted == (name != "text")
-        assert ("1 run that counts here has not finished:" in out) == (name != "text")
+        assert ("1 run has not finished and counts up to its last record:" in out) == (name != "text")
     for flags in ([], ["--latex"]):
         assert collect("--input_dir", tmp_path, "--compat", "upstream", *flags) == 0
         out, err = capsys.readouterr()
@@ -286,7 +286,7 @@ def test_only_the_unfinished_runs_of_a_table_are_named_and_the_first_few_of_many
     assert collect("--input_dir", tmp_path, "--algorithms", "SAM", "--format", "markdown") == 0
     out, err = capsys.readouterr()
     assert "ERM" not in out + err
-    assert "8 runs that count here have not finished:" in out
+    assert "8 runs have not finished and count up to the last record:" in out
     assert "and 3 more; collect-results --format json lists all" in out
     assert "and 3 more like these" in err
 
@@ -392,9 +392,9 @@ def test_missing_runs_are_listed_and_thin_cells_marked(tmp_path, capsys):
     assert [cell.strip() for cell in sam.split("  ") if cell.strip()] == [
         "SAM", "50.0 +/- 0.0", "50.0 +/- 0.0*", "X", "X"
     ]  # fmt: skip
-    assert "* fewer trials than the 2 of the sweep\n" in out
+    assert "* mean of fewer trials than the sweep has (2)\n" in out
     assert "Missing runs in 2 cells:\n" in out
-    assert "  SAM, 1: trial 1 has none of 1 hparams\n  SAM, 2: no run\n" in out
+    assert "  SAM, 1: trial 1 has no run\n  SAM, 2: no run\n" in out
     assert collect("--input_dir", tmp_path, "--select", "iid", "--compat", "upstream") == 0
     out = capsys.readouterr().out
     assert "*" not in out
@@ -417,24 +417,24 @@ def test_a_comparison_with_a_baseline_follows_the_tables(tmp_path, capsys):
     (sam,) = [line.split() for line in compared.splitlines() if line.startswith("SAM ")]
     assert sam[1] == "+2.0"
     assert sam[-3:] == ["9/0/0", "9", "1.00"]
-    assert "Better than ERM, beyond noise: SAM.\n" in compared
-    assert "Differences from ERM within noise (p >= 0.05): SAGM.\n" in compared
+    assert "Better than ERM (p < 0.05): SAM.\n" in compared
+    assert "No significant difference from ERM (p >= 0.05): SAGM.\n" in compared
     assert collect("--input_dir", tmp_path, "--compare", "EMR") == 2
-    assert "unknown algorithm of these records 'EMR'" in capsys.readouterr().err
+    assert "unknown row of these tables 'EMR'" in capsys.readouterr().err
     assert collect("--input_dir", tmp_path, "--compare", "ERM", "--format", "csv") == 2
-    assert "--compare has no place in a csv of cells" in capsys.readouterr().err
+    assert "--format csv cannot hold --compare" in capsys.readouterr().err
     assert collect("--input_dir", tmp_path, "--compare", "ERM", "--compat", "upstream") == 2
-    assert "--compare is none of upstream's tables" in capsys.readouterr().err
+    assert "upstream has no table for --compare" in capsys.readouterr().err
 
     arguments = ["--input_dir", tmp_path, "--select", "iid", "--compare", "ERM", "--format"]
     assert collect(*arguments, "markdown") == 0
     markdown = capsys.readouterr().out
     assert "| SAM | +2.0 |" in markdown
-    assert "Better than ERM, beyond noise: SAM." in markdown
+    assert "Better than ERM (p \\< 0.05): SAM." in markdown
     assert collect(*arguments, "latex") == 0
     latex = capsys.readouterr().out
     assert r"\textbf{95 \% interval" in latex
-    assert "Better than ERM, beyond noise: SAM." in latex
+    assert r"Better than ERM (p \textless{} 0.05): SAM." in latex
     assert collect(*arguments, "json") == 0
     first, second = json.loads(capsys.readouterr().out)["comparisons"]
     assert {first["algorithm"], second["algorithm"]} == {"SAM", "SAGM"}
@@ -443,7 +443,7 @@ def test_a_comparison_with_a_baseline_follows_the_tables(tmp_path, capsys):
     assert (sam["wins"], sam["ties"], sam["losses"], sam["pairs"], sam["average_rank"]) == (9, 0, 0, 9, 1.0)
 
 
-def test_five_pairs_cannot_be_beyond_noise_and_the_comparison_says_so(tmp_path, capsys):
+def test_the_comparison_of_five_pairs_says_that_they_are_too_few(tmp_path, capsys):
     """Wilcoxon's signed-rank test of n differences has 2 / 2**n as its smallest p: 0.0625 for five."""
     for trial in range(5):
         for algorithm, value in (("ERM", 0.5), ("SAM", 0.9)):
@@ -452,6 +452,6 @@ def test_five_pairs_cannot_be_beyond_noise_and_the_comparison_says_so(tmp_path, 
     assert collect("--input_dir", tmp_path, "--select", "iid", "--compare", "ERM") == 0
     out = capsys.readouterr().out
     assert (
-        "Too few pairs to tell, whatever the differences: the test cannot reach p < 0.05, add trials: SAM."
+        "Too few trials to compare SAM with ERM: with 5 pairs the test cannot reach p < 0.05. Add trials."
         in out
     )

@@ -98,9 +98,9 @@ def test_every_id_is_unique_and_every_reference_has_one(full_page):
 
 def test_every_section_is_there(full_page):
     for title in (
-        "Summary", "Results", "AUC of each held-out environment", "ROC curves", "DET curves",
+        "Summary", "Results", "AUC on each held-out environment", "ROC curves", "DET curves",
         "Scores of reals and fakes", "Training curves", "Training loss", "Sharpness and gradient norms",
-        "Agreement of the domains' gradients", "Cost of a step against AUC", "Validation against test",
+        "Gradient agreement between domains", "Cost of a step against AUC", "Validation against test",
         "Hyper-parameters", "Sweep health", "Provenance", "Commands",
     ):  # fmt: skip
         assert title in full_page.text, title
@@ -143,13 +143,13 @@ def test_equal_panels_are_equal_to_the_byte():
 def test_where_records_hold_no_more_than_upstreams_each_section_says_so(tmp_path, sweep_folder):
     page = page_of(sweep_folder("vlcs_sweep"))
     for sentence in (
-        "Numbers are the accuracy of the held-out environment",
-        "have stored no scores of fake (scores.parquet in a run's folder)",
+        "Numbers are the accuracy on the held-out environment",
+        "have no stored scores (scores.parquet in the run's folder)",
         "No record has a perturbed loss",
         "No record has a cosine between the domains' gradients",
-        "recorded no versions, backend or split: DomainBed's own scripts do not",
+        "recorded no versions, backend or split, as with DomainBed's own scripts",
         "No run recorded a hash of its data",
-        "One algorithm: there is nothing to compare",
+        "There is only one algorithm, so there is no comparison",
     ):
         assert sentence in page.text, sentence
     assert "python -m domainbed.scripts.train" in page.text
@@ -221,7 +221,7 @@ def test_an_unfinished_run_is_noted_below_its_table_and_named_with_the_step_of_i
     folder = write_sweep(tmp_path / "sweep", algorithms=["ERM"], envs=[0], scores=False)
     run = write_run(folder, arguments("SynthFake", "SAM"), steps=(0, 40), scores=False, done=False)
     page = page_of(folder)
-    assert "1 run that counts here has not finished: see Sweep health." in page.text
+    assert "1 run has not finished: see Sweep health." in page.text
     assert f"{run} : SAM on SynthFake, test envs 0: incomplete; last record at step 40" in page.text
 
 
@@ -253,14 +253,14 @@ def test_damaged_runs_are_named_on_the_page_of_the_others(tmp_path):
     page = page_of(folder)
     assert "line 2: not a JSON record, skipped" in page.text
     assert "The stored scores cannot be used: " in page.text
-    assert "SAM on SynthFake, test envs 1: failed, exited with 3; no record" in page.text
+    assert "SAM on SynthFake, test envs 1: failed, exited with 3; no records" in page.text
 
 
 FAULTS = [
     (["--metric", "acu"], "unknown metric 'acu' (did you mean 'auc'?)"),
     (["--select", "idd"], "unknown selection rule 'idd' (did you mean 'iid'?)"),
-    (["--baseline", "erm"], "unknown algorithm of these records 'erm' (did you mean 'ERM'?)"),
-    (["--output", "no/such/folder/report.html"], "the folder 'no/such/folder' is not there"),
+    (["--baseline", "erm"], "unknown row of these tables 'erm' (did you mean 'ERM'?)"),
+    (["--output", "no/such/folder/report.html"], "the folder 'no/such/folder' does not exist"),
     (["--output", "."], "--output '.' is a folder"),
 ]
 
