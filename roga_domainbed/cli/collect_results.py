@@ -125,7 +125,7 @@ def _run(args: argparse.Namespace) -> int:
     from roga_domainbed.report.tables import build_tables
     from roga_domainbed.results import selection
     from roga_domainbed.results.rows import name_rows, rows_of
-    from roga_domainbed.results.runs import as_runs, load_sweeps
+    from roga_domainbed.results.runs import load_sweeps
 
     rules = _check(args)
     metric = selection.Metric(("video_" if args.level == "video" else "") + args.metric)
@@ -142,7 +142,7 @@ def _run(args: argparse.Namespace) -> int:
     _print_some((f"unfinished: {run}" for run in unfinished), most=MOST_NAMED)
     n_records = sum(map(len, runs))
     if args.auto_lr:
-        runs = as_runs(selection.merge_auto_lr_stages(record for run in runs for record in run.records()))
+        runs = selection.merge_auto_lr_stages(runs)
         if not any(key.startswith("fd_env") for run in runs for key in run.columns):
             raise RogaError(
                 "--auto_lr: no record has fd_env* values; it is for runs of DomainBed's train_autolr"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from roga_domainbed.results.rows import row_name
 from roga_domainbed.results.runs import Run, RunKey
-from roga_domainbed.results.selection import held_out
 
 MOST_NAMED = 5
 
@@ -57,7 +56,7 @@ def missing_runs(
     trials, seeds = set(), set()
     for run in runs:
         args = run.args
-        cell = row_name(args), held_out(run), args["trial_seed"]
+        cell = row_name(args), run.held_out, args["trial_seed"]
         present.setdefault(cell, set()).add(args["hparams_seed"])
         trials.add(args["trial_seed"])
         seeds.add(args["hparams_seed"])

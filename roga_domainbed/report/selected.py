@@ -16,7 +16,6 @@ from roga_domainbed.results.selection import (
     RankedRun,
     Rule,
     group_by_test_env,
-    held_out,
     held_out_with,
     rank_runs,
 )
@@ -124,7 +123,7 @@ def _candidate(
     place: tuple[str, str, int, int], ranked: RankedRun, tested: tuple[int, ...], *, is_chosen: bool
 ) -> Candidate:
     """Of a step that was recorded in two folders, the later folder is the source."""
-    own = [run for run in ranked.runs if held_out(run) == tested]
+    own = [run for run in ranked.runs if run.held_out == tested]
     choice = ranked.choice
     source = [run.source for run in own if choice.step in run.steps][-1]
     last_step = max(step for run in own if run.source == source for step in run.steps)

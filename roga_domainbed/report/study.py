@@ -11,8 +11,7 @@ from typing import Any
 from roga_domainbed.report.incomplete import unfinished_runs
 from roga_domainbed.report.selected import Candidate, Selected, select
 from roga_domainbed.report.tables import Table, Tables, build_tables
-from roga_domainbed.results import records as records_file
-from roga_domainbed.results.records import Loaded, Record
+from roga_domainbed.results.records import RECORDS, Record, read_records
 from roga_domainbed.results.runs import LoadedRuns
 from roga_domainbed.results.selection import Metric, Rule
 
@@ -137,9 +136,7 @@ def study(
 
 
 def _read_folder(source: str, *, keep_records: bool) -> RunFolder:
-    loaded = Loaded()
-    records_file.read_file(f"{source}/{records_file.RECORDS}", loaded)
-    found = loaded.records
+    found = read_records(f"{source}/{RECORDS}").records
 
     def first(key: str) -> Mapping[str, Any]:
         values = (record[key] for record in found if isinstance(record.get(key), dict))

@@ -28,7 +28,6 @@ from roga_domainbed.results.selection import (
     Metric,
     Rule,
     environments_in,
-    held_out,
     held_out_with,
 )
 
@@ -225,7 +224,7 @@ def _layout(
     test_envs = range(max(n_known, environments_in(runs)))
     # Where no run held out one environment alone, the sweep tests on some environments at once and never on the
     # others: those lack no run, so they get no column.
-    together = {held_out(run) for run in runs}
+    together = {run.held_out for run in runs}
     if not any(len(envs) == 1 for envs in together):
         test_envs = sorted({env for envs in together for env in envs if env in test_envs})
     tested = {environment_name(dataset, env): held_out_with(runs, env) for env in test_envs}

@@ -21,7 +21,7 @@ from roga_domainbed.host.backend import host
 from roga_domainbed.input.unreadable import MARK, all_of_them
 from roga_domainbed.launch.jobfile import LOCK_FILE
 from roga_domainbed.optim.across_ranks import PeerStopped
-from roga_domainbed.results.records import DONE, RECORDS, SCORES, Loaded, is_done, read_file
+from roga_domainbed.results.records import DONE, RECORDS, SCORES, is_done, read_records
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.experiment import Experiment
@@ -177,11 +177,10 @@ def _settings_of_records(output_dir: Path) -> dict[str, Any] | None:
     """What the first record of an unfinished run says of its settings; None if there is no record."""
     if not (output_dir / RECORDS).exists():
         return None
-    loaded = Loaded()
-    read_file(output_dir / RECORDS, loaded)
-    if not loaded.records:
+    records = read_records(output_dir / RECORDS).records
+    if not records:
         return None
-    first = loaded.records[0]
+    first = records[0]
     backend = first.get("provenance", {}).get("backend", "upstream")  # whose train notes none
     return checkpoint.settings(first["args"], first.get("hparams", {}), backend)
 

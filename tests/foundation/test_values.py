@@ -18,6 +18,7 @@ from roga_domainbed.catalog.hparams import (
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 from roga_domainbed.results import records
+from roga_domainbed.results.runs import load_runs
 from roga_domainbed.seeds import derive, generator, seed_hash, shuffled
 
 
@@ -143,8 +144,8 @@ def test_records_survive_the_round_trip_and_bad_lines_are_named(tmp_path):
         file.write(b'\n{"step": 1}\n[1]\n\xff\xfe\n{"args": {"test_envs"')
     (tmp_path / "not-started").mkdir()
     (tmp_path / "results.txt").write_text("a table")
-    loaded = records.load(tmp_path)
-    assert loaded.records == [record(0)]
+    loaded = load_runs(tmp_path, "acc")
+    assert records.read_records(run / records.RECORDS).records == [record(0)]
     assert loaded.folders == ["run"]
     assert [problem.split(", ")[1].split(":")[0] for problem in loaded.problems] == [
         f"line {n}" for n in (2, 3, 4, 5, 6)
@@ -159,4 +160,4 @@ def test_nan_in_upstreams_records_is_read(tmp_path):
     line = json.dumps({**record(0), "env0_out_acc": float("nan")})
     assert "NaN" in line
     (tmp_path / "run" / records.RECORDS).write_text(line + "\n")
-    assert np.isnan(records.load(tmp_path).records[0]["env0_out_acc"])
+    assert np.isnan(records.read_records(tmp_path / "run" / records.RECORDS).records[0]["env0_out_acc"])
