@@ -204,12 +204,12 @@ def cost_table(study: Study, dataset: str) -> PageTable:
             if isinstance(record.get("mem_gb"), float)
         ]
         peak = max(memory, default=0.0) or math.nan
-        rows.append((text(row), number(1000 * own), number(own / base, ".2f"), number(peak, ".2f")))
+        rows.append((text(row), number(1000 * own), number(own / base, ".2f"), number(peak, ".2f", absent="")))
     return PageTable(
         f"{dataset}: cost of a step",
         ("Algorithm", "ms per step (median)", f"Relative to {study.baseline}", "Peak GPU memory (GiB)"),
         tuple(rows),
-    )
+    ).without_empty_columns()
 
 
 def health_table(health: Sequence[RunHealth]) -> PageTable:
@@ -294,7 +294,7 @@ def _short(value: object) -> str:
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "none"
-    return "–" if value is None else str(value)
+    return "–" if value is None else str(value) or "none"
 
 
 def _hparam(own: Mapping, name: str) -> Value:

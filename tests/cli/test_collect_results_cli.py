@@ -424,3 +424,64 @@ def test_the_comparison_of_five_pairs_says_that_they_are_too_few(tmp_path, capsy
         "Too few trials to compare SAM with ERM: with 5 pairs the test cannot reach p < 0.05. Add trials."
         in out
     )
+
+
+def settings_of_sam(folder, name):
+    """SAM at three ρ, two trials, two hparams seeds; ``name(rho)`` is the args or hparams that tell them apart.
+
+    The better hparams seed, by validation, is 1. Its test accuracy is ρ in trial 0 and ρ + 0.2 in trial 1.
+    """
+    for place, rho in enumerate((0.2, 0.05, 0.1)):
+        for trial in range(2):
+            for seed in range(2):
+                args, fields = name(rho)
+                args |= {"algorithm": "SAM", "trial_seed": trial, "hparams_seed": seed}
+                values = {"env0_in_acc": seed * (rho + 0.2 * trial), "env1_out_acc": 0.5 + 0.1 * seed}
+                write_run(folder / f"{place}{trial}{seed}", args=args, **fields, **values)
+    write_run(folder / "erm", args={"trial_seed": 0, "hparams_seed": 0})
+
+
+#: Mean and error over the trials ρ and ρ + 0.2, in percent.
+MEANS = {"0.05": "15.0 +/- 7.1", "0.1": "20.0 +/- 7.1", "0.2": "30.0 +/- 7.1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "rows"),
+    [
+        (lambda rho: ({"row": f"SAM, ρ {rho}"}, {}), (), "SAM, ρ {}"),
+        (lambda rho: ({}, {"hparams": {"rho": rho}}), ("--rows", "algorithm,hparams.rho"), "SAM, rho {}"),
+    ],
+    ids=["of a plan", "of upstream's records"],
+)
+def test_settings_of_one_algorithm_are_rows_of_their_own(tmp_path, capsys, name, flags, rows):
+    settings_of_sam(tmp_path, name)
+    arguments = ["--input_dir", tmp_path, "--select", "iid", *flags]
+    assert collect(*arguments, "--compare", rows.format(0.05)) == 0
+    out, err = capsys.readouterr()
+    assert "several folders" not in err
+    dataset = out.split("-------- ")[1].splitlines()[2:6]
+    cells = [[cell.strip() for cell in line.split("  ") if cell.strip()][:2] for line in dataset]
+    assert cells == [["ERM", "50.0 +/- 0.0*"], *([rows.format(rho), mean] for rho, mean in MEANS.items())]
+    assert [line.split("  ")[0] for line in out.split("Compared with")[1].splitlines()[2:6]] == [
+        rows.format(0.05), "ERM", rows.format(0.1), rows.format(0.2)
+    ]  # fmt: skip
+    assert collect(*arguments, "--format", "json") == 0
+    content = json.loads(capsys.readouterr().out)
+    found = {(cell["algorithm"], cell["row"]) for cell in content["cells"]}
+    assert found == {("ERM", "ERM"), *(("SAM", rows.format(rho)) for rho in MEANS)}
+    assert content["missing_runs"]["Debug28"][-1] == f"{rows.format(0.2)}, 2: no run"
+
+
+def test_an_unknown_key_of_rows_lists_those_there_are(tmp_path, capsys):
+    write_run(tmp_path / "a", hparams={"rho": 0.05})
+    assert collect("--input_dir", tmp_path, "--rows", "algorithm,hparams.roh") == 2
+    assert (
+        "unknown key of --rows 'hparams.roh' (did you mean 'hparams.rho'?); known: "
+        in capsys.readouterr().err
+    )
+
+
+def test_settings_that_rows_do_not_tell_apart_are_noticed(tmp_path, capsys):
+    settings_of_sam(tmp_path, lambda rho: ({}, {"hparams": {"rho": rho}}))
+    assert collect("--input_dir", tmp_path) == 0
+    assert "4 runs are in several folders each" in capsys.readouterr().err

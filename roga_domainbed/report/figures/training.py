@@ -189,8 +189,8 @@ def _cost(study: Study, dataset: str, lines: Sequence[Line]) -> Figure:
         for line, (x, y) in points.items():
             axes.scatter([x], [y], s=42, **point_style(line))
         axes.set(xlabel="ms per step", ylabel=f"mean {title} ({unit(study.metric)})")
-        axes.set_xlim(left=0)
         axes.margins(0.15)
+        axes.set_xlim(left=0)
 
     return Figure(
         "cost",
