@@ -80,7 +80,7 @@ def verdicts(found: Sequence[Comparison], baseline: str, metric: Metric) -> list
         else:
             (better if (row.difference < 0) == metric.lower_is_better else worse).append(row)
     sentences = [
-        f"{text}: {', '.join(row.name for row in rows)}."
+        f"{text}: {listed([row.name for row in rows])}."
         for text, rows in (
             (f"Better than {baseline} (p < {SIGNIFICANT})", better),
             (f"Worse than {baseline} (p < {SIGNIFICANT})", worse),
@@ -105,8 +105,9 @@ def verdicts(found: Sequence[Comparison], baseline: str, metric: Metric) -> list
 
 
 def listed(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, or ``a, b and c``."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    """``a``, ``a and b``, or ``a, b and c``; with semicolons where names have commas."""
+    comma = "; " if any("," in name for name in names) else ", "
+    return names[0] if len(names) == 1 else f"{comma.join(names[:-1])} and {names[-1]}"
 
 
 def _texts(row: Comparison) -> list[str]:

@@ -49,11 +49,8 @@ def cell_intervals(selected: Selected, stored: StoredScores) -> dict[CellKey, In
         selected: what a rule chose.
         stored: the scores of the chosen runs on their test environments.
     """
-    cells: dict[CellKey, list[Candidate]] = {}
-    for candidate in selected.chosen:
-        if not math.isnan(candidate.test):
-            cells.setdefault(candidate.cell, []).append(candidate)
-    return {cell: _interval(trials, selected.metric.name, stored) for cell, trials in cells.items()}
+    name = selected.metric.name
+    return {cell: _interval(trials, name, stored) for cell, trials in selected.trials.items()}
 
 
 def _interval(trials: Sequence[Candidate], metric: str, stored: StoredScores) -> Interval:

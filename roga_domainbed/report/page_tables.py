@@ -8,6 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.report.comparison import comparison_table
@@ -162,11 +163,10 @@ def intervals_table(study: Study, dataset: str, intervals: Mapping[CellKey, Inte
     if len(found) <= 1 and not any(over for over, _ in found):
         return None
     rows = []
-    cells: dict[tuple[str, int], list[Candidate]] = {}
-    for c in study.chosen_in(dataset):
-        if not math.isnan(c.test):
-            cells.setdefault((c.row, c.env), []).append(c)
-    for (row, env), trials in cells.items():
+    for row, env in product(study.rows, study.test_envs(dataset)):
+        trials = study.first.trials.get((dataset, row, env), [])
+        if not trials:
+            continue
         interval = intervals[dataset, row, env]
         values = [100 * c.test for c in trials]
         rows.append(
@@ -204,7 +204,9 @@ def cost_table(study: Study, dataset: str) -> PageTable:
             if isinstance(record.get("mem_gb"), float)
         ]
         peak = max(memory, default=0.0) or math.nan
-        rows.append((text(row), number(1000 * own), number(own / base, ".2f"), number(peak, ".2f", absent="")))
+        rows.append(
+            (text(row), number(1000 * own), number(own / base, ".2f"), number(peak, ".2f", absent=""))
+        )
     return PageTable(
         f"{dataset}: cost of a step",
         ("Algorithm", "ms per step (median)", f"Relative to {study.baseline}", "Peak GPU memory (GiB)"),

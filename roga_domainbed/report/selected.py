@@ -20,6 +20,7 @@ from roga_domainbed.results.selection import (
     rank_runs,
 )
 
+#: Dataset, row and test environment.
 CellKey = tuple[str, str, int]
 
 
@@ -54,11 +55,6 @@ class Candidate:
     is_chosen: bool
 
     @property
-    def cell(self) -> CellKey:
-        """Dataset, row and test environment."""
-        return self.dataset, self.row, self.env
-
-    @property
     def env_name(self) -> str:
         """The test environment's name, as tables have it."""
         return environment_name(self.dataset, self.env)
@@ -85,6 +81,15 @@ class Selected:
     def chosen(self) -> tuple[Candidate, ...]:
         """One run for each cell and trial."""
         return tuple(candidate for candidate in self.candidates if candidate.is_chosen)
+
+    @cached_property
+    def trials(self) -> dict[CellKey, list[Candidate]]:
+        """Cell → its chosen runs that have a test metric."""
+        trials: dict[CellKey, list[Candidate]] = {}
+        for candidate in self.chosen:
+            if not math.isnan(candidate.test):
+                trials.setdefault((candidate.dataset, candidate.row, candidate.env), []).append(candidate)
+        return trials
 
 
 def select(runs: Sequence[Run], rule: Rule, metric: Metric, *, compat: str | None = None) -> Selected:

@@ -46,8 +46,8 @@ def test_the_best_and_the_runner_up_are_named_with_their_averages(tmp_path):
 def test_significant_differences_from_the_best_and_from_the_baseline_are_named(tmp_path):
     # eight pairs, all in one direction: p = 2 / 2**8, times 2
     text = text_of(made(tmp_path, {"ERM": 0.7, "SAM": 0.8, "RoGA": 0.75}, trials=2), metric="acc")
-    assert "B: Worse than SAM (p < 0.05): ERM, RoGA." in text
-    assert "Better than ERM (p < 0.05): SAM, RoGA." in text
+    assert "B: Worse than SAM (p < 0.05): ERM and RoGA." in text
+    assert "Better than ERM (p < 0.05): SAM and RoGA." in text
 
 
 def test_one_algorithm_is_not_called_best(tmp_path):

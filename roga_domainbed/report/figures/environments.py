@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
@@ -20,12 +19,12 @@ LONGEST_NAME = 22  # letters; more would leave less than half of a panel for the
 def by_environment(study: Study, dataset: str, intervals: Mapping[CellKey, Interval]) -> Figure:
     """Mean over trials with its interval; points, not bars, because the axis does not start at zero."""
     rows = [row for row in study.rows if study.chosen_in(dataset, row=row)]
-    means: dict[tuple[str, int], list[float]] = {}
-    for candidate in study.chosen_in(dataset):
-        if not math.isnan(candidate.test):
-            means.setdefault((candidate.row, candidate.env), []).append(100 * candidate.test)
-    envs = sorted({env for _, env in means})
-    shown = {key: sum(values) / len(values) for key, values in means.items()}
+    shown = {
+        (row, env): 100 * sum(c.test for c in trials) / len(trials)
+        for (of, row, env), trials in study.first.trials.items()
+        if of == dataset
+    }
+    envs = sorted({env for _, env in shown})
     title = metric_title(study.metric)
     axis = f"{title} ({unit(study.metric)})"
     panels = []
