@@ -97,16 +97,14 @@ def run(args: argparse.Namespace) -> int:
     from roga_domainbed.report import page
     from roga_domainbed.report.health import run_health
     from roga_domainbed.report.study import study
-    from roga_domainbed.report.summary import summary
 
     found = study(args.input_dir, loaded, rules, metric, baseline)
-    health = run_health(args.input_dir, loaded.runs)
-    report = page.make_report(found, health)
+    report = page.make_report(found, run_health(args.input_dir, loaded.runs))
     html = _drawn(report)
     output = _output(args)
     with replacing(output) as partial:
         partial.write_text(html, encoding="utf-8")
-    for sentence in summary(found, health):
+    for sentence in report.sentences:
         print(sentence.text)
     print(f"Written to {output} ({len(html.encode('utf-8')) / 1e6:.1f} MB)")
     if args.figures is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from roga_domainbed.errors import RogaError
 from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.report.scores import Scores, StoredScores
-from roga_domainbed.report.selected import Candidate, CellKey, Selected
+from roga_domainbed.report.selected import CellKey, JudgedRun, Selected
 from roga_domainbed.results.statistics import auc_interval, mean_interval
 
 #: ``Interval.over`` → what such an interval says.
@@ -53,7 +53,7 @@ def cell_intervals(selected: Selected, stored: StoredScores) -> dict[CellKey, In
     return {cell: _interval(trials, name, stored) for cell, trials in selected.trials.items()}
 
 
-def _interval(trials: Sequence[Candidate], metric: str, stored: StoredScores) -> Interval:
+def _interval(trials: Sequence[JudgedRun], metric: str, stored: StoredScores) -> Interval:
     try:
         return _over_scores(trials, metric, stored)
     except RogaError as error:
@@ -65,7 +65,7 @@ def _interval(trials: Sequence[Candidate], metric: str, stored: StoredScores) ->
     return Interval(max(low, 0.0), min(high, most), "trials", why)
 
 
-def _over_scores(trials: Sequence[Candidate], metric: str, stored: StoredScores) -> Interval:
+def _over_scores(trials: Sequence[JudgedRun], metric: str, stored: StoredScores) -> Interval:
     """The interval from stored scores; RogaError says why there is none."""
     if metric not in ("auc", "video_auc", "acc"):
         raise RogaError(f"intervals over videos exist for acc, auc and video_auc, not for {metric}")

@@ -19,10 +19,9 @@ from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.intervals import cell_intervals
 from roga_domainbed.report.page_tables import PageTable
 from roga_domainbed.report.scores import Scores, read_stored
-from roga_domainbed.report.selected import Candidate
+from roga_domainbed.report.selected import JudgedRun
 from roga_domainbed.report.study import Study
-from roga_domainbed.report.summary import metric_title, ranking, summary
-from roga_domainbed.report.tables import Table
+from roga_domainbed.report.summary import Sentence, metric_title, ranking, summary
 from roga_domainbed.results.records import SCORES
 
 #: Characters that are not allowed in HTML or SVG; names may contain them.
@@ -44,6 +43,7 @@ class Report:
     Attributes:
         study: the sweep.
         health: the state of every run folder.
+        sentences: the summary.
         results: the tables of each rule, and the comparison with the baseline.
         blocks: dataset → figures in the order of the page.
         problems: one sentence for each thing that could not be read.
@@ -51,6 +51,7 @@ class Report:
 
     study: Study
     health: Sequence[RunHealth]
+    sentences: tuple[Sentence, ...]
     results: tuple[PageTable, ...]
     blocks: dict[str, list[Block]]
     problems: tuple[str, ...]
@@ -60,12 +61,10 @@ def make_report(study: Study, health: Sequence[RunHealth]) -> Report:
     """Read the stored scores of the chosen runs and make tables and figures; nothing is drawn yet."""
     stored, score_problems = read_stored((c.source, c.env) for c in study.first.chosen)
     intervals = cell_intervals(study.first, stored)
-    results = [
-        page_tables.result_table(table, study, intervals)
-        for table in study.tables.tables
-        if _shown(table, study)
-    ]
-    comparison = page_tables.comparison(study)
+    several = len(study.datasets) > 1  # averages over one dataset would repeat its table
+    tables = [table for table in study.tables.tables if table.dataset is not None or several]
+    results = [page_tables.result_table(table, study, intervals) for table in tables]
+    results += filter(None, [page_tables.comparison(study)])
     blocks = {}
     for dataset in study.datasets:
         lines = _lines(study, dataset)
@@ -88,12 +87,13 @@ def make_report(study: Study, health: Sequence[RunHealth]) -> Report:
         ]
         blocks[dataset] = [
             Block(figure, tuple(tables[name] for name in names if tables.get(name)))
-            for figure, names in _absent_together(figures)
+            for figure, names in _merge_missing(figures)
         ]
     return Report(
         study,
         health,
-        tuple(results) + ((comparison,) if comparison else ()),
+        tuple(summary(study, health)),
+        tuple(results),
         blocks,
         (*study.loaded.problems, *study.loaded.notes, *score_problems),
     )
@@ -151,7 +151,6 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         study=study,
         version=__version__,
         title=f"{', '.join(study.datasets)}: {metric_title(study.metric)}" + " (oracle)" * study.has_oracle,
-        sentences=summary(study, report.health),
         health_table=page_tables.health_table(report.health),
         troubled=[
             run for run in report.health if run.state is not page_tables.State.DONE or not run.has_records
@@ -171,7 +170,7 @@ def n_panels(report: Report) -> int:
     return sum(len(block.figure.panels) for blocks in report.blocks.values() for block in blocks)
 
 
-def _absent_together(figures: Sequence[Figure]) -> list[tuple[Figure, list[str]]]:
+def _merge_missing(figures: Sequence[Figure]) -> list[tuple[Figure, list[str]]]:
     """Figures with their names; neighbours that are missing for the same reason become one with several names."""
     kept: list[tuple[Figure, list[str]]] = []
     for figure in figures:
@@ -181,11 +180,6 @@ def _absent_together(figures: Sequence[Figure]) -> list[tuple[Figure, list[str]]
         else:
             kept.append((figure, [figure.name]))
     return kept
-
-
-def _shown(table: Table, study: Study) -> bool:
-    """The table of averages is shown only if there are several datasets."""
-    return table.dataset is not None or len(study.datasets) > 1
 
 
 def _lines(study: Study, dataset: str) -> tuple[Line, ...]:
@@ -223,7 +217,7 @@ def _without_scores(problems: Sequence[str]) -> str:
     )
 
 
-def _reproductions(study: Study) -> list[tuple[str, list[tuple[Candidate, str]]]]:
+def _reproductions(study: Study) -> list[tuple[str, list[tuple[JudgedRun, str]]]]:
     """For each row of the tables the chosen runs with their commands."""
     rows = []
     for dataset in study.datasets:

@@ -16,9 +16,10 @@ from roga_domainbed.report.figures.training import step_seconds
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.incomplete import count_unfinished
 from roga_domainbed.report.intervals import OVER, Interval
-from roga_domainbed.report.selected import Candidate, CellKey, environment_name
+from roga_domainbed.report.selected import CellKey, JudgedRun, environment_name
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
+from roga_domainbed.results.runs import is_number
 from roga_domainbed.sweep.jobs import Job, State
 
 _STATES = (State.DONE, State.RUNNING, State.FAILED, State.INCOMPLETE)
@@ -128,7 +129,7 @@ def comparison(study: Study) -> PageTable | None:
 def chosen_table(study: Study, dataset: str) -> PageTable:
     """Every chosen run of a dataset with its hyper-parameters; those that never differ are in the note."""
     chosen = study.chosen_in(dataset)
-    hparams = [study.folder_of[c.source].hparams for c in chosen]
+    hparams = [c.hparams for c in chosen]
     names = sorted({name for own in hparams for name in own})
     values = {name: {json.dumps(own[name], default=str) for own in hparams if name in own} for name in names}
     varied = [name for name in names if len(values[name]) > 1]
@@ -263,9 +264,9 @@ def recorded_facts(study: Study) -> set[str]:
 _MOST_ANSWERS = 6
 
 
-def reproduction(candidate: Candidate, study: Study) -> str:
+def reproduction(chosen: JudgedRun, study: Study) -> str:
     """The command that trains a chosen run again."""
-    run = study.folder_of[candidate.source]
+    run = study.folder_of[chosen.source]
     args = {name: value for name, value in run.records[0]["args"].items() if name != "output_dir"}
     job = Job(args, "reproduced")
     if not run.provenance:  # DomainBed's own script; with the plugin if it registers one of the names
@@ -303,8 +304,7 @@ def _hparam(own: Mapping, name: str) -> Value:
     if name not in own:
         return Value("–")
     value = own[name]
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return Value(_short(value), value if is_number else str(value))
+    return Value(_short(value), value if is_number(value) else str(value))
 
 
 def _interval_text(interval: Interval | None) -> str:

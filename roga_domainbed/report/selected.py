@@ -1,11 +1,12 @@
-"""What a selection rule chose: for each row, test environment and trial, one run out of all hyper-parameters."""
+"""What a selection rule chooses: for each row, test environment and trial one run out of all hyper-parameters."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.results.rows import rows_of
@@ -25,7 +26,7 @@ CellKey = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class JudgedRun:
     """A run as a rule judges it for one test environment.
 
     Attributes:
@@ -34,6 +35,7 @@ class Candidate:
         env: index of the test environment.
         trial: ``trial_seed``.
         hparams_seed: which hyper-parameters were drawn.
+        hparams: those that were drawn; empty where the records have none.
         step: the step the rule picked.
         last_step: of the run; the scores of ``scores.parquet`` are those of this step.
         val: what it was picked by, a fraction.
@@ -47,6 +49,7 @@ class Candidate:
     env: int
     trial: int
     hparams_seed: int
+    hparams: Mapping[str, Any]
     step: int
     last_step: int
     val: float
@@ -67,28 +70,28 @@ class Selected:
     Attributes:
         rule: the selection rule.
         metric: what was selected by and is shown.
-        candidates: every run the rule could judge, in the order of the records, the best of each cell and trial first.
+        judged: every run the rule could judge, in the order of the records, the best of each cell and trial first.
         values: row, in the order of the tables → (dataset, test environment, trial) → test metric of the chosen run, a
             fraction; empty where the rule chose nothing.
     """
 
     rule: Rule
     metric: Metric
-    candidates: tuple[Candidate, ...]
+    judged: tuple[JudgedRun, ...]
     values: dict[str, dict[tuple[str, int, int], float]]
 
     @cached_property
-    def chosen(self) -> tuple[Candidate, ...]:
+    def chosen(self) -> tuple[JudgedRun, ...]:
         """One run for each cell and trial."""
-        return tuple(candidate for candidate in self.candidates if candidate.is_chosen)
+        return tuple(run for run in self.judged if run.is_chosen)
 
     @cached_property
-    def trials(self) -> dict[CellKey, list[Candidate]]:
+    def trials(self) -> dict[CellKey, list[JudgedRun]]:
         """Cell → its chosen runs that have a test metric."""
-        trials: dict[CellKey, list[Candidate]] = {}
-        for candidate in self.chosen:
-            if not math.isnan(candidate.test):
-                trials.setdefault((candidate.dataset, candidate.row, candidate.env), []).append(candidate)
+        trials: dict[CellKey, list[JudgedRun]] = {}
+        for run in self.chosen:
+            if not math.isnan(run.test):
+                trials.setdefault((run.dataset, run.row, run.env), []).append(run)
         return trials
 
 
@@ -104,18 +107,18 @@ def select(runs: Sequence[Run], rule: Rule, metric: Metric, *, compat: str | Non
     of_dataset: dict[str, list[Run]] = {}
     for run in runs:
         of_dataset.setdefault(run.args["dataset"], []).append(run)
-    candidates: list[Candidate] = []
+    judged: list[JudgedRun] = []
     values: dict[str, dict] = {row: {} for row in rows_of(runs)}
     for (trial, dataset, row, env), group in group_by_test_env(runs).items():
         tested = (env,) if compat == UPSTREAM else held_out_with(of_dataset[dataset], env)
         if tested is None:
             continue
         for place, ranked in enumerate(rank_runs(group, rule, env, metric, tested=tested, compat=compat)):
-            found = _candidate((dataset, row, env, trial), ranked, tested, is_chosen=place == 0)
-            candidates.append(found)
+            found = _judged((dataset, row, env, trial), ranked, tested, is_chosen=place == 0)
+            judged.append(found)
             if found.is_chosen and (compat == UPSTREAM or not math.isnan(found.test)):
                 values[row][dataset, env, trial] = found.test
-    return Selected(rule, metric, tuple(candidates), values)
+    return Selected(rule, metric, tuple(judged), values)
 
 
 def environment_name(dataset: str, env: int) -> str:
@@ -124,14 +127,15 @@ def environment_name(dataset: str, env: int) -> str:
     return names[env] if env < len(names) else f"env{env}"
 
 
-def _candidate(
+def _judged(
     place: tuple[str, str, int, int], ranked: RankedRun, tested: tuple[int, ...], *, is_chosen: bool
-) -> Candidate:
+) -> JudgedRun:
     """Of a step that was recorded in two folders, the later folder is the source."""
     own = [run for run in ranked.runs if run.held_out == tested]
     choice = ranked.choice
-    source = [run.source for run in own if choice.step in run.steps][-1]
-    last_step = max(step for run in own if run.source == source for step in run.steps)
-    return Candidate(
-        *place, ranked.hparams_seed, choice.step, last_step, choice.val, choice.test, source, is_chosen
-    )
+    picked = [run for run in own if choice.step in run.steps][-1]
+    last_step = max(step for run in own if run.source == picked.source for step in run.steps)
+    return JudgedRun(
+        *place, ranked.hparams_seed, picked.hparams, choice.step, last_step, choice.val, choice.test, picked.source,
+        is_chosen,
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from roga_domainbed.report.incomplete import unfinished_runs
-from roga_domainbed.report.selected import Candidate, Selected, select
+from roga_domainbed.report.selected import JudgedRun, Selected, select
 from roga_domainbed.report.tables import Table, Tables, build_tables
 from roga_domainbed.results.records import RECORDS, Record, read_records
 from roga_domainbed.results.runs import LoadedRuns
@@ -21,12 +21,10 @@ class RunFolder:
     """What a run's folder holds beside its metrics.
 
     Attributes:
-        hparams: of the first record; empty where records have none.
         provenance: of the first record that has one; empty for runs of DomainBed's own scripts.
         records: all of them, for the runs that a rule chose; otherwise none.
     """
 
-    hparams: Mapping[str, Any]
     provenance: Mapping[str, Any]
     records: tuple[Record, ...]
 
@@ -94,7 +92,7 @@ class Study:
         """The first rule's table of a dataset."""
         return next(table for table in self.tables_of(self.rule) if table.dataset == dataset)
 
-    def chosen_in(self, dataset: str, env: int | None = None, row: str | None = None) -> list[Candidate]:
+    def chosen_in(self, dataset: str, env: int | None = None, row: str | None = None) -> list[JudgedRun]:
         """What the first rule chose in a part of the sweep, by row of the tables, environment and trial."""
         found = [
             c
@@ -106,7 +104,7 @@ class Study:
 
     def test_envs(self, dataset: str) -> list[int]:
         """The environments for which the first rule chose anything."""
-        return sorted({candidate.env for candidate in self.first.chosen if candidate.dataset == dataset})
+        return sorted({run.env for run in self.first.chosen if run.dataset == dataset})
 
 
 def study(
@@ -123,7 +121,7 @@ def study(
     """
     selected = tuple(select(loaded.runs, rule, metric) for rule in rules)
     chosen = {c.source for own in selected for c in own.chosen}
-    sources = dict.fromkeys(c.source for own in selected for c in own.candidates)
+    sources = dict.fromkeys(c.source for own in selected for c in own.judged)
     unfinished = unfinished_runs(loaded.runs, loaded.unfinished)
     return Study(
         tuple(map(str, folders)),
@@ -137,12 +135,8 @@ def study(
 
 def _read_folder(source: str, *, keep_records: bool) -> RunFolder:
     found = read_records(f"{source}/{RECORDS}").records
-
-    def first(key: str) -> Mapping[str, Any]:
-        values = (record[key] for record in found if isinstance(record.get(key), dict))
-        return next(values, {})
-
-    return RunFolder(first("hparams"), first("provenance"), tuple(_by_step(found)) if keep_records else ())
+    provenance = (record["provenance"] for record in found if isinstance(record.get("provenance"), dict))
+    return RunFolder(next(provenance, {}), tuple(_by_step(found)) if keep_records else ())
 
 
 def _by_step(found: Sequence[Record]) -> list[Record]:

@@ -80,7 +80,7 @@ def test_an_interval_over_trials_ends_where_the_metric_does(tmp_path):
     low, high = mean_interval([0.2, 0.5, 0.8])
     assert low < 0
     assert high > 1
-    got = cell_intervals(replace(found.first, candidates=apart), {})[CELL]
+    got = cell_intervals(replace(found.first, judged=apart), {})[CELL]
     assert (got.low, got.high) == (0.0, 1.0)
 
 

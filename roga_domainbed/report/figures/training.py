@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import line_style, point_style
-from roga_domainbed.report.selected import Candidate, environment_name
+from roga_domainbed.report.selected import JudgedRun, environment_name
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.summary import metric_title, unit
 from roga_domainbed.results.records import Record
+from roga_domainbed.results.runs import is_number
 from roga_domainbed.results.selection import Metric
 
 MOST_POINTS = 120
@@ -120,12 +121,12 @@ def mean_curve(runs: Sequence[Sequence[Record]], reading: Reading) -> Curve | No
     return np.array(steps), np.array([np.mean([values[step] for values in found]) for step in steps])
 
 
-def step_seconds(study: Study, candidates: Sequence[Candidate]) -> float:
+def step_seconds(study: Study, runs: Sequence[JudgedRun]) -> float:
     """Median over the runs' records of the seconds per step, without the first step, which warms up."""
     values = [
         _number(record.get("step_time"))
-        for candidate in candidates
-        for record in study.folder_of[candidate.source].records
+        for run in runs
+        for record in study.folder_of[run.source].records
         if record["step"] > 0
     ]
     values = [value for value in values if math.isfinite(value)]
@@ -214,4 +215,4 @@ def _alpha_ratio(record: Record) -> float:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    return float(value) if is_number(value) else math.nan
