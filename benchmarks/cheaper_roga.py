@@ -43,9 +43,6 @@ VARIANTS = {
     "every 5": {"roga_every": 5},
     "fraction 1/2": {"roga_ascent_fraction": 0.5},
     "fraction 1/4": {"roga_ascent_fraction": 0.25},
-    "classifier": {"roga_last_block": "classifier"},
-    "last convolution on": {"roga_last_block": "blocks.3"},
-    "every 5, last convolution on": {"roga_every": 5, "roga_last_block": "blocks.3"},
 }
 
 #: ERM is evaluated every so many steps, up to so many times --steps.

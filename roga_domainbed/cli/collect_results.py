@@ -119,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help stays instant.
     from roga_domainbed.catalog import DATASETS
+    from roga_domainbed.metrics import get_metric
     from roga_domainbed.report.comparison import comparison_table
     from roga_domainbed.report.incomplete import MOST_NAMED, unfinished_runs
     from roga_domainbed.report.selected import select
@@ -128,7 +129,7 @@ def _run(args: argparse.Namespace) -> int:
     from roga_domainbed.results.runs import load_sweeps
 
     rules = _check(args)
-    metric = selection.Metric(("video_" if args.level == "video" else "") + args.metric)
+    metric = get_metric(("video_" if args.level == "video" else "") + args.metric)
     loaded = load_sweeps(args.input_dir, metric.name)
     _print_counts(args.input_dir, loaded)
     runs = _filtered(loaded.runs, args)

@@ -35,9 +35,9 @@ from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_nam
 from roga_domainbed.files import replacing
 
 if TYPE_CHECKING:
+    from roga_domainbed.metrics import Metric
     from roga_domainbed.report.page import Report
     from roga_domainbed.results.runs import LoadedRuns, Run
-    from roga_domainbed.results.selection import Metric
 
 FIGURE_FORMATS = ("pdf", "svg", "png")
 
@@ -145,6 +145,7 @@ def _output(args: argparse.Namespace) -> Path:
 
 def _load(folders: Sequence[str], wanted: str | None) -> tuple[LoadedRuns, Metric]:
     """The runs of all folders, and the metric: the wanted one, else AUC if there is one, else accuracy."""
+    from roga_domainbed.metrics import get_metric
     from roga_domainbed.results import selection
     from roga_domainbed.results.runs import load_sweeps
 
@@ -152,7 +153,7 @@ def _load(folders: Sequence[str], wanted: str | None) -> tuple[LoadedRuns, Metri
         loaded = load_sweeps(folders, name)
         known = selection.metrics_in(loaded.runs)
         if name in known:
-            return loaded, selection.Metric(name)
+            return loaded, get_metric(name)
     if wanted:
         raise RogaError(unknown_name("metric", wanted, known))
     raise RogaError(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.metrics import Metric
+from roga_domainbed.metrics.binary import auc
 from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.report.scores import Scores, StoredScores
 from roga_domainbed.report.selected import CellKey, JudgedRun, Selected
@@ -49,20 +51,18 @@ def cell_intervals(selected: Selected, stored: StoredScores) -> dict[CellKey, In
         selected: what a rule chose.
         stored: the scores of the chosen runs on their test environments.
     """
-    name = selected.metric.name
-    return {cell: _interval(trials, name, stored) for cell, trials in selected.trials.items()}
+    return {cell: _interval(trials, selected.metric, stored) for cell, trials in selected.trials.items()}
 
 
-def _interval(trials: Sequence[JudgedRun], metric: str, stored: StoredScores) -> Interval:
+def _interval(trials: Sequence[JudgedRun], metric: Metric, stored: StoredScores) -> Interval:
     try:
-        return _over_scores(trials, metric, stored)
+        return _over_scores(trials, metric.name, stored)
     except RogaError as error:
         why = str(error)
     low, high = mean_interval([trial.test for trial in trials])
     if math.isnan(low):
         return Interval(note=f"{why}; an interval over trials needs 3, not {len(trials)}")
-    most = math.inf if metric.endswith("log_loss") else 1.0
-    return Interval(max(low, 0.0), min(high, most), "trials", why)
+    return Interval(max(low, 0.0), min(high, metric.most), "trials", why)
 
 
 def _over_scores(trials: Sequence[JudgedRun], metric: str, stored: StoredScores) -> Interval:
@@ -92,9 +92,6 @@ def _over_scores(trials: Sequence[JudgedRun], metric: str, stored: StoredScores)
             limits = auc_interval(columns, labels, clusters)
         except ValueError as error:
             raise RogaError(str(error)) from None
-        # Loads scikit-learn, which takes a second.
-        from roga_domainbed.metrics.binary import auc
-
         value = np.mean([auc(column, labels) for column in columns.T])
     shown = float(np.mean([trial.test for trial in trials]))
     if abs(value - shown) > 1e-4:

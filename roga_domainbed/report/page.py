@@ -21,7 +21,7 @@ from roga_domainbed.report.page_tables import PageTable
 from roga_domainbed.report.scores import Scores, read_stored
 from roga_domainbed.report.selected import JudgedRun
 from roga_domainbed.report.study import Study
-from roga_domainbed.report.summary import Sentence, metric_title, ranking, summary
+from roga_domainbed.report.summary import Sentence, ranking, summary
 from roga_domainbed.results.records import SCORES
 
 #: Characters that are not allowed in HTML or SVG; names may contain them.
@@ -150,7 +150,7 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         report=report,
         study=study,
         version=__version__,
-        title=f"{', '.join(study.datasets)}: {metric_title(study.metric)}" + " (oracle)" * study.has_oracle,
+        title=f"{', '.join(study.datasets)}: {study.metric.title}" + " (oracle)" * study.has_oracle,
         health_table=page_tables.health_table(report.health),
         troubled=[
             run for run in report.health if run.state is not page_tables.State.DONE or not run.has_records

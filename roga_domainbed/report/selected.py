@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import Any
 
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.metrics import Metric
 from roga_domainbed.results.rows import rows_of
 from roga_domainbed.results.runs import Run
 from roga_domainbed.results.selection import (
     UPSTREAM,
-    Metric,
     RankedRun,
     Rule,
     group_by_test_env,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.metrics import Metric
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.incomplete import UnfinishedRun, missing_runs
 from roga_domainbed.report.selected import Selected, environment_name
@@ -25,7 +26,6 @@ from roga_domainbed.results.rows import rows_of
 from roga_domainbed.results.runs import Run
 from roga_domainbed.results.selection import (
     UPSTREAM,
-    Metric,
     Rule,
     environments_in,
     held_out_with,
@@ -99,7 +99,7 @@ class Table:
         """Metric and caveats, each after a comma; empty for plain accuracy."""
         found = list(self.caveats)
         if self.metric.name != "acc":
-            unit = ", 1/100 nat" * self.metric.name.endswith("log_loss")
+            unit = f", {self.metric.unit}" * (self.metric.unit != "%")
             lower = " (lower is better)" * self.metric.lower_is_better
             found.insert(0, f"metric: {self.metric.name}{lower}{unit}")
         return "".join(f", {remark}" for remark in found)

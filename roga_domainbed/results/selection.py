@@ -19,41 +19,20 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from roga_domainbed.catalog.registry import Registry
+from roga_domainbed.metrics import ACCURACY, Metric
 from roga_domainbed.results.rows import row_name
 from roga_domainbed.results.runs import METRIC_KEY, Run
 
 UPSTREAM = "upstream"
 
 GroupKey = tuple[int, str, str, int]
-_LOWER_IS_BETTER = ("eer", "eer_nearest", "log_loss", "ece")
-_VIDEO = re.compile(r"video_(max_|top_k_)?")
 _COUNTS = ("n", "video_n")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A column family of the records: ``env{i}_in_{name}`` and ``env{i}_out_{name}``."""
-
-    name: str
-
-    @functools.cached_property
-    def lower_is_better(self) -> bool:
-        """True for errors, of frames and of videos: ``eer``, ``video_ece``, ``video_max_log_loss``."""
-        return _VIDEO.sub("", self.name, count=1) in _LOWER_IS_BETTER
-
-    def rank(self, value: float | np.ndarray) -> float | np.ndarray:
-        """``value`` on a scale where larger is better."""
-        return -value if self.lower_is_better else value
-
-
-ACCURACY = Metric("acc")
 
 
 @dataclass(frozen=True)

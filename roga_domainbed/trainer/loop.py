@@ -14,6 +14,7 @@ from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
 from roga_domainbed.files import sync_folder
 from roga_domainbed.input.minibatches import IndexDraw, seed_everything
+from roga_domainbed.optim.optimizer import SharpnessOptimizer
 from roga_domainbed.results.records import RECORDS, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import checkpoint, distributed
@@ -134,6 +135,7 @@ class TrainingLoop:
 
     def _record(self, step: int) -> None:
         experiment, config = self.experiment, self.experiment.config
+        require_finite_steps(experiment.algorithm)
         record: dict[str, Any] = {"step": step, "epoch": step / self.steps_per_epoch}
         record.update(self.window.means())
         # A method that draws to predict draws the same whether or not the run went on from a checkpoint.
@@ -196,6 +198,7 @@ class TrainingLoop:
     def _write_checkpoint(self) -> None:
         experiment, folder = self.experiment, self.output_dir
         with self._schedule.timed():
+            require_finite_steps(experiment.algorithm)
             require_finite_weights(experiment.algorithm, self.steps_done - 1)
             captured = self._state.capture()
             if self._state.problems:
@@ -279,6 +282,17 @@ class TrainingLoop:
 def run_settings(experiment: Experiment) -> dict[str, Any]:
     """What a run that goes on must have in common with ``experiment``, as far as its arguments tell."""
     return checkpoint.settings(experiment.config.record_args(), experiment.hparams, experiment.host.name)
+
+
+def require_finite_steps(algorithm: torch.nn.Module) -> None:
+    """Read the numbers that no step on a GPU has waited for.
+
+    Raises:
+        NonFiniteError: a step was not finite; it names the step and the domain.
+    """
+    for value in vars(algorithm).values():
+        if isinstance(value, SharpnessOptimizer):
+            value.check_finite()
 
 
 def require_finite_weights(algorithm: torch.nn.Module, step: int) -> None:

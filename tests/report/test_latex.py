@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from roga_domainbed.metrics import get_metric
 from roga_domainbed.report.comparison import comparison_table
 from roga_domainbed.report.renderers.latex import escape, render_latex
 from roga_domainbed.report.selected import select
 from roga_domainbed.report.tables import build_tables
 from roga_domainbed.results.runs import as_runs
-from roga_domainbed.results.selection import RULES, Metric
+from roga_domainbed.results.selection import RULES
 
 AWKWARD = ["ERM_v2", "50% off", "R&D", "#1 {best} \\method", "$x^2$", "a~b", "p<q>r|s"]
 
@@ -43,7 +44,7 @@ def document():
         for trial in range(2)
         if (algorithm, env, trial) != ("R&D", 1, 1)
     ]
-    runs, metric = as_runs(records), Metric("tpr_at_fpr_1pct")
+    runs, metric = as_runs(records), get_metric("tpr_at_fpr_1pct")
     selected = [select(runs, RULES.get(name), metric) for name in ("iid", "oracle")]
     comparison = comparison_table(selected[0], AWKWARD[0])
     return render_latex(replace(build_tables(runs, selected), comparisons=(comparison,)))

@@ -6,13 +6,14 @@ import pandas as pd
 import pytest
 
 from roga_domainbed.catalog.registry import load
+from roga_domainbed.metrics import ACCURACY, get_metric
 from roga_domainbed.report.renderers import RENDERERS as FORMATS
 from roga_domainbed.report.renderers.latex import escape, render_latex
 from roga_domainbed.report.renderers.text import render_text
 from roga_domainbed.report.selected import select
 from roga_domainbed.report.tables import Cell, Row, Table, Tables, build_tables
 from roga_domainbed.results.runs import Run, as_runs, load_runs
-from roga_domainbed.results.selection import ACCURACY, RULES, UPSTREAM, Metric
+from roga_domainbed.results.selection import RULES, UPSTREAM
 
 DATA = Path(__file__).parents[1] / "data" / "report"
 RENDERERS = {"txt": render_text, "tex": render_latex}
@@ -135,7 +136,7 @@ def test_environments_tested_at_once_are_the_only_columns():
 
 def test_another_metric_is_in_the_header_of_every_table():
     values = {f"env{i}_{split}_eer": 0.25 for i in range(3) for split in ("in", "out")}
-    tables = tables_of(each_env(**values), metric=Metric("eer"))
+    tables = tables_of(each_env(**values), metric=get_metric("eer"))
     text = render_text(tables)
     assert (
         text.count(

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from roga_domainbed.metrics import get_metric
 from roga_domainbed.results import selection
 from roga_domainbed.results.runs import as_runs, load_runs
 from roga_domainbed.results.selection import (
     RULES,
     UPSTREAM,
-    Metric,
     environments_in,
     group_by_test_env,
     held_out_with,
@@ -126,9 +126,9 @@ def test_lower_is_better_for_the_equal_error_rate():
     better = record(
         step=0, hparams_seed=0, env0_in_eer=0.3, env0_out_eer=0.3, env1_in_eer=0.2, env1_out_eer=0.2
     )
-    assert sweep_value([worse, better], "iid", metric=Metric("eer")) == 0.3
-    assert Metric("video_eer").lower_is_better
-    assert not Metric("auc").lower_is_better
+    assert sweep_value([worse, better], "iid", metric=get_metric("eer")) == 0.3
+    assert get_metric("video_eer").lower_is_better
+    assert not get_metric("auc").lower_is_better
 
 
 def test_ties_go_to_the_earliest_record_and_the_largest_hparams_seed():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm, rankdata, wilcoxon
 
+from roga_domainbed.metrics import ACCURACY, get_metric
 from roga_domainbed.report.comparison import verdicts
-from roga_domainbed.results.selection import ACCURACY, Metric
 from roga_domainbed.results.statistics import (
     auc_interval,
     average_ranks,
@@ -39,7 +39,7 @@ def test_a_comparison_is_over_the_pairs_both_have():
         "Better than ERM (p < 0.05): A.",
         "No significant difference from ERM (p >= 0.05): B.",
     ]
-    assert verdicts([first], "ERM", Metric("eer")) == ["Worse than ERM (p < 0.05): A."]
+    assert verdicts([first], "ERM", get_metric("eer")) == ["Worse than ERM (p < 0.05): A."]
 
 
 def test_no_common_pair_and_no_difference_are_answers():

@@ -190,8 +190,13 @@ def break_weights(algorithm, value):
         next(algorithm.parameters())[0] = value
 
 
-def test_a_loss_that_is_not_finite_keeps_the_state_before_and_marks_the_job_failed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("at_once", [True, False], ids=["as on a CPU", "as on a GPU"])
+def test_a_loss_that_is_not_finite_keeps_the_state_before_and_marks_the_job_failed(
+    at_once, tmp_path, monkeypatch
+):
     from roga_domainbed.algorithms.roga import RoGA
+
+    monkeypatch.setattr("roga_domainbed.optim.finite.checked_at_once", lambda device: at_once)
 
     job = Job({"dataset": "Debug28", "algorithm": "RoGA", "test_envs": [0], "hparams_seed": 0}, str(tmp_path))
     folder = tmp_path / job.id
@@ -215,6 +220,24 @@ def test_a_loss_that_is_not_finite_keeps_the_state_before_and_marks_the_job_fail
     run(tmp_path / "unbroken")
     assert comparable(folder) == comparable(tmp_path / "unbroken")
     assert job.state is State.DONE
+
+
+def test_without_checkpoints_the_next_record_reads_what_no_step_waited_for(tmp_path, monkeypatch):
+    from roga_domainbed.algorithms.roga import RoGA
+
+    monkeypatch.setattr("roga_domainbed.optim.finite.checked_at_once", lambda device: False)
+    original = RoGA.update
+
+    def update(self, minibatches, unlabeled=None):
+        if self.optimizer.steps_taken == 5:
+            minibatches[1][0][0, 0, 0, 0] = float("nan")
+        return original(self, minibatches, unlabeled)
+
+    monkeypatch.setattr(RoGA, "update", update)
+    with pytest.raises(RogaError, match=r"step 5: the .* of domain 1 is nan; later steps used it"):
+        run(tmp_path / "run", checkpoint_every=0)
+    lines = (tmp_path / "run" / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 4], "the record of step 8 is not written"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

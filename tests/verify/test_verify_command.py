@@ -1,13 +1,14 @@
 """``verify``: a line a check, a status that says whether one failed, and checks that can fail."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from roga_domainbed.cli import main
-from roga_domainbed.metrics.table import BINARY
+from roga_domainbed.metrics import METRICS
 from roga_domainbed.upstream import bridge
 from roga_domainbed.verify import trainings
 from roga_domainbed.verify.checks import Check, Failed, Options, Skip, make
@@ -41,7 +42,8 @@ def test_a_backend_with_other_seeds_fails_and_the_status_says_so(monkeypatch, ca
 
 
 def test_a_metric_that_is_off_fails(monkeypatch, capsys):
-    monkeypatch.setitem(BINARY, "auc", lambda scores, labels: 0.25)
+    off = replace(METRICS.get("auc"), function=lambda scores, labels: 0.25)
+    monkeypatch.setitem(METRICS._own, "auc", off)
     assert main("verify --only metrics".split()) == 1
     assert "auc is 0.25, scikit-learn says" in capsys.readouterr().out
 

@@ -11,7 +11,6 @@ from roga_domainbed.report.figures.style import INK, MUTED, SERIES
 from roga_domainbed.report.intervals import OVER, Interval
 from roga_domainbed.report.selected import CellKey, environment_name
 from roga_domainbed.report.study import Study
-from roga_domainbed.report.summary import metric_title, unit
 
 LONGEST_NAME = 22  # letters; more would leave less than half of a panel for the points
 
@@ -25,8 +24,8 @@ def by_environment(study: Study, dataset: str, intervals: Mapping[CellKey, Inter
         if of == dataset
     }
     envs = sorted({env for _, env in shown})
-    title = metric_title(study.metric)
-    axis = f"{title} ({unit(study.metric)})"
+    title = study.metric.title
+    axis = f"{title} ({study.metric.unit})"
     panels = []
     for env in envs:
         cells = {row: (shown[row, env], intervals[dataset, row, env]) for row in rows if (row, env) in shown}

@@ -8,13 +8,12 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
+from roga_domainbed.metrics import Metric
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import INK, point_style
 from roga_domainbed.report.selected import JudgedRun, environment_name
 from roga_domainbed.report.study import Study
-from roga_domainbed.report.summary import metric_title
 from roga_domainbed.results.runs import is_number
-from roga_domainbed.results.selection import Metric
 
 MOST_POINTS = 1500  # of one figure: more make the page large and hide each other
 MOST_HPARAMS = 8
@@ -48,7 +47,7 @@ def search_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[Fi
             ]
             hparams.append(Panel(name, partial(_against_hparam, own, slots, name)))
     circled = f"Circled: the chosen runs.{thinned}"
-    metric = metric_title(study.metric)
+    metric = study.metric.title
     return [
         Figure(
             "validation",
@@ -95,7 +94,7 @@ def _varied(runs: Sequence[JudgedRun]) -> list[str]:
 
 def _against_test(points: Sequence[Point], slots: Mapping[str, Line], metric: Metric, axes: Axes) -> None:
     _scatter(axes, points, slots)
-    axes.set(xlabel="validation (%)", ylabel=f"test {metric_title(metric)} (%)")
+    axes.set(xlabel="validation (%)", ylabel=f"test {metric.title} (%)")
 
 
 def _against_hparam(points: Sequence[Point], slots: Mapping[str, Line], name: str, axes: Axes) -> None:
