@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from roga_domainbed.catalog import DATASETS
@@ -107,10 +107,15 @@ def select(runs: Sequence[Run], rule: Rule, metric: Metric, *, compat: str | Non
     of_dataset: dict[str, list[Run]] = {}
     for run in runs:
         of_dataset.setdefault(run.args["dataset"], []).append(run)
+
+    @cache
+    def held_out(dataset: str, env: int) -> tuple[int, ...] | None:
+        return (env,) if compat == UPSTREAM else held_out_with(of_dataset[dataset], env)
+
     judged: list[JudgedRun] = []
     values: dict[str, dict] = {row: {} for row in rows_of(runs)}
     for (trial, dataset, row, env), group in group_by_test_env(runs).items():
-        tested = (env,) if compat == UPSTREAM else held_out_with(of_dataset[dataset], env)
+        tested = held_out(dataset, env)
         if tested is None:
             continue
         for place, ranked in enumerate(rank_runs(group, rule, env, metric, tested=tested, compat=compat)):
