@@ -27,9 +27,9 @@ from datasets_ext.synthfake.manipulate import Strengths
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.input.minibatches import seed_everything
 from roga_domainbed.metrics.binary import auc
+from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive, generator
 from roga_domainbed.trainer.config import TrainConfig
-from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.splits import split_environments
 from roga_domainbed.upstream import bridge
 

@@ -1,6 +1,7 @@
 """Errors, seeds, registries, hyper-parameters, records: the values everything else is built on."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from roga_domainbed.catalog.hparams import (
     choice,
     constant,
     log_uniform,
-    override_problems,
+    overridden,
     parse_overrides,
     resolve,
 )
@@ -115,14 +116,63 @@ def test_draws_are_built_in_values_that_json_takes():
         json.dumps(resolve(SPECS, random_seed=seed))
 
 
-def test_overrides_are_checked_for_name_type_and_choice():
-    current = resolve(SPECS)
-    assert override_problems({"lr": 1, "kind": "b"}, current, SPECS) == []
-    assert override_problems({"lrr": 1, "kind": "c", "drop": True}, current, SPECS) == [
+def faults(overrides, specs=SPECS):
+    problems = Problems()
+    overridden(resolve(specs), overrides, specs, problems)
+    return problems.messages
+
+
+def test_overrides_are_checked_for_name_kind_and_choice():
+    problems = Problems()
+    assert overridden(resolve(SPECS), {"lr": 1, "kind": "b"}, SPECS, problems) == {
+        "lr": 1,
+        "drop": 0.0,
+        "kind": "b",
+    }
+    assert problems.messages == []
+    assert faults({"lrr": 1, "kind": "c", "drop": True}) == [
         "unknown hparam 'lrr' (did you mean 'lr'?); known: lr, drop, kind",
         "hparam 'kind' must be one of 'a', 'b'; got 'c'",
-        "hparam 'drop' must be a number, like its present value 0.0; got True",
+        "hparam 'drop' must be a finite number; got True",
     ]
+
+
+def test_a_whole_number_may_be_written_as_a_float_and_stays_an_integer():
+    whole = [HParam("n", 1, constant(1), at_least=1)]
+    problems = Problems()
+    for value in (4, 4.0):
+        n = overridden({}, {"n": value}, whole, problems)["n"]
+        assert (n, type(n)) == (4, int)
+    assert problems.messages == []
+    for value in (4.5, 0, True, "4", math.inf, math.nan):
+        assert faults({"n": value}, whole) == [
+            f"hparam 'n' must be a whole number, at least 1; got {value!r}"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "good", "bad", "message"),
+    [
+        ({}, [-2, 0, 1e300], [math.inf, math.nan, 10**400], "must be a finite number"),
+        ({"above": 0}, [1e-9], [0, -1], "must be a finite number, above 0"),
+        (
+            {"at_least": 0, "below": 1},
+            [0, 0.99],
+            [-0.1, 1],
+            "must be a finite number, at least 0 and below 1",
+        ),
+        ({"above": 0, "at_most": 1}, [0.1, 1], [0, 1.1], "must be a finite number, above 0 and at most 1"),
+    ],
+)
+def test_bounds_are_declared_with_the_hyper_parameter_and_nothing_else_is_refused(bounds, good, bad, message):
+    # a plugin's own log_temperature may be negative, whatever its name ends in
+    specs = [HParam("log_temperature_dropout", -2.0, constant(-2.0), **bounds)]
+    for value in good:
+        assert faults({"log_temperature_dropout": value}, specs) == []
+    for value in bad:
+        assert faults({"log_temperature_dropout": value}, specs) == [
+            f"hparam 'log_temperature_dropout' {message}; got {value!r}"
+        ]
 
 
 def test_malformed_overrides_show_where_they_break():

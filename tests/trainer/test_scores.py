@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from datasets_ext import manifest
 from datasets_ext.synthfake.generate import generate
-from roga_domainbed.input.paths import files_of
+from roga_domainbed.input.environment import Environment, environment_of
 from roga_domainbed.metrics import METRICS
 from roga_domainbed.metrics.split import SplitScores
 from roga_domainbed.metrics.video import video_scores
@@ -79,7 +79,7 @@ def test_the_columns_say_what_each_sample_is(finished):
 def multi_class(n_classes, n=4):
     probabilities = np.random.default_rng(0).dirichlet(np.ones(n_classes), n).astype(np.float32)
     scores = SplitScores(np.arange(n) % n_classes, probabilities.argmax(1), probabilities, [5, 1, 3, 0])
-    return EvaluatedSplit(2, "S", "out", None, scores)
+    return EvaluatedSplit(2, "S", "out", Environment(), scores)
 
 
 def test_more_than_two_classes_have_probabilities_and_no_score(tmp_path):
@@ -119,8 +119,10 @@ def test_the_files_of_torchvisions_image_folders_are_found_too(tmp_path, monkeyp
 
     root = tmp_path / "PACS" / "art"
     upstreams = SimpleNamespace(root=str(root), samples=[(str(root / "dog" / "a b.png"), 0)])
-    assert files_of(upstreams) == (str(tmp_path / "PACS"), ["art/dog/a b.png"])
+    adapted = environment_of(upstreams)
+    assert (adapted.folder, adapted.relative_paths) == (str(tmp_path / "PACS"), ["art/dog/a b.png"])
     monkeypatch.chdir(tmp_path)
     relative = SimpleNamespace(root="PACS/art/", samples=[("PACS/art/dog/a b.png", 0)])
-    assert files_of(relative) == ("PACS", ["art/dog/a b.png"])
-    assert files_of(SimpleNamespace(images=[])) is None
+    adapted = environment_of(relative)
+    assert (adapted.folder, adapted.relative_paths) == ("PACS", ["art/dog/a b.png"])
+    assert environment_of(SimpleNamespace(images=[])).relative_paths is None
