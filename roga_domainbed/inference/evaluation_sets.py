@@ -15,7 +15,7 @@ from roga_domainbed.catalog import DATASETS
 from roga_domainbed.engine.datasets.classes import class_indices
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host.backend import host
-from roga_domainbed.inference.image_files import ImageFiles, to_tensor
+from roga_domainbed.inference.model_inputs import ImageFiles, to_tensor
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.environment import Environment, OpenDataset
 from roga_domainbed.input.image_files import images_below

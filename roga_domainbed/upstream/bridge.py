@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +20,6 @@ from roga_domainbed.catalog.hparams import HParam
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.errors import RogaError
 from roga_domainbed.host.backend import Host, host
-from roga_domainbed.upstream.featurizer_slot import any_featurizer
 from roga_domainbed.upstream.launchers import upstream_launchers
 from roga_domainbed.upstream.splits import StockSplits
 
@@ -42,7 +42,7 @@ def register() -> Host:
         _wrap(current.fast_data_loader, "InfiniteDataLoader", _refusing_small_sets)
         _add_launchers(current.command_launchers)
         if hasattr(current.algorithms, "URM"):  # a fork may be older
-            _wrap(current.algorithms.URM, "_modify_generator_output", any_featurizer(current.networks))
+            _wrap(current.algorithms.URM, "_modify_generator_output", _with_any_featurizer(current.networks))
     return current
 
 
@@ -143,3 +143,32 @@ def _refusing_small_sets(original: Any) -> Any:
         return original(dataset, weights, batch_size, num_workers)
 
     return InfiniteDataLoader
+
+
+def _with_any_featurizer(networks: ModuleType) -> Callable[[Any], Any]:
+    """The wrapper for ``URM._modify_generator_output``, which fails with featurizers that are not DomainBed's.
+
+    The method sets ``featurizer.activation`` after asserting that the featurizer is one of four classes. Ours have
+    the slot as well; for them the method works on an empty stand-in of such a class, whose slot is then taken over.
+    """
+
+    def wrapper(original: Any) -> Any:
+        def _modify_generator_output(self: Any) -> None:
+            featurizer = self.featurizer
+            if not type(featurizer).__module__.startswith("roga_domainbed."):
+                original(self)
+                return
+            from torch import nn
+
+            stand_in = networks.ResNet.__new__(networks.ResNet)  # its constructor would fetch weights
+            nn.Module.__init__(stand_in)
+            self.featurizer = stand_in
+            try:
+                original(self)
+            finally:
+                self.featurizer = featurizer
+            featurizer.activation = stand_in.activation
+
+        return _modify_generator_output
+
+    return wrapper
