@@ -21,7 +21,7 @@ _TURN_DEG, _ZOOM, _SHIFT, _GAIN = 4.0, 0.03, 0.02, 0.04  # greatest movement bet
 
 
 class UnusablePhotograph(Exception):
-    """No frame can be made; ``reason`` is a key of ``clips.REASONS``, the text a detail of it."""
+    """No frame can be made; ``reason`` is a key of ``outcome.REASONS``, the text a detail of it."""
 
     def __init__(self, reason: str, detail: str = ""):
         super().__init__(detail)

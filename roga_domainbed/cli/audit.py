@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +22,11 @@ from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
-from roga_domainbed.input.environment import OpenDataset, splits_itself
 from roga_domainbed.processes import usable_cpus
 from roga_domainbed.trainer.config import SPLIT_MODES, TrainConfig, test_env_problems
+
+if TYPE_CHECKING:
+    from roga_domainbed.input.environment import OpenDataset
 
 _MAX_DISTANCE = 4  # the same frame in another compression; neighbours in one recording
 
@@ -59,6 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the audit; 1 if anything leaks."""
+    from roga_domainbed.input.environment import OpenDataset, splits_itself  # torch
+
     problems = Problems()
     if args.dataset not in DATASETS:
         problems.add(unknown_name("dataset", args.dataset, DATASETS.names()))

@@ -73,7 +73,7 @@ def _printable(text: str) -> str:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from datasets_ext.prepare.clips import CropOptions
+    from datasets_ext.prepare.options import CropOptions
 
     problems = Problems()
     if args.format not in FORMATS:

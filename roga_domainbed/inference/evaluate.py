@@ -21,23 +21,10 @@ from roga_domainbed.inference.evaluation_sets import (
 )
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.path import InputOptions, InputPath
+from roga_domainbed.metrics import METRICS, Metric
 from roga_domainbed.metrics.split import split_metrics
 from roga_domainbed.results.text_table import text_table
 from roga_domainbed.trainer.evaluation import EvaluatedSplit, score_parts
-
-#: Metric → the heading of its column and what it is multiplied by; the JSON and CSV forms have all, as fractions.
-_COLUMNS = {
-    "acc": ("acc", 100),
-    "balanced_acc": ("bal_acc", 100),
-    "macro_auc": ("macro_auc", 100),
-    "auc": ("auc", 100),
-    "ap": ("ap", 100),
-    "eer": ("eer", 100),
-    "tpr_at_fpr_1pct": ("tpr@1%", 100),
-    "tpr_at_fpr_0_1pct": ("tpr@0.1%", 100),
-    "log_loss": ("log_loss", 1),
-    "ece": ("ece", 100),
-}
 
 
 @dataclass
@@ -82,11 +69,13 @@ class Evaluation:
 
     def as_text(self) -> str:
         """A table, then the notes and why values are missing."""
-        metrics = [name for name in _COLUMNS if any(name in row for row in self.rows)]
-        table, before = [["", "", "", "level", "n", *(_COLUMNS[name][0] for name in metrics)]], None
+        metrics = [
+            metric for metric in METRICS if metric.heading and any(metric.name in row for row in self.rows)
+        ]
+        table, before = [["", "", "", "level", "n", *(metric.heading for metric in metrics)]], None
         for row in self.rows:
             part = [row["env_name"], row["part"], row["role"] or ""]
-            cells = [_cell(row.get(name), _COLUMNS[name][1]) for name in metrics]
+            cells = [_cell(row.get(metric.name), metric) for metric in metrics]
             table.append([*(part if part != before else ["", "", ""]), row["level"], str(row["n"]), *cells])
             before = part
         head = f"{self.run.describe()}\nevaluated on {self.data}; in %, log_loss in nats\n\n"
@@ -204,7 +193,7 @@ def _missing_values(rows: Sequence[dict[str, Any]]) -> list[str]:
     return sentences
 
 
-def _cell(value: float | None, factor: int) -> str:
+def _cell(value: float | None, metric: Metric) -> str:
     if value is None:
         return "-"
-    return f"{value * factor:.1f}" if factor == 100 else f"{value:.3f}"
+    return f"{100 * value:.1f}" if metric.unit == "%" else f"{value:.3f}"

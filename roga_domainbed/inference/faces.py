@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from datasets_ext.prepare import report
-from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
+from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import MissingExtra, Problems, RogaError

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from datasets_ext.prepare.clips import CropOptions
+from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.inference.faces import Face, FaceCutter, Prediction, crops_of_training, find_inputs

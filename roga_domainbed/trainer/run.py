@@ -24,7 +24,7 @@ from roga_domainbed.input.prefetch import WorkerDied
 from roga_domainbed.launch.jobfile import LOCK_FILE
 from roga_domainbed.optim import NonFiniteError
 from roga_domainbed.optim.over_ranks import PeerStopped, together
-from roga_domainbed.results.records import DONE, RECORDS, SCORES, Loaded, is_done, read_file
+from roga_domainbed.results.records import DONE, RECORDS, SCORES, is_done, read_records
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.experiment import Experiment, library_versions
@@ -170,11 +170,10 @@ def _settings_of_records(output_dir: Path) -> dict[str, Any] | None:
     """What the first record of an unfinished run says of its settings; None if there is no record."""
     if not (output_dir / RECORDS).exists():
         return None
-    loaded = Loaded()
-    read_file(output_dir / RECORDS, loaded)
-    if not loaded.records:
+    records = read_records(output_dir / RECORDS).records
+    if not records:
         return None
-    first = loaded.records[0]
+    first = records[0]
     backend = first.get("provenance", {}).get("backend", "upstream")  # whose train notes none
     return checkpoint.settings(first["args"], first.get("hparams", {}), backend)
 
