@@ -46,7 +46,7 @@ class Face:
 
 @dataclass
 class Prediction:
-    """What the model says of one file.
+    """One file with its faces and their probabilities.
 
     Attributes:
         path: the file.
@@ -66,7 +66,7 @@ class Prediction:
 
     @property
     def probability(self) -> float | None:
-        """Of a video: the mean over its faces; None for an image and where there is no face."""
+        """Of a video: the mean over its faces; None for an image, and without faces."""
         if self.kind != "video" or not self.faces:
             return None
         return float(np.mean([face.probability for face in self.faces]))
@@ -97,7 +97,7 @@ def find_inputs(inputs: Sequence[str]) -> list[tuple[str, str]]:
 def crops_of_training(run: SavedRun) -> tuple[CropOptions, str]:
     """How the faces that ``run`` was trained on were cut out, and in words how that is known.
 
-    It is in the report that ``prepare`` left beside the data; where that is not there, the defaults are the answer.
+    The report that ``prepare`` left beside the data has it; without that report, the defaults are assumed.
     """
     config = run.config
     name = config.dataset
@@ -116,7 +116,7 @@ class FaceCutter:
 
     Args:
         options: detector, margin and size of a crop, frames of a video.
-        detect: False takes every picture whole, as a crop that is there already.
+        detect: False takes every picture whole, as a finished crop.
         kinds: of the files that will come.
 
     Raises:
@@ -183,7 +183,7 @@ class FaceCutter:
     def _add(self, prediction: Prediction, index: int | None, face: np.ndarray, data: bytes) -> Image.Image:
         x, y, width, height, score = map(float, face[:5])
         prediction.faces.append(Face(index, (x, y, width, height), score))
-        # The file that 'prepare' would have written, decoded: JPEG costs pixels.
+        # Decoded from the file that 'prepare' would have written: JPEG changes pixels.
         return Image.open(io.BytesIO(data)).convert("RGB")
 
 

@@ -26,7 +26,7 @@ _CSV_COLUMNS = "path kind level frame x y width height detection_score probabili
 
 @dataclass
 class Predictions:
-    """What a model says of some files.
+    """A model's predictions for some files.
 
     Attributes:
         run: the model.
@@ -92,12 +92,12 @@ def predict(
     *,
     detect: bool = True,
 ) -> Predictions:
-    """What a saved model says of files, with a progress bar on a terminal's stderr.
+    """Predict with a saved model; on a terminal, stderr shows a progress bar.
 
     Args:
         where: the run's folder, or a model file.
         inputs: images, videos, and folders of them.
-        options: those of ``CropOptions`` that shall differ from how the training data was cut.
+        options: those of ``CropOptions`` that differ from how the training data was cut.
         detect: False takes every picture whole.
 
     Raises:
@@ -126,7 +126,7 @@ def predict(
 
 
 def _predictions(run: SavedRun, files: Iterable[tuple[str, str]], cutter: FaceCutter) -> Iterator[Prediction]:
-    """What the model says of each (path, ``image`` or ``video``), in order; files share batches on the device."""
+    """The prediction for each (path, ``image`` or ``video``), in order; files share batches on the device."""
     if run.num_classes != 2:
         raise RogaError(
             f"predict is for models that tell real from fake; this one knows {run.num_classes} classes"

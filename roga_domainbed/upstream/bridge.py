@@ -1,10 +1,10 @@
 """The only file that writes into the host's registries.
 
-On the embedded engine there is nothing to write: it reads the catalog. On an upstream checkout our algorithms,
-datasets, hyper-parameters, backbones, launchers and splits are put where upstream's scripts look for them: module
-attributes, the name lists, ``hparams_registry._hparams``, ``networks.Featurizer``, ``command_launchers.REGISTRY``
-and ``misc.split_dataset``. Running it twice changes nothing. It has to run before upstream's sweep script is
-imported, which copies the list of datasets.
+The embedded engine reads the catalog, so there is nothing to write. In an upstream checkout our algorithms, datasets,
+hyper-parameters, backbones, launchers and splits are put where upstream's scripts look for them: module attributes,
+lists of names, ``hparams_registry._hparams``, ``networks.Featurizer``, ``command_launchers.REGISTRY`` and
+``misc.split_dataset``. Running it twice changes nothing. It must run before upstream's sweep script is imported, which
+copies the list of datasets.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _with_backbones(original: Any) -> Any:
 
 
 def _own_start(hparams: dict[str, Any]) -> bool:
-    """Whether the first weights are not the ones that upstream's ResNet always fetches; ours is the same network."""
+    """Whether the first weights are other than those that upstream's ResNet always fetches; ours is the same network."""
     return bool(hparams.get("weights")) or not hparams.get("pretrained", True)
 
 
@@ -136,8 +136,8 @@ def _refusing_small_sets(original: Any) -> Any:
     def InfiniteDataLoader(dataset: Any, weights: Any, batch_size: int, num_workers: int) -> Any:
         if weights is None and len(dataset) < batch_size:
             raise RogaError(
-                f"a split of {len(dataset)} samples cannot give minibatches of {batch_size}; DomainBed would wait "
-                f"for one for ever. Lower the hparam batch_size to {len(dataset)} or less, or train with "
+                f"a split of {len(dataset)} samples cannot give minibatches of {batch_size}: DomainBed would wait "
+                f"for ever. Lower the hparam batch_size to {len(dataset)} or less, or train with "
                 "'roga-domainbed train', which repeats samples"
             )
         return original(dataset, weights, batch_size, num_workers)
