@@ -22,14 +22,16 @@ class UnreadableImage(RogaError):
 
     Attributes:
         path: the file; None if torch's own loader carried the error over from another process, as text alone.
+        reason: what is wrong with it.
     """
 
-    def __init__(self, message: str, path: str | None = None):
+    def __init__(self, message: str, path: str | None = None, reason: str = ""):
         super().__init__(message)
         self.path = path
+        self.reason = reason
 
     def __reduce__(self) -> tuple:
-        return UnreadableImage, (str(self), self.path)
+        return UnreadableImage, (str(self), self.path, self.reason)
 
 
 def read_image(
@@ -63,7 +65,7 @@ def read_image(
             reason = "it is in no image format" if os.path.getsize(path) else "it is empty"
         elif isinstance(error, OSError) and error.strerror:
             reason = error.strerror
-        raise UnreadableImage(f"cannot read the image {path!r} ({reason}): {remedy}", path) from None
+        raise UnreadableImage(f"cannot read the image {path!r} ({reason}): {remedy}", path, reason) from None
 
 
 @contextmanager
