@@ -120,7 +120,7 @@ def _with_backbones(original: Any) -> Any:
 
 
 def _own_start(hparams: dict[str, Any]) -> bool:
-    """Whether the first weights are other than those that upstream's ResNet always fetches; ours is the same network."""
+    """Whether to start from other weights than upstream's ResNet always fetches; ours is the same network."""
     return bool(hparams.get("weights")) or not hparams.get("pretrained", True)
 
 
