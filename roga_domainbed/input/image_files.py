@@ -10,7 +10,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from roga_domainbed.errors import RogaError
 
-#: Suffixes of what counts as an image, in lower case; other files are passed over.
+#: Suffixes of what counts as an image, in lower case; other files are skipped.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 #: Pillow's kinds of damage.
@@ -91,5 +91,5 @@ def images_below(folder: str) -> list[str]:
 
 
 def _raise(error: OSError) -> None:
-    # os.walk would pass over a folder that may not be read, and its images with it.
+    # os.walk would skip a folder that may not be read, and its images with it.
     raise error
