@@ -8,28 +8,18 @@ import shutil
 
 import numpy as np
 import pytest
-
-pytest.importorskip("av", reason="preparing videos needs the extra 'prepare'")
-pytest.importorskip("cv2", reason="preparing videos needs the extra 'prepare'")
-
 from PIL import Image
-from prepare_videos import SQUARES, level, write_video
+from prepare_videos import level, write_video
 
 from datasets_ext import manifest
 from datasets_ext.prepare import celebdf, csv_list, dfdc, dfdcp, driver, uadfv
-from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.cli import main
 from roga_domainbed.errors import Problems, RogaError
 
+pytestmark = pytest.mark.usefixtures("squares")
 OPTIONS = CropOptions(n_frames=3, size=32, margin=1.5, detector="squares")
 LIST = "List_of_testing_videos.txt"
-
-
-@pytest.fixture(autouse=True)
-def _squares():
-    with DETECTORS.temporarily(SQUARES):
-        yield
 
 
 @pytest.fixture(scope="session")

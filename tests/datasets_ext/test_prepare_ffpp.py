@@ -9,10 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("av", reason="preparing videos needs the extra 'prepare'")
-pytest.importorskip("cv2", reason="preparing videos needs the extra 'prepare'")
-
 from PIL import Image
 from prepare_videos import SQUARES, SquareDetector, fake_folder, level, real_folder, small_tree, write_video
 

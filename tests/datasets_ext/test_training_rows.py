@@ -8,11 +8,12 @@ import pytest
 
 from datasets_ext import splits
 from datasets_ext.ffpp import SAME_YOUTUBE_VIDEO
-from datasets_ext.prepare.ffpp_layout import METHODS
+from datasets_ext.prepare.ffpp_layout import FFPP
 from datasets_ext.training_options import TrainingOptions
 from datasets_ext.training_rows import balance, keep, partition
 from roga_domainbed.errors import RogaError
 
+METHODS = FFPP.methods
 NAMES = list(METHODS)
 
 
