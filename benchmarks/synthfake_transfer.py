@@ -2,8 +2,8 @@
 
     python benchmarks/synthfake_transfer.py --data_dir data [--seeds 5] [--steps 800] [--workers 2]
 
-For every environment: train on it alone, official split, default hyper-parameters; AUC on its own held-out people
-(the out-split) and on the test people of the three others. Mean and standard deviation over seeds, in percent.
+Trains on each environment with the official split and default hyper-parameters, and prints the AUC on its own held-out
+people (the out-split) and on the test people of the three others: mean and standard deviation over seeds, in percent.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from roga_domainbed.results.text_table import text_table
 
 ENVIRONMENTS = ("DF", "F2F", "FS", "NT")
 
@@ -55,14 +57,13 @@ def main():
         s: [row for (source, _), row in zip(jobs, rows, strict=True) if source == s] for s, _ in jobs
     }
     print(f"AUC in %, ERM, {args.steps} steps, {args.seeds} seeds; [in-domain, held-out people]")
-    print(f"{'trained on':<12}" + "".join(f"{'on ' + name:>16}" for name in ENVIRONMENTS))
+    table = [["trained on", *(f"on {name}" for name in ENVIRONMENTS)]]
     for source, name in enumerate(ENVIRONMENTS):
-        cells = []
-        for i in range(len(ENVIRONMENTS)):
-            values = [row[i] for row in by_source[source]]
-            cell = f"{statistics.mean(values):.1f} ± {statistics.pstdev(values):.1f}"
-            cells.append(f"[{cell}]" if i == source else cell)
-        print(f"{name:<12}" + "".join(f"{cell:>16}" for cell in cells))
+        columns = zip(*by_source[source], strict=True)
+        cells = [f"{statistics.mean(values):.1f} ± {statistics.pstdev(values):.1f}" for values in columns]
+        cells[source] = f"[{cells[source]}]"
+        table.append([name, *cells])
+    print(text_table(table), end="")
     inside = [row[s] for s in by_source for row in by_source[s]]
     outside = [row[i] for s in by_source for row in by_source[s] for i in range(len(ENVIRONMENTS)) if i != s]
     print(f"in-domain mean {statistics.mean(inside):.1f}, left-out mean {statistics.mean(outside):.1f}")
