@@ -278,14 +278,14 @@ def test_damaged_runs_are_named_on_the_page_of_the_others(tmp_path):
     (folder / "gone").mkdir()
     (folder / "gone" / "job.json").write_text(
         json.dumps(
-            {"argv": ["--dataset", "SynthFake", "--algorithm", "SAM", "--test_envs", "1"], "exit_code": 3,
-             "started": 0, "seconds": 1, "host": "h", "pid": 1}
+            {"argv": ["--dataset", "SynthFake", "--algorithm", "SAM", "--test_envs", "1", "--row", "SAM, ρ 0.1"],
+             "exit_code": 3, "started": 0, "seconds": 1, "host": "h", "pid": 1}
         )
     )  # fmt: skip
     page = page_of(folder)
     assert "line 2: not a JSON record, skipped" in page.text
     assert "The stored scores cannot be used: " in page.text
-    assert "SAM on SynthFake, test envs 1: failed, exited with 3; no records" in page.text
+    assert "SAM, ρ 0.1 on SynthFake, test envs 1: failed, exited with 3; no records" in page.text
 
 
 FAULTS = [
