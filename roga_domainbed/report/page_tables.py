@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.launch.job import State
 from roga_domainbed.report.comparison import LABELS, ComparisonTable
 from roga_domainbed.report.figures.training import step_seconds
 from roga_domainbed.report.health import RunHealth
@@ -19,7 +20,7 @@ from roga_domainbed.report.tables import Table
 from roga_domainbed.report.text import footnotes, format_cells, header
 from roga_domainbed.report.unfinished import headline
 from roga_domainbed.results.statistics import average_ranks, compare
-from roga_domainbed.sweep.jobs import Job, State
+from roga_domainbed.sweep.jobs import train_job
 
 _STATES = (State.DONE, State.RUNNING, State.FAILED, State.INCOMPLETE)
 
@@ -287,12 +288,12 @@ def reproduction(candidate: Candidate, study: Study) -> str:
     """The command that trains a chosen run once more."""
     run = study.folder_of[candidate.source]
     args = {name: value for name, value in run.records[0]["args"].items() if name != "output_dir"}
-    job = Job(args, "reproduced")
+    job = train_job(args, "reproduced")
     if not run.provenance:  # DomainBed's own script, with the plugin in it if a name is the plugin's
         ours = [(ALGORITHMS, args["algorithm"]), (DATASETS, args["dataset"])]
         if any(name in registry and registry.get(name).plugin for registry, name in ours):
             return shlex.join(["roga-domainbed", "upstream", *job.argv])
-        return job.command_str
+        return job.text
     command = shlex.join(["roga-domainbed", *job.argv])
     if run.provenance.get("backend") == "upstream":
         commit = run.provenance.get("backend_commit")
