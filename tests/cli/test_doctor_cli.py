@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
-from roga_domainbed.metrics.table import BINARY
 
 from roga_domainbed.cli import full_checks, main
+from roga_domainbed.metrics import METRICS
 from roga_domainbed.upstream import bridge
 
 
@@ -76,7 +77,8 @@ def test_a_backend_with_other_seeds_fails_and_the_next_check_is_made(without_tra
 
 
 def test_a_metric_that_is_off_fails(without_training, monkeypatch, capsys):
-    monkeypatch.setitem(BINARY, "auc", lambda scores, labels: 0.25)
+    wrong = replace(METRICS.get("auc"), function=lambda scores, labels: 0.25)
+    monkeypatch.setitem(METRICS._own, "auc", wrong)
     assert main(["doctor", "--full"]) == 1
     assert "FAIL  metrics       auc is 0.25, scikit-learn says" in capsys.readouterr().out
 
