@@ -1,9 +1,11 @@
-"""The algorithms, datasets and backbones by name, and the hyper-parameters of one algorithm.
+"""List the algorithms, datasets and backbones, or the hyper-parameters of one algorithm.
 
-    $ roga-domainbed list
-    $ roga-domainbed list --algorithm RoGA --dataset SynthFake
+    $ roga-domainbed list --algorithm SAM --dataset SynthFake
+    Hyper-parameters of SAM on SynthFake: default | random draws | meaning
+      ...
+      rho                    0.05         | 0.0103  0.0216  0.0125  0.0158  0.169     | radius of the perturbation
 
-With --algorithm, its hyper-parameters on --dataset: default, five random draws of a search, meaning.
+Without arguments: the names that --algorithm, --dataset and the hparam 'backbone' take.
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ def _print_hparams(algorithm: str, dataset: str) -> None:
         meaning = spec.meaning if spec else ""
         if spec and spec.choices:
             meaning += f" ({', '.join(map(str, spec.choices))})"
-        print(f"  {name:<22} {_short(default):<12} | {shown:<50} | {meaning}".rstrip())
+        print(f"  {name:<22} {_short(default):<12} | {shown:<41} | {meaning}".rstrip())
 
 
 def _short(value: object) -> str:

@@ -1,14 +1,21 @@
 r"""Launch, watch and clean up many trainings.
 
-A sweep is every combination of trial, dataset, algorithm, test environments and hyper-parameter seed, each a job
-with a folder of its own.
+A sweep trains every combination of trial, dataset, algorithm, test environments and hyper-parameter seed. Each is a
+job with a folder of its own.
 
-  launch             run the jobs that have no folder yet; those that were stopped or killed go on
-  status             count jobs by dataset, algorithm and state; name those that failed
-  delete_incomplete  delete the folders of jobs that did not finish; never of one that runs now
+  launch             run the jobs that have no folder yet, and resume those that were stopped or killed
+  status             count jobs by dataset, algorithm and state, and name those that failed
+  delete_incomplete  delete the folders of unfinished jobs that are not running
 
-All three want the same arguments: they name the jobs. A job's folder is a hash of its train arguments, the same
-as DomainBed's for the same arguments. Optional ones count in it only when given.
+Give all three the same arguments: they say which jobs there are. A job's folder is a hash of its train arguments, as
+in DomainBed. An optional argument counts only if it is given.
+
+A preset is a YAML file of these arguments. It may also name rows, to compare settings of one algorithm in one sweep;
+result tables then have a line for each row, beside those of "algorithms":
+
+  rows:
+    - {name: "SAM, rho 0.05", algorithm: SAM, hparams: {rho: 0.05}}
+    - {name: "SAM, rho 0.1", algorithm: SAM, hparams: {rho: 0.1}}
 
   $ roga-domainbed sweep status --output_dir out --data_dir data --datasets SynthFake \
         --algorithms ERM RoGA --n_hparams 1 --n_trials 1 --single_test_envs
@@ -18,7 +25,7 @@ as DomainBed's for the same arguments. Optional ones count in it only when given
   total                    6        1       1           0             0     8
   Job 1f3a9c (SynthFake, RoGA, test envs [2]) exited with 137; log: out/1f3a9c…/job.log
 
-The exit status of launch is 1 if a job failed, and 75 if none did but some were told to stop (SIGTERM, SIGUSR1).
+launch exits with 1 if a job failed, and with 75 if none did but some were told to stop (SIGTERM, SIGUSR1).
 """
 
 from __future__ import annotations
@@ -46,7 +53,7 @@ from roga_domainbed.sweep.jobs import train_job
 from roga_domainbed.sweep.plan import Plan, load_preset, preset_names
 from roga_domainbed.sweep.status import status_table, summary_line
 
-#: What a training imports, so that jobs start warm. A name that cannot be imported is passed over.
+#: What a training imports, so that jobs start warm. A module that cannot be imported is skipped.
 _PRELOAD = ("torch", "torchvision", "timm", "roga_domainbed.trainer.run")
 
 #: The fields of ``Plan`` that upstream's sweep has as flags.
@@ -97,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one of the three."""
+    """Launch, count or delete the jobs."""
     problems = Problems()
     plan = _plan(args, problems)
     _check(args, plan, problems)

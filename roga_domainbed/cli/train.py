@@ -1,18 +1,18 @@
 """Train one model and write its records.
 
-Flags, defaults and record keys are those of DomainBed's train script; records also carry AUC, AP, EER and more of
-every split, of frames and of videos. Everything random depends on the seeds and the step alone, so --n_workers
-changes no number.
+Flags, defaults and record keys are those of DomainBed's train script. Records also hold AUC, AP, EER and more for
+each split, by frame and by video. Random numbers depend only on the seeds and the step, so --n_workers changes no
+result.
 
     $ roga-domainbed train --data_dir data --dataset SynthFake --algorithm RoGA --test_envs 3 --steps 300
     auc in/out in %, test environments in brackets
       step      loss      DF           F2F          FS          [NT]       left
        300    0.2104   97.1/95.8    94.0/92.9    98.2/97.5    71.3/69.9      0:00
 
-Files in --output_dir: results.jsonl (one record a line), scores.parquet (what the trained model says of every
-sample), out.txt, err.txt, model.pkl and, at the end, done; until then checkpoint_<steps>.pt. The same command goes on
-with a run that was killed, with the same numbers as if it had not been. SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint
-first; the exit status is then 75 (Ctrl-C: 130).
+Files in --output_dir: results.jsonl (one record a line), scores.parquet (the trained model's score of every sample),
+out.txt, err.txt, model.pkl and, at the end, done; until then checkpoint_<steps>.pt. If a run is killed, the same
+command resumes it, with the same results as an unbroken run. SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint first; the
+exit status is then 75 (Ctrl-C: 130).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from roga_domainbed.trainer.config import TrainConfig
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Upstream's flags, then ours."""
+    parser.usage = "%(prog)s --dataset NAME --algorithm NAME [options]"
     arguments.add_arguments(parser, TrainConfig)
     data_options.add_arguments(parser)
     data_options.add_leakage_argument(parser)
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-unreadable",
         action="store_true",
-        help="look at every image first and train without those that cannot be read; the first record counts them",
+        help="check every image first and train without those that cannot be read; the first record counts them",
     )
 
 
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _with_weights(hparams: str | None, weights: str | None) -> str | None:
-    """``--hparams`` with ``--weights`` among them, so that records and jobs know one way to say it."""
+    """``--hparams`` with ``--weights`` among them: records and jobs have it in one place."""
     if weights is None:
         return hparams
     overrides = parse_overrides(hparams)
