@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from roga_domainbed.launch.job import State, folder_state
 from roga_domainbed.launch.jobfile import JOB_FILE, LOG_FILE, describe_exit, read_job_file
 from roga_domainbed.results.rows import row_name
 from roga_domainbed.results.runs import Run
-from roga_domainbed.sweep.jobs import State, folder_state
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.launch.job import State
 from roga_domainbed.report.comparison import comparison_table
 from roga_domainbed.report.figures.training import step_seconds
 from roga_domainbed.report.health import RunHealth
@@ -20,7 +21,7 @@ from roga_domainbed.report.selected import CellKey, JudgedRun, environment_name
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
 from roga_domainbed.results.runs import is_number
-from roga_domainbed.sweep.jobs import Job, State
+from roga_domainbed.sweep.jobs import train_job
 
 _STATES = (State.DONE, State.RUNNING, State.FAILED, State.INCOMPLETE)
 
@@ -271,12 +272,12 @@ def reproduction(chosen: JudgedRun, study: Study) -> str:
     """The command that trains a chosen run again."""
     run = study.folder_of[chosen.source]
     args = {name: value for name, value in run.records[0]["args"].items() if name != "output_dir"}
-    job = Job(args, "reproduced")
+    job = train_job(args, "reproduced")
     if not run.provenance:  # DomainBed's own script; with the plugin if it registers one of the names
         ours = [(ALGORITHMS, args["algorithm"]), (DATASETS, args["dataset"])]
         if any(name in registry and registry.get(name).plugin for registry, name in ours):
             return shlex.join(["roga-domainbed", "upstream", *job.argv])
-        return job.command_str
+        return job.text
     command = shlex.join(["roga-domainbed", *job.argv])
     if run.provenance.get("backend") == "upstream":
         commit = run.provenance.get("backend_commit")
