@@ -1,6 +1,6 @@
 """Other packages' algorithms, datasets, launchers and renderers: found through an entry-point group.
 
-A package declares a function of no arguments in the group ``roga_domainbed.catalog.plugins``; it is called once, before
+A package declares a function of no arguments in the group ``roga_domainbed.plugins``; it is called once, before
 anything is looked up in a registry, and adds its rows (docs/add-your-own.md). It should import nothing heavy:
 rows name their classes by a dotted target that is imported on first use.
 """
@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
-GROUP = "roga_domainbed.catalog.plugins"
+GROUP = "roga_domainbed.plugins"
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def broken(tmp_path):
     info = tmp_path / "broken-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[roga_domainbed.catalog.plugins]\nbad = broken_plugin:register\n")
+    (info / "entry_points.txt").write_text("[roga_domainbed.plugins]\nbad = broken_plugin:register\n")
     (tmp_path / "broken_plugin.py").write_text("def register():\n    raise RuntimeError('no such thing')\n")
     return tmp_path
 
