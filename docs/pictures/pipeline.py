@@ -24,8 +24,9 @@ HERE = Path(__file__).parent
 ENVIRONMENTS = ("DF", "F2F", "FS", "NT")
 HELD_OUT = "NT"
 PEOPLE = (4, 5, 6, 7)  # numbers of generated people, one an environment
-WIDTH, HEIGHT = 24.0, 7.6  # of the canvas, in units of half an inch
-DPI = 150
+WIDTH, HEIGHT = 24.0, 7.6  # of the canvas, in its own units
+INCHES = 0.435  # of a unit: the smaller, the larger the text is in the picture
+DPI = 170
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Picture:
 
     def __init__(self, theme: Theme):
         self.theme = theme
-        self.figure = plt.figure(figsize=(WIDTH / 2, HEIGHT / 2), dpi=DPI)
+        self.figure = plt.figure(figsize=(WIDTH * INCHES, HEIGHT * INCHES), dpi=DPI)
         self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, HEIGHT), aspect="equal")
         self.axes.axis("off")
 
@@ -64,7 +65,7 @@ class Picture:
         style = "round,pad=0,rounding_size=0.25"
         colours = {"facecolor": self.theme.card, "edgecolor": self.theme.edge}
         self.axes.add_patch(FancyBboxPatch((x, 1.2), width, 5.2, boxstyle=style, linewidth=1, **colours))
-        self.text(x + width / 2, 6.9, title, 12, weight="bold")
+        self.text(x + width / 2, 6.9, title, 11.5, weight="bold")
         self.text(x + width / 2, 0.65, command, 11, family="monospace", color=self.theme.muted)
 
     def arrow(self, x: float) -> None:
@@ -117,19 +118,19 @@ def environments(picture: Picture, x: float) -> None:
 
 def training(picture: Picture, x: float) -> None:
     """What trains."""
-    picture.text(x + 2, 5.75, "RoGA", 13, weight="bold", color=picture.theme.train)
-    picture.text(x + 2, 5.15, "SAM, ASAM, GSAM, SAGM")
-    picture.text(x + 2, 4.6, "ERM, IRM, CORAL, …")
-    picture.axes.plot((x + 0.6, x + 3.4), (4.1, 4.1), color=picture.theme.edge, linewidth=1)
+    picture.text(x + 2, 5.85, "RoGA", 13, weight="bold", color=picture.theme.train)
+    for i, line in enumerate(("SAM, ASAM,", "GSAM, SAGM,", "ERM, IRM, CORAL, …")):
+        picture.text(x + 2, 5.25 - 0.5 * i, line)
+    picture.axes.plot((x + 0.6, x + 3.4), (3.8, 3.8), color=picture.theme.edge, linewidth=1)
     for i, line in enumerate(("on a DomainBed", "checkout, or on the", "embedded engine")):
-        picture.text(x + 2, 3.6 - 0.5 * i, line, color=picture.theme.muted)
-    picture.text(x + 2, 1.75, "AUC, AP, EER, …", color=picture.theme.ink)
+        picture.text(x + 2, 3.35 - 0.5 * i, line, color=picture.theme.muted)
+    picture.text(x + 2, 1.65, "AUC, AP, EER, …")
 
 
 def sweep(picture: Picture, x: float) -> None:
     """Jobs: algorithms by held-out environments, and what each writes."""
-    picture.text(x + 2, 5.95, "algorithms × held-out", 8.5)
-    picture.text(x + 2, 5.5, "environments × trials", 8.5)
+    picture.text(x + 2, 5.95, "algorithms × held-out", 8)
+    picture.text(x + 2, 5.5, "environments × trials", 8)
     for row in range(4):
         for column, _ in enumerate(ENVIRONMENTS):
             for depth in (2, 1, 0):
@@ -141,7 +142,7 @@ def sweep(picture: Picture, x: float) -> None:
 
 def tables(picture: Picture, x: float) -> None:
     """A table, its shape and not its numbers, and curves."""
-    picture.text(x + 2, 6.0, "mean ± error over trials", 8.5)
+    picture.text(x + 2, 6.0, "mean ± error over trials", 8)
     for column, name in enumerate((*ENVIRONMENTS, "Avg")):
         picture.text(x + 1.2 + 0.58 * column, 5.45, name, 7, weight="bold")
     for row, name in enumerate(("ERM", "SAM", "SAGM", "RoGA")):
