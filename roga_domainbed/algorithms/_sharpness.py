@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from roga_domainbed.catalog.hparams import HParam, choice, constant
 from roga_domainbed.errors import RogaError
 from roga_domainbed.host.backend import host
-from roga_domainbed.optim.sharpness import SharpnessOptimizer
+from roga_domainbed.optim.optimizer import SharpnessOptimizer
 
 Minibatches = list[tuple[Tensor, Tensor]]
 
@@ -55,7 +55,9 @@ class SharpnessAlgorithm(host().algorithms.ERM):
         """The sharpness-aware optimizer over ``base_optimizer``, with this method's hyper-parameters."""
         raise NotImplementedError
 
-    def update(self, minibatches: Minibatches, unlabeled: list[Tensor] | None = None) -> dict[str, float]:
+    def update(
+        self, minibatches: Minibatches, unlabeled: list[Tensor] | None = None
+    ) -> dict[str, float | Tensor]:
         """One step on the pooled minibatches.
 
         Args:
@@ -63,7 +65,7 @@ class SharpnessAlgorithm(host().algorithms.ERM):
             unlabeled: ignored, as by DomainBed's ERM.
 
         Returns:
-            ``loss`` at θ, ``perturbed_loss`` at the second point, ``grad_norm`` at θ.
+            ``loss`` at θ, ``perturbed_loss`` at the second point, ``grad_norm`` at θ; 0-dim tensors on a GPU.
         """
         x = torch.cat([x for x, _ in minibatches])
         y = torch.cat([y for _, y in minibatches])

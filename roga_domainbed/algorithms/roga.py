@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from roga_domainbed import optim
 from roga_domainbed.algorithms._sharpness import SHARED_HPARAMS, Minibatches, SharpnessAlgorithm
 from roga_domainbed.catalog.hparams import HParam, constant, log_uniform
 from roga_domainbed.errors import RogaError
+from roga_domainbed.optim.passes import Closure
 from roga_domainbed.optim.roga import ANCHORS, GRADIENTS, TERMS
-from roga_domainbed.optim.sharpness import Closure
 
 
 class RoGA(SharpnessAlgorithm):
@@ -27,18 +29,9 @@ class RoGA(SharpnessAlgorithm):
         HParam("roga_anchor", "domain", constant("domain"), "what h_i is aligned with", choices=ANCHORS),
         HParam("roga_gradient", "first_order", constant("first_order"), "estimator", choices=GRADIENTS),
         # Cheaper and not the paper's: off in defaults and in searches.
-        HParam("roga_every", 1, constant(1), "cheaper: measure the perturbation in one of so many steps"),
+        HParam("roga_every", 1, constant(1), "cheaper: measure the ascent points in one of so many steps"),
         HParam(
-            "roga_ascent_fraction",
-            1.0,
-            constant(1.0),
-            "cheaper: part of each minibatch that it is measured on",
-        ),
-        HParam(
-            "roga_last_block",
-            "",
-            constant(""),
-            "cheaper: perturb from this module on, e.g. classifier; '' is all",
+            "roga_ascent_fraction", 1.0, constant(1.0), "cheaper: part of each minibatch they are measured on"
         ),
         *SHARED_HPARAMS,
     )
@@ -58,35 +51,27 @@ class RoGA(SharpnessAlgorithm):
     ) -> optim.RoGA:
         """RoGA with ``rho``, ``alpha`` and the ``roga_…`` hyper-parameters."""
         hparams = self.hparams
-        last = hparams["roga_last_block"]
-        try:
-            return optim.RoGA(
-                params,
-                base_optimizer,
-                rho=hparams["rho"],
-                alpha=hparams["alpha"],
-                terms=hparams["roga_terms"],
-                anchor=hparams["roga_anchor"],
-                gradient=hparams["roga_gradient"],
-                every=hparams["roga_every"],
-                perturbed=_from_module_on(last, self.featurizer, self.classifier) if last else None,
-                **kwargs,
-            )
-        except ValueError as error:
-            raise RogaError(f"the hparams of RoGA: {error}") from None
+        kwargs |= {name: hparams[f"roga_{name}"] for name in ("terms", "anchor", "gradient")}
+        kwargs |= {"rho": hparams["rho"], "alpha": hparams["alpha"]}
+        with _values_explained():
+            if hparams["roga_every"] == 1 and hparams["roga_ascent_fraction"] == 1:
+                return optim.RoGA(params, base_optimizer, **kwargs)
+            from roga_domainbed.optim.cheaper import CheaperRoGA  # plain RoGA does without it
+
+            return CheaperRoGA(params, base_optimizer, every=hparams["roga_every"], **kwargs)
 
     def share_domains(self, group: Any = None) -> None:
         """Let the processes of ``group`` share the domains of each step; see ``optim.RoGA.share_domains``."""
-        try:
+        with _values_explained():
             self.optimizer.share_domains(group)
-        except ValueError as error:
-            raise RogaError(f"the hparams of RoGA: {error}") from None
 
     def own_domains(self, n_domains: int) -> range:
         """Indices of the domains that this process evaluates."""
         return self.optimizer.own_domains(n_domains)
 
-    def update(self, minibatches: Minibatches, unlabeled: list[Tensor] | None = None) -> dict[str, float]:
+    def update(
+        self, minibatches: Minibatches, unlabeled: list[Tensor] | None = None
+    ) -> dict[str, float | Tensor]:
         """One step with a closure for each environment's minibatch.
 
         Args:
@@ -98,17 +83,17 @@ class RoGA(SharpnessAlgorithm):
             Means over the domains of ``loss``, ``perturbed_loss`` and ``grad_norm``; ``alpha_ratio_<i>`` = α‖a_i‖/ρ,
             how far the alignment moves domain i's ascent point compared with the perturbation; every tenth step
             ``cosine``, the mean over pairs of domains of the cosine between their gradients. A step that reuses the
-            perturbation (``roga_every``) has ``perturbed_loss`` alone.
+            ascent points' displacements (``roga_every``) has ``perturbed_loss`` alone. On a GPU the values are 0-dim
+            tensors.
         """
+        closures = [self._closure(x, y) for x, y in minibatches]
         fraction = self.hparams["roga_ascent_fraction"]
-        ascents = None
         if fraction < 1:
             # Minibatches are drawn at random, so their first samples are a random part of them.
-            ascents = [
-                self._closure(x[: _part(len(x), fraction)], y[: _part(len(x), fraction)])
-                for x, y in minibatches
-            ]
-        self.optimizer.step([self._closure(x, y) for x, y in minibatches], ascent_closures=ascents)
+            parts = [(x[: _part(len(x), fraction)], y[: _part(len(x), fraction)]) for x, y in minibatches]
+            self.optimizer.step(closures, ascent_closures=[self._closure(x, y) for x, y in parts])
+        else:
+            self.optimizer.step(closures)
         return dict(self.optimizer.report)
 
     def _closure(self, x: Tensor, y: Tensor) -> Closure:
@@ -116,28 +101,14 @@ class RoGA(SharpnessAlgorithm):
 
 
 def _part(n: int, fraction: float) -> int:
-    """How many of ``n`` samples the perturbation is measured on: two at least, for batch norm."""
+    """How many of ``n`` samples the ascent points are measured on: two at least, for batch norm."""
     return max(round(fraction * n), min(n, 2))
 
 
-def _from_module_on(name: str, featurizer: nn.Module, classifier: nn.Module) -> list[nn.Parameter]:
-    """The parameters of the module ``name`` and of all that come after it in the network.
-
-    Args:
-        name: its path, or the end of its path: ``classifier``, ``layer4``, ``blocks.3``.
-        featurizer: the first part of the network.
-        classifier: the last.
-    """
-    named = [
-        (f"{part}.{path}", parameter)
-        for part, module in (("featurizer", featurizer), ("classifier", classifier))
-        for path, parameter in module.named_parameters()
-    ]
-    for i, (path, _) in enumerate(named):
-        if f".{name}." in f".{path}":
-            return [parameter for _, parameter in named[i:]]
-    modules = dict.fromkeys(path.rpartition(".")[0].removeprefix("featurizer.") for path, _ in named)
-    raise RogaError(
-        f"hparam 'roga_last_block' must be '' or the name of a module of the network that has weights; got {name!r}. "
-        f"The last ones are {', '.join(list(modules)[-8:])}; a part of a path, such as a block's name, will do"
-    )
+@contextmanager
+def _values_explained() -> Iterator[None]:
+    """Inside, a value that the optimizer refuses is the user's fault."""
+    try:
+        yield
+    except ValueError as error:
+        raise RogaError(f"the hparams of RoGA: {error}") from None

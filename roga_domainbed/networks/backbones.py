@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from roga_domainbed.errors import RogaError, unknown_name
-from roga_domainbed.networks.few_channels import FewChannelsBatchNorm2d
 from roga_domainbed.networks.pooled import PooledFeaturizer
 from roga_domainbed.networks.pretrained import load_weights, timm_features
 
@@ -63,7 +62,7 @@ def _block(inputs: int, outputs: int, kernel: int, pool: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2),
         nn.ReLU(inplace=True),
-        FewChannelsBatchNorm2d(outputs),
+        nn.BatchNorm2d(outputs),
         nn.MaxPool2d(pool),
     )
 

@@ -9,25 +9,35 @@ names, so T applies to every parameter here, as the paper's equations read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from roga_domainbed.optim.sharpness import TwoPass, global_norm, inverse_or_zero, moved
+from roga_domainbed.optim.two_pass import TwoPass
+from roga_domainbed.optim.vectors import global_norm, inverse_or_zero, moved
+
+
+def scale(theta: Sequence[Tensor], eta: float) -> list[Tensor]:
+    """T = |θ| + η."""
+    return list(torch._foreach_add(torch._foreach_abs(theta), eta))
+
+
+def ascent_point(
+    theta: Sequence[Tensor], t: Sequence[Tensor], tg: Sequence[Tensor], norm: Tensor, rho: float
+) -> list[Tensor]:
+    """θ + ρ T (T g) / ‖T g‖, with ``norm`` = ‖T g‖ over all parameters."""
+    return moved(theta, torch._foreach_mul(tg, t), rho * inverse_or_zero(norm), consume=True)
 
 
 class ASAM(TwoPass):
     """Adaptive SAM.
 
     Args:
-        params: parameters or groups of them.
-        base_optimizer: class of the optimizer that makes the step.
         rho: radius of the neighbourhood in the scaled norm, ≥ 0. About ten times SAM's is usual.
         eta: added to |θ|, so that zero weights can move too, ≥ 0.
-        model: where batch-norm buffers are protected; None if there are none.
-        replay_rng: give both passes the same dropout mask.
-        **base_kwargs: arguments of the base optimizer (lr, momentum, …).
+        **kwargs: what every ``SharpnessOptimizer`` takes, ``model`` and ``lr`` among them.
     """
 
     def __init__(
@@ -37,24 +47,13 @@ class ASAM(TwoPass):
         *,
         rho: float = 0.5,
         eta: float = 0.01,
-        model: nn.Module | None = None,
-        replay_rng: bool = False,
-        **base_kwargs: Any,
+        **kwargs: Any,
     ):
-        own = {"rho": rho, "eta": eta}
-        super().__init__(params, base_optimizer, own, model=model, replay_rng=replay_rng, **base_kwargs)
+        super().__init__(params, base_optimizer, {"rho": rho, "eta": eta}, **kwargs)
 
-    def _point(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> list[Tensor]:
-        scales: list[Tensor] = []
-        for group, p in self._grouped(params):
-            scales += torch._foreach_add(torch._foreach_abs(p), group["eta"])
+    def _ascent_point(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> list[Tensor]:
+        scales = [t for group, theta in self._grouped(params) for t in scale(theta, group["eta"])]
         scaled = torch._foreach_mul(grads, scales)
-        inverse = inverse_or_zero(global_norm(scaled))
-        torch._foreach_mul_(scaled, scales)
-        point: list[Tensor] = []
-        for group, p, d in self._grouped(params, scaled):
-            point += moved(p, d, group["rho"] * inverse, consume=True)
-        return point
-
-    def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
-        return perturbed
+        norm = global_norm(scaled)
+        groups = self._grouped(params, scales, scaled)
+        return [p for group, theta, t, tg in groups for p in ascent_point(theta, t, tg, norm, group["rho"])]

@@ -9,26 +9,35 @@ its gradient that is orthogonal to h, which shrinks the gap without raising the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from roga_domainbed.optim.sam import SAM
-from roga_domainbed.optim.sharpness import TwoPass, inner, inverse_or_zero
+from roga_domainbed.optim.two_pass import TwoPass
+from roga_domainbed.optim.vectors import inner, inverse_or_zero
+
+
+def orthogonal(g: Sequence[Tensor], h: Sequence[Tensor]) -> list[Tensor]:
+    """G − ⟨g, h⟩/‖h‖² h: the part of g that is orthogonal to h."""
+    along = inner(g, h) * inverse_or_zero(inner(h, h))
+    return list(torch._foreach_sub(g, torch._foreach_mul(h, along)))
+
+
+def direction(h: Sequence[Tensor], apart: Sequence[Tensor], alpha: float) -> list[Tensor]:
+    """H − α (g − ⟨g, h⟩/‖h‖² h), with ``apart`` from ``orthogonal``."""
+    return list(torch._foreach_sub(h, torch._foreach_mul(apart, alpha)))
 
 
 class GSAM(TwoPass):
     """Surrogate-gap guided SAM.
 
     Args:
-        params: parameters or groups of them.
-        base_optimizer: class of the optimizer that makes the step.
         rho: radius of the neighbourhood, as in SAM, ≥ 0.
         alpha: weight of the orthogonal component, ≥ 0.
-        model: where batch-norm buffers are protected; None if there are none.
-        replay_rng: give both passes the same dropout mask.
-        **base_kwargs: arguments of the base optimizer (lr, momentum, …).
+        **kwargs: what every ``SharpnessOptimizer`` takes, ``model`` and ``lr`` among them.
     """
 
     def __init__(
@@ -38,19 +47,12 @@ class GSAM(TwoPass):
         *,
         rho: float = 0.05,
         alpha: float = 0.4,
-        model: nn.Module | None = None,
-        replay_rng: bool = False,
-        **base_kwargs: Any,
+        **kwargs: Any,
     ):
-        own = {"rho": rho, "alpha": alpha}
-        super().__init__(params, base_optimizer, own, model=model, replay_rng=replay_rng, **base_kwargs)
+        super().__init__(params, base_optimizer, {"rho": rho, "alpha": alpha}, **kwargs)
 
-    _point = SAM._point
+    _ascent_point = SAM._ascent_point
 
     def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
-        along = inner(grads, perturbed) * inverse_or_zero(inner(perturbed, perturbed))
-        orthogonal = torch._foreach_sub(grads, torch._foreach_mul(perturbed, along))
-        direction: list[Tensor] = []
-        for group, _, h, g in self._grouped(self._params(), perturbed, orthogonal):
-            direction += torch._foreach_sub(h, torch._foreach_mul(g, group["alpha"]))
-        return direction
+        groups = self._grouped(perturbed, orthogonal(grads, perturbed))
+        return [t for group, h, apart in groups for t in direction(h, apart, group["alpha"])]

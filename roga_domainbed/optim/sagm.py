@@ -10,25 +10,35 @@ compared. g is held constant in the differentiation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from roga_domainbed.optim.sharpness import TwoPass, moved
+from roga_domainbed.optim.two_pass import TwoPass
+from roga_domainbed.optim.vectors import moved
+
+
+def ascent_point(
+    theta: Sequence[Tensor], g: Sequence[Tensor], norm: Tensor, rho: float, alpha: float
+) -> list[Tensor]:
+    """θ + (ρ/(‖g‖ + 1e-12) − α) g, with ``norm`` = ‖g‖ over all parameters."""
+    return moved(theta, g, rho / (norm + 1e-12) - alpha)
+
+
+def direction(g: Sequence[Tensor], h: Sequence[Tensor]) -> list[Tensor]:
+    """½ g + ½ h."""
+    return list(torch._foreach_lerp(g, h, 0.5))
 
 
 class SAGM(TwoPass):
     """The mean of the gradients at θ and at the matched ascent point.
 
     Args:
-        params: parameters or groups of them.
-        base_optimizer: class of the optimizer that makes the step.
         rho: radius of the neighbourhood, ≥ 0.
         alpha: how far the ascent point moves back along the gradient, ≥ 0.
-        model: where batch-norm buffers are protected; None if there are none.
-        replay_rng: give both passes the same dropout mask.
-        **base_kwargs: arguments of the base optimizer (lr, momentum, …).
+        **kwargs: what every ``SharpnessOptimizer`` takes, ``model`` and ``lr`` among them.
     """
 
     def __init__(
@@ -38,18 +48,16 @@ class SAGM(TwoPass):
         *,
         rho: float = 0.05,
         alpha: float = 1e-3,
-        model: nn.Module | None = None,
-        replay_rng: bool = False,
-        **base_kwargs: Any,
+        **kwargs: Any,
     ):
-        own = {"rho": rho, "alpha": alpha}
-        super().__init__(params, base_optimizer, own, model=model, replay_rng=replay_rng, **base_kwargs)
+        super().__init__(params, base_optimizer, {"rho": rho, "alpha": alpha}, **kwargs)
 
-    def _point(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> list[Tensor]:
-        point: list[Tensor] = []
-        for group, p, g in self._grouped(params, grads):
-            point += moved(p, g, group["rho"] / (norm + 1e-12) - group["alpha"])
-        return point
+    def _ascent_point(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> list[Tensor]:
+        return [
+            t
+            for group, theta, g in self._grouped(params, grads)
+            for t in ascent_point(theta, g, norm, group["rho"], group["alpha"])
+        ]
 
     def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
-        return list(torch._foreach_lerp(grads, perturbed, 0.5))
+        return direction(grads, perturbed)

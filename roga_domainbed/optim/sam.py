@@ -8,24 +8,27 @@ is dropped here too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from roga_domainbed.optim.sharpness import TwoPass, inverse_or_zero, moved
+from roga_domainbed.optim.two_pass import TwoPass
+from roga_domainbed.optim.vectors import inverse_or_zero, moved
+
+
+def ascent_point(theta: Sequence[Tensor], g: Sequence[Tensor], norm: Tensor, rho: float) -> list[Tensor]:
+    """θ + ρ g / ‖g‖, with ``norm`` = ‖g‖ over all parameters."""
+    return moved(theta, g, rho * inverse_or_zero(norm))
 
 
 class SAM(TwoPass):
     """Step along the gradient at the worst nearby point, to first order.
 
     Args:
-        params: parameters or groups of them.
-        base_optimizer: class of the optimizer that makes the step.
         rho: radius of the neighbourhood in the L2 norm over all parameters together, ≥ 0.
-        model: where batch-norm buffers are protected; None if there are none.
-        replay_rng: give both passes the same dropout mask.
-        **base_kwargs: arguments of the base optimizer (lr, momentum, …).
+        **kwargs: what every ``SharpnessOptimizer`` takes, ``model`` and ``lr`` among them.
     """
 
     def __init__(
@@ -34,20 +37,10 @@ class SAM(TwoPass):
         base_optimizer: type[torch.optim.Optimizer] = torch.optim.SGD,
         *,
         rho: float = 0.05,
-        model: nn.Module | None = None,
-        replay_rng: bool = False,
-        **base_kwargs: Any,
+        **kwargs: Any,
     ):
-        super().__init__(
-            params, base_optimizer, {"rho": rho}, model=model, replay_rng=replay_rng, **base_kwargs
-        )
+        super().__init__(params, base_optimizer, {"rho": rho}, **kwargs)
 
-    def _point(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> list[Tensor]:
-        inverse = inverse_or_zero(norm)
-        point: list[Tensor] = []
-        for group, p, g in self._grouped(params, grads):
-            point += moved(p, g, group["rho"] * inverse)
-        return point
-
-    def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
-        return perturbed
+    def _ascent_point(self, params: list[Tensor], grads: list[Tensor], norm: Tensor) -> list[Tensor]:
+        groups = self._grouped(params, grads)
+        return [t for group, theta, g in groups for t in ascent_point(theta, g, norm, group["rho"])]

@@ -24,7 +24,7 @@ from torch import distributed
 from roga_domainbed.errors import RogaError
 from roga_domainbed.host.backend import Host
 from roga_domainbed.optim import NonFiniteError
-from roga_domainbed.optim.across_ranks import PeerStopped, together
+from roga_domainbed.optim.over_ranks import PeerStopped, together
 from roga_domainbed.trainer import checkpoint
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.object_state import CannotRestore, ObjectState

@@ -20,7 +20,7 @@ from roga_domainbed.files import Busy, locked
 from roga_domainbed.host.backend import host
 from roga_domainbed.input.unreadable import MARK, all_of_them
 from roga_domainbed.launch.jobfile import LOCK_FILE
-from roga_domainbed.optim.across_ranks import PeerStopped
+from roga_domainbed.optim.over_ranks import PeerStopped
 from roga_domainbed.results.records import DONE, RECORDS, SCORES, Loaded, is_done, read_file
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig

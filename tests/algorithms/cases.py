@@ -10,7 +10,6 @@ ODD_VALUES = {
         "roga_gradient": "exact",
         "roga_every": 1,  # its odd values go with the other estimator: see test_cheaper_hparams.py
         "roga_ascent_fraction": 1.0,  # as do its with replay_rng off
-        "roga_last_block": "conv4",
     },
     "SAM": {"rho": 0.123},
     "ASAM": {"rho": 0.123, "asam_eta": 0.0456},

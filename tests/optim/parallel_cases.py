@@ -24,7 +24,6 @@ CASES = {
     "pooled anchor": (2, 3, {"anchor": "pooled"}),
     "exact": (2, 3, {"gradient": "exact"}),
     "exact, pooled anchor": (3, 3, {"gradient": "exact", "anchor": "pooled"}),
-    "a part of the parameters": (3, 4, {"perturbed": True}),
     "the same mask": (2, 3, {"replay_rng": True}),
 }
 STEPS = 3
@@ -32,9 +31,6 @@ STEPS = 3
 
 def make(k, settings):
     net = P.make_net(batch_norm=True, dropout=0.3)
-    settings = dict(settings)
-    if settings.pop("perturbed", False):
-        settings["perturbed"] = net.layers[4].parameters()
     # Not Adam: the bias before batch norm has no gradient but rounding, which Adam makes a step of.
     optimizer = RoGA(net.parameters(), lr=0.3, momentum=0.9, rho=0.2, alpha=0.05, model=net, **settings)
     return net, optimizer, P.make_domains(k)

@@ -77,14 +77,9 @@ class RunningStatistics:
 
 
 class MeanOfPasses:
-    """The buffers before a step, and the sum of what each pass at θ makes of them.
-
-    Attributes:
-        bad: None, or a 0-dim tensor on the device: where it is 1 when the step ends, the buffers stay as they were.
-    """
+    """The buffers before a step, and the sum of what each pass at θ makes of them."""
 
     def __init__(self, layers: list[_NormBase]):
-        self.bad: Tensor | None = None
         self._floats = [buffer for layer in layers for buffer in (layer.running_mean, layer.running_var)]
         self._counts = [
             layer.num_batches_tracked for layer in layers if layer.num_batches_tracked is not None
@@ -125,12 +120,6 @@ class MeanOfPasses:
         if self._floats and (self._n > 1 or not self._in_buffers):
             torch._foreach_div_(self._sum, self._n)
             torch._foreach_copy_(self._floats, self._sum)
-        if self.bad is not None:
-            for now, before in (
-                *zip(self._floats, self._floats_before, strict=True),
-                *zip(self._counts, self._counts_before, strict=True),
-            ):
-                torch.where(self.bad > 0, before, now, out=now)
 
     def restore(self) -> None:
         """Put the buffers back to what they were before the step."""

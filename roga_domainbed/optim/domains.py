@@ -1,0 +1,182 @@
+"""The passes of one step of RoGA, domain by domain, and what they add up to; no domain's gradient is kept here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.profiler import record_function
+
+from roga_domainbed.optim.batch_norm import MeanOfPasses, RunningStatistics
+from roga_domainbed.optim.finite import Label
+from roga_domainbed.optim.passes import Closure, Pass, at_point, evaluate
+from roga_domainbed.optim.random_streams import Streams
+from roga_domainbed.optim.vectors import add_scaled_, global_norm, inverse_or_zero, stacked
+
+if TYPE_CHECKING:
+    from roga_domainbed.optim.over_ranks import SharedDomains
+
+# Causes before consequences: with the pooled anchor one domain's NaN spoils every second pass.
+ROWS = ("loss", "gradient norm", "loss at the perturbed point", "gradient norm at the perturbed point")
+
+
+@dataclass
+class Domains:
+    """K domains, each with a closure for its pass at θ and one for its pass at the ascent point.
+
+    Attributes:
+        first: K closures for the passes at θ.
+        second: K closures for the passes at the ascent points, mostly the same.
+        params: the trainable parameters.
+        statistics: of the optimizer's model.
+        passes: the batch-norm buffers of this step.
+        loss_scale: what the closures multiply their losses with.
+        replay_rng: whether all passes of a domain draw the same random numbers.
+        weight: factor of the second passes' gradients.
+        cosine: whether to measure the cosine between domains.
+        shared: which process has which domain, where processes share them.
+        own: indices of the domains that this process evaluates.
+        direction: the sum of the second passes' gradients.
+        reached: whether a second pass reached each parameter.
+        units: Σ g_i / ‖g_i‖; empty unless the cosine is measured.
+        at_theta: whether the step has passes at θ.
+        anchor_norm: of the mean gradient, where it is the anchor.
+        table: (4, K) float64 after ``finish``: ``ROWS`` by domain, zeros where there was no such pass.
+    """
+
+    first: Sequence[Closure]
+    second: Sequence[Closure]
+    params: list[Tensor]
+    statistics: RunningStatistics
+    passes: MeanOfPasses
+    loss_scale: float
+    replay_rng: bool
+    weight: float
+    cosine: bool
+    shared: SharedDomains | None
+
+    def __post_init__(self) -> None:
+        self.own = range(self.K) if self.shared is None else self.shared.own(self.K)
+        self.direction: list[Tensor] = []
+        self.reached = [False] * len(self.params)
+        self.units: list[Tensor] = []
+        self.at_theta = True
+        self.anchor_norm: Tensor | None = None
+        self._streams = Streams(self.params)
+        self._numbers: dict[tuple[int, int], Tensor] = {}
+
+    @property
+    def K(self) -> int:
+        """The number of domains, over all processes."""
+        return len(self.second)
+
+    def first_pass(self, domain: int) -> tuple[list[Tensor], Tensor]:
+        """The gradient at θ and its norm; this pass moves the batch-norm buffers."""
+        with record_function("first pass"), self.passes.one(), self._streams.of(domain, 0):
+            found = self._evaluate(self.first[domain])
+        norm = global_norm(found.grads)
+        self._note(0, domain, found.loss, norm)
+        if self.cosine and self.units:
+            add_scaled_(self.units, found.grads, inverse_or_zero(norm))
+        elif self.cosine:
+            self.units = list(torch._foreach_mul(found.grads, inverse_or_zero(norm)))
+        return found.grads, norm
+
+    def second_pass(self, domain: int, point: list[Tensor]) -> None:
+        """Add the gradient at ``point`` to the direction; buffers untouched."""
+        with at_point(self.params, point):
+            self.add(domain, self.again(domain, weight=self.weight))
+
+    def again(self, domain: int, *, number: int = 1, weight: float = 1.0, create_graph: bool = False) -> Pass:
+        """A further pass of a domain, wherever the parameters are; buffers untouched.
+
+        Args:
+            domain: its index.
+            number: 1 for the pass at the ascent point, 2 for another one at θ: what is drawn at random is a
+                function of it, and the same for all with ``replay_rng``.
+            weight: factor of the gradients.
+            create_graph: keep the graph of the gradients.
+        """
+        closure = (self.second if number == 1 else self.first)[domain]
+        number = 0 if self.replay_rng else number
+        with (
+            record_function("second pass"),
+            self.statistics.untouched(),
+            self._streams.of(domain, number),
+        ):
+            return self._evaluate(closure, weight, create_graph)
+
+    def only_pass(self, domain: int, point: list[Tensor]) -> None:
+        """Add the gradient at ``point`` of a domain that has no pass at θ: this one moves the buffers."""
+        self.at_theta = False
+        with (
+            record_function("second pass"),
+            self.passes.one(),
+            at_point(self.params, point),
+            self._streams.of(domain, 1),
+        ):
+            self.add(domain, self._evaluate(self.second[domain], self.weight))
+
+    def add(self, domain: int, found: Pass) -> None:
+        """Add a domain's gradient to the direction."""
+        self._note(2, domain, found.loss, global_norm(found.grads))
+        self.reached = [a or b for a, b in zip(self.reached, found.reached, strict=True)]
+        if self.direction:
+            torch._foreach_add_(self.direction, found.grads)
+        else:
+            self.direction = list(found.grads)
+
+    def mean(self, vectors: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """1/K Σ over all domains, of this process's ``vectors`` and those of others."""
+        total = [t.clone() for t in vectors[0]] if vectors else [torch.zeros_like(p) for p in self.params]
+        for vector in vectors[1:]:
+            torch._foreach_add_(total, vector)
+        if self.shared is not None:
+            self.shared.sum_(total)
+        torch._foreach_div_(total, self.K)
+        return total
+
+    def pooled_anchor(self, grads: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """The mean gradient of all domains, whose norm is kept for the records."""
+        anchor = self.mean(grads)
+        self.anchor_norm = global_norm(anchor).double()
+        return anchor
+
+    def finish(self, step: int) -> None:
+        """Make the table, and add what other processes have.
+
+        Args:
+            step: the optimizer's step.
+
+        Raises:
+            RogaError: the processes that share the domains are at different steps.
+        """
+        none = self.params[0].new_zeros(())
+        numbers = [self._numbers.get((row, i), none) for row in range(len(ROWS)) for i in range(self.K)]
+        self.table = stacked(numbers).double().view(len(ROWS), self.K)
+        if self.shared is not None:
+            self.shared.add_up(self, step)
+
+    def labels(self) -> list[Label]:
+        """What the numbers of ``table`` are, row by row."""
+        return [(row, domain) for row in ROWS for domain in range(self.K)]
+
+    def mean_cosine(self) -> Tensor:
+        """Mean of cos(g_i, g_j) over i ≠ j, from ‖Σ g_i/‖g_i‖‖² = n + Σ_{i≠j} cos(g_i, g_j).
+
+        n counts the domains with a gradient; where fewer than two have one, 0.
+        """
+        norms = self.table[1].to(self.params[0].dtype)
+        n = (norms > torch.finfo(norms.dtype).tiny).sum().to(norms.dtype)
+        pairs = n * (n - 1)
+        return torch.where(pairs > 0, (global_norm(self.units) ** 2 - n) / pairs.clamp(min=1), pairs)
+
+    def _evaluate(self, closure: Closure, weight: float = 1.0, create_graph: bool = False) -> Pass:
+        scale = self.loss_scale
+        return evaluate(closure, self.params, loss_scale=scale, weight=weight, create_graph=create_graph)
+
+    def _note(self, row: int, domain: int, loss: Tensor, norm: Tensor) -> None:
+        self._numbers[row, domain], self._numbers[row + 1, domain] = loss, norm
