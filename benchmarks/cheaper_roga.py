@@ -27,9 +27,9 @@ from datasets_ext.synthfake.manipulate import Strengths
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.input.minibatches import seed_everything
 from roga_domainbed.metrics.binary import auc
+from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive, generator
 from roga_domainbed.trainer.config import TrainConfig
-from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.splits import split_environments
 from roga_domainbed.upstream import bridge
 
@@ -43,9 +43,6 @@ VARIANTS = {
     "every 5": {"roga_every": 5},
     "fraction 1/2": {"roga_ascent_fraction": 0.5},
     "fraction 1/4": {"roga_ascent_fraction": 0.25},
-    "classifier": {"roga_last_block": "classifier"},
-    "last convolution on": {"roga_last_block": "blocks.3"},
-    "every 5, last convolution on": {"roga_every": 5, "roga_last_block": "blocks.3"},
 }
 
 #: ERM is evaluated every so many steps, up to so many times --steps.

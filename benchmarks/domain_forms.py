@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch.func import functional_call, grad, vmap
 
 from roga_domainbed.engine.networks import MNIST_CNN
-from roga_domainbed.trainer.memory import keep_freed_memory
+from roga_domainbed.processes import keep_freed_memory
 
 DOMAINS, RHO, ALPHA = 3, 0.1, 2e-4
 

@@ -22,9 +22,9 @@ import torch
 from whole_job import erm, machine, make_images
 
 from roga_domainbed.engine.datasets import MultipleEnvironmentImageFolder
-from roga_domainbed.input.minibatches import IndexDraw
+from roga_domainbed.input.minibatches import IndexSampler
 from roga_domainbed.input.path import InputOptions, InputPath
-from roga_domainbed.trainer.memory import keep_freed_memory
+from roga_domainbed.processes import keep_freed_memory
 
 BATCH = 8
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -32,7 +32,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 def stream(dataset, mode, steps, n_workers=0):
     reader = InputPath(dataset, InputOptions(mode), name="PACS", seed=0, n_workers=n_workers, device=DEVICE)
-    draws = [IndexDraw(range(len(dataset[env])), BATCH) for env in (1, 2, 3)]
+    draws = [IndexSampler(range(len(dataset[env])), BATCH) for env in (1, 2, 3)]
     return reader.minibatches((1, 2, 3), draws, "minibatch", steps)
 
 

@@ -23,8 +23,8 @@ import av
 import numpy as np
 
 from datasets_ext.prepare import csv_list, driver
-from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS, DetectorInfo
+from datasets_ext.prepare.options import CropOptions
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 MADE_FRAMES, MADE_SIZE = 300, (1280, 720)

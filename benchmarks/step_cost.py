@@ -21,7 +21,7 @@ from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.catalog.hparams import resolve
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.host.backend import host
-from roga_domainbed.trainer.memory import keep_freed_memory
+from roga_domainbed.processes import keep_freed_memory
 
 METHODS = ("RoGA", "SAM", "SAGM")
 DOMAINS = 3

@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from roga_domainbed.trainer.memory import keep_freed_memory
+from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.trainer.precision import prepare
 from roga_domainbed.upstream import bridge
 

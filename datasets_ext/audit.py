@@ -1,13 +1,13 @@
-"""What trains, what selects and what is tested on: which videos, recordings and people do they have in common?
+"""The leak audit: which videos, recordings and people do training, selection and test data share?
 
 A leak is
 
-- a video, recording or person of what is tested on that a model was trained with, or selected by;
-- a video or recording on both sides of training and selection: the score that selects is then one of remembering.
+- a test video, recording or person that the model was also trained on or selected by;
+- a video or recording in both training and selection: the selection score then measures memory.
 
-People alone may be on both sides of training and selection: data sets that publish no validation part have few people,
-and the number that is reported does not come from there. That is said, and is no leak. Nor is a source video that gave
-several recordings to both sides, as in FaceForensics++'s official split: published numbers are made so.
+Two overlaps are only noted. The same people in training and selection: datasets without an official validation part
+have few people, and the reported number does not come from there. And several recordings cut from one source video, as
+in FaceForensics++'s official split: published numbers are made with it.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ import numpy as np
 import pandas as pd
 
 from datasets_ext import near_duplicates
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import RogaError, shortened
+from roga_domainbed.results.text_table import text_table
 
-#: Role → the word for it. In-splits of training environments train and their out-splits select; in-splits of test
-#: environments are tested on. A test environment's out-split serves oracle selection alone, which says so itself.
+#: Role → how messages name it. The in-split of a training environment trains, its out-split selects; the in-split of a
+#: test environment is tested on. Its out-split serves oracle selection only, which is labelled as such.
 ROLES = {"train": "training", "select": "selection", "test": "test"}
 KINDS = ("videos", "recordings", "identities")
-#: What else two roles may have in common: source videos of several recordings, and frames that look alike.
+#: Other overlaps: source videos that gave several recordings, and frames that look alike.
 SOURCES, LOOK_ALIKES = "source videos", "near-duplicate frames"
 
 _ROLE_PAIRS = (("train", "test"), ("select", "test"), ("train", "select"))
-_N_SHOWN = 3
 _COLUMNS = ["dataset", "method", "recording", "video", "identities"]
 _Keys = dict[str, dict[str, str]]  # kind → key → how it is shown
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two roles have in common.
+    """What two roles share.
 
     Attributes:
         kind: one of ``KINDS``, ``SOURCES`` or ``LOOK_ALIKES``.
         first: a role.
         second: another role.
-        names: everything they have in common, sorted.
-        is_leak: False if it is only worth saying.
+        names: everything they share, sorted.
+        is_leak: False for a mere note.
     """
 
     kind: str
@@ -53,9 +53,8 @@ class Overlap:
     is_leak: bool = True
 
     def __str__(self) -> str:
-        shown = ", ".join(self.names[:_N_SHOWN]) + (", …" if len(self.names) > _N_SHOWN else "")
         kind = self.kind if len(self.names) > 1 else {"identities": "identity"}.get(self.kind, self.kind[:-1])
-        return f"{ROLES[self.first]} and {ROLES[self.second]} share {len(self.names)} {kind}: {shown}"
+        return f"{ROLES[self.first]} and {ROLES[self.second]} share {len(self.names)} {kind}: {shortened(self.names)}"
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class Audit:
 
     Attributes:
         counts: role → ``frames`` and each of ``KINDS`` → how many.
-        overlaps: what any two roles have in common, leaks first.
-        n_unknown: role → videos of which nobody has said who is in them; no leak of people can be seen there.
+        overlaps: what any two roles share, leaks first.
+        n_unknown: role → videos whose people are not published; shared people cannot be seen there.
     """
 
     counts: dict[str, dict[str, int]]
@@ -74,18 +73,18 @@ class Audit:
 
     @property
     def leaks(self) -> tuple[Overlap, ...]:
-        """The overlaps that spoil a result."""
+        """The overlaps that make a result invalid."""
         return tuple(overlap for overlap in self.overlaps if overlap.is_leak)
 
     def with_overlaps(self, more: Collection[Overlap]) -> Audit:
-        """This audit and what else was found."""
+        """This audit with further overlaps."""
         return replace(self, overlaps=_leaks_first([*self.overlaps, *more]))
 
     def check(self, remedy: str = "") -> None:
-        """Raise ``RogaError`` if anything leaks: how much of what, and three names of each.
+        """Raise ``RogaError`` if anything leaks, with the number of each kind and three names.
 
         Args:
-            remedy: what else the reader can do, a sentence.
+            remedy: a sentence to end the message with: what else the user can do.
         """
         if self.leaks:
             n = len(self.leaks)
@@ -96,25 +95,24 @@ class Audit:
             )
 
     def __str__(self) -> str:
-        lines = ["", f"  {'':<10}" + "".join(f"{kind:>12}" for kind in ("frames", *KINDS))]
-        lines += [
-            f"  {ROLES[role]:<10}" + "".join(f"{counts[kind]:12d}" for kind in ("frames", *KINDS))
-            for role, counts in self.counts.items()
+        columns = ("frames", *KINDS)
+        rows = [
+            [ROLES[role], *(str(counts[kind]) for kind in columns)] for role, counts in self.counts.items()
         ]
+        lines = [f"  {line}" for line in text_table([["", *columns], *rows]).splitlines()]
         lines += [f"  {'leak' if overlap.is_leak else 'note'}: {overlap}" for overlap in self.overlaps]
-        lines += [
-            f"  note: nobody has published who is in {number} of the {self.counts[role]['videos']} {ROLES[role]} videos"
-            for role, number in self.n_unknown.items()
-            if number
-        ]
+        for role, number in self.n_unknown.items():
+            if number:
+                videos = f"{number} of the {self.counts[role]['videos']} {ROLES[role]} videos"
+                lines.append(f"  note: the people in {videos} are not published")
         if not self.leaks:
             lines.append("  no leak")
-        return "\n".join(lines[1:])
+        return "\n".join(lines)
 
 
 _ADVICE = (
-    "Use --split official or group, and do not train on one version of a data set and test on another; a frame "
-    "split always leaks"
+    "Use --split official or group, and do not train on one version of a dataset and test on another; a frame split "
+    "always leaks"
 )
 
 
@@ -126,19 +124,19 @@ def audit(
     same_source: Collection[Collection[str]] = (),
     frame_split: bool = False,
 ) -> Audit:
-    """Compare what trains, what selects and what is tested on.
+    """Compare training, selection and test data.
 
-    Two rows are of one video if data set, method, recording and video agree, in whatever environment they are: that is
-    what FaceForensics++'s manipulations have of their common reals. Recordings and people are compared as text; where
-    data sets are combined, their rows' keys must tell them apart (``datasets_ext.combined``). Empty keys are of nobody.
+    Two rows belong to one video if dataset, method, recording and video agree, in any environment: FaceForensics++'s
+    four environments share their real videos. Recordings and people are compared as text, so in combined datasets
+    their keys must name the family (``datasets_ext.combined``). Empty keys are ignored.
 
     Args:
         splits: the (in, out) indices of each environment.
-        rows: the manifest rows of each environment, that the indices count.
-        test_envs: indices of the environments that are not trained on.
-        same_source: sets of recordings of one source video; what two roles have of them is said, and no leak.
-        frame_split: the split was cut frame by frame and says so wherever it is printed: that training and selection
-            share videos and recordings is then said, and no leak. What test shares with them still is one.
+        rows: the manifest rows of each environment; the indices refer to them.
+        test_envs: indices of the held-out environments.
+        same_source: sets of recordings cut from one source video; two roles that share one get a note.
+        frame_split: whether the split was cut frame by frame. Every table says so, hence videos and recordings in both
+            training and selection are then a note. Those shared with the test data still leak.
     """
     chosen = _by_role(splits, rows, test_envs)
     keys = {role: _keys(parts) for role, parts in chosen.items()}
@@ -175,18 +173,18 @@ def look_alikes(
     read: Callable[[Sequence[tuple[int, int]]], np.ndarray],
     max_distance: int,
 ) -> tuple[Overlap, ...]:
-    """Frames of one role that look like a frame of another: copies that no name gives away.
+    """Frames of one role that look like a frame of another: copies that the manifest does not know of.
 
     Args:
-        splits: the (in, out) indices of each environment.
-        rows: the manifest rows of each environment, that the indices count.
-        test_envs: indices of the environments that are not trained on.
+        splits: as in ``audit``.
+        rows: as in ``audit``.
+        test_envs: as in ``audit``.
         read: (environment, index) of N frames → (N,) uint64, their perceptual hashes.
-        max_distance: bits that two look-alikes may differ in.
+        max_distance: the number of bits in which two look-alikes may differ.
 
     Returns:
-        An overlap for each two roles that share any, as ``audit`` has them; a name is the later role's frame and the
-        nearest of the former's.
+        An overlap for each two roles that share any. A name is the second role's frame and the nearest frame of the
+        first.
     """
     frames: dict[str, list[tuple[int, int]]] = {role: [] for role in ROLES}
     for role, index, indices in _roles(splits, test_envs):
@@ -240,7 +238,7 @@ def _roles(
 
 
 def _are_apart(recordings: Collection[str], first: Collection[str], second: Collection[str]) -> bool:
-    """Whether one of ``recordings`` is in ``first`` and another in ``second``: one that is in both is told already."""
+    """Whether one of ``recordings`` is in ``first`` and another in ``second``; one in both is an overlap already."""
     return any(one in first and two in second for one in recordings for two in recordings if one != two)
 
 

@@ -1,4 +1,4 @@
-"""Data sets that are a tree of face crops with a manifest beside it, as DomainBed environments."""
+"""Datasets that are a tree of face crops with a manifest beside it, as DomainBed environments."""
 
 from __future__ import annotations
 
@@ -13,30 +13,26 @@ import torch
 from PIL import Image
 
 from datasets_ext import manifest, splits, training_rows
-from datasets_ext.pictures import DAMAGE, truncated_is_an_error
 from datasets_ext.training_options import TrainingOptions
-from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.errors import Problems, RogaError, shortened
 from roga_domainbed.host.backend import host
 from roga_domainbed.input.augmentation.spec import Recipe, named
+from roga_domainbed.input.environment import Environment
+from roga_domainbed.input.image_files import read_image
+from roga_domainbed.input.store import KeptImages
 
 _KEPT_BYTES = 2**30  # larger sets are decoded again at each access
 _ALL = TrainingOptions()
 
 
-class FaceEnvironment(torch.utils.data.Dataset):
-    """One environment: ``environment[i]`` is the frame of row i and its label.
+class FaceEnvironment(Environment):
+    """One environment: ``environment[i]`` is the frame of row i and its label, 0 real and 1 fake.
 
-    Training images are flipped left to right with probability one half, drawn from torch's global generator, which
-    the trainer seeds for each sample. There is no crop, colour jitter or blur as DomainBed has them: resampling and
-    recolouring drown the traces that tell a forged face, so they teach the model to look away from them.
+    Training images are flipped left to right with probability 0.5, drawn from torch's global generator, which the
+    trainer seeds for each sample. DomainBed's crop, colour jitter and grey are left out: resampling and recolouring
+    hide the traces by which a forged face is told.
 
-    Attributes:
-        name: the environment's name.
-        labels: (N,) int64, 0 real and 1 fake.
-        videos: N keys ``env/label/video``, equal for the frames of one video.
-        folder: the data set's folder.
-        relative_paths: N frame files, relative to it, with forward slashes.
-        evaluation: the same environment, never augmented.
+    ``videos`` are keys ``env/label/video``.
     """
 
     def __init__(
@@ -49,14 +45,11 @@ class FaceEnvironment(torch.utils.data.Dataset):
         ]
         self.folder = folder
         self.relative_paths = rows["path"].tolist()
-        self._paths = [str(folder / path) for path in self.relative_paths]
-        self._size = image_size
+        self.pixels_shape = (image_size, image_size, 3)
         self._augment = augment
-        # One array, which takes memory where it is written: kept one by one, images leave gaps between them that
-        # nothing else fits in, several times their size.
-        self._kept = np.empty((len(rows), *self.pixels_shape), np.uint8) if keep else None
-        self._is_kept = np.zeros(len(rows), bool)
-        self.evaluation = self._unaugmented() if augment else self
+        # For --input exact and DomainBed's own train; reading in batches keeps images as --cache says.
+        self._kept = KeptImages(self.pixels, len(rows), self.pixels_shape) if keep else None
+        self._evaluation = self._unaugmented() if augment else self
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,67 +58,33 @@ class FaceEnvironment(torch.utils.data.Dataset):
         """The frame, (3, S, S) float32 in [-1, 1], and its label.
 
         Raises:
-            RogaError: the file is missing, empty, truncated or no image.
+            UnreadableImage: the file is missing, empty, truncated or no image.
         """
-        image = face_tensor(self._kept_pixels(index))
+        image = face_tensor(self.pixels(index) if self._kept is None else self._kept.get(index))
         if self._augment and torch.rand(()) < 0.5:
             image = image.flip(2)
         return image.contiguous(), int(self.labels[index])
 
     @property
     def recipe(self) -> Recipe:
-        """What ``environment[i]`` does to the pixels: for reading in batches."""
-        return Recipe(self._size, augmentation=named("flip" if self._augment else "none"))
+        """What ``environment[i]`` does to ``pixels(i)``."""
+        return Recipe(self.pixels_shape[0], augmentation=named("flip" if self._augment else "none"))
 
     @property
-    def pixels_shape(self) -> tuple[int, int, int]:
-        """Of what ``pixels`` gives."""
-        return (self._size, self._size, 3)
+    def evaluation(self) -> FaceEnvironment:
+        """The same environment, never augmented."""
+        return self._evaluation
 
     def pixels(self, index: int) -> np.ndarray:
-        """The frame, (S, S, 3) uint8, decoded anew: who reads this way keeps images as the user says."""
-        return read_image(self._paths[index], self._size)
+        """The frame, (S, S, 3) uint8, decoded at each call."""
+        image = read_image(self.file(index), remedy="prepare the dataset again")
+        return square_pixels(image, self.pixels_shape[0])
 
     def _unaugmented(self) -> FaceEnvironment:
         twin = object.__new__(FaceEnvironment)
-        twin.__dict__.update(self.__dict__, _augment=False)  # what is kept is for both
-        twin.evaluation = twin
+        twin.__dict__.update(self.__dict__, _augment=False)  # decoded images are kept for both
+        twin._evaluation = twin
         return twin
-
-    def _kept_pixels(self, index: int) -> np.ndarray:
-        """As ``pixels``, kept where the set is small: for DomainBed's own train and ``--input exact``."""
-        if self._kept is None:
-            return self.pixels(index)
-        if not self._is_kept[index]:
-            self._kept[index] = self.pixels(index)
-            self._is_kept[index] = True
-        return self._kept[index]
-
-
-def read_image(path: str | os.PathLike, size: int) -> np.ndarray:
-    """A file's pixels, resized bilinearly to a square: (size, size, 3) uint8.
-
-    Raises:
-        RogaError: the file is missing, empty, truncated or no image.
-    """
-    try:
-        return square_pixels(decode(path), size)
-    except RogaError as error:
-        raise RogaError(f"{error}; make the data set again") from None
-
-
-def decode(path: str | os.PathLike) -> Image.Image:
-    """The picture in a file, decoded whole, as RGB.
-
-    Raises:
-        RogaError: the file is missing, empty, truncated or no image.
-    """
-    try:
-        with truncated_is_an_error(), Image.open(path) as image:
-            return image.convert("RGB")
-    except DAMAGE as error:
-        reason = "the file is empty" if _is_empty(path) else str(error)
-        raise RogaError(f"cannot read the image {str(path)!r}: {reason}") from None
 
 
 def square_pixels(image: Image.Image, size: int) -> np.ndarray:
@@ -140,24 +99,19 @@ def face_tensor(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
 
 
-def _is_empty(path: str | os.PathLike) -> bool:
-    return os.path.isfile(path) and os.path.getsize(path) == 0
-
-
 class ManifestDataset(host().datasets.MultipleDomainDataset):
-    """A data set of face crops: ``<root>/<NAME>/<env>/{0_real,1_fake}/<video>/<frame>.png`` and a manifest.
+    """A dataset of face crops: ``<root>/<NAME>/<env>/{0_real,1_fake}/<video>/<frame>.png`` and a manifest.
 
-    A subclass names itself (``NAME``, as registered) and its environments. Training environments are augmented if
-    ``hparams['data_augmentation']`` says so; see ``FaceEnvironment`` for how.
+    A subclass sets ``NAME``, as registered, and ``ENVIRONMENTS``. With ``hparams['data_augmentation']`` training
+    environments are augmented, as ``FaceEnvironment`` describes.
 
     Attributes:
         datasets: one ``FaceEnvironment`` each, in the order of ``ENVIRONMENTS``.
         input_shape: (3, S, S) with S = ``hparams['image_size']``.
         num_classes: 2.
         environment_rows: the manifest's rows of each environment, in that order.
-        environment_folders: the folders that their paths count from.
-        SAME_SOURCE: sets of recordings that were cut from one source video, where that is known and the manifest does
-            not say it.
+        SAME_SOURCE: sets of recordings that were cut from one source video, if that is known; the manifest does not
+            have it.
     """
 
     NAME: str
@@ -169,12 +123,11 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
     def __init__(self, root: str | os.PathLike | None, test_envs: Collection[int], hparams: dict[str, Any]):
         super().__init__()
         environments = self.read_environments(root)
-        self.environment_folders = [folder for folder, _ in environments]
         self.environment_rows = [rows for _, rows in environments]
         size = hparams["image_size"]
         keep = 3 * size * size * sum(map(len, self.environment_rows)) <= _KEPT_BYTES
         if keep:
-            self.N_WORKERS = 0  # each loader process would decode everything again, to keep it for itself
+            self.N_WORKERS = 0  # each loader process would decode every image again, and keep its own copy
         self.datasets = [
             FaceEnvironment(
                 name,
@@ -214,7 +167,7 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
         ``datasets_ext.splits`` has the rules of the modes, ``datasets_ext.training_rows`` those of the options.
 
         Raises:
-            RogaError: a mode or an option that this data set cannot have; parts that would be empty.
+            RogaError: a mode or an option that this dataset cannot have; parts that would be empty.
         """
         if options.strict and not self.SAME_SOURCE:
             raise RogaError(
@@ -249,9 +202,9 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
 def read_tree(
     root: str | os.PathLike | None, name: str, environments: Sequence[str], problems: Problems
 ) -> tuple[Path, dict[str, pd.DataFrame]]:
-    """The folder of the data set ``name`` below ``root``, and the manifest's rows of each environment, from 0.
+    """The folder of the dataset ``name`` below ``root``, and the manifest's rows of each environment, from 0.
 
-    Faults of the content are added to ``problems``; what leaves nothing to look at is raised.
+    Faults of the content are added to ``problems``; a missing or unreadable manifest is raised.
     """
     folder = _dataset_folder(root, name)
     rows = manifest.read(folder)
@@ -289,8 +242,10 @@ def _file_problems(folder: Path, rows_of: dict[str, pd.DataFrame]) -> Iterator[s
             if file not in listed[parent]:
                 missing.append(path)
     if missing:
-        first = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
-        yield f"{len(missing)} files of the manifest are missing in {str(folder)!r}: {first}"
+        yield (
+            f"{len(missing)} files of the manifest are missing in {str(folder)!r}: "
+            f"{shortened(map(repr, missing))}"
+        )
 
 
 def _names_in(folder: Path) -> set[str]:

@@ -1,39 +1,38 @@
-"""Groups of manifest rows that belong together: what shares a recording or a person, directly or through others."""
+"""Groups of manifest rows that must stay together: rows that share a recording or a person, directly or by a chain."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 
 def group_keys(columns: pd.DataFrame, same_source: Collection[Collection[str]] = ()) -> pd.Series:
-    """A name for the group of each row: its smallest member, so that the order of rows changes nothing.
+    """The group of each row, named by its smallest member: the order of the rows does not matter.
 
     Args:
-        columns: ``recording`` and ``identities`` of each row; people are joined by ``+``, empty ones are of nobody.
-        same_source: sets of recordings that belong together although no row says so.
+        columns: ``recording`` and ``identities`` of each row. People are joined by ``+``; unnamed people link nothing.
+        same_source: sets of recordings that belong together although no row links them.
     """
-    parent: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    def link(first: str, second: str) -> None:
-        low, high = sorted((root(first), root(second)))
-        parent[high] = low
-
-    for recording, identities in columns.drop_duplicates().itertuples(index=False, name=None):
-        root(f"recording {recording}")
-        for person in filter(None, identities.split("+")):
-            link(f"recording {recording}", f"person {person}")
-    for recordings in same_source:
-        first, *others = recordings
-        for other in others:
-            link(f"recording {first}", f"recording {other}")
+    links = [
+        (f"recording {recording}", f"person {person}")
+        for recording, identities in columns.drop_duplicates().itertuples(index=False, name=None)
+        for person in identities.split("+")
+        if person
+    ]
+    links += [
+        (f"recording {first}", f"recording {other}") for first, *others in same_source for other in others
+    ]
+    recordings = columns["recording"].unique()
+    names = sorted({name for link in links for name in link} | {f"recording {name}" for name in recordings})
+    number = {name: index for index, name in enumerate(names)}
+    ends = np.array([(number[one], number[other]) for one, other in links], dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(links)), ends), shape=(len(names), len(names)))
+    _, component = connected_components(graph, directed=False)
+    _, smallest = np.unique(component, return_index=True)  # names are sorted: the first is the smallest
     return columns["recording"].map(
-        {name: root(f"recording {name}") for name in columns["recording"].unique()}
+        {name: names[smallest[component[number[f"recording {name}"]]]] for name in recordings}
     )

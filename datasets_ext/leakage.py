@@ -6,12 +6,13 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from datasets_ext.audit import Audit, audit
+from roga_domainbed.input.environment import OpenDataset
 
 _REMEDY = "--allow-leakage trains all the same, and every table says so"
 
 
 def audited(
-    dataset: Any,
+    dataset: OpenDataset,
     splits: Sequence[tuple[Sequence[int], Sequence[int]]],
     split_mode: str,
     test_envs: Collection[int],
@@ -23,22 +24,27 @@ def audited(
     not refused. What is tested on must not have been trained on, however the data were split.
 
     Args:
-        dataset: a DomainBed data set.
+        dataset: of the run.
         splits: the (in, out) indices of each environment.
         split_mode: how they were cut.
         test_envs: indices of the environments that are not trained on.
         allow_leakage: refuse nothing.
 
     Returns:
-        The audit; None for a data set without a manifest, of whose videos and people nothing is known.
+        The audit; None for a dataset without a manifest, of whose videos and people nothing is known.
 
     Raises:
         RogaError: something leaks, with the number of each kind and three names.
     """
-    rows = getattr(dataset, "environment_rows", None)
-    if rows is None:
+    if dataset.rows is None:
         return None
-    found = audit(splits, rows, test_envs, same_source=dataset.SAME_SOURCE, frame_split=split_mode == "frame")
+    found = audit(
+        splits,
+        dataset.rows,
+        test_envs,
+        same_source=dataset.same_source,
+        frame_split=split_mode == "frame",
+    )
     if not allow_leakage:
         found.check(_REMEDY)
     return found

@@ -1,4 +1,4 @@
-"""``manifest.parquet``: one row a frame; the truth about videos, recordings, identities and splits.
+"""``manifest.parquet``: one row a frame, with its video, recording, identities and split.
 
 Video identity is a column here and never parsed from a path at run time.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.files import replacing
 
 FILE = "manifest.parquet"
 
@@ -41,16 +42,15 @@ def write(folder: str | os.PathLike, rows: pd.DataFrame) -> Path:
     if missing:
         raise ValueError(f"manifest rows lack the columns {missing}")
     path = Path(folder) / FILE
-    partial = path.with_suffix(".part")
     ordered = rows[list(COLUMNS)].sort_values("path", kind="stable").reset_index(drop=True)
     ordered = ordered.astype({"label": "int8", "frame": "int32"})
-    ordered.to_parquet(partial, index=False)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        ordered.to_parquet(partial, index=False)
     return path
 
 
 def read(folder: str | os.PathLike) -> pd.DataFrame:
-    """The manifest of the dataset in ``folder``; ``RogaError`` if it is missing or is not one."""
+    """The manifest of the dataset in ``folder``; ``RogaError`` if it is missing or damaged."""
     path = Path(folder) / FILE
     if not path.is_file():
         raise RogaError(
@@ -68,7 +68,7 @@ def read(folder: str | os.PathLike) -> pd.DataFrame:
 
 
 def text_problems(rows: pd.DataFrame, name: str) -> Iterator[str]:
-    """A sentence for every column of the data set ``name`` that should hold text and has something else in it."""
+    """A sentence for each text column of the dataset ``name`` that holds other values."""
     for column in sorted(set(COLUMNS) - {"label", "frame"}):
         odd = sum(not isinstance(value, str) for value in rows[column].unique())
         if odd:
@@ -76,7 +76,7 @@ def text_problems(rows: pd.DataFrame, name: str) -> Iterator[str]:
 
 
 def problems(rows: pd.DataFrame, name: str, environments: Sequence[str]) -> Iterator[str]:
-    """What the rows of the data set ``name`` lack or have too much of; a sentence each."""
+    """What is wrong with the rows of the dataset ``name``; a sentence each."""
     yield from text_problems(rows, name)
     for column, allowed in (
         ("dataset", {name}),

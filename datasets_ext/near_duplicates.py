@@ -1,9 +1,9 @@
-"""Frames that look alike, by a perceptual hash: what no name gives away.
+"""Frames that look alike, found by a perceptual hash: copies that the manifest does not know of.
 
-The hash is pHash: the grey picture at 32 × 32, the 8 × 8 lowest frequencies of its cosine transform, a bit each for
-what lies above their median. It is that of the package ImageHash, kept as one 64-bit number so that many can be
-searched. The same picture in another size, compression or brightness keeps nearly all bits; two unrelated pictures
-differ in about 32.
+The hash is pHash, as in the package ImageHash: shrink the grey image to 32 × 32, take the 8 × 8 lowest frequencies of
+its cosine transform, and set a bit for each that is above their median. It is kept as one 64-bit integer so that many
+can be searched. Resizing, recompressing or brightening an image changes few bits; two unrelated images differ in about
+32.
 Source: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010.
 """
 
@@ -17,21 +17,21 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from datasets_ext.file_pool import ask_files
-from datasets_ext.pictures import DAMAGE
-from roga_domainbed.errors import RogaError
+from datasets_ext.workers import map_files
+from roga_domainbed.errors import RogaError, shortened
+from roga_domainbed.input.image_files import DAMAGE
 
 BITS = 64
-#: Beyond this distance unrelated faces begin to match.
+#: Beyond this distance unrelated faces start to match.
 LARGEST_DISTANCE = 16
 
 _SIDE = 32
-_CHUNK = 1 << 22  # candidate pairs looked at together
+_CHUNK = 1 << 22  # candidate pairs compared at a time
 _ONES = np.array([value.bit_count() for value in range(1 << 16)], dtype=np.uint8)
 
 
 def perceptual_hash(image: Image.Image) -> int:
-    """The 64 bits of a picture, as a number from 0."""
+    """The 64 bits of an image, as an unsigned integer."""
     grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     low = dctn(np.asarray(grey, dtype=np.float64), type=2)[:8, :8]
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
@@ -41,15 +41,15 @@ def hash_files(paths: Sequence[str | os.PathLike], n_workers: int) -> np.ndarray
     """(N,) uint64, the hash of each file; a progress bar on stderr.
 
     Raises:
-        RogaError: files that cannot be read; all are counted, three are named.
+        RogaError: some files cannot be read; it has their number and three names.
     """
     paths = list(map(str, paths))
-    hashes = list(ask_files(_hash_file, paths, "hashing frames", n_workers))
+    hashes = list(map_files(_hash_file, paths, "hashing frames", n_workers))
     damaged = sorted(path for path, value in zip(paths, hashes, strict=True) if value is None)
     if damaged:
-        shown = ", ".join(map(repr, damaged[:3])) + (", …" if len(damaged) > 3 else "")
         raise RogaError(
-            f"{len(damaged)} frames cannot be read: {shown}; 'roga-domainbed data verify' names all"
+            f"{len(damaged)} frames cannot be read: {shortened(map(repr, damaged))}; "
+            "'roga-domainbed data verify' names all"
         )
     return np.array(hashes, dtype=np.uint64)
 
@@ -63,10 +63,10 @@ def _hash_file(path: str) -> int | None:
 
 
 def nearest(hashes: np.ndarray, among: np.ndarray, max_distance: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of ``hashes`` the first of the nearest ``among``, if it differs in at most ``max_distance`` bits.
+    """For each of ``hashes`` the nearest ``among`` (of equals the first), if at most ``max_distance`` bits differ.
 
-    Two numbers that differ in d bits agree in at least one of d + 1 bands of bits: only what agrees in a band is
-    compared.
+    Two numbers that differ in d bits agree in at least one of d + 1 bands of bits, so only numbers that agree in a
+    band are compared.
 
     Args:
         hashes: (N,) uint64.
@@ -74,7 +74,7 @@ def nearest(hashes: np.ndarray, among: np.ndarray, max_distance: int) -> tuple[n
         max_distance: 0 … ``LARGEST_DISTANCE``.
 
     Returns:
-        (N,) index into ``among``, −1 where nothing is that near, and (N,) number of differing bits, 65 there.
+        (N,) index into ``among``, −1 where none is near enough, and (N,) number of differing bits, 65 there.
     """
     found, distance = np.full(len(hashes), -1), np.full(len(hashes), BITS + 1)
     edges = np.linspace(0, BITS, max_distance + 2).astype(int)
@@ -101,7 +101,7 @@ def nearest(hashes: np.ndarray, among: np.ndarray, max_distance: int) -> tuple[n
 
 
 def _chunks(counts: np.ndarray) -> Iterator[np.ndarray]:
-    """Indices of what has candidates, in runs of about ``_CHUNK`` candidates together."""
+    """Indices of the hashes that have candidates, in runs of about ``_CHUNK`` candidates."""
     some = np.flatnonzero(counts)
     if len(some):
         yield from np.split(some, np.flatnonzero(np.diff(np.cumsum(counts[some]) // _CHUNK)) + 1)

@@ -1,13 +1,15 @@
-"""What a prepared tree consists of: images, videos, people and the balance of classes, by environment and split."""
+"""Counts of a prepared tree: images, videos, recordings and people by environment and split."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from datasets_ext.manifest import FAKE, REAL, SPLITS
+from roga_domainbed.results.text_table import text_table
 
 #: Column → its heading in the table.
 COLUMNS = {
@@ -26,16 +28,16 @@ _VIDEO = ["label", "method", "recording", "video"]
 
 
 def summarize(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row an environment and split, then one of each environment that has several splits, then one of all.
+    """A row for each environment and split, a sum for each environment with several splits, and a sum over all.
 
-    A video is counted by class, method, recording and name, so that one that environments share, as FaceForensics++'s
-    reals, counts once in the last row, and so do its images.
+    Videos are told apart by class, method, recording and name. So a video that several environments share, such as
+    FaceForensics++'s reals, counts once in the last row, and so do its images.
 
     Args:
         rows: of a manifest.
 
     Returns:
-        The columns of ``COLUMNS``; ``people`` is missing (NA) where nobody is named.
+        The columns of ``COLUMNS``; ``people`` is NA where no person is named.
     """
     lines = []
     for env in rows["env"].unique():
@@ -69,28 +71,17 @@ def _line(rows: pd.DataFrame, env: str, split: str) -> dict[str, Any]:
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """``summarize``'s table with headings, numbers to the right, an empty line after each environment."""
-    cells = [list(COLUMNS.values())]
-    cells += [
-        ["-" if value is pd.NA else str(value) for value in row] for row in table.itertuples(index=False)
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for row in cells:
-        padded = [
-            cell.ljust(width) if index < 2 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  " + "  ".join(padded).rstrip())
-    return "\n".join(lines)
+    """``summarize``'s table with headings, indented by two spaces."""
+    rows = [["-" if value is pd.NA else str(value) for value in row] for row in table.itertuples(index=False)]
+    return textwrap.indent(text_table([list(COLUMNS.values()), *rows], n_left=2), "  ").rstrip()
 
 
 def draw(tables: dict[str, pd.DataFrame], path: str) -> None:
-    """A picture of ``summarize``'s tables: videos and images of each environment, by class and split.
+    """Draw ``summarize``'s tables as bars: videos and images of each environment, by class and split.
 
     Args:
-        tables: data set → its table.
-        path: the file; its suffix says the format (png, pdf, svg).
+        tables: dataset → its table.
+        path: the file; its suffix decides the format (png, pdf, svg).
     """
     import matplotlib
 
@@ -121,7 +112,7 @@ def draw(tables: dict[str, pd.DataFrame], path: str) -> None:
     plt.close(figure)
 
 
-#: Class → colours of train, val, test, and of what has no split: dark to light, apart for the colour-blind.
+#: Class → colour of each split, dark to light; the colour-blind can tell the two classes apart.
 _COLOURS = {
     "real": {"train": "#08519c", "val": "#4292c6", "test": "#9ecae1", _NO_SPLIT: "#5f7d9c"},
     "fake": {"train": "#a63603", "val": "#f16913", "test": "#fdae6b", _NO_SPLIT: "#b07a5a"},
@@ -129,7 +120,7 @@ _COLOURS = {
 
 
 def _environments(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Each environment and its rows by split, without sums."""
+    """Each environment and its rows, without the sums."""
     parts = table[table["split"] != "all"]
     return [(env, parts[parts["env"] == env]) for env in parts["env"].unique()]
 

@@ -1,4 +1,4 @@
-"""Whether a prepared tree is what its manifest says: every file there, readable, of its class, and nobody's copy."""
+"""Check a prepared tree against its manifest: every file present, readable, of its class, and no copy of another."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import pandas as pd
 from PIL import Image
 
 from datasets_ext import manifest
-from datasets_ext.file_pool import ask_files
-from datasets_ext.pictures import DAMAGE, truncated_is_an_error
-from roga_domainbed.errors import RogaError
+from datasets_ext.workers import map_files
+from roga_domainbed.errors import RogaError, shortened
+from roga_domainbed.input.image_files import DAMAGE, truncated_is_an_error
 
 _N_SHOWN = 20
-_KEYS = ["env", "label", "video"]  # what makes a video
+_KEYS = ["env", "label", "video"]  # they identify a video
 
 
 @dataclass
 class Verification:
-    """What ``verify`` found.
+    """The result of ``verify``.
 
     Attributes:
         folder: of the tree.
-        n_rows: frames of the manifest.
-        n_files: different files among them; environments may share a file by hard links.
-        faults: what is wrong, in words → the files, videos or sentences it is wrong of, all of them.
-        notes: what is worth knowing and no fault.
-        sizes: (width, height) → files.
+        n_rows: frames in the manifest.
+        n_files: distinct files among them; environments may share a file by hard links.
+        faults: kind of fault → all files, videos or sentences that have it.
+        notes: other things worth knowing.
+        sizes: (width, height) → number of files.
     """
 
     folder: Path
@@ -42,15 +42,15 @@ class Verification:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
 
     def add(self, fault: str, names: Sequence[str]) -> None:
-        """Note a fault; nothing if it is of nobody."""
+        """Record a fault; nothing if ``names`` is empty."""
         if names:
             self.faults[fault] = list(names)
 
     def text(self, most: int | None = _N_SHOWN) -> str:
-        """The report in words.
+        """The result as text.
 
         Args:
-            most: how many of each fault are named; None for all.
+            most: the number of names after each fault; None for all.
         """
         lines = [
             f"{self.folder.name}: {self.n_rows} frames in the manifest, {self.n_files} files, {self.folder}"
@@ -65,20 +65,20 @@ class Verification:
                 lines.append(f"    … and {len(names) - most} more; --all names them")
         lines += [f"  note: {note}" for note in self.notes]
         if not self.faults:
-            lines.append("  everything is as the manifest says")
+            lines.append("  no fault: the files match the manifest")
         return "\n".join(lines)
 
 
 def verify(folder: str | os.PathLike, environments: Sequence[str] = (), n_workers: int = 1) -> Verification:
-    """Look at every row and every file of the tree in ``folder``; nothing is changed.
+    """Check every row and every file of the tree in ``folder``; nothing is changed.
 
     Args:
-        folder: has a manifest; its name is the data set's.
-        environments: those that must be there, besides what the manifest has.
+        folder: has a manifest; its name is the dataset's.
+        environments: those that must exist, besides those in the manifest.
         n_workers: processes that read files.
 
     Raises:
-        RogaError: no manifest, or one that cannot be read.
+        RogaError: there is no manifest, or it cannot be read.
     """
     folder = Path(folder)
     rows = manifest.read(folder)
@@ -98,12 +98,12 @@ def verify(folder: str | os.PathLike, environments: Sequence[str] = (), n_worker
     listed = set(rows["path"])
     found.add("missing on disk", sorted(listed - on_disk))
     found.add("not in the manifest", sorted(on_disk - listed))
-    _look_inside(found, rows, sorted(listed & on_disk), n_workers)
+    _decode_all(found, rows, sorted(listed & on_disk), n_workers)
     return found
 
 
 def _elsewhere(rows: pd.DataFrame, level: int) -> list[str]:
-    """The paths whose part ``level`` is not what the columns say."""
+    """The paths whose folder at ``level`` (0 environment, 1 class) contradicts the columns."""
     parts = rows["path"].str.split("/").str[level]
     if level == 0:
         wanted = rows["env"]
@@ -113,7 +113,7 @@ def _elsewhere(rows: pd.DataFrame, level: int) -> list[str]:
 
 
 def _files(folder: Path, environments: Sequence[str], found: Verification) -> set[str]:
-    """All files below the environments' folders, relative to ``folder``; hidden ones are nobody's business."""
+    """All files below the environments' folders, relative to ``folder``, without hidden ones."""
     paths = set()
     for env in environments:
         for parent, folders, names in os.walk(folder / env):
@@ -123,11 +123,11 @@ def _files(folder: Path, environments: Sequence[str], found: Verification) -> se
     others = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     others = sorted(set(others) - set(environments))
     if others:
-        found.notes.append(f"folders that are no environment of the manifest: {', '.join(others)}")
+        found.notes.append(f"folders that are not an environment of the manifest: {', '.join(others)}")
     return paths
 
 
-def _look_inside(found: Verification, rows: pd.DataFrame, paths: list[str], n_workers: int) -> None:
+def _decode_all(found: Verification, rows: pd.DataFrame, paths: list[str], n_workers: int) -> None:
     """Decode each file once, however many links it has, and compare the pixels."""
     names_of: dict[tuple[int, int], list[str]] = {}
     for path in paths:
@@ -135,7 +135,7 @@ def _look_inside(found: Verification, rows: pd.DataFrame, paths: list[str], n_wo
         names_of.setdefault((status.st_dev, status.st_ino), []).append(path)
     files = [names[0] for names in names_of.values()]
     found.n_files = len(files)
-    answers = ask_files(_inspect, [str(found.folder / path) for path in files], found.folder.name, n_workers)
+    answers = map_files(_inspect, [str(found.folder / path) for path in files], found.folder.name, n_workers)
     same: dict[bytes, list[str]] = {}
     damaged = []
     for names, answer in zip(names_of.values(), answers, strict=True):
@@ -152,7 +152,7 @@ def _look_inside(found: Verification, rows: pd.DataFrame, paths: list[str], n_wo
 
 
 def _inspect(path: str) -> tuple[tuple[int, int], bytes] | str:
-    """(width, height) and a hash of the pixels; or what is wrong with the file."""
+    """(width, height) and a hash of the pixels, or what is wrong with the file."""
     try:
         if not os.path.getsize(path):
             return "the file is empty"
@@ -165,26 +165,25 @@ def _inspect(path: str) -> tuple[tuple[int, int], bytes] | str:
 
 
 def _compare_copies(found: Verification, rows: pd.DataFrame, copies: list[list[str]]) -> None:
-    """Equal pictures must be of one class and one part; environments may share their reals."""
+    """Equal images must have one label and one split; environments may share their reals."""
     table = pd.DataFrame(
         ((path, index) for index, names in enumerate(copies) for path in names), columns=["path", "copy"]
     ).merge(rows.drop_duplicates("path"), on="path")
     for fault, column in (
-        ("the same picture as real and as fake", "label"),
-        ("the same picture in two splits", "split"),
+        ("the same image as real and as fake", "label"),
+        ("the same image in two splits", "split"),
     ):
         found.add(fault, list(_differing(table, column)))
     elsewhere = list(_differing(table, "recording"))
     if elsewhere:
         found.notes.append(
-            f"{len(elsewhere)} pictures are in more than one recording, which no split by recording can see: "
-            + ", ".join(elsewhere[:3])
-            + (", …" if len(elsewhere) > 3 else "")
+            f"{len(elsewhere)} images are in more than one recording, which a split by recording cannot know: "
+            + shortened(elsewhere)
         )
 
 
 def _differing(table: pd.DataFrame, column: str) -> Iterator[str]:
-    """The copies that have more than one value of ``column``, as ``path = path``: one path a value, three at most."""
+    """The copies with more than one value of ``column``, as ``path = path``: a path for each value, three at most."""
     distinct = table.sort_values("path").drop_duplicates(["copy", column])
     for _, paths in distinct.groupby("copy")["path"]:
         if len(paths) > 1:
@@ -195,7 +194,7 @@ def trees_in(data_dir: str | os.PathLike) -> list[str]:
     """The names of the prepared trees in ``data_dir``.
 
     Raises:
-        RogaError: it is no folder.
+        RogaError: it is not a folder.
     """
     if not Path(data_dir).is_dir():
         raise RogaError(f"{str(data_dir)!r} is not a folder; give the one that 'prepare' calls --data_dir")

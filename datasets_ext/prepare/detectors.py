@@ -9,6 +9,8 @@ import numpy as np
 
 from roga_domainbed.catalog.registry import Registry
 
+LONGEST_SIDE = 640  # pixels of an image given to a detector
+
 
 class Detector(Protocol):
     """Finds faces in one image. It is made without arguments, once in each worker process."""
@@ -18,9 +20,9 @@ class Detector(Protocol):
 
         Returns:
             (N, 5) float: x, y, width, height in pixels of ``rgb``, and a score, higher is surer. A box may
-            reach over the edge of the image. N is 0 where there is no face. A detector that finds landmarks gives
-            (N, 15): after those the x and y of two eyes, the tip of the nose and two corners of the mouth, of each
-            two the one on the left of the picture first.
+            extend over the edge of the image. N is 0 if there is no face. A detector that finds landmarks returns
+            (N, 15): after those the x and y of two eyes, the tip of the nose and two corners of the mouth; of each
+            pair the left one in the image comes first.
         """
         ...
 
@@ -33,7 +35,7 @@ class DetectorInfo:
         name: what ``--detector`` calls it.
         target: where its class is, ``"module:Class"``.
         summary: one line about it.
-        landmarks: whether it gives the five landmarks that ``--align`` needs.
+        landmarks: whether it finds the five landmarks that ``--align`` needs.
     """
 
     name: str
@@ -64,6 +66,20 @@ DETECTORS.add(
     DetectorInfo(
         "dlib",
         target="datasets_ext.prepare.dlib_hog:DlibHog",
-        summary="dlib's frontal detector, of DeepfakeBench and FaceForensics++; boxes alone, upright faces alone",
+        summary="dlib's frontal detector, of DeepfakeBench and FaceForensics++; boxes only, upright faces only",
     )
 )
+
+
+def shrunk(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``rgb`` with its longest side at most ``LONGEST_SIDE``, and the factors (x, y) from its pixels back to ``rgb``'s.
+
+    A detector's time grows with the pixels, and it finds faces of a limited range of sizes.
+    """
+    import cv2
+
+    height, width = rgb.shape[:2]
+    scale = min(1.0, LONGEST_SIDE / max(height, width))
+    small = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image = rgb if scale == 1 else cv2.resize(rgb, small, interpolation=cv2.INTER_AREA)
+    return image, np.array([width / small[0], height / small[1]])

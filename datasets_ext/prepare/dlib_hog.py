@@ -6,7 +6,7 @@ import importlib.util
 
 import numpy as np
 
-from datasets_ext.prepare.shrink import shrunk
+from datasets_ext.prepare.detectors import shrunk
 from roga_domainbed.errors import MissingExtra
 
 _N_UPSAMPLED = 1  # as DeepfakeBench; faces from 40 pixels on

@@ -1,7 +1,7 @@
-"""From a dataset's ``Layout`` to crops, manifest and report: the part of preparation that all datasets share.
+"""From a dataset's ``Layout`` to crops, manifest and report: the same for all datasets.
 
 A video may belong to several environments, as the reals of FaceForensics++ do. It is cropped once; the other
-environments get hard links, or copies where the file system has no links.
+environments get hard links, or copies if the file system has no links.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 from datasets_ext import manifest
 from datasets_ext.prepare import journal, pool, report, report_page
-from datasets_ext.prepare.clips import Clip, CropOptions, Options, Outcome, frame_name
 from datasets_ext.prepare.layout import Layout, Video
+from datasets_ext.prepare.options import CropOptions, Options
+from datasets_ext.prepare.outcome import Outcome
 from roga_domainbed.errors import Problems, RogaError
 
-#: Reads a source; adds to the problems what is wrong with the arguments or with the source as a whole.
+#: Reads a source; adds what is wrong with the arguments or with the source as a whole to the problems.
 Reader = Callable[[Problems], Layout]
 
 
@@ -31,23 +32,23 @@ def prepare(
     options: Options | None = None,
     n_workers: int = 1,
     overwrite: bool = False,
-) -> report.Report:
+) -> report.PrepareReport:
     """Make ``<data_dir>/<dataset>/<env>/{0_real,1_fake}/<video>/<frame>.png``, its manifest and its report.
 
-    A run that was interrupted continues: videos that are finished are not touched, videos that gave nothing are
-    tried again. Each video's folder appears whole; the manifest is taken away at the start and written last, so
-    what can be read as a dataset is one. The source is only read.
+    A killed run resumes: finished videos are left alone, dropped videos are tried again. Each video's folder appears
+    whole. The manifest is removed at the start and written last, so an unfinished dataset cannot be opened. The source
+    is only read.
 
     Args:
         read: the dataset's reader, with its arguments bound.
         data_dir: the folder to make the dataset's folder in.
         options: what decides the pixels; ``CropOptions()`` if None.
         n_workers: processes; 1 works in this one.
-        overwrite: take away what an earlier run made and begin anew.
+        overwrite: remove what an earlier run made and start over.
 
     Raises:
-        RogaError: for wrong arguments, all at once and before anything is written; if no video gives a crop;
-            if a crop cannot be written.
+        RogaError: for wrong arguments, all at once and before anything is written; no video gave a crop; a crop cannot
+            be written.
     """
     data_dir = Path(data_dir)
     options = options or CropOptions()
@@ -68,16 +69,16 @@ def prepare(
         if overwrite:
             _remove_made(root, layout)
         book = journal.Journal.open(root, options, layout.complete)
-        result = report.Report(layout.dataset, root, layout.source, layout.compression, options)
+        result = report.PrepareReport(layout.dataset, root, layout.source, layout.compression, options)
         videos = _make(layout, book, root, staging, n_workers, result)
         _finish(layout, videos, result)
     except OSError as error:
         raise RogaError(
-            f"{error.strerror or error}: {error.filename or data_dir}; finished videos are kept and there is no "
-            "manifest yet: put it right and run the same command again"
+            f"{error.strerror or error}: {error.filename or data_dir}; finished videos are kept, there is no "
+            "manifest yet: fix this and run the same command again"
         ) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)  # what a kill leaves there, the next run removes
+        shutil.rmtree(staging, ignore_errors=True)  # after a kill, the next run removes it
     if not result.n_prepared:
         raise RogaError(f"nothing was prepared; {root / report.FILE} has the reasons. {result.summary()}")
     return result
@@ -86,13 +87,13 @@ def prepare(
 def _check_own(root: Path) -> None:
     if root.is_dir() and any(root.iterdir()) and not (root / journal.FILE).is_file():
         raise RogaError(
-            f"{root} is there already and was not made by 'prepare' (it has no {journal.FILE}): "
-            "move it away or choose another --data_dir"
+            f"{root} exists and was not made by 'prepare' (it has no {journal.FILE}): move it away or choose another "
+            "--data_dir"
         )
 
 
 def _remove_made(root: Path, layout: Layout) -> None:
-    # The manifest goes first and the journal last: at no moment does a dataset that is being removed look whole.
+    # The manifest goes first and the journal last: a dataset that is being removed never looks whole.
     (root / manifest.FILE).unlink(missing_ok=True)
     for file in (report.FILE, report_page.FILE):
         (root / file).unlink(missing_ok=True)
@@ -103,9 +104,14 @@ def _remove_made(root: Path, layout: Layout) -> None:
 
 
 def _make(
-    layout: Layout, book: journal.Journal, root: Path, staging: Path, n_workers: int, result: report.Report
+    layout: Layout,
+    book: journal.Journal,
+    root: Path,
+    staging: Path,
+    n_workers: int,
+    result: report.PrepareReport,
 ) -> dict[str, Video]:
-    """Crop what is not finished; returns key → video for the outcomes of ``result``, of this run or an earlier one."""
+    """Crop the videos that are not finished; returns key → video for all outcomes in ``result``, earlier ones too."""
     root.mkdir(parents=True, exist_ok=True)
     (root / manifest.FILE).unlink(missing_ok=True)
     if staging.exists():
@@ -120,15 +126,18 @@ def _make(
     videos = {**layout.videos, **earlier}
     used = _used(layout, videos)
     book.videos.update(layout.videos)
-    clips = {key: _clip(video, _placed(video, used)[0]) for key, video in layout.videos.items()}
-    todo = [clip for clip in clips.values() if not _is_finished(root, clip, book.outcomes.get(clip.key))]
-    result.n_resumed = len(clips) - len(todo)
-    for clip in todo:
-        _set_aside(root, layout.videos[clip.key], staging)
+    todo = [
+        (video, _folder(video, _placed(video, used)[0]))
+        for key, video in layout.videos.items()
+        if not _is_finished(root, video, book.outcomes.get(key))
+    ]
+    result.n_resumed = len(layout.videos) - len(todo)
+    for video, _ in todo:
+        _remove_folders(root, video, staging)
     with (
         book,
         tqdm(
-            total=len(clips),
+            total=len(layout.videos),
             initial=result.n_resumed,
             desc=root.name,
             unit="video",
@@ -156,7 +165,7 @@ def _make(
     return videos
 
 
-def _finish(layout: Layout, videos: dict[str, Video], result: report.Report) -> None:
+def _finish(layout: Layout, videos: dict[str, Video], result: report.PrepareReport) -> None:
     result.splits = layout.split_pairs
     found = dict.fromkeys(layout.expected, 0)
     for video in layout.videos.values():
@@ -180,7 +189,7 @@ def _finish(layout: Layout, videos: dict[str, Video], result: report.Report) -> 
 
 
 def _lacking(layout: Layout, rows: pd.DataFrame) -> Iterable[str]:
-    """One sentence for every environment that lacks a class."""
+    """A sentence for each class that some environments lack."""
     for label, word in ((manifest.REAL, "reals"), (manifest.FAKE, "fakes")):
         made = set(rows["env"][rows["label"] == label])
         lacking = [env for env in layout.envs if env not in made]
@@ -191,7 +200,7 @@ def _lacking(layout: Layout, rows: pd.DataFrame) -> Iterable[str]:
 
 
 def _used(layout: Layout, videos: dict[str, Video]) -> set[str]:
-    """The environments with videos of their own; shared videos go to no other, or to their first if there is none."""
+    """The environments with videos of their own; shared videos go to these, or to their first if there are none."""
     return {video.envs[0] for video in videos.values() if len(video.envs) == 1}
 
 
@@ -199,30 +208,26 @@ def _placed(video: Video, used: set[str]) -> list[str]:
     return [env for env in video.envs if env in used] or [video.envs[0]]
 
 
-def _clip(video: Video, env: str) -> Clip:
-    return Clip(video.key, video.source, _folder(video, env), video.frames, video.mask, video.donor)
-
-
 def _folder(video: Video, env: str) -> str:
     return f"{env}/{manifest.CLASS_FOLDERS[video.label]}/{video.name}"
 
 
 def _forget_replaced(layout: Layout, book: journal.Journal, root: Path, staging: Path) -> None:
-    """Take away what an earlier run made of a file that now has another name, class or environment."""
+    """Remove what an earlier run made of a file that now has another name, class or environment."""
     sources = {video.source for video in layout.videos.values()}
     for key, video in list(book.videos.items()):
         if key not in layout.videos and (layout.complete or video.source in sources):
-            _set_aside(root, video, staging)
+            _remove_folders(root, video, staging)
             book.forget(key)
 
 
-def _is_finished(root: Path, clip: Clip, outcome: Outcome | None) -> bool:
+def _is_finished(root: Path, video: Video, outcome: Outcome | None) -> bool:
     if outcome is None or not _is_whole(root, outcome):
         return False
-    if clip.frames is not None and not set(outcome.planned) <= {index for index, _ in clip.frames}:
+    if video.frames is not None and not set(outcome.planned) <= {index for index, _ in video.frames}:
         return False  # the list has other frames now
     try:
-        return clip.source_bytes() == outcome.source_bytes
+        return video.source_bytes() == outcome.source_bytes
     except OSError:  # the source went away after it had been prepared
         return True
 
@@ -235,8 +240,8 @@ def _has_exactly(folder: Path, outcome: Outcome) -> bool:
     return folder.is_dir() and set(os.listdir(folder)) == set(outcome.names())
 
 
-def _set_aside(root: Path, video: Video, staging: Path) -> None:
-    """Take away the folders of a video that is made again, from every environment that has a link of it."""
+def _remove_folders(root: Path, video: Video, staging: Path) -> None:
+    """Remove the folders of a video, with its links in other environments."""
     for env in video.envs:
         _discard(root / _folder(video, env), staging)
 
@@ -250,7 +255,7 @@ def _discard(folder: Path, staging: Path) -> None:
 
 
 def _share(root: Path, outcome: Outcome, env: str, staging: Path) -> bool:
-    """Give ``env`` the video of ``outcome``; False if it had to be copied."""
+    """Link the video of ``outcome`` into ``env``; False if it had to be copied."""
     made = root / outcome.folder
     target = root / env / outcome.folder.split("/", 1)[1]
     if target == made or _has_exactly(target, outcome):
@@ -272,16 +277,14 @@ def _link_or_copy(path: Path, target: Path) -> bool:
         return True
     try:
         os.link(path, target)
-    except (
-        OSError
-    ):  # the kinds differ by system; a full disk fails in the copy as well, and is reported there
+    except OSError:  # error codes differ by system; a full disk fails in the copy too, and is reported there
         shutil.copyfile(path, target)
         return False
     return True
 
 
 def _missing(layout: Layout, outcomes: list[Outcome]) -> dict[str, list[str]]:
-    """Group → names that should be there, are not in the source, and were not prepared earlier."""
+    """Group → names of the videos that should exist, are not in the source, and were not prepared earlier."""
     there = set(layout.videos) | {outcome.key for outcome in outcomes if outcome.written}
     missing = {
         group: [name for name in names if f"{group}/{name}" not in there]
@@ -290,7 +293,7 @@ def _missing(layout: Layout, outcomes: list[Outcome]) -> dict[str, list[str]]:
     return {group: names for group, names in missing.items() if names}
 
 
-def _rows(layout: Layout, videos: dict[str, Video], result: report.Report) -> pd.DataFrame:
+def _rows(layout: Layout, videos: dict[str, Video], result: report.PrepareReport) -> pd.DataFrame:
     used = _used(layout, videos)
     rows = []
     for outcome in result.outcomes:
@@ -298,7 +301,7 @@ def _rows(layout: Layout, videos: dict[str, Video], result: report.Report) -> pd
         for env in _placed(video, used):
             rows += [
                 {
-                    "path": f"{_folder(video, env)}/{frame_name(index, outcome.suffix)}",
+                    "path": f"{_folder(video, env)}/{name}",
                     "dataset": layout.dataset,
                     "env": env,
                     "method": video.method,
@@ -310,6 +313,6 @@ def _rows(layout: Layout, videos: dict[str, Video], result: report.Report) -> pd
                     "split": video.split,
                     "frame": index,
                 }
-                for index in outcome.written
+                for index, name in zip(outcome.written, outcome.names(), strict=True)
             ]
     return pd.DataFrame(rows, columns=list(manifest.COLUMNS))

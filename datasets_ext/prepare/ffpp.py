@@ -10,27 +10,10 @@ import os
 from pathlib import Path
 
 from datasets_ext import manifest
-from datasets_ext.prepare import driver, ffpp_splits
 from datasets_ext.prepare import ffpp_layout as names
-from datasets_ext.prepare.clips import CropOptions
+from datasets_ext.prepare import ffpp_splits
 from datasets_ext.prepare.layout import Layout, Video
-from datasets_ext.prepare.report import Report
 from roga_domainbed.errors import Problems, unknown_name
-
-
-def prepare(
-    source: str | os.PathLike,
-    data_dir: str | os.PathLike,
-    compression: str = "c23",
-    options: CropOptions | None = None,
-    splits: str | os.PathLike | None = None,
-    n_workers: int = 1,
-    overwrite: bool = False,
-) -> Report:
-    """``driver.prepare`` with this dataset's reader: see both for the arguments."""
-    return driver.prepare(
-        lambda problems: read(source, compression, splits, problems), data_dir, options, n_workers, overwrite
-    )
 
 
 def read(

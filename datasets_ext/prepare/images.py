@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from datasets_ext.pictures import DAMAGE
-from datasets_ext.prepare.clips import Clip
-from datasets_ext.prepare.sampling import spaced_indices
+from datasets_ext.prepare.layout import Video
+from roga_domainbed.input.image_files import UnreadableImage, read_image
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
-T = TypeVar("T")
 
-
-def present_images(clip: Clip) -> tuple[list[tuple[int, Path]], list[tuple[int, str]]]:
-    """The clip's images that are there, as (index, path), and the others, as (index, key of ``FRAME_REASONS``)."""
+def present_images(video: Video) -> tuple[list[tuple[int, Path]], list[tuple[int, str]]]:
+    """The images that are there, as (index, path), and the others, as (index, key of ``FRAME_REASONS``)."""
     present, absent = [], []
-    for index, path in clip.frames or ():
+    for index, path in video.frames or ():
         if not path.is_file():
             absent.append((index, "missing"))
         elif not path.stat().st_size:
@@ -30,20 +25,9 @@ def present_images(clip: Clip) -> tuple[list[tuple[int, Path]], list[tuple[int, 
     return present, absent
 
 
-def spaced(items: list[T], n: int) -> list[T]:
-    """``n`` of ``items``, evenly spaced, the first and the last among them."""
-    return [items[i] for i in spaced_indices(len(items), n)]
-
-
 def read_rgb(path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8, upright; None if the file is damaged or no image."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except DAMAGE:
+        return np.asarray(read_image(path, upright=True))
+    except UnreadableImage:
         return None
-
-
-def is_whole(path: Path) -> bool:
-    """Whether all of the image decodes."""
-    return read_rgb(path) is not None

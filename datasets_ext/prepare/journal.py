@@ -1,26 +1,27 @@
-"""What is finished: one line a video, appended as it comes, so that a killed run resumes where it stopped.
+"""The journal of finished videos: a line each, appended as it finishes, so that a killed run resumes.
 
-The first line holds the options. The others hold an outcome and what was known of the video, so that videos which
-are no longer in the source (another part of the dataset, another disk) keep their rows. The file stays beside the
-crops, since it is the only record of which frames were dropped.
+The first line has the options. The others have an outcome and the video's metadata, so that videos that are no longer
+in the source (another part of the dataset, another disk) keep their rows in the manifest. The file stays beside the
+crops: it is the only record of which frames were dropped.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 
-from datasets_ext.prepare.clips import Options, Outcome
 from datasets_ext.prepare.layout import Video
+from datasets_ext.prepare.options import Options
+from datasets_ext.prepare.outcome import Outcome
 from roga_domainbed.errors import RogaError
+from roga_domainbed.files import replacing
 
 FILE = "prepare-journal.jsonl"
 
-# What is kept of a video: all but what it takes to make it again.
+# What is kept of a video: everything but what is needed to make it again.
 _KEPT = tuple(field.name for field in fields(Video) if field.name not in ("frames", "mask", "donor"))
 
 
@@ -28,8 +29,8 @@ class Journal:
     """The journal of the dataset in ``root``; use it as a context manager to append.
 
     Attributes:
-        options: what the crops were made with.
-        from_list: whether a list says which videos belong to the dataset, and the others go.
+        options: that the crops were made with.
+        from_list: whether the dataset is exactly the videos of a list; others are removed.
         outcomes: key → the latest outcome.
         videos: key → the video; has every key of ``outcomes``.
     """
@@ -43,10 +44,10 @@ class Journal:
 
     @classmethod
     def open(cls, root: Path, options: Options, from_list: bool = False) -> Journal:
-        """The journal that is there, or a new one.
+        """The existing journal, or a new one.
 
         Raises:
-            RogaError: if the crops in ``root`` were made with other options, or the other way.
+            RogaError: the crops in ``root`` were made with other options, or from the other kind of source.
         """
         journal = cls(root, options, from_list)
         entries = _entries(journal.path)
@@ -55,7 +56,7 @@ class Journal:
             if entries[0].get("from_list", False) != from_list:
                 way = "as distributed" if from_list else "from a list"
                 raise RogaError(
-                    f"{root} was prepared {way}: choose another --data_dir or another name, or make it anew with "
+                    f"{root} was prepared {way}: choose another --data_dir or another name, or start over with "
                     "--overwrite"
                 )
         for entry in entries[1:]:
@@ -67,11 +68,10 @@ class Journal:
 
     def __enter__(self) -> Journal:
         # Rewritten whole first: a line that a kill cut short would swallow the one appended after it.
-        partial = self.path.with_suffix(".part")
         head = {"options": asdict(self.options), "from_list": self.from_list}
         lines = [head, *map(self._entry, self.outcomes.values())]
-        partial.write_text("".join(_line(item) for item in lines), encoding="utf-8")
-        os.replace(partial, self.path)
+        with replacing(self.path) as partial:
+            partial.write_text("".join(_line(item) for item in lines), encoding="utf-8")
         self._file = open(self.path, "a", encoding="utf-8")
         return self
 
@@ -79,13 +79,13 @@ class Journal:
         self._file.close()
 
     def add(self, outcome: Outcome) -> None:
-        """Keep ``outcome``, on disk before this returns."""
+        """Append ``outcome`` to the file before returning."""
         self.outcomes[outcome.key] = outcome
         self._file.write(_line(self._entry(outcome)))
         self._file.flush()
 
     def forget(self, key: str) -> None:
-        """Drop what is known of the video with that key."""
+        """Remove the video with that key."""
         del self.outcomes[key], self.videos[key]
 
     def _entry(self, outcome: Outcome) -> dict:
@@ -104,13 +104,13 @@ class Journal:
         ]
         if changed:
             raise RogaError(
-                f"{self.path.parent} was prepared with other options ({'; '.join(changed)}): give the same, "
-                "choose another --data_dir, or make it anew with --overwrite"
+                f"{self.path.parent} was prepared with other options ({'; '.join(changed)}): give the same options, "
+                "choose another --data_dir, or start over with --overwrite"
             )
 
 
 def environments(root: Path) -> set[str]:
-    """The environments that the dataset in ``root`` was given folders in, whatever its options."""
+    """The environments that have folders in the dataset in ``root``, whatever its options."""
     videos = (_video(entry.get("video")) for entry in _entries(root / FILE))
     return {env for video in videos if video is not None for env in video.envs}
 
@@ -127,7 +127,7 @@ def _line(item: dict) -> str:
 def _parsed(line: bytes) -> dict | None:
     try:
         value = json.loads(line)
-    except ValueError:  # cut short by a kill, or damaged so that it is no text: that video is done again
+    except ValueError:  # cut short by a kill, or damaged: that video is prepared again
         return None
     return value if isinstance(value, dict) else None
 

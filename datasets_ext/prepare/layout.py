@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from roga_domainbed.errors import Problems
+from roga_domainbed.errors import Problems, shortened
 
 _SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm"}
-_N_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,19 @@ class Video:
     def key(self) -> str:
         """``<group>/<name>``: unique in the dataset."""
         return f"{self.group}/{self.name}"
+
+    def source_bytes(self) -> int:
+        """Size of all files that it is made from; images that are not there count nothing.
+
+        Raises:
+            OSError: one of the other files cannot be read, or none of the images is there.
+        """
+        if self.frames is not None:
+            sizes = [path.stat().st_size for _, path in self.frames if path.is_file()]
+            if self.frames and not sizes:
+                raise FileNotFoundError(f"no image of {self.key} is there")
+            return sum(sizes)
+        return sum(path.stat().st_size for path in (self.source, self.mask, self.donor) if path)
 
 
 @dataclass
@@ -107,8 +119,7 @@ class Layout:
     def note_names(self, names: list[str], what: str) -> None:
         """``note_files`` for names."""
         if names:
-            shown = ", ".join(names[:_N_NAMED]) + (", …" if len(names) > _N_NAMED else "")
-            self.notes.append(f"{len(names)} {what}: {shown}")
+            self.notes.append(f"{len(names)} {what}: {shortened(names)}")
 
 
 def is_folder(source: Path, problems: Problems) -> bool:

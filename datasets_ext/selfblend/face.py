@@ -14,14 +14,14 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from datasets_ext.pictures import DAMAGE
 from datasets_ext.prepare.yunet import YuNet
+from roga_domainbed.input.image_files import DAMAGE
 
 _TURN_DEG, _ZOOM, _SHIFT, _GAIN = 4.0, 0.03, 0.02, 0.04  # greatest movement between frames; shift in sides
 
 
 class UnusablePhotograph(Exception):
-    """No frame can be made; ``reason`` is a key of ``clips.REASONS``, the text a detail of it."""
+    """No frame can be made; ``reason`` is a key of ``outcome.REASONS``, the text a detail of it."""
 
     def __init__(self, reason: str, detail: str = ""):
         super().__init__(detail)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from datasets_ext.prepare.clips import CropOptions
+from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.errors import unknown_name
 
-#: ``--compression`` → the constant rate factor of H.264, as FaceForensics++ names them; None leaves the pixels alone.
+#: ``--compression``, as FaceForensics++ names it → H.264's constant rate factor; None leaves the pixels as they are.
 RATE_FACTORS = {"none": None, "c23": 23, "c40": 40}
 
 
 @dataclass(frozen=True)
 class BlendOptions:
-    """Photographs are cropped and manipulated; see ``clips.Options``.
+    """Crop and manipulate photographs; see ``prepare.options.Options``.
 
     Attributes:
-        n_frames: frames made of each photograph; the first is the photograph, the others are moved a little.
+        n_frames: frames made of each photograph: the photograph itself, then slightly moved copies.
         size: side of the square crop, in pixels.
         margin: side of the square cut out, as a multiple of the longer side of the face's box.
         compression: a key of ``RATE_FACTORS``.
@@ -30,11 +30,11 @@ class BlendOptions:
     compression: str = "none"
     seed: int = 0
 
-    MAKER: ClassVar[str] = "datasets_ext.selfblend.clip:Blender"
+    MAKER: ClassVar[str] = "datasets_ext.selfblend.blender:Blender"
     NEEDS: ClassVar[tuple[str, ...]] = ("av", "cv2")
 
     def problems(self) -> list[str]:
-        """See ``clips.Options``."""
+        """See ``prepare.options.Options``."""
         found = CropOptions(self.n_frames, self.size, self.margin).problems()
         if self.compression not in RATE_FACTORS:
             found.append(unknown_name("compression", self.compression, RATE_FACTORS))
@@ -45,5 +45,5 @@ class BlendOptions:
         return found
 
     def arguments(self) -> tuple:
-        """See ``clips.Options``."""
+        """See ``prepare.options.Options``."""
         return (self,)

@@ -1,8 +1,8 @@
 """Writing the benchmark: ``<root>/SynthFake/<env>/{0_real,1_fake}/<video>/<frame>.png`` and its manifest.
 
-Pixels come from numpy's frozen ``RandomState`` streams and float64 arithmetic, files from our own PNG encoder, so
-the same parameters give the same files on every machine. A tree appears whole or not at all: it is built in a
-sibling folder and renamed, and of several processes that start at once one wins and the others use its tree.
+Pixels come from numpy's frozen ``RandomState`` streams and float64 arithmetic, so the same parameters give the same
+pixels on every machine (not the same files: PNG encoders differ). A tree appears whole or not at all: it is built in a
+sibling folder and renamed; of several processes that start at once, one wins and the others use its tree.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from datasets_ext import manifest
-from datasets_ext.synthfake import png
 from datasets_ext.synthfake.frames import real_and_fake
 from datasets_ext.synthfake.identity import draw_identity
 from datasets_ext.synthfake.manipulate import MANIPULATIONS, Strengths
@@ -25,6 +25,7 @@ from roga_domainbed.errors import Problems, RogaError
 
 NAME = "SynthFake"
 PARAMETERS = "parameters.json"
+_COMPRESS_LEVEL = 1  # fast; sensor noise hardly shrinks at any level
 _VERSION = 1  # raise it with every change of the pixels: a tree of another version is refused, not mixed in
 
 
@@ -140,7 +141,7 @@ def _write_tree(folder: Path, parameters: dict, strengths: Strengths) -> None:
                 (folder / video).mkdir(parents=True)
                 for number, pixels in enumerate(frames):
                     path = video / f"{number:03d}.png"
-                    (folder / path).write_bytes(png.encode(pixels))
+                    Image.fromarray(pixels).save(folder / path, compress_level=_COMPRESS_LEVEL)
                     rows.append(
                         {
                             "path": path.as_posix(),

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from roga_domainbed.catalog.hparams import HParam, choice, constant
-from roga_domainbed.errors import RogaError
 from roga_domainbed.host.backend import host
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
 
@@ -23,7 +22,7 @@ _FUSED = True if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4) els
 #: After a method's own hyper-parameters, these; adam is what DomainBed's ERM steps with.
 SHARED_HPARAMS = (
     HParam("optimizer", "adam", constant("adam"), "base optimizer", choices=tuple(_BASES)),
-    HParam("momentum", 0.9, choice([0.0, 0.9]), "momentum of sgd; adam and adamw ignore it"),
+    HParam("momentum", 0.9, choice([0.0, 0.9]), "momentum of sgd; adam and adamw ignore it", at_least=0),
     HParam("replay_rng", False, constant(False), "the same dropout mask in every pass of a step"),
 )
 
@@ -36,8 +35,6 @@ class SharpnessAlgorithm(host().algorithms.ERM):
     def __init__(self, input_shape: tuple, num_classes: int, num_domains: int, hparams: dict[str, Any]):
         super().__init__(input_shape, num_classes, num_domains, hparams)
         name = hparams["optimizer"]
-        if name not in _BASES:
-            raise RogaError(f"hparam 'optimizer' must be one of {', '.join(_BASES)}; got {name!r}")
         base_kwargs = {"lr": hparams["lr"], "weight_decay": hparams["weight_decay"], "fused": _FUSED}
         if name == "sgd":
             base_kwargs["momentum"] = hparams["momentum"]

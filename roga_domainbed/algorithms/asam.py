@@ -15,8 +15,10 @@ class ASAM(SharpnessAlgorithm):
     """Adaptive sharpness-aware minimization (arXiv:2102.11600)."""
 
     HPARAMS = (
-        HParam("rho", 0.5, log_uniform(10, -1, 0.5), "radius of the perturbation in the scaled norm"),
-        HParam("asam_eta", 0.01, constant(0.01), "added to the weights' magnitude"),
+        HParam(
+            "rho", 0.5, log_uniform(10, -1, 0.5), "radius of the perturbation in the scaled norm", at_least=0
+        ),
+        HParam("asam_eta", 0.01, constant(0.01), "added to the weights' magnitude", at_least=0),
         *SHARED_HPARAMS,
     )
 

@@ -15,8 +15,14 @@ class GSAM(SharpnessAlgorithm):
     """Surrogate-gap guided sharpness-aware minimization (arXiv:2203.08065)."""
 
     HPARAMS = (
-        HParam("rho", 0.05, log_uniform(10, -2, -0.5), "radius of the perturbation"),
-        HParam("alpha", 0.4, uniform(0.0, 0.8), "weight of the component that closes the surrogate gap"),
+        HParam("rho", 0.05, log_uniform(10, -2, -0.5), "radius of the perturbation", at_least=0),
+        HParam(
+            "alpha",
+            0.4,
+            uniform(0.0, 0.8),
+            "weight of the component that closes the surrogate gap",
+            at_least=0,
+        ),
         *SHARED_HPARAMS,
     )
 

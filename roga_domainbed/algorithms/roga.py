@@ -22,26 +22,34 @@ class RoGA(SharpnessAlgorithm):
     """Robust gradient alignment (arXiv:2505.20653, Eq. 6)."""
 
     HPARAMS = (
-        HParam("rho", 0.1, log_uniform(10, -2, -0.5), "radius of the perturbation"),
+        HParam("rho", 0.1, log_uniform(10, -2, -0.5), "radius of the perturbation", at_least=0),
         # V.A of the paper says 2e-4, its Table VI finds 1e-3 best: the range covers both.
-        HParam("alpha", 2e-4, log_uniform(10, -5, -2), "weight of the alignment term"),
+        HParam("alpha", 2e-4, log_uniform(10, -5, -2), "weight of the alignment term", at_least=0),
         HParam("roga_terms", "both", constant("both"), "which terms of Eq. 6", choices=TERMS),
         HParam("roga_anchor", "domain", constant("domain"), "what h_i is aligned with", choices=ANCHORS),
         HParam("roga_gradient", "first_order", constant("first_order"), "estimator", choices=GRADIENTS),
         # Cheaper and not the paper's: off in defaults and in searches.
-        HParam("roga_every", 1, constant(1), "cheaper: measure the ascent points in one of so many steps"),
         HParam(
-            "roga_ascent_fraction", 1.0, constant(1.0), "cheaper: part of each minibatch they are measured on"
+            "roga_every",
+            1,
+            constant(1),
+            "cheaper: measure the ascent points in one of so many steps",
+            at_least=1,
+        ),
+        HParam(
+            "roga_ascent_fraction",
+            1.0,
+            constant(1.0),
+            "cheaper: part of each minibatch they are measured on",
+            above=0,
+            at_most=1,
         ),
         *SHARED_HPARAMS,
     )
 
     def __init__(self, input_shape: tuple, num_classes: int, num_domains: int, hparams: dict[str, Any]):
         super().__init__(input_shape, num_classes, num_domains, hparams)
-        fraction = hparams["roga_ascent_fraction"]
-        if not 0 < fraction <= 1:
-            raise RogaError(f"hparam 'roga_ascent_fraction' must be above 0 and at most 1; got {fraction!r}")
-        if fraction < 1 and hparams["replay_rng"]:
+        if hparams["roga_ascent_fraction"] < 1 and hparams["replay_rng"]:
             raise RogaError(
                 "hparam 'replay_rng' needs the same samples in every pass: leave it off, or roga_ascent_fraction at 1"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from roga_domainbed.catalog.hparams import HParam, constant, log_uniform, log_uniform_int
+from roga_domainbed.catalog.hparams import HParam, Sampler, constant, log_uniform, log_uniform_int
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.catalog.shared_hparams import FACE_HPARAMS, backbone_hparams
 
@@ -63,6 +63,18 @@ _FOLDERS = {
 
 DATASETS: Registry[DatasetInfo] = Registry("dataset")
 
+
+def _scale(
+    lr: tuple[float, Sampler], weight_decay: tuple[float, Sampler], batch_size: tuple[int, Sampler]
+) -> tuple[HParam, ...]:
+    """The three that depend on the size of the images, each as (default, sampler)."""
+    return (
+        HParam("lr", *lr, "learning rate of the base optimizer", above=0),
+        HParam("weight_decay", *weight_decay, "L2 weight decay of the base optimizer", at_least=0),
+        HParam("batch_size", *batch_size, "minibatch of each training environment", at_least=1),
+    )
+
+
 _FROM_A_CHECKOUT = "from a DomainBed checkout"
 
 for _name, _environments, _small, _needs_data_dir, _summary in (
@@ -102,14 +114,16 @@ DATASETS.add(
     DatasetInfo(
         "SynthFake",
         ("DF", "F2F", "FS", "NT"),
-        target="datasets_ext.synthfake:SynthFake",
+        target="datasets_ext.synthfake.dataset:SynthFake",
         summary="generated faces with four look-alike manipulations; needs no download",
         plugin=True,
         needs_data_dir=True,
         hparams=(
-            HParam("lr", 3e-3, log_uniform(10, -3.5, -2), "learning rate of the base optimizer"),
-            HParam("weight_decay", 0.0, constant(0.0), "L2 weight decay of the base optimizer"),
-            HParam("batch_size", 16, log_uniform_int(2, 3, 5.5), "minibatch of each training environment"),
+            *_scale(
+                lr=(3e-3, log_uniform(10, -3.5, -2)),
+                weight_decay=(0.0, constant(0.0)),
+                batch_size=(16, log_uniform_int(2, 3, 5.5)),
+            ),
             # MesoNet drops half; with so little data that delays the first thing learnt by a hundred steps.
             *backbone_hparams("meso4", pretrained=False, image_size=64, meso4_dropout=0.2),
         ),
@@ -119,7 +133,7 @@ for _name, _module, _summary in (
     ("FFPP", "ffpp", "FaceForensics++ c23 (light compression), one environment a manipulation"),
     ("FFPP_c40", "ffpp", "FaceForensics++ c40 (strong compression), one environment a manipulation"),
     ("FFPP_raw", "ffpp", "FaceForensics++ without compression, one environment a manipulation"),
-    ("SelfBlend", "selfblend", "your face photographs with four look-alike manipulations"),
+    ("SelfBlend", "selfblend.dataset", "your face photographs with four look-alike manipulations"),
 ):
     DATASETS.add(
         DatasetInfo(
@@ -158,16 +172,15 @@ for _name, _environments, _summary in (
 
 def scale_hparams(dataset: str) -> tuple[HParam, ...]:
     """DomainBed's generic lr, weight decay and batch size for ``dataset``; they come after an algorithm's own."""
-    small = dataset in DATASETS and DATASETS.get(dataset).small_images
-    if small:
-        return (
-            HParam("lr", 1e-3, log_uniform(10, -4.5, -2.5), "learning rate"),
-            HParam("weight_decay", 0.0, constant(0.0), "L2 weight decay"),
-            HParam("batch_size", 64, log_uniform_int(2, 3, 9), "minibatch of each training environment"),
+    if dataset in DATASETS and DATASETS.get(dataset).small_images:
+        return _scale(
+            lr=(1e-3, log_uniform(10, -4.5, -2.5)),
+            weight_decay=(0.0, constant(0.0)),
+            batch_size=(64, log_uniform_int(2, 3, 9)),
         )
     high = 5 if dataset == "DomainNet" else 5.5
-    return (
-        HParam("lr", 5e-5, log_uniform(10, -5, -3.5), "learning rate"),
-        HParam("weight_decay", 0.0, log_uniform(10, -6, -2), "L2 weight decay"),
-        HParam("batch_size", 32, log_uniform_int(2, 3, high), "minibatch of each training environment"),
+    return _scale(
+        lr=(5e-5, log_uniform(10, -5, -3.5)),
+        weight_decay=(0.0, log_uniform(10, -6, -2)),
+        batch_size=(32, log_uniform_int(2, 3, high)),
     )

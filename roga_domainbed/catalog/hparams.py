@@ -8,27 +8,15 @@ algorithm.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from roga_domainbed.errors import RogaError, unknown_name
+from roga_domainbed.catalog.values import Allowed
+from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.seeds import seed_hash
-
-#: Hyper-parameters that torch takes as integers alone.
-WHOLE_NUMBERS = (
-    "batch_size",
-    "image_size",
-    "mlp_width",
-    "mlp_depth",
-    "d_steps_per_g_step",
-    "n_meta_test",
-    "roga_every",
-)
-_POSITIVE = ("lr", "lr_g", "lr_d", *WHOLE_NUMBERS)
 
 Sampler = Callable[[np.random.RandomState], Any]
 
@@ -64,22 +52,24 @@ def _builtin(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class HParam:
-    """One hyper-parameter.
+class HParam(Allowed):
+    """One hyper-parameter: ``HParam("rho", 0.05, log_uniform(10, -2, -0.5), "radius", at_least=0)``.
 
     Attributes:
         name: its key in ``hparams``.
-        default: the value with ``--hparams_seed 0``.
+        default: the value with ``--hparams_seed 0``. Its type is the ``kind`` where none is given.
         sample: draws the value of a random search.
         meaning: one line for ``roga-domainbed list``.
-        choices: the allowed values, where there are few.
     """
 
     name: str
     default: Any
     sample: Sampler
     meaning: str = ""
-    choices: tuple = ()
+
+    def __post_init__(self):
+        if self.kind is None and self.default is not None:
+            object.__setattr__(self, "kind", type(self.default))
 
     def draw(self, random_seed: int) -> Any:
         """The random value for ``random_seed``: a function of that seed, the name and the distribution."""
@@ -116,60 +106,25 @@ def parse_overrides(text: str | None) -> dict[str, Any]:
     return value
 
 
-def override_problems(
-    overrides: Mapping[str, Any], current: Mapping[str, Any], specs: Iterable[HParam]
-) -> list[str]:
-    """What is wrong with ``overrides``: misspelt names, values of another type, values not among the choices.
+def overridden(
+    hparams: Mapping[str, Any], overrides: Mapping[str, Any], known: Iterable[HParam], problems: Problems
+) -> dict[str, Any]:
+    """``hparams`` with ``overrides`` over them; misspelt names and values that are not allowed go to ``problems``.
 
     Args:
+        hparams: the defaults or the draws.
         overrides: the parsed ``--hparams``.
-        current: the hyper-parameters they would replace; its values give the types.
-        specs: declarations, for those that have ``choices``.
+        known: a declaration for every name that may be overridden; the last one of a name counts.
+        problems: where faults are added.
     """
-    problems = []
-    choices = {spec.name: spec.choices for spec in specs if spec.choices}
+    declared = {spec.name: spec for spec in known}
+    result = dict(hparams)
     for name, value in overrides.items():
-        if name not in current:
-            problems.append(unknown_name("hparam", name, current))
-        elif name in choices and value not in choices[name]:
-            allowed = ", ".join(repr(item) for item in choices[name])
-            problems.append(f"hparam {name!r} must be one of {allowed}; got {value!r}")
-        elif not _same_kind(value, current[name]):
-            problems.append(
-                f"hparam {name!r} must be {_kind(current[name])}, like its present value {current[name]!r}; "
-                f"got {value!r}"
-            )
-        elif _kind(value) == "a number":
-            problems += _range_problems(name, value)
-    return problems
-
-
-def _range_problems(name: str, value: float) -> list[str]:
-    """No hyper-parameter of DomainBed or ours is negative; some have to be more than that."""
-    if name in WHOLE_NUMBERS and not (math.isfinite(value) and value == int(value)):
-        return [f"hparam {name!r} must be a whole number; got {value!r}"]
-    if name in _POSITIVE:
-        allowed, ok = "above 0", 0 < value < math.inf
-    elif name.endswith("dropout"):
-        allowed, ok = "at least 0 and below 1", 0 <= value < 1
-    elif name.endswith("_fraction"):
-        allowed, ok = "above 0 and at most 1", 0 < value <= 1
-    else:
-        allowed, ok = "finite and at least 0", 0 <= value < math.inf
-    return [] if ok else [f"hparam {name!r} must be {allowed}; got {value!r}"]
-
-
-def _same_kind(value: Any, like: Any) -> bool:
-    if like is None:
-        return True
-    return _kind(value) == _kind(like)
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, (bool, np.bool_)):
-        return "true or false"
-    if isinstance(value, (int, float, np.number)):
-        return "a number"
-    if isinstance(value, str):
-        return "a string"
-    return f"of type {type(value).__name__}"
+        if name not in declared:
+            problems.add(unknown_name("hparam", name, declared))
+            continue
+        try:
+            result[name] = declared[name].checked(value)
+        except ValueError as error:
+            problems.add(f"hparam {name!r} {error}")
+    return result

@@ -16,9 +16,11 @@ GENERIC_HPARAMS = (
     HParam("vit_attn_tune", False, constant(False), "train the attention weights alone (upstream only)"),
     HParam("freeze_bn", False, constant(False), "keep batch-norm layers in evaluation mode"),
     HParam("lars", False, constant(False), "LARS optimizer (upstream's ERM++ only)"),
-    HParam("linear_steps", 500, constant(500), "steps of linear probing (upstream's ERM++ only)"),
-    HParam("resnet_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout after the backbone"),
-    HParam("vit_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout after a vision transformer"),
+    HParam("linear_steps", 500, constant(500), "steps of linear probing (upstream's ERM++ only)", at_least=0),
+    HParam("resnet_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout after the backbone", at_least=0, below=1),
+    HParam(
+        "vit_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout after a vision transformer", at_least=0, below=1
+    ),
     HParam("class_balanced", False, constant(False), "draw classes with equal probability"),
     HParam("nonlinear_classifier", False, constant(False), "a classifier of three layers"),
 )
@@ -32,8 +34,21 @@ def backbone_hparams(
         HParam("backbone", backbone, constant(backbone), "featurizer: 'meso4' or any timm name"),
         HParam("pretrained", pretrained, constant(pretrained), "start a timm backbone from ImageNet weights"),
         HParam("weights", "", constant(""), "file with the backbone's weights, where there is no network"),
-        HParam("image_size", image_size, constant(image_size), "side in pixels that images are resized to"),
-        HParam("meso4_dropout", meso4_dropout, constant(meso4_dropout), "dropout of the meso4 backbone"),
+        HParam(
+            "image_size",
+            image_size,
+            constant(image_size),
+            "side in pixels that images are resized to",
+            at_least=1,
+        ),
+        HParam(
+            "meso4_dropout",
+            meso4_dropout,
+            constant(meso4_dropout),
+            "dropout of the meso4 backbone",
+            at_least=0,
+            below=1,
+        ),
     )
 
 

@@ -36,8 +36,10 @@ COMMANDS = {
     "evaluate": ("roga_domainbed.cli.evaluate", "a saved model on its own data, another dataset or a folder"),
     "predict": ("roga_domainbed.cli.predict", "a probability of fake for images, folders and videos"),
     "upstream": ("roga_domainbed.cli.upstream", "run a script of a DomainBed checkout with the plugin in it"),
-    "verify": ("roga_domainbed.cli.verify", "check this installation against numbers that are not its own"),
-    "doctor": ("roga_domainbed.cli.doctor", "say what was found here, what is missing, and how to get it"),
+    "doctor": (
+        "roga_domainbed.cli.doctor",
+        "show what is installed and what is missing; --full checks the numbers",
+    ),
 }
 _ALIASES = {"collect_results": "collect-results"}
 

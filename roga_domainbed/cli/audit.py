@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.processes import usable_cpus
 from roga_domainbed.trainer.config import SPLIT_MODES, TrainConfig, test_env_problems
+
+if TYPE_CHECKING:
+    from roga_domainbed.input.environment import OpenDataset
 
 _MAX_DISTANCE = 4  # the same frame in another compression; neighbours in one recording
 
@@ -59,6 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the audit; 1 if anything leaks."""
+    from roga_domainbed.input.environment import OpenDataset, splits_itself  # torch
+
     problems = Problems()
     if args.dataset not in DATASETS:
         problems.add(unknown_name("dataset", args.dataset, DATASETS.names()))
@@ -79,14 +84,14 @@ def run(args: argparse.Namespace) -> int:
     problems.check()
     info = DATASETS.get(args.dataset)
     dataset_class = load(info.target) if info.plugin else None  # torch comes with it
-    if not hasattr(dataset_class, "split_indices"):
+    if dataset_class is None or not splits_itself(dataset_class):
         raise RogaError(f"{info.name} has no manifest, so nothing is known of its videos and people")
     hparams = {item.name: item.default for item in info.hparams} | {"data_augmentation": False}
-    dataset = dataset_class(args.data_dir, args.test_envs, hparams)
+    dataset = OpenDataset(dataset_class(args.data_dir, args.test_envs, hparams))
     cut = args.split, args.trial_seed, args.holdout_fraction, args.test_envs
     splits = dataset.split_indices(*cut, **options.keyword())
-    protocol = splits, dataset.environment_rows, args.test_envs
-    found = audit(*protocol, same_source=getattr(dataset, "SAME_SOURCE", ()))
+    protocol = splits, dataset.rows, args.test_envs
+    found = audit(*protocol, same_source=dataset.same_source)
     if args.near_duplicates:
         distance = _MAX_DISTANCE if args.max_distance is None else args.max_distance
         found = found.with_overlaps(look_alikes(*protocol, lambda frames: _hashes(dataset, frames), distance))
@@ -96,7 +101,6 @@ def run(args: argparse.Namespace) -> int:
     return 1 if found.leaks else 0
 
 
-def _hashes(dataset: Any, frames: Sequence[tuple[int, int]]) -> np.ndarray:
+def _hashes(dataset: OpenDataset, frames: Sequence[tuple[int, int]]) -> np.ndarray:
     """Perceptual hashes of frames, each (environment, index)."""
-    folders, rows = dataset.environment_folders, dataset.environment_rows
-    return hash_files([folders[env] / rows[env]["path"].iloc[i] for env, i in frames], usable_cpus())
+    return hash_files([dataset[env].file(i) for env, i in frames], usable_cpus())

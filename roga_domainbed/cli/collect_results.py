@@ -28,7 +28,7 @@ Where upstream is wrong, the default differs from it; --compat upstream gives up
     (upstream: a number like any other).
 A run that has not finished counts up to its last record. How many runs were found, are unfinished, are there twice
 or have unreadable lines is said on stderr; the unfinished ones are named below Markdown and LaTeX tables and in JSON,
-too. What was read is kept in <input_dir>/.collect-results-cache-<metric>.jsonl, which may be deleted at any time.
+too.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.report.renderers import RENDERERS
 
 if TYPE_CHECKING:
+    from roga_domainbed.metrics import Metric
     from roga_domainbed.report.comparison import ComparisonTable
     from roga_domainbed.results.runs import LoadedRuns, Run
-    from roga_domainbed.results.selection import Metric, Rule
+    from roga_domainbed.results.selection import Rule
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,14 +108,14 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help stays instant.
     from roga_domainbed.catalog import DATASETS
+    from roga_domainbed.metrics import get_metric
     from roga_domainbed.report.tables import build_tables
     from roga_domainbed.report.unfinished import MOST_NAMED, unfinished_runs
     from roga_domainbed.results import selection
-    from roga_domainbed.results.runs import as_runs
 
     names = _check(args)
     folders = list(map(Path, args.input_dir))
-    metric = selection.Metric(("video_" if args.level == "video" else "") + args.metric)
+    metric = get_metric(("video_" if args.level == "video" else "") + args.metric)
     loaded = _load(folders, metric)
     runs = _filtered(loaded.runs, args)
     unfinished = unfinished_runs(runs, loaded.unfinished)
@@ -124,7 +125,7 @@ def _run(args: argparse.Namespace) -> int:
     if metric.name not in known:
         raise RogaError(unknown_name("metric", metric.name, known))
     if args.auto_lr:
-        runs = as_runs(selection.merge_auto_lr_stages(record for run in runs for record in run.records()))
+        runs = selection.merge_auto_lr_stages(runs)
         if not any(key.startswith("fd_env") for run in runs for key in run.columns):
             raise RogaError(
                 "--auto_lr: no record has fd_env* values; it is for runs of DomainBed's train_autolr"
@@ -192,7 +193,7 @@ def _load(folders: Sequence[Path], metric: Metric) -> LoadedRuns:
 
     found = LoadedRuns()
     for folder in {folder.resolve(): folder for folder in folders}.values():
-        loaded = load_runs(folder, metric.name, cache=True)
+        loaded = load_runs(folder, metric.name)
         _report_counts(folder, loaded)
         found.add(loaded)
     if not found.runs:

@@ -31,24 +31,11 @@ from roga_domainbed.errors import Problems, RogaError, unknown_name
 if TYPE_CHECKING:
     from roga_domainbed.inference.evaluation_sets import Evaluated, EvaluationSet
     from roga_domainbed.inference.saved_run import SavedRun
+    from roga_domainbed.metrics import Metric
     from roga_domainbed.trainer.evaluation import EvaluatedSplit
 
 FORMATS = ("text", "json", "csv")
 _PARTS = ("test", "val", "all")
-
-#: Metric → the heading of its column and what it is multiplied by; the JSON and CSV forms have them all, as fractions.
-_COLUMNS = {
-    "acc": ("acc", 100),
-    "balanced_acc": ("bal_acc", 100),
-    "macro_auc": ("macro_auc", 100),
-    "auc": ("auc", 100),
-    "ap": ("ap", 100),
-    "eer": ("eer", 100),
-    "tpr_at_fpr_1pct": ("tpr@1%", 100),
-    "tpr_at_fpr_0_1pct": ("tpr@0.1%", 100),
-    "log_loss": ("log_loss", 1),
-    "ece": ("ece", 100),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -208,12 +195,14 @@ def _render(form: str, saved: SavedRun, evaluated: Evaluated, rows: list[dict], 
 
 
 def _text(saved: SavedRun, evaluated: Evaluated, rows: list[dict], notes: list[str]) -> str:
-    metrics = [name for name in _COLUMNS if any(name in row for row in rows)]
-    head = ["", "", "", "level", "n", *(_COLUMNS[name][0] for name in metrics)]
+    from roga_domainbed.metrics import METRICS
+
+    metrics = [metric for metric in METRICS if metric.heading and any(metric.name in row for row in rows)]
+    head = ["", "", "", "level", "n", *(metric.heading for metric in metrics)]
     lines, before = [head], None
     for row in rows:
         which = [row["env_name"], row["part"], row["role"] or ""]
-        cells = [_cell(row.get(name), _COLUMNS[name][1]) for name in metrics]
+        cells = [_cell(row.get(metric.name), metric) for metric in metrics]
         lines.append([*(which if which != before else ["", "", ""]), row["level"], str(row["n"]), *cells])
         before = which
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
@@ -231,10 +220,10 @@ def _text(saved: SavedRun, evaluated: Evaluated, rows: list[dict], notes: list[s
     return "\n".join(text) + "\n"
 
 
-def _cell(value: float | None, factor: int) -> str:
+def _cell(value: float | None, metric: Metric) -> str:
     if value is None:
         return "-"
-    return f"{value * factor:.1f}" if factor == 100 else f"{value:.3f}"
+    return f"{100 * value:.1f}" if metric.unit == "%" else f"{value:.3f}"
 
 
 def _by_reason(why_null: dict[str, str]) -> dict[str, list[str]]:

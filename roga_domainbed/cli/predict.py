@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from roga_domainbed.errors import Problems, unknown_name
 
 if TYPE_CHECKING:
-    from datasets_ext.prepare.clips import CropOptions
+    from datasets_ext.prepare.options import CropOptions
     from roga_domainbed.inference.faces import Face, Prediction
     from roga_domainbed.inference.saved_run import SavedRun
 
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from datasets_ext.prepare.clips import CropOptions
+    from datasets_ext.prepare.options import CropOptions
 
     problems = Problems()
     if args.format not in FORMATS:

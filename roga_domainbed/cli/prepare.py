@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets_ext.prepare import celebdf, csv_list, deepfakebench, dfd, dfdc, dfdcp, driver, ffpp, uadfv
-from datasets_ext.prepare.clips import IMAGE_FORMATS, CropOptions, Options
 from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.ffpp_layout import COMPRESSION, COMPRESSIONS, FACESHIFTER
 from datasets_ext.prepare.layout import Layout
 from datasets_ext.prepare.link import LINKS, LinkOptions
+from datasets_ext.prepare.options import IMAGE_FORMATS, CropOptions, Options
 from datasets_ext.selfblend import photographs
 from datasets_ext.selfblend.options import RATE_FACTORS, BlendOptions
 from roga_domainbed.errors import Problems

@@ -34,8 +34,8 @@ from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_nam
 from roga_domainbed.files import replacing
 
 if TYPE_CHECKING:
+    from roga_domainbed.metrics import Metric
     from roga_domainbed.results.runs import LoadedRuns
-    from roga_domainbed.results.selection import Metric
 
 FIGURE_FORMATS = ("pdf", "svg", "png")
 
@@ -137,13 +137,14 @@ def _output(args: argparse.Namespace) -> Path:
 
 def _load(folders: Sequence[str], wanted: str | None) -> tuple[LoadedRuns, Metric]:
     """The runs of all folders, and the metric: the wanted one, else AUC where there is one, else accuracy."""
+    from roga_domainbed.metrics import get_metric
     from roga_domainbed.results import selection
 
     for name in [wanted] if wanted else ["auc", "acc"]:
         loaded = _load_metric(folders, name)
         known = selection.metrics_in(loaded.runs)
         if name in known:
-            return loaded, selection.Metric(name)
+            return loaded, get_metric(name)
     if wanted:
         raise RogaError(unknown_name("metric", wanted, known))
     raise RogaError(
@@ -157,7 +158,7 @@ def _load_metric(folders: Sequence[str], metric: str) -> LoadedRuns:
 
     whole = runs.LoadedRuns()
     for folder in folders:
-        whole.add(runs.load_runs(folder, metric, cache=True))
+        whole.add(runs.load_runs(folder, metric))
     if not whole.runs:
         lines = whole.problems + whole.notes
         unreadable = f" Unreadable: {'; '.join(lines[:3])}{'; …' * (len(lines) > 3)}." if lines else ""

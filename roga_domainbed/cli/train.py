@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "compile the network with torch.compile; the first steps wait for it",
         action="store_true",
     )
-    add("profile", "print at the end where the time of a step went", action="store_true")
+    add("profile", "print where the time of ten steps goes, and write a trace of them", action="store_true")
     add("eval_every", "steps between evaluations, and so records; wins over --checkpoint_freq", type=int)
     add(
         "eval_max_per_env",

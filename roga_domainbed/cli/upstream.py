@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     bridge.register()
     ours = _parse(arguments)
     _check_names(ours)
+    _check_values(ours)
     if args.script == "train":
         from roga_domainbed.upstream.splits import StockSplits
 
@@ -85,6 +86,21 @@ def _check_names(ours: argparse.Namespace) -> None:
         for name in names:
             if name not in vars(module):
                 problems.add(unknown_name(registry.kind, name, known))
+    problems.check()
+
+
+def _check_values(ours: argparse.Namespace) -> None:
+    """Check the hyper-parameters of our algorithms: upstream's scripts take any value."""
+    from roga_domainbed.upstream.bridge import plugin_hparams
+
+    problems = Problems()
+    overrides = parse_overrides(ours.hparams)
+    declared = (spec for algorithm in ours.algorithms for spec in plugin_hparams(algorithm, dataset=""))
+    for spec in dict.fromkeys(declared):
+        try:
+            spec.checked(overrides.get(spec.name, spec.default))
+        except ValueError as error:
+            problems.add(f"hparam {spec.name!r} {error}")
     problems.check()
 
 

@@ -1,7 +1,7 @@
-"""Which DomainBed we run on: an upstream checkout or the embedded engine. Decided once per process.
+"""The DomainBed we run on: an upstream checkout or the embedded engine. Decided once per process.
 
-Order: ``DOMAINBED_HOME`` is set, then that checkout (an error if it is not one); ``domainbed`` can be
-imported, then that; otherwise the engine. Every plugin module reaches DomainBed through ``host()`` alone.
+If ``DOMAINBED_HOME`` is set, that checkout (an error if it is not one); else ``domainbed``, if it can be imported; else
+the engine. Every plugin module reaches DomainBed through ``host()`` alone.
 """
 
 from __future__ import annotations
@@ -18,8 +18,15 @@ from roga_domainbed.errors import RogaError
 from roga_domainbed.host.checkout import is_checkout, require_supported
 from roga_domainbed.host.optional_imports import stand_ins
 
-_MODULES = ("algorithms", "command_launchers", "datasets", "hparams_registry", "model_selection", "networks")
-_LIB = ("fast_data_loader", "misc", "query", "reporting")
+#: Attribute of ``Host`` → its module in the package. The engine has none of ``_UPSTREAM_ONLY``.
+_MODULES = {
+    "algorithms": "algorithms",
+    "datasets": "datasets",
+    "hparams_registry": "hparams_registry",
+    "networks": "networks",
+    "misc": "lib.misc",
+}
+_UPSTREAM_ONLY = {"command_launchers": "command_launchers", "fast_data_loader": "lib.fast_data_loader"}
 
 
 class Host:
@@ -32,26 +39,21 @@ class Host:
     """
 
     algorithms: ModuleType
-    command_launchers: ModuleType
     datasets: ModuleType
     hparams_registry: ModuleType
-    model_selection: ModuleType
     networks: ModuleType
-    fast_data_loader: ModuleType
     misc: ModuleType
-    query: ModuleType
-    reporting: ModuleType
+    command_launchers: ModuleType  # of a checkout only
+    fast_data_loader: ModuleType  # of a checkout only
 
     def __init__(self, name: str, package: str, home: Path | None):
         self.name, self.package, self.home = name, package, home
 
     def __getattr__(self, module: str) -> ModuleType:
-        if module in _MODULES:
-            path = f"{self.package}.{module}"
-        elif module in _LIB:
-            path = f"{self.package}.lib.{module}"
-        else:
-            raise AttributeError(module)
+        modules = _MODULES if self.home is None else _MODULES | _UPSTREAM_ONLY
+        if module not in modules:
+            raise AttributeError(f"{self!r} has no module {module!r}")
+        path = f"{self.package}.{modules[module]}"
         try:
             with stand_ins("wilds"):
                 value = importlib.import_module(path)

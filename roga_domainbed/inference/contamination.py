@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -10,7 +11,6 @@ from datasets_ext.families import with_family
 from roga_domainbed.errors import RogaError
 from roga_domainbed.inference.evaluation_sets import Evaluated, EvaluationSet, own_sets
 from roga_domainbed.inference.saved_run import SavedRun
-from roga_domainbed.input.paths import files_of
 
 _SEEN = ("training", "selection")
 
@@ -69,14 +69,10 @@ def _leaks(seen: Sequence[EvaluationSet], tested: Sequence[EvaluationSet]) -> li
 def _file_ids(sets: Sequence[EvaluationSet]) -> set[tuple[int, int]]:
     ids = set()
     for entry in sets:
-        files = files_of(entry.environment)
-        if files is None:
+        if entry.environment.relative_paths is None:
             continue
-        folder, paths = files
         for index in entry.indices:
-            try:
-                status = os.stat(os.path.join(folder, paths[index]))
-            except OSError:
-                continue  # whoever reads it says so
-            ids.add((status.st_dev, status.st_ino))
+            with contextlib.suppress(OSError):  # reading the file will say so
+                status = os.stat(entry.environment.file(index))
+                ids.add((status.st_dev, status.st_ino))
     return ids

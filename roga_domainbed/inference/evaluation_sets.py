@@ -17,6 +17,7 @@ from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host.backend import host
 from roga_domainbed.inference.image_files import ImageFiles, to_tensor
 from roga_domainbed.inference.saved_run import SavedRun
+from roga_domainbed.input.environment import Environment, OpenDataset
 from roga_domainbed.input.image_files import images_below
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.experiment import open_dataset, open_splits
@@ -42,7 +43,7 @@ class EvaluationSet:
     env_name: str
     part: str
     role: str
-    environment: Any
+    environment: Environment
     indices: Sequence[int]
     rows: pd.DataFrame | None = None
 
@@ -78,7 +79,7 @@ def own_sets(run: SavedRun, data_dir: str | None) -> Evaluated:
     config.split = config.split or run.provenance.get("split")
     dataset, names, _, splits = open_splits(config, run.hparams, host())
     _check_inputs(run, dataset, config.dataset)
-    rows = getattr(dataset, "environment_rows", [None] * len(names))
+    rows = dataset.rows or [None] * len(names)
     return Evaluated(
         config.dataset,
         [
@@ -115,14 +116,15 @@ def dataset_sets(run: SavedRun, name: str, data_dir: str | None, part: str) -> E
     pairs = None
     if part != "all":
         try:
+            if dataset.split_indices is None:
+                raise RogaError(f"{name} has no manifest")
             pairs = dataset.split_indices("official", 0, TrainConfig.holdout_fraction, every_env)
-        except (AttributeError, RogaError) as error:
-            why = error if isinstance(error, RogaError) else f"{name} has no manifest"
+        except RogaError as why:
             if part == "val":
                 raise RogaError(f"--part val: {why}") from None
             notes.append(f"no published test part ({why}): all of it is evaluated on")
             part = "all"
-    rows = getattr(dataset, "environment_rows", [None] * len(names))
+    rows = dataset.rows or [None] * len(names)
     sets = []
     for env, env_name in enumerate(names):
         if pairs is None:
@@ -197,9 +199,9 @@ def _role(config: TrainConfig, env: int, part: str) -> str:
     return "training" if part == "in" else "selection"
 
 
-def _check_inputs(run: SavedRun, dataset: Any, name: str) -> None:
+def _check_inputs(run: SavedRun, dataset: OpenDataset, name: str) -> None:
     problems = Problems()
-    if tuple(dataset.input_shape) != run.input_shape:
+    if dataset.input_shape != run.input_shape:
         theirs, ours = ("×".join(map(str, shape)) for shape in (dataset.input_shape, run.input_shape))
         problems.add(f"images of {name} are {theirs} and the model takes {ours}")
     if dataset.num_classes != run.num_classes:

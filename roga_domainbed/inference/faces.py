@@ -14,19 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
-from datasets_ext.folder import decode
 from datasets_ext.prepare import report
-from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
+from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.errors import MissingExtra, Problems, RogaError
 from roga_domainbed.inference.image_files import to_tensor
 from roga_domainbed.inference.saved_run import SavedRun
-from roga_domainbed.input.image_files import IMAGE_SUFFIXES
+from roga_domainbed.input.image_files import IMAGE_SUFFIXES, read_image
 from roga_domainbed.trainer.evaluation import decide
 
 BATCH_SIZE = 64
@@ -149,14 +148,13 @@ class FaceCutter:
         return prediction, crops
 
     def _image(self, prediction: Prediction) -> list[Image.Image]:
-        image = decode(prediction.path)
         if self._detector is None:
             prediction.faces.append(Face())
-            return [image]
+            return [read_image(prediction.path)]
         from datasets_ext.prepare.crop import by_size
         from datasets_ext.prepare.faces import encoded_face
 
-        rgb = np.asarray(ImageOps.exif_transpose(image))
+        rgb = np.asarray(read_image(prediction.path, upright=True))
         return [
             self._add(prediction, None, face, encoded_face(rgb, face, self.options))
             for face in by_size(self._detector.detect(rgb))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,9 +9,8 @@ from typing import Protocol
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
 
-from datasets_ext.folder import ManifestDataset, decode, face_tensor, square_pixels
+from datasets_ext.folder import ManifestDataset, face_tensor, square_pixels
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.engine.datasets.transforms import evaluation_transform
@@ -20,6 +18,8 @@ from roga_domainbed.errors import RogaError
 from roga_domainbed.host.backend import host
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.augmentation.spec import Recipe, recipe_of
+from roga_domainbed.input.environment import Environment
+from roga_domainbed.input.image_files import read_image
 
 
 class ToTensor(Protocol):
@@ -40,8 +40,8 @@ class ToTensor(Protocol):
         ...
 
 
-class ImageFiles(Dataset):
-    """Images with labels, an environment that the input path can read in batches.
+class ImageFiles(Environment):
+    """Image files with labels.
 
     Args:
         folder: what the paths count from.
@@ -68,17 +68,16 @@ class ImageFiles(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        image = decode(os.path.join(self.folder, self.relative_paths[index]))
-        return self._to_tensor(image), int(self.labels[index])
+        return self._to_tensor(read_image(self.file(index))), int(self.labels[index])
 
     @property
     def recipe(self) -> Recipe:
-        """From ``pixels`` to the network's input."""
+        """From ``pixels(i)`` to the network's input."""
         return self._to_tensor.recipe
 
     def pixels(self, index: int) -> np.ndarray:
         """The image, (H, W, 3) uint8."""
-        return self._to_tensor.pixels(decode(os.path.join(self.folder, self.relative_paths[index])))
+        return self._to_tensor.pixels(read_image(self.file(index)))
 
 
 def to_tensor(run: SavedRun) -> ToTensor:

@@ -65,7 +65,7 @@ class SavedRun:
         known = {field.name for field in fields(TrainConfig)}
         config = TrainConfig(**{name: value for name, value in self.args.items() if name in known})
         # DomainBed's own train, with the plugin in it, has what the data were made of among its hyper-parameters.
-        for name, value in data_options({"args": self.args, "hparams": self.hparams}).items():
+        for name, value in data_options(self.args, self.hparams).items():
             setattr(config, name, value)
         return config
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from roga_domainbed.input.environment import Environment
 from roga_domainbed.seeds import derive, generator
 
 Batch = tuple[Tensor, Tensor]
@@ -22,7 +23,7 @@ Batch = tuple[Tensor, Tensor]
 Key = tuple[str, int, int, int, int]
 
 
-class IndexDraw:
+class IndexSampler:
     """Draws the indices of one environment's minibatches, with replacement, as upstream does.
 
     Args:
@@ -63,23 +64,25 @@ class TrainingSamples:
     """Step → one (x, y) an environment, each sample from the environment's own ``__getitem__``.
 
     Args:
-        environments: datasets that give ``(image tensor, label)``.
-        draws: one an environment.
+        environments: where the samples are.
+        samplers: one an environment.
         seed: the run's seed.
         purpose: separates the training minibatches from the unlabelled ones.
     """
 
-    def __init__(self, environments: Sequence[Any], draws: Sequence[IndexDraw], seed: int, purpose: str):
-        self.environments, self.draws, self.seed, self.purpose = environments, draws, seed, purpose
+    def __init__(
+        self, environments: Sequence[Environment], samplers: Sequence[IndexSampler], seed: int, purpose: str
+    ):
+        self.environments, self.samplers, self.seed, self.purpose = environments, samplers, seed, purpose
 
     def __call__(self, step: int) -> list[Batch]:
         """The minibatches of that step."""
         return [
             _stacked(
                 self._sample((self.purpose, step, env, position, int(index)))
-                for position, index in enumerate(draw.at(self.seed, self.purpose, step, env))
+                for position, index in enumerate(sampler.at(self.seed, self.purpose, step, env))
             )
-            for env, draw in enumerate(self.draws)
+            for env, sampler in enumerate(self.samplers)
         ]
 
     def _sample(self, key: Key) -> tuple[Tensor, int]:
@@ -88,10 +91,10 @@ class TrainingSamples:
 
 
 class EvaluationSamples:
-    """(environment, indices) → their (x, y), from the ``evaluation`` view where the environment has one."""
+    """(environment, indices) → their (x, y), without augmentation."""
 
-    def __init__(self, environments: Sequence[Any], seed: int):
-        self.views = [getattr(environment, "evaluation", environment) for environment in environments]
+    def __init__(self, environments: Sequence[Environment], seed: int):
+        self.views = [environment.evaluation for environment in environments]
         self.seed = seed
 
     def __call__(self, task: tuple[int, Sequence[int]]) -> Batch:
@@ -103,7 +106,7 @@ class EvaluationSamples:
         )
 
 
-def _seeded_sample(environment: Any, seed: int, where: tuple, index: int) -> tuple[Tensor, int]:
+def _seeded_sample(environment: Environment, seed: int, where: tuple, index: int) -> tuple[Tensor, int]:
     seed_everything(derive(seed, *where))
     x, y = environment[index]
     return x, int(y)

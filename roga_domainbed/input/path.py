@@ -19,9 +19,10 @@ from roga_domainbed.errors import RogaError
 from roga_domainbed.input.augmentation import apply, draws
 from roga_domainbed.input.augmentation.geometry import crop_resize_batch
 from roga_domainbed.input.augmentation.spec import AUGMENTATIONS, Recipe, named
+from roga_domainbed.input.environment import Environment
 from roga_domainbed.input.images import Images, images_of
-from roga_domainbed.input.minibatches import Batch, EvaluationSamples, IndexDraw, TrainingSamples
-from roga_domainbed.input.prefetch import Ahead
+from roga_domainbed.input.minibatches import Batch, EvaluationSamples, IndexSampler, TrainingSamples
+from roga_domainbed.input.prefetch import Prefetcher
 from roga_domainbed.input.store import Decoder, open_store
 from roga_domainbed.seeds import generator
 
@@ -61,7 +62,7 @@ class InputPath:
 
     def __init__(
         self,
-        environments: Sequence[Any],
+        environments: Sequence[Environment],
         options: InputOptions,
         *,
         name: str,
@@ -81,7 +82,7 @@ class InputPath:
             self._replace_augmentation(options)
         if self._images is not None:
             self._store = open_store(self._images, options.cache, name)
-        self._evaluation: tuple[Any, Ahead] | None = None
+        self._evaluation: tuple[Any, Prefetcher] | None = None
 
     def _replace_augmentation(self, options: InputOptions) -> None:
         augmentation = named(options.augmentation)
@@ -112,24 +113,24 @@ class InputPath:
         return f"Input: minibatches at once, images {where}; augmentation {augmentation}; {readers}."
 
     def minibatches(
-        self, envs: Sequence[int], index_draws: Sequence[IndexDraw], purpose: str, steps: range
+        self, envs: Sequence[int], samplers: Sequence[IndexSampler], purpose: str, steps: range
     ) -> Iterator[list[Batch]]:
         """One list of (x, y) a step, an entry for each environment, on the device.
 
         Args:
             envs: indices of the environments.
-            index_draws: one for each of them.
+            samplers: one for each of them.
             purpose: separates the training minibatches from the unlabelled ones.
             steps: which steps.
         """
         if self._images is None:
             chosen = [self._environments[env] for env in envs]
-            for batches in self._ahead(TrainingSamples(chosen, index_draws, self._seed, purpose), steps):
+            for batches in self._prefetched(TrainingSamples(chosen, samplers, self._seed, purpose), steps):
                 yield [self._moved(batch) for batch in batches]
             return
         recipes = [self._images[env].recipe for env in envs]
-        work = _TrainingImages(self, envs, index_draws, purpose)
-        for batches in self._ahead(work, steps):
+        work = _TrainingImages(self, envs, samplers, purpose)
+        for batches in self._prefetched(work, steps):
             yield [
                 (self._finished(x, drawn, recipe), y.to(self._device, non_blocking=True))
                 for (x, y, drawn), recipe in zip(batches, recipes, strict=True)
@@ -150,7 +151,7 @@ class InputPath:
         if self._evaluation is None or self._evaluation[0] != tasks:
             fast = self._images is not None
             work = _EvaluationImages(self) if fast else EvaluationSamples(self._environments, self._seed)
-            self._evaluation = tasks, self._ahead(work, tasks)
+            self._evaluation = tasks, self._prefetched(work, tasks)
         for position, (env, _), (x, y) in zip(positions, tasks, self._evaluation[1], strict=True):
             if self._images is not None:
                 x, y = self._finished(x, None, self._images[env].plain), y.to(self._device)
@@ -158,11 +159,11 @@ class InputPath:
                 x, y = self._moved((x, y))
             yield position, x, y
 
-    def _ahead(self, work: Any, tasks: Sequence[Any]) -> Ahead:
-        # Threads share what is kept. Decoding in Python's hands, or a data set's own code, gains from processes.
+    def _prefetched(self, work: Any, tasks: Sequence[Any]) -> Prefetcher:
+        # Threads share the images that are kept. Decoding, and a dataset's own code, hold the interpreter's lock.
         processes = self._store is None or self._store.kind == "none"
         pin = self._device.type == "cuda"
-        return Ahead(work, tasks, workers=self._n_workers, processes=processes, pin=pin)
+        return Prefetcher(work, tasks, workers=self._n_workers, processes=processes, pin=pin)
 
     def _moved(self, batch: Batch) -> Batch:
         x, y = batch
@@ -181,18 +182,18 @@ class InputPath:
 class _TrainingImages:
     """Step → (x, y, draws) of each environment: network input on a processor, bytes for a GPU."""
 
-    def __init__(self, path: InputPath, envs: Sequence[int], index_draws: Sequence[IndexDraw], purpose: str):
+    def __init__(self, path: InputPath, envs: Sequence[int], samplers: Sequence[IndexSampler], purpose: str):
         self._store, self._seed, self._purpose = path._store, path._seed, purpose
         self._images = [path._images[env] for env in envs]
-        self._envs, self._draws = envs, index_draws
+        self._envs, self._samplers = envs, samplers
         self._on_cpu = path._device.type == "cpu"
 
     def __call__(self, step: int) -> list[tuple[Tensor, Tensor, draws.Draws | None]]:
         result = []
-        for position, (env, images, index_draw) in enumerate(
-            zip(self._envs, self._images, self._draws, strict=True)
+        for position, (env, images, sampler) in enumerate(
+            zip(self._envs, self._images, self._samplers, strict=True)
         ):
-            indices = index_draw.at(self._seed, self._purpose, step, position)
+            indices = sampler.at(self._seed, self._purpose, step, position)
             pixels = [torch.from_numpy(self._store.get(env, int(index))) for index in indices]
             sizes = np.array([image.shape[:2] for image in pixels])
             rng = generator(self._seed, f"{self._purpose} augmentation", step, position)

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +21,30 @@ from roga_domainbed.processes import usable_cpus
 FORMAT = 1
 MEMORY_SHARE = 4  # a quarter of what is free: a sweep runs several jobs on one machine
 AUTO, OFF = "auto", "off"
+
+
+class KeptImages:
+    """Decodes each image of an environment at its first access and keeps it.
+
+    Args:
+        read: index → (H, W, 3) uint8.
+        n: how many there are.
+        shape: (H, W, 3) if all have the same shape. They are then kept in one array, which takes memory as it is
+            written: kept one by one, images leave gaps between them, several times their size, that nothing else fits
+            in.
+    """
+
+    def __init__(self, read: Callable[[int], np.ndarray], n: int, shape: tuple[int, int, int] | None):
+        self._read = read
+        self._kept = [None] * n if shape is None else np.empty((n, *shape), np.uint8)
+        self._is_kept = np.zeros(n, bool)
+
+    def get(self, index: int) -> np.ndarray:
+        """The image, (H, W, 3) uint8; not to be written to."""
+        if not self._is_kept[index]:
+            self._kept[index] = self._read(index)
+            self._is_kept[index] = True
+        return self._kept[index]
 
 
 class Decoder:
@@ -41,20 +65,16 @@ class Decoder:
 
 
 class Memory(Decoder):
-    """Decodes an image at its first access and keeps it."""
+    """Keeps every image that was read."""
 
     kind = "memory"
 
     def __init__(self, environments: Sequence[Images]):
-        super().__init__(environments)
-        self._kept: list[list[np.ndarray | None]] = [[None] * len(e.labels) for e in environments]
+        self._kept = [KeptImages(images.read, len(images.labels), images.shape) for images in environments]
 
     def get(self, env: int, index: int) -> np.ndarray:
         """The image, (H, W, 3) uint8; not to be written to."""
-        found = self._kept[env][index]
-        if found is None:
-            found = self._kept[env][index] = super().get(env, index)
-        return found
+        return self._kept[env].get(index)
 
 
 class Packed(Decoder):

@@ -1,11 +1,60 @@
-"""Threshold-free metrics of a binary task. Scores are any monotone scale, higher means *fake* (label 1)."""
+"""The metrics of a binary task: functions of scores and labels, of frames or of videos, and their rows.
+
+A score ranks samples, higher means *fake* (label 1); where the docstring says so it must be a probability.
+scikit-learn is imported where it is called: it takes a second, and who reads the rows alone does not need it.
+"""
 
 from __future__ import annotations
 
+import math
+from functools import partial
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import auc as area_under
-from sklearn.metrics import average_precision_score, roc_curve
+
+from roga_domainbed.metrics.metric import METRICS, Metric
+
+ECE_BINS = 15
+
+
+def accuracy(scores: ArrayLike, labels: ArrayLike, *, threshold: float = 0.5) -> float:
+    """Share of samples on the right side of ``threshold``; a score equal to it counts as real.
+
+    The strict comparison is DeepfakeBench's, and upstream's where the two logits tie.
+
+    Args:
+        scores: (N,) float, probability of fake.
+        labels: (N,) int, 0 real and 1 fake; one class alone is allowed, none is not.
+        threshold: in the unit of ``scores``.
+
+    Returns:
+        A fraction in [0, 1].
+
+    Raises:
+        ValueError: if there are no samples, a score is not finite or a label is neither 0 nor 1.
+    """
+    scores, labels = checked(scores, labels, both_classes=False)
+    return float(np.mean((scores > threshold) == labels))
+
+
+def balanced_accuracy(scores: ArrayLike, labels: ArrayLike, *, threshold: float = 0.5) -> float:
+    """Mean of the shares of reals and of fakes that are recognized: ½ at chance whatever the ratio of the classes.
+
+    Args:
+        scores: (N,) float, probability of fake.
+        labels: (N,) int, 0 real and 1 fake; both must occur.
+        threshold: in the unit of ``scores``; a score equal to it counts as real.
+
+    Returns:
+        A fraction in [0, 1].
+
+    Raises:
+        ValueError: if only one class is present or a score is not finite.
+    """
+    scores, labels = checked(scores, labels)
+    right = (scores > threshold) == labels
+    return float((right[labels == 0].mean() + right[labels == 1].mean()) / 2)
 
 
 def auc(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -21,9 +70,11 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         ValueError: if only one class is present or a score is not finite.
     """
+    from sklearn.metrics import auc as area_under
+
     scores, labels = checked(scores, labels)
-    fpr, tpr, _ = roc_curve(labels, scores)
-    # roc_auc_score's number, without its checks, which take longer than the curve
+    fpr, tpr, _ = _roc_curve(labels, scores)
+    # the number of roc_auc_score without its checks, which take longer than the curve
     return float(area_under(fpr, tpr))
 
 
@@ -42,6 +93,8 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         ValueError: if only one class is present or a score is not finite.
     """
+    from sklearn.metrics import average_precision_score
+
     scores, labels = checked(scores, labels)
     return float(average_precision_score(labels, scores))
 
@@ -63,7 +116,7 @@ def eer(scores: ArrayLike, labels: ArrayLike) -> float:
         ValueError: if only one class is present or a score is not finite.
     """
     scores, labels = checked(scores, labels)
-    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    fpr, tpr, _ = _roc_curve(labels, scores, drop_intermediate=False)
     gap = (1.0 - tpr) - fpr  # falls from 1 to −1 along the curve
     after = int(np.argmax(gap <= 0))
     before = after - 1
@@ -89,7 +142,7 @@ def eer_nearest(scores: ArrayLike, labels: ArrayLike) -> float:
         ValueError: if only one class is present or a score is not finite.
     """
     scores, labels = checked(scores, labels)
-    fpr, tpr, _ = roc_curve(labels, scores)
+    fpr, tpr, _ = _roc_curve(labels, scores)
     return float(fpr[np.argmin(np.abs((1.0 - tpr) - fpr))])
 
 
@@ -111,8 +164,56 @@ def tpr_at_fpr(scores: ArrayLike, labels: ArrayLike, max_fpr: float) -> float:
         ValueError: if only one class is present or a score is not finite.
     """
     scores, labels = checked(scores, labels)
-    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    fpr, tpr, _ = _roc_curve(labels, scores, drop_intermediate=False)
     return float(tpr[fpr <= max_fpr].max())
+
+
+def log_loss(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Mean negative log-likelihood in nats: −log p of a fake, −log(1 − p) of a real.
+
+    As in scikit-learn, p is kept a double's machine epsilon away from 0 and 1, so one certain mistake costs 36
+    nats, not infinitely many.
+
+    Args:
+        scores: (N,) float in [0, 1], probability of fake.
+        labels: (N,) int, 0 real and 1 fake; one class alone is allowed, none is not.
+
+    Returns:
+        A number ≥ 0, lower is better.
+
+    Raises:
+        ValueError: if there are no samples, or a score is no probability.
+    """
+    scores, labels = _probabilities(scores, labels)
+    eps = np.finfo(np.float64).eps
+    of_the_label = np.where(labels == 1, scores, 1.0 - scores)
+    return float(-np.log(np.clip(of_the_label, eps, 1.0 - eps)).mean())
+
+
+def ece(scores: ArrayLike, labels: ArrayLike, *, bins: int = ECE_BINS) -> float:
+    """Expected calibration error of the predicted class: Σ_b |B_b|/N · |acc(B_b) − conf(B_b)|.
+
+    Confidence is that of the predicted class, max(p, 1 − p), in ``bins`` equal bins ((b−1)/bins, b/bins] of
+    (0, 1]: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3, with their 15 bins. In a
+    binary task confidence starts at ½, so about half of the bins are empty.
+
+    Args:
+        scores: (N,) float in [0, 1], probability of fake.
+        labels: (N,) int, 0 real and 1 fake; one class alone is allowed, none is not.
+        bins: how many.
+
+    Returns:
+        A fraction in [0, 1], lower is better.
+
+    Raises:
+        ValueError: if there are no samples, or a score is no probability.
+    """
+    scores, labels = _probabilities(scores, labels)
+    confidence = np.maximum(scores, 1.0 - scores)
+    right = (scores > 0.5) == labels
+    bin_of = np.ceil(confidence * bins).astype(int) - 1
+    gaps = np.bincount(bin_of, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(scores))
 
 
 def checked(
@@ -134,3 +235,38 @@ def checked(
         needed = "both classes are" if both_classes else "at least one is"
         raise ValueError(f"{only} among {len(labels)} samples: {needed} needed")
     return scores, labels
+
+
+def _probabilities(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    scores, labels = checked(scores, labels, both_classes=False)
+    outside = (scores < 0) | (scores > 1)
+    if outside.any():
+        raise ValueError(
+            f"{int(outside.sum())} of {len(scores)} scores are outside [0, 1]: not probabilities"
+        )
+    return scores, labels
+
+
+def _roc_curve(labels: np.ndarray, scores: np.ndarray, **options: Any) -> tuple[np.ndarray, ...]:
+    from sklearn.metrics import roc_curve
+
+    return roc_curve(labels, scores, **options)
+
+
+ACCURACY = Metric("acc", accuracy, "accuracy", "acc")
+
+for row in (
+    ACCURACY,
+    Metric("balanced_acc", balanced_accuracy, "balanced accuracy", "bal_acc"),
+    Metric("auc", auc, "AUC", "auc"),
+    Metric("ap", average_precision, "average precision", "ap"),
+    Metric("eer", eer, "EER", "eer", lower_is_better=True),
+    Metric("eer_nearest", eer_nearest, "EER (nearest point)", lower_is_better=True),
+    Metric("tpr_at_fpr_1pct", partial(tpr_at_fpr, max_fpr=0.01), "TPR at 1 % FPR", "tpr@1%"),
+    Metric("tpr_at_fpr_0_1pct", partial(tpr_at_fpr, max_fpr=0.001), "TPR at 0.1 % FPR", "tpr@0.1%"),
+    Metric(
+        "log_loss", log_loss, "log-loss", "log_loss", lower_is_better=True, unit="1/100 nat", most=math.inf
+    ),
+    Metric("ece", ece, "calibration error", "ece", lower_is_better=True),
+):
+    METRICS.add(row)

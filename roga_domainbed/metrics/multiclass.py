@@ -1,9 +1,11 @@
-"""The threshold-free metric of tasks with more than two classes."""
+"""The metric of tasks with more than two classes, and its row."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from roga_domainbed.metrics.metric import METRICS, Metric
 
 
 def macro_auc(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -40,3 +42,6 @@ def _one_against_the_rest(scores: np.ndarray, positive: np.ndarray) -> float:
     others, own = np.sort(scores[~positive]), scores[positive]
     below, up_to = (np.searchsorted(others, own, side).sum() for side in ("left", "right"))
     return float((below + up_to) / 2 / (len(own) * len(others)))
+
+
+METRICS.add(Metric("macro_auc", macro_auc, "macro AUC", "macro_auc", many_classes=True))

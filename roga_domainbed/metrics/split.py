@@ -1,4 +1,4 @@
-"""Every metric of one environment's split, frame and video level, by the names they have in records."""
+"""All metrics of one split of an environment, by the names they have in records."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from roga_domainbed.metrics.multiclass import macro_auc
-from roga_domainbed.metrics.table import BINARY
+from roga_domainbed.metrics.metric import METRICS, VIDEO, Metric
 from roga_domainbed.metrics.video import video_scores
 
 
 @dataclass
 class SplitScores:
-    """What a network says of one split, in the order in which it was read.
+    """The predictions of a network for one split, in the order in which the samples were read.
 
     Attributes:
         labels: (N,) int.
@@ -48,42 +47,41 @@ class SplitMetrics:
     values: dict[str, float | int | None] = field(default_factory=dict)
     why_null: dict[str, str] = field(default_factory=dict)
 
-    def _add(self, name: str, function: object, *arguments: object) -> None:
+    def _add(self, name: str, metric: Metric, scores: np.ndarray, labels: np.ndarray) -> None:
         try:
-            self.values[name] = function(*arguments)
+            self.values[name] = metric.function(scores, labels)
         except ValueError as error:
             self.values[name] = None
             self.why_null[name] = str(error)
 
 
 def split_metrics(scores: SplitScores) -> SplitMetrics:
-    """The number of samples and accuracy; further all of ``BINARY``, or for more than two classes macro AUC.
+    """The number of samples, the accuracy of the largest logit, and every metric of ``METRICS`` for such a task.
 
-    A binary task whose dataset knows videos has ``BINARY`` of videos too, by the mean of a video's frames, under
+    A binary task whose dataset knows videos has the metrics of videos too, by the mean of a video's frames, under
     ``video_<name>``.
     """
-    metrics = SplitMetrics()
-    metrics.values["n"] = len(scores.labels)
-    metrics.values["acc"] = float((scores.predicted == scores.labels).mean())
-    if scores.fake is None:
-        metrics._add("macro_auc", macro_auc, scores.probabilities, scores.labels)
-        return metrics
-    for name, metric in BINARY.items():
-        if name != "acc":  # that of the largest logit, which a score that is no number has too
-            metrics._add(name, metric, scores.fake, scores.labels)
-    if scores.videos is not None:
-        _add_video_level(metrics, scores)
-    return metrics
+    found = SplitMetrics()
+    found.values["n"] = len(scores.labels)
+    found.values["acc"] = float((scores.predicted == scores.labels).mean())
+    is_binary = scores.fake is not None
+    metrics = [metric for metric in METRICS if metric.many_classes != is_binary]
+    for metric in metrics:
+        if metric.name != "acc":  # which a split with scores that are not finite has, too
+            found._add(metric.name, metric, scores.fake if is_binary else scores.probabilities, scores.labels)
+    if is_binary and scores.videos is not None:
+        _add_video_level(found, metrics, scores)
+    return found
 
 
-def _add_video_level(metrics: SplitMetrics, scores: SplitScores) -> None:
-    metrics.values["video_n"] = len(set(scores.videos))
+def _add_video_level(found: SplitMetrics, metrics: Sequence[Metric], scores: SplitScores) -> None:
+    found.values[f"{VIDEO}n"] = len(set(scores.videos))
+    names = [VIDEO + metric.name for metric in metrics]
     try:
         pooled, labels = video_scores(scores.fake, scores.labels, scores.videos)
     except ValueError as error:  # a video of both labels: the dataset's keys are at fault
-        names = [f"video_{name}" for name in BINARY]
-        metrics.values.update(dict.fromkeys(names))
-        metrics.why_null.update(dict.fromkeys(names, str(error)))
+        found.values.update(dict.fromkeys(names))
+        found.why_null.update(dict.fromkeys(names, str(error)))
         return
-    for name, metric in BINARY.items():
-        metrics._add(f"video_{name}", metric, pooled, labels)
+    for name, metric in zip(names, metrics, strict=True):
+        found._add(name, metric, pooled, labels)

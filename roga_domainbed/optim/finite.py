@@ -53,8 +53,8 @@ class FiniteCheck:
         self._step: Tensor | None = None
         self._labels: list[Label] = []
 
-    def take(self, values: Tensor, labels: list[Label], step: int) -> None:
-        """Check the numbers of a step, or keep them on their device.
+    def take(self, values: Tensor, labels: list[Label], step: int) -> bool:
+        """Check the numbers of a step, or keep them on their device; whether they were read.
 
         Args:
             values: (n,), causes before consequences, so that the error names where it began.
@@ -66,15 +66,16 @@ class FiniteCheck:
         """
         if checked_at_once(values.device):
             _require_finite(values, labels, step)
-            return
+            return True
         if self._values is None or labels != self._labels:
             self.check()
             self._values, self._labels = values, labels
             self._step = torch.full((), step, device=values.device)
-            return
+            return False
         found = ~torch.isfinite(self._values).all()
         self._values = torch.where(found, self._values, values)
         self._step = torch.where(found, self._step, step)
+        return False
 
     def check(self) -> None:
         """Read what is on the device.

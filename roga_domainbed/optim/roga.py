@@ -202,16 +202,15 @@ class RoGA(SharpnessOptimizer):
         if self.gradient == "exact":  # its curvature is in no pass's gradient
             checked = torch.cat([checked, global_norm(domains.direction).double().view(1)])
             labels = [*labels, ("norm of the step's direction", None)]
-        self._finite.take(checked, labels, self.steps_taken)
+        at_once = self._finite.take(checked, labels, self.steps_taken)
 
-        on_cpu = domains.table.device.type == "cpu"
-        losses, norms, perturbed, _ = domains.table.tolist() if on_cpu else domains.table
-        mean = (lambda row: sum(row) * (1 / domains.K)) if on_cpu else torch.mean
+        losses, norms, perturbed, _ = domains.table.tolist() if at_once else domains.table
+        mean = (lambda row: sum(row) * (1 / domains.K)) if at_once else torch.mean
         self.report = {"perturbed_loss": mean(perturbed)}
         if not domains.at_theta:
             return
         self.report = {"loss": mean(losses), **self.report, "grad_norm": mean(norms)}
-        read = Tensor.item if on_cpu else Tensor.detach
+        read = Tensor.item if at_once else Tensor.detach
         if domains.cosine:
             self.report["cosine"] = read(domains.mean_cosine().double())
         rho, alpha = self.param_groups[0]["rho"], self.param_groups[0]["alpha"]

@@ -53,8 +53,8 @@ class TwoPass(SharpnessOptimizer):
             del point
             direction = self._direction(first.grads, second.grads)
             values = stacked([first.loss, norm, second.loss, global_norm(direction)]).double()
-            self._finite.take(values, _LABELS, self.steps_taken)
-            loss, grad_norm, perturbed_loss, _ = values.tolist() if values.device.type == "cpu" else values
+            at_once = self._finite.take(values, _LABELS, self.steps_taken)
+            loss, grad_norm, perturbed_loss, _ = values.tolist() if at_once else values
             self.report = {"loss": loss, "perturbed_loss": perturbed_loss, "grad_norm": grad_norm}
         self._apply(params, direction, first.reached)
         return first.loss

@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from roga_domainbed.results.records import Record
-from roga_domainbed.results.runs import Run, as_runs
+from roga_domainbed.metrics import ACCURACY, Metric
+from roga_domainbed.results.runs import Run
 from roga_domainbed.results.selection import (
-    ACCURACY,
-    Metric,
     Rule,
     group_by_test_env,
     held_out_with,
@@ -62,20 +60,19 @@ class ComparisonTable:
 
 
 def comparison_table(
-    records: Sequence[Record | Run], rule: Rule, baseline: str, metric: Metric = ACCURACY
+    runs: Sequence[Run], rule: Rule, baseline: str, metric: Metric = ACCURACY
 ) -> ComparisonTable:
-    """Compare every algorithm of ``records`` with ``baseline``."""
-    values = values_by_algorithm(records, rule, metric)
+    """Compare every algorithm of ``runs`` with ``baseline``."""
+    values = values_by_algorithm(runs, rule, metric)
     found = compare(values, baseline, lower_is_better=metric.lower_is_better)
     ranks, blocks = average_ranks(values, lower_is_better=metric.lower_is_better)
     return ComparisonTable(baseline, rule, metric, tuple(found), ranks, blocks)
 
 
 def values_by_algorithm(
-    records: Sequence[Record | Run], rule: Rule, metric: Metric = ACCURACY
+    runs: Sequence[Run], rule: Rule, metric: Metric = ACCURACY
 ) -> dict[str, dict[tuple, float]]:
     """Algorithm → (dataset, test environment, trial) → the test metric of the run the rule picks."""
-    runs = as_runs(records)
     by_dataset: dict[str, list[Run]] = {}
     for run in runs:
         by_dataset.setdefault(run.args["dataset"], []).append(run)

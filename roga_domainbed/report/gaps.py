@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from roga_domainbed.results.runs import Run
-from roga_domainbed.results.selection import held_out
 
 
 def missing_runs(
@@ -24,7 +23,7 @@ def missing_runs(
     trials, seeds = set(), set()
     for run in runs:
         args = run.args
-        cell = args["algorithm"], held_out(run), args["trial_seed"]
+        cell = args["algorithm"], run.held_out, args["trial_seed"]
         present.setdefault(cell, set()).add(args["hparams_seed"])
         trials.add(args["trial_seed"])
         seeds.add(args["hparams_seed"])

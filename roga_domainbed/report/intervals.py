@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.metrics import Metric
+from roga_domainbed.metrics.binary import auc
 from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.report.scores import Scores, StoredScores
 from roga_domainbed.report.study import Candidate, CellKey, Study
@@ -53,20 +55,19 @@ def cell_intervals(study: Study, stored: StoredScores) -> dict[CellKey, Interval
     for candidate in study.chosen:
         if not math.isnan(candidate.test):
             cells.setdefault(candidate.cell, []).append(candidate)
-    return {cell: _interval(trials, study.metric.name, stored) for cell, trials in cells.items()}
+    return {cell: _interval(trials, study.metric, stored) for cell, trials in cells.items()}
 
 
-def _interval(trials: Sequence[Candidate], metric: str, stored: StoredScores) -> Interval:
+def _interval(trials: Sequence[Candidate], metric: Metric, stored: StoredScores) -> Interval:
     try:
-        return _over_scores(trials, metric, stored)
+        return _over_scores(trials, metric.name, stored)
     except RogaError as error:
         why = str(error)
     low, high = mean_interval([trial.test for trial in trials])
     if math.isnan(low):
         few = f"{len(trials)} trial{'s' * (len(trials) > 1)}, an interval over trials needs 3"
         return Interval(note=f"{why}; {few}")
-    most = math.inf if metric.endswith("log_loss") else 1.0
-    return Interval(max(low, 0.0), min(high, most), "trials", why)
+    return Interval(max(low, 0.0), min(high, metric.most), "trials", why)
 
 
 def _over_scores(trials: Sequence[Candidate], metric: str, stored: StoredScores) -> Interval:
@@ -96,10 +97,6 @@ def _over_scores(trials: Sequence[Candidate], metric: str, stored: StoredScores)
             limits = auc_interval(columns, labels, clusters)
         except ValueError as error:
             raise RogaError(str(error)) from None
-        from roga_domainbed.metrics.binary import (
-            auc,
-        )  # scikit-learn takes a second, and most tables need none of it
-
         value = np.mean([auc(column, labels) for column in columns.T])
     shown = float(np.mean([trial.test for trial in trials]))
     if abs(value - shown) > 1e-4:

@@ -21,7 +21,7 @@ from roga_domainbed.report.page_tables import PageTable
 from roga_domainbed.report.scores import Scores, read_stored
 from roga_domainbed.report.study import Candidate, Study
 from roga_domainbed.report.tables import Table
-from roga_domainbed.report.words import metric_title, ranking, summary
+from roga_domainbed.report.words import ranking, summary
 from roga_domainbed.results.records import SCORES
 
 #: Characters that HTML or SVG cannot carry, whatever names are made of.
@@ -151,7 +151,7 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         report=report,
         study=study,
         version=__version__,
-        title=f"{', '.join(study.datasets)}: {metric_title(study.metric)}" + " (oracle)" * study.is_oracle,
+        title=f"{', '.join(study.datasets)}: {study.metric.title}" + " (oracle)" * study.is_oracle,
         sentences=summary(study, report.health),
         health_table=page_tables.health_table(report.health),
         troubled=[

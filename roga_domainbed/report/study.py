@@ -9,17 +9,15 @@ from itertools import groupby
 from typing import Any
 
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.metrics import Metric
 from roga_domainbed.report.tables import Table, Tables, build_tables
 from roga_domainbed.report.unfinished import unfinished_runs
-from roga_domainbed.results import records as records_file
-from roga_domainbed.results.records import Loaded, Record
+from roga_domainbed.results.records import RECORDS, Record, read_records
 from roga_domainbed.results.runs import LoadedRuns, Run
 from roga_domainbed.results.selection import (
-    Metric,
     RankedRun,
     Rule,
     group_by_test_env,
-    held_out,
     held_out_with,
     rank_runs,
 )
@@ -218,15 +216,13 @@ def _candidates(runs: Sequence[Run], rule: Rule, metric: Metric) -> list[Candida
 
 def _origin(ranked: RankedRun, tested: tuple[int, ...]) -> tuple[str, int]:
     """The folder of the picked record, and the last step there; of a step that is there twice the later folder."""
-    own = [run for run in ranked.runs if held_out(run) == tested]
+    own = [run for run in ranked.runs if run.held_out == tested]
     picked = [run.source for run in own if ranked.choice.step in run.steps][-1]
     return picked, max(step for run in own if run.source == picked for step in run.steps)
 
 
 def _read_folder(source: str, *, keep_records: bool) -> RunFolder:
-    loaded = Loaded()
-    records_file.read_file(f"{source}/{records_file.RECORDS}", loaded)
-    found = loaded.records
+    found = read_records(f"{source}/{RECORDS}").records
 
     def first(key: str) -> Mapping[str, Any]:
         values = (record[key] for record in found if isinstance(record.get(key), dict))

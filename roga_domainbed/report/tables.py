@@ -17,19 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.metrics import ACCURACY, Metric
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.gaps import missing_runs
 from roga_domainbed.report.unfinished import UnfinishedRun
-from roga_domainbed.results.records import DATA_OPTIONS, Record
-from roga_domainbed.results.runs import Run, as_runs
+from roga_domainbed.results.records import DATA_OPTIONS
+from roga_domainbed.results.runs import Run
 from roga_domainbed.results.selection import (
-    ACCURACY,
     UPSTREAM,
-    Metric,
     Rule,
     environments_in,
     group_by_test_env,
-    held_out,
     held_out_with,
     sweep_value,
 )
@@ -103,7 +101,7 @@ class Tables:
 
 
 def build_tables(
-    records: Sequence[Record | Run],
+    runs: Sequence[Run],
     rules: Sequence[Rule],
     metric: Metric = ACCURACY,
     *,
@@ -111,17 +109,16 @@ def build_tables(
     n_records: int | None = None,
     unfinished: Sequence[UnfinishedRun] = (),
 ) -> Tables:
-    """Apply every rule to every group of records.
+    """Apply every rule to every group of runs.
 
     Args:
-        records: all records of a sweep.
+        runs: all runs of a sweep.
         rules: in the order in which the tables shall come.
         metric: what to select by and to show.
         compat: None or ``"upstream"``.
-        n_records: the number of records to report, where ``records`` were merged; their number by default.
+        n_records: the number of records to report, where ``runs`` were merged; their number by default.
         unfinished: those of the runs that have not finished.
     """
-    runs = as_runs(records)
     groups = group_by_test_env(runs)
     algorithms = _catalog_order(ALGORITHMS.names(), (key[2] for key in groups), keep_unknown=True)
     datasets = _catalog_order(DATASETS.names(), (key[1] for key in groups), keep_unknown=compat != UPSTREAM)
@@ -174,7 +171,7 @@ def _layout(
     names += [f"env{index}" for index in range(len(names), environments_in(runs))]
     # Where no run held out one environment alone, the protocol tests on some environments at once and never on
     # the others: those are no gaps, so they get no column.
-    lists = {held_out(run) for run in runs}
+    lists = {run.held_out for run in runs}
     if any(len(envs) == 1 for envs in lists):
         indices = range(len(names))
     else:

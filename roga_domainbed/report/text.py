@@ -47,7 +47,7 @@ def remarks(table: Table) -> str:
     """Metric and caveats of a table, each after a comma; empty for plain accuracy."""
     found = list(table.caveats)
     if table.metric.name != "acc":
-        unit = ", 1/100 nat" * table.metric.name.endswith("log_loss")
+        unit = f", {table.metric.unit}" * (table.metric.unit != "%")
         found.insert(
             0, f"metric: {table.metric.name}{' (lower is better)' * table.metric.lower_is_better}{unit}"
         )

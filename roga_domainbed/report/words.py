@@ -10,22 +10,8 @@ from roga_domainbed.report.comparison import verdicts
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
-from roga_domainbed.results.selection import Metric
 from roga_domainbed.results.statistics import compare
 from roga_domainbed.sweep.jobs import State
-
-_TITLES = {
-    "acc": "accuracy",
-    "auc": "AUC",
-    "ap": "average precision",
-    "eer": "EER",
-    "eer_nearest": "EER (nearest point)",
-    "balanced_acc": "balanced accuracy",
-    "tpr_at_fpr_1pct": "TPR at 1 % FPR",
-    "tpr_at_fpr_0_1pct": "TPR at 0.1 % FPR",
-    "log_loss": "log-loss",
-    "ece": "calibration error",
-}
 
 
 @dataclass(frozen=True)
@@ -34,19 +20,6 @@ class Sentence:
 
     text: str
     is_warning: bool = False
-
-
-def metric_title(metric: Metric) -> str:
-    """A metric in words: ``video_auc`` is the video AUC."""
-    if metric.name in _TITLES:
-        return _TITLES[metric.name]
-    level, _, name = metric.name.partition("_")
-    return f"video {_TITLES[name]}" if level == "video" and name in _TITLES else metric.name
-
-
-def unit(metric: Metric) -> str:
-    """Of the numbers in tables: values times 100."""
-    return "1/100 nat" if metric.name.endswith("log_loss") else "%"
 
 
 def summary(study: Study, health: Sequence[RunHealth]) -> list[Sentence]:
@@ -83,7 +56,7 @@ def _how(study: Study) -> str:
         else ""
     )
     return (
-        f"Numbers are the {metric_title(metric)} of the held-out environment in {unit(metric)} ({better}); model "
+        f"Numbers are the {metric.title} of the held-out environment in {metric.unit} ({better}); model "
         f"selection: {study.rule.title} ({study.rule.summary}).{oracle}"
     )
 
@@ -97,7 +70,7 @@ def _best(study: Study, dataset: str) -> list[Sentence]:
             )
         ]
     (best, value), others = ranked[0], ranked[1:]
-    title = metric_title(study.metric)
+    title = study.metric.title
     if not others:
         return [
             Sentence(

@@ -1,13 +1,13 @@
-"""Model selection: which step of which run a table may show, decided from records alone.
+"""Model selection: which step of which run a table shows.
 
-Letters: a *run* is the records of one (dataset, algorithm, trial, hparams_seed) that bear on one test
-environment; a *rule* picks one step of a run; a *sweep value* is the test metric of the best run. Records come as
-dicts or, where there are many, as columns (``runs.Run``); every function takes either.
+A *group* is all runs of one (trial, dataset, algorithm, test environment). In a group, the runs with one
+``hparams_seed`` are judged together: there is one, or for leave-one-domain-out one for each further environment that
+was held out. A *rule* picks one of their steps; the *sweep value* is the test metric of the best hparams of the group.
 
-Ties, in every rule: within a run the first record wins (leave-one-domain-out: the smallest step); across runs
-the largest ``hparams_seed``. These are upstream's. Where upstream is wrong we differ, unless ``compat`` is set:
+Ties, in every rule: within a run the first record wins (leave-one-domain-out: the smallest step); between hparams
+the largest ``hparams_seed``. So does upstream. Where upstream is wrong we differ, unless ``compat`` is set:
 
-- a validation metric that is NaN or null never wins (upstream: NaN in a run's first record wins it);
+- a validation metric that is NaN or null never wins (upstream: NaN in a run's first record wins);
 - a step recorded twice, as after a folder was run again, counts once, the later record (upstream: such steps
   are lost to leave-one-domain-out);
 - a test metric that is NaN or null gives no value rather than NaN.
@@ -18,43 +18,19 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from roga_domainbed.catalog.registry import Registry
-from roga_domainbed.results.records import Record
-from roga_domainbed.results.runs import METRIC_KEY, Run, as_runs
+from roga_domainbed.metrics import ACCURACY, Metric
+from roga_domainbed.results.runs import METRIC_KEY, Run
 
 UPSTREAM = "upstream"
 
 GroupKey = tuple[int, str, str, int]
-_Either = TypeVar("_Either", Record, Run)
-_LOWER_IS_BETTER = ("eer", "eer_nearest", "log_loss", "ece")
-_VIDEO = re.compile(r"video_(max_|top_k_)?")
 _COUNTS = ("n", "video_n")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A column family of the records: ``env{i}_in_{name}`` and ``env{i}_out_{name}``."""
-
-    name: str
-
-    @functools.cached_property
-    def lower_is_better(self) -> bool:
-        """True for errors, of frames and of videos: ``eer``, ``video_ece``, ``video_max_log_loss``."""
-        return _VIDEO.sub("", self.name, count=1) in _LOWER_IS_BETTER
-
-    def rank(self, value: float | np.ndarray) -> float | np.ndarray:
-        """``value`` on a scale where larger is better."""
-        return -value if self.lower_is_better else value
-
-
-ACCURACY = Metric("acc")
 
 
 @dataclass(frozen=True)
@@ -79,11 +55,6 @@ class RankedRun:
     hparams_seed: int
     choice: Choice
     runs: tuple[Run, ...]
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """The records of the run."""
-        return tuple(record for run in self.runs for record in run.records())
 
 
 @dataclass(frozen=True)
@@ -121,27 +92,21 @@ class Rule:
     candidates: Pick
 
 
-def held_out(record: Record | Run) -> tuple[int, ...]:
-    """The environments that were held out of this record's run, in ascending order."""
-    envs = record["args"]["test_envs"]
-    return (envs[0],) if len(envs) == 1 else tuple(sorted(set(envs)))
+def group_by_test_env(runs: Iterable[Run]) -> dict[GroupKey, list[Run]]:
+    """(trial_seed, dataset, algorithm, test_env) → runs, in order of first appearance.
 
-
-def group_by_test_env(records: Iterable[_Either]) -> dict[GroupKey, list[_Either]]:
-    """(trial_seed, dataset, algorithm, test_env) → records, or runs, in order of first appearance.
-
-    A record with several test environments joins the group of each.
+    A run with several test environments joins the group of each.
     """
-    groups: dict[GroupKey, list[_Either]] = {}
-    for record in records:
-        args = record["args"]
+    groups: dict[GroupKey, list[Run]] = {}
+    for run in runs:
+        args = run.args
         for env in args["test_envs"]:
             key = (args["trial_seed"], args["dataset"], args["algorithm"], env)
-            groups.setdefault(key, []).append(record)
+            groups.setdefault(key, []).append(run)
     return groups
 
 
-def held_out_with(records: Iterable[Record | Run], test_env: int) -> tuple[int, ...] | None:
+def held_out_with(runs: Iterable[Run], test_env: int) -> tuple[int, ...] | None:
     """The environments held out in the runs that count for ``test_env``; None if there are no such runs.
 
     ``(test_env,)`` wherever some run held out that environment alone: runs with two test environments are
@@ -149,31 +114,31 @@ def held_out_with(records: Iterable[Record | Run], test_env: int) -> tuple[int, 
     sweep trains on some datasets and tests on all others at once. Several different lists leave no answer.
 
     Args:
-        records: all records of one dataset, of every algorithm and trial.
+        runs: all runs of one dataset, of every algorithm and trial.
         test_env: index of the environment.
     """
-    lists = {held_out(record) for record in records}
+    lists = {run.held_out for run in runs}
     lists = {envs for envs in lists if test_env in envs}
     if (test_env,) in lists:
         return (test_env,)
     return lists.pop() if len(lists) == 1 else None
 
 
-def metrics_in(records: Iterable[Record | Run]) -> list[str]:
-    """The metrics these records can be selected by: those with both an in- and an out-split value."""
-    found = frozenset().union(*{run.metrics for run in as_runs(records)})
+def metrics_in(runs: Iterable[Run]) -> list[str]:
+    """The metrics these runs can be selected by: those with both an in- and an out-split value."""
+    found = frozenset().union(*{run.metrics for run in runs})
     names = {name for name, _ in found if name not in _COUNTS}
     return sorted(name for name in names if {(name, "in"), (name, "out")} <= found)
 
 
-def environments_in(records: Iterable[Record | Run]) -> int:
-    """How many environments these records speak of: one more than the largest index in their keys."""
-    keys = set().union(*{run.columns for run in as_runs(records)})
+def environments_in(runs: Iterable[Run]) -> int:
+    """The number of environments in these runs' records: one more than the largest index in their keys."""
+    keys = set().union(*{run.columns for run in runs})
     return max((int(match[1]) for key in keys if (match := METRIC_KEY.fullmatch(key))), default=-1) + 1
 
 
 def rank_runs(
-    records: Iterable[Record | Run],
+    runs: Iterable[Run],
     rule: Rule,
     test_env: int,
     metric: Metric = ACCURACY,
@@ -184,7 +149,7 @@ def rank_runs(
     """The runs of one group, best first; runs the rule cannot judge are left out.
 
     Args:
-        records: one group of ``group_by_test_env``.
+        runs: one group of ``group_by_test_env``.
         rule: an entry of ``RULES``.
         test_env: the environment whose metric is wanted.
         metric: what to select by and to show.
@@ -192,7 +157,7 @@ def rank_runs(
         compat: None or ``"upstream"``.
     """
     by_seed: dict[int, list[Run]] = {}
-    for run in as_runs(records):
+    for run in runs:
         by_seed.setdefault(run.args["hparams_seed"], []).append(run)
     ranked = []
     for seed in sorted(by_seed):
@@ -208,7 +173,7 @@ def rank_runs(
 
 
 def choose(
-    run: Iterable[Record | Run],
+    runs: Sequence[Run],
     rule: Rule,
     test_env: int,
     metric: Metric = ACCURACY,
@@ -216,9 +181,8 @@ def choose(
     tested: tuple[int, ...] | None = None,
     compat: str | None = None,
 ) -> Choice | None:
-    """What ``rule`` picks from the records of one run, or None. Arguments as in ``rank_runs``."""
+    """What ``rule`` picks from the runs with one ``hparams_seed``, or None. Arguments as in ``rank_runs``."""
     upstream = compat == UPSTREAM
-    runs = as_runs(run)
     if not upstream:
         runs = _latest_of_each_step(runs)
     candidates = rule.candidates(runs, test_env, tested or (test_env,), metric)
@@ -231,7 +195,7 @@ def choose(
 
 
 def sweep_value(
-    records: Iterable[Record | Run],
+    runs: Iterable[Run],
     rule: Rule,
     test_env: int,
     metric: Metric = ACCURACY,
@@ -240,7 +204,7 @@ def sweep_value(
     compat: str | None = None,
 ) -> float | None:
     """The test metric of the best run of one group, or None. Arguments as in ``rank_runs``."""
-    ranked = rank_runs(records, rule, test_env, metric, tested=tested, compat=compat)
+    ranked = rank_runs(runs, rule, test_env, metric, tested=tested, compat=compat)
     if not ranked:
         return None
     value = ranked[0].choice.test
@@ -254,7 +218,7 @@ def _iid(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Me
 def _by_training_validation(
     runs: Sequence[Run], tested: tuple[int, ...], metric: Metric, test_key: str
 ) -> Candidates:
-    runs = [run for run in runs if held_out(run) == tested]
+    runs = [run for run in runs if run.held_out == tested]
     return _joined(
         [(_training_validations(run, tested, metric), run.column(test_key), run.steps) for run in runs]
     )
@@ -266,7 +230,7 @@ def _loo(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Me
     alone: dict[int, list[tuple[Run, int]]] = {}
     others: dict[int, dict[int, float]] = {}
     for run in runs:
-        envs = held_out(run)
+        envs = run.held_out
         if envs == (test_env,):
             for row, step in enumerate(run.steps):
                 alone.setdefault(step, []).append((run, row))
@@ -349,13 +313,23 @@ RULES.add(
 )
 
 
-def merge_auto_lr_stages(records: Iterable[Record]) -> list[Record]:
+def merge_auto_lr_stages(runs: Iterable[Run]) -> list[Run]:
     """One record for each run of DomainBed's ``train_autolr``: the last value of every key of both stages."""
-    merged: dict[str, Record] = {}
-    for record in records:
-        args = {key: value for key, value in record["args"].items() if key != "holdout_fraction"}
-        merged.setdefault(repr(sorted(args.items())), {}).update(record)
-    return list(merged.values())
+    last: dict[str, Run] = {}
+    values: dict[str, dict[str, float]] = {}
+    for run in runs:
+        key = repr(sorted((name, value) for name, value in run.args.items() if name != "holdout_fraction"))
+        last[key] = run
+        values.setdefault(key, {}).update(zip(run.columns, run.values[-1], strict=True))
+    return [
+        replace(
+            run,
+            steps=run.steps[-1:],
+            columns=tuple(values[key]),
+            values=np.array([list(values[key].values())]),
+        )
+        for key, run in last.items()
+    ]
 
 
 def _first_best(ranks: np.ndarray, upstream: bool) -> int | None:
@@ -386,7 +360,7 @@ def _latest_of_each_step(runs: Sequence[Run]) -> Sequence[Run]:
     if len(runs) == 1 and len(set(runs[0].steps)) == len(runs[0].steps):
         return runs
     latest = {
-        (held_out(run), step): (index, row)
+        (run.held_out, step): (index, row)
         for index, run in enumerate(runs)
         for row, step in enumerate(run.steps)
     }
@@ -404,7 +378,7 @@ def _last_record(runs: Sequence[Run], tested: tuple[int, ...]) -> tuple[Run, int
     """The last of the records with the largest step: its run, and its row there."""
     last, largest = None, -math.inf
     for run in runs:
-        if held_out(run) == tested and max(run.steps) >= largest:
+        if run.held_out == tested and max(run.steps) >= largest:
             largest = max(run.steps)
             last = run, len(run) - 1 - run.steps[::-1].index(largest)
     return last

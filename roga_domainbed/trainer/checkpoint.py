@@ -24,7 +24,6 @@ import torch
 
 from roga_domainbed.errors import RogaError
 from roga_domainbed.files import replacing
-from roga_domainbed.input.paths import files_of
 from roga_domainbed.trainer.object_state import Captured
 
 KEPT = 2
@@ -240,13 +239,15 @@ def settings(args: dict[str, Any], hparams: dict[str, Any], backend: str) -> dic
 def data_identity(experiment: Any) -> dict[str, Any]:
     """What must be equal of the data: of each environment its size, and digests of labels, files and splits."""
     identity = {"n_steps": experiment.n_steps, "checkpoint_freq": experiment.checkpoint_freq}
-    for name, environment, split in zip(experiment.names, experiment.dataset, experiment.splits, strict=True):
-        files = files_of(environment)
+    for name, environment, split in zip(
+        experiment.names, experiment.dataset.environments, experiment.splits, strict=True
+    ):
+        labels = () if environment.labels is None else environment.labels
         identity[f"environment {name}"] = {
             "samples": len(environment),
-            "labels": _digest(np.asarray(getattr(environment, "labels", ())).tolist()),
-            "files": _digest(files and files[1]),
-            "videos": _digest(getattr(environment, "videos", None)),
+            "labels": _digest(np.asarray(labels).tolist()),
+            "files": _digest(environment.relative_paths),
+            "videos": _digest(environment.videos),
             "splits": _digest([[int(i) for i in part] for _, part in split.named()]),
         }
     return identity

@@ -9,7 +9,6 @@ from typing import Any
 
 from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
-from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 
 TASKS = ("domain_generalization", "domain_adaptation")
@@ -96,10 +95,6 @@ class TrainConfig:
                 self._check_data_dir(problems)
             for message in test_env_problems(self.test_envs, info.environments):
                 problems.add(message)
-        try:
-            parse_overrides(self.hparams)
-        except RogaError as error:
-            problems.add(str(error))
         if self.task not in TASKS:
             problems.add(unknown_name("task", self.task, TASKS))
         if self.split is not None and self.split not in SPLIT_MODES:
@@ -126,11 +121,6 @@ class TrainConfig:
                 problems.add(f"--{name} must be at least 1; got {value}")
         if self.checkpoint_every is not None and self.checkpoint_every < 0:
             problems.add(f"--checkpoint_every must be at least 0; got {self.checkpoint_every}")
-        if self.compile and self.profile:
-            problems.add(
-                "--compile and --profile do not go together: the profile's hooks have the network compiled again and "
-                "again; leave one out, and read step_time in the records of both runs to compare"
-            )
         if self.input not in INPUT_MODES:
             problems.add(unknown_name("input", self.input, INPUT_MODES))
         if self.n_workers is not None and self.n_workers < 0:

@@ -2,20 +2,16 @@
 
 The first process trains, evaluates and writes as if it were alone; the others take part in its steps, with minibatches
 of their own domains, and write nothing. After a step all hold the same state, so the first one's checkpoint is
-everyone's: a run that goes on sends it to the others, and the number of processes may be another then. An algorithm
-that can do this has ``share_domains(group)`` and ``own_domains(n)``, as RoGA does.
+everyone's: a resumed run sends it to the others, and may have another number of processes. An algorithm that can do
+this has ``share_domains(group)`` and ``own_domains(n)``, as RoGA does.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
-import dataclasses
 import datetime
 import io
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,12 +19,10 @@ from torch import distributed
 
 from roga_domainbed.errors import RogaError
 from roga_domainbed.host.backend import Host
-from roga_domainbed.optim import NonFiniteError
-from roga_domainbed.optim.over_ranks import PeerStopped, together
+from roga_domainbed.optim.over_ranks import together
 from roga_domainbed.trainer import checkpoint
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.object_state import CannotRestore, ObjectState
-from roga_domainbed.trainer.stop import StopRequested, StopSignals
 
 if TYPE_CHECKING:
     from roga_domainbed.trainer.experiment import Experiment
@@ -79,7 +73,7 @@ def share(experiment: Experiment) -> None:
 
 
 def start_together(algorithm: Any, state: ObjectState, steps_done: int) -> int:
-    """Give every process the state of ``algorithm`` that the first one goes on from, if it does.
+    """Give every process the state of ``algorithm`` that the first one resumes from, if it does.
 
     Args:
         algorithm: after ``share``.
@@ -135,29 +129,3 @@ def minibatch_size(experiment: Experiment, env: int) -> int:
         if envs.index(env) not in own:
             return 1  # update() gets a minibatch of every domain, looked at or not
     return experiment.hparams["batch_size"]
-
-
-def follow(config: TrainConfig, hparams: dict[str, Any], host: Host, signals: StopSignals) -> None:
-    """Take part in the steps of the first process, writing nothing.
-
-    Raises:
-        SystemExit: the run has ended early, for a reason that another process gives.
-    """
-    from roga_domainbed.trainer.experiment import Experiment
-    from roga_domainbed.trainer.loop import TrainingLoop
-
-    class Following(TrainingLoop):
-        def _record(self, step: int) -> None:
-            self.window, self.record_due = type(self.window)(), False
-
-    config = dataclasses.replace(config, skip_model_save=True, checkpoint_every=0)
-    try:
-        together(distributed.barrier)
-        with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
-            experiment = Experiment(config, hparams, host)
-            share(experiment)
-            # A signal to all may find the first process in a step that needs this one: the first one leaves first.
-            with signals.held():
-                Following(experiment, Path(folder), signals).run()
-    except (PeerStopped, StopRequested, NonFiniteError):  # what is not finite, every process finds
-        raise SystemExit(1) from None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from roga_domainbed.engine.lib.misc import evaluation_mode
+from roga_domainbed.input.environment import Environment
 from roga_domainbed.input.path import InputPath
 from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.seeds import generator
@@ -32,7 +33,7 @@ class EvaluatedSplit:
     env: int
     env_name: str
     part: str
-    environment: Any
+    environment: Environment
     scores: SplitScores
 
 
@@ -52,7 +53,7 @@ def evaluate(experiment: Experiment, complete: bool = True) -> list[EvaluatedSpl
     with experiment.autocast():
         scored = score_parts(
             experiment.algorithm,
-            experiment.dataset,
+            experiment.dataset.environments,
             experiment.input,
             [(env, indices) for env, _, indices in parts],
         )
@@ -64,7 +65,7 @@ def evaluate(experiment: Experiment, complete: bool = True) -> list[EvaluatedSpl
 
 def score_parts(
     algorithm: Any,
-    environments: Sequence[Any],
+    environments: Sequence[Environment],
     input_path: InputPath,
     parts: Sequence[tuple[int, Sequence[int]]],
 ) -> list[SplitScores]:
@@ -131,16 +132,17 @@ def predict(
     ]
 
 
-def split_scores(logits: Tensor, labels: np.ndarray, environment: Any, indices: Sequence[int]) -> SplitScores:
+def split_scores(
+    logits: Tensor, labels: np.ndarray, environment: Environment, indices: Sequence[int]
+) -> SplitScores:
     """What (N, C) ``logits`` say of the samples ``indices`` of ``environment``."""
     predicted, probabilities = decide(logits)
-    videos = getattr(environment, "videos", None)
     return SplitScores(
         labels=labels,
         predicted=predicted,
         probabilities=probabilities,
         indices=indices,
-        videos=None if videos is None else [videos[i] for i in indices],
+        videos=None if environment.videos is None else [environment.videos[i] for i in indices],
     )
 
 

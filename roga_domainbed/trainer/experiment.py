@@ -1,27 +1,33 @@
-"""The parts of a run: data set, splits and algorithm, built in the order in which they can fail."""
+"""The parts of a run: dataset, splits and algorithm, built in the order in which they can fail."""
 
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
+import numpy
+import PIL
 import torch
+import torchvision
 
-from datasets_ext.leakage import audited, leakage_notices
+from datasets_ext.leakage import audit_record, audited, leakage_notices
+from roga_domainbed import __version__
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.host import checkout
 from roga_domainbed.host.backend import Host
+from roga_domainbed.input.environment import OpenDataset
 from roga_domainbed.input.minibatches import seed_everything
 from roga_domainbed.input.path import InputOptions, InputPath
-from roga_domainbed.input.unreadable import drop_unreadable
+from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive
+from roga_domainbed.trainer import distributed
 from roga_domainbed.trainer.config import TrainConfig, test_env_problems
-from roga_domainbed.trainer.memory import keep_freed_memory
 from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
-from roga_domainbed.trainer.splits import EnvironmentSplit, split_environments
+from roga_domainbed.trainer.splits import EnvironmentSplit, drop_unreadable, split_environments
 from roga_domainbed.upstream import defects
 
 
@@ -69,17 +75,17 @@ class Experiment:
         self.n_workers = config.n_workers
         if self.n_workers is None:
             # A sweep gives each job its share of the cores as threads: as many readers, not more.
-            self.n_workers = min(self.dataset.N_WORKERS, torch.get_num_threads())
+            self.n_workers = min(self.dataset.n_workers, torch.get_num_threads())
         self.input = InputPath(
-            self.dataset,
+            self.dataset.environments,
             InputOptions(config.input, config.cache, hparams.get("augmentation") or None),
             name=config.dataset,
             seed=config.seed,
             n_workers=self.n_workers,
             device=self.device,
         )
-        self.n_steps = config.steps or self.dataset.N_STEPS
-        self.checkpoint_freq = config.eval_every or config.checkpoint_freq or self.dataset.CHECKPOINT_FREQ
+        self.n_steps = config.steps or self.dataset.n_steps
+        self.checkpoint_freq = config.eval_every or config.checkpoint_freq or self.dataset.checkpoint_freq
         self.train_envs = [i for i in range(len(self.dataset)) if i not in config.test_envs]
 
         #: a sentence for each image that was left out because it cannot be read
@@ -123,32 +129,52 @@ class Experiment:
         """Inside, the network computes in the run's precision."""
         return autocast(self.precision, self.device)
 
-    def how(self) -> dict[str, Any]:
-        """What the records say of the way the numbers are computed, which should not change them."""
-        return {
+    def provenance(self) -> dict[str, Any]:
+        """What the first record says about where the run's numbers come from."""
+        on_gpu = self.device.type == "cuda"
+        found = {
+            "roga_domainbed": __version__,
+            "backend": self.host.name,
+            "backend_commit": None if self.host.home is None else checkout.commit(self.host.home),
+            "split": self.split_mode,
+            "audit": audit_record(self.leakage),
             "input": self.input.describe(),
             "precision": self.precision,
             "compiled": self.config.compile,
+            "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
+            "torch_threads": torch.get_num_threads(),
+            "environments": self.names,
+            "versions": library_versions(),
         }
+        if distributed.n_processes() > 1:
+            found["processes"] = distributed.n_processes()
+        if self.dropped:
+            found["unreadable"] = {"count": len(self.dropped), "first": self.dropped[:20]}
+        return found
 
     def notices(self) -> list[str]:
         """What a person should know before it trains: of the data, and of upstream's algorithm; a sentence each."""
         found = leakage_notices(self.leakage)
         return found + (defects.notices(self.defects) if self.is_upstreams else [])
 
-    def labels(self, env: int, indices: list[int]) -> np.ndarray:
-        """(len(indices),) class of each sample of environment ``env``."""
-        environment = self.dataset[env]
-        for name in ("labels", "targets"):  # the latter torchvision's
-            if hasattr(environment, name):
-                return np.asarray(getattr(environment, name))[indices]
-        return np.array([int(environment[i][1]) for i in indices])
+
+def library_versions() -> dict[str, str]:
+    """The seven versions that upstream prints, by the names it prints them under."""
+    return {
+        "Python": platform.python_version(),
+        "PyTorch": torch.__version__,
+        "Torchvision": torchvision.__version__,
+        "CUDA": str(torch.version.cuda),
+        "CUDNN": str(torch.backends.cudnn.version()),
+        "NumPy": numpy.__version__,
+        "PIL": PIL.__version__,
+    }
 
 
 def open_splits(
     config: TrainConfig, hparams: dict[str, Any], host: Host
-) -> tuple[Any, list[str], str, list[EnvironmentSplit]]:
-    """A run's data set, the names of its environments, its split mode and its splits: to train, and to evaluate again.
+) -> tuple[OpenDataset, list[str], str, list[EnvironmentSplit]]:
+    """A run's dataset, the names of its environments, its split mode and its splits: to train, and to evaluate again.
 
     Raises:
         RogaError: data that is missing or does not fit the arguments.
@@ -174,8 +200,8 @@ def open_splits(
 
 def open_dataset(
     host: Host, name: str, data_dir: str | None, test_envs: list[int], hparams: dict[str, Any], seed: int
-) -> tuple[Any, list[str]]:
-    """The data set of that name, and the names of its environments in index order.
+) -> tuple[OpenDataset, list[str]]:
+    """The dataset of that name, and the names of its environments in index order.
 
     Raises:
         RogaError: data that is missing, or has other environments than the class says.
@@ -189,7 +215,7 @@ def open_dataset(
         raise RogaError(
             f"{name} has {len(dataset)} environments on disk and {len(names)} names: {', '.join(names)}"
         )
-    return dataset, names
+    return OpenDataset(dataset), names
 
 
 def _check_weights(hparams: dict[str, Any], input_shape: tuple[int, ...]) -> None:

@@ -2,50 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from roga_domainbed.catalog import ALGORITHMS, BACKBONE_HPARAMS, DATASETS, INPUT_HPARAMS
-from roga_domainbed.catalog.hparams import WHOLE_NUMBERS, override_problems, parse_overrides
+from roga_domainbed.catalog.hparams import HParam, constant, overridden, parse_overrides
+from roga_domainbed.engine.hparams_registry import specs
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.host.backend import Host
 from roga_domainbed.seeds import seed_hash
 from roga_domainbed.trainer.config import TrainConfig
-from roga_domainbed.upstream.bridge import plugin_hparams
 
 
 def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict[str, Any]:
     """The run's hyper-parameters, as plain Python values; faults of ``--hparams`` are added to ``problems``.
 
     ``hparams_seed`` 0 means the defaults; otherwise the draws of ``seed_hash(hparams_seed, trial_seed)``.
+    An unknown algorithm or dataset has none: ``TrainConfig.check`` names it.
     """
-    if config.algorithm not in ALGORITHMS or config.dataset not in DATASETS:
-        return {}  # already among the problems
-    registry = host.hparams_registry
-    if config.hparams_seed == 0:
-        hparams = registry.default_hparams(config.algorithm, config.dataset)
-    else:
-        random_seed = seed_hash(config.hparams_seed, config.trial_seed)
-        hparams = registry.random_hparams(config.algorithm, config.dataset, random_seed)
-    # upstream leaves numpy scalars among its draws, which json refuses
-    hparams = {name: value.item() if hasattr(value, "item") else value for name, value in hparams.items()}
     try:
         overrides = parse_overrides(config.hparams)
-    except RogaError:
-        return hparams  # already among the problems
-    known = _known(hparams, config, host)
-    specs = [*plugin_hparams(config.algorithm, config.dataset), *INPUT_HPARAMS]
-    for message in override_problems(overrides, known, specs):
-        problems.add(message)
-    hparams.update(overrides)
-    for name in WHOLE_NUMBERS:  # JSON knows one kind of number, torch insists on two
-        if isinstance(hparams.get(name), float) and hparams[name].is_integer():
-            hparams[name] = int(hparams[name])
-    return hparams
+    except RogaError as error:
+        problems.add(str(error))
+        overrides = {}
+    if config.algorithm not in ALGORITHMS or config.dataset not in DATASETS:
+        return {}
+    registry, pair = host.hparams_registry, (config.algorithm, config.dataset)
+    defaults = _plain(registry.default_hparams(*pair))
+    draws = _plain(registry.random_hparams(*pair, seed_hash(config.hparams_seed, config.trial_seed)))
+    known = [*_of_any_dataset(config, host), *_declared(config, defaults, draws)]
+    return overridden(draws if config.hparams_seed else defaults, overrides, known, problems)
 
 
-def _known(hparams: dict[str, Any], config: TrainConfig, host: Host) -> dict[str, Any]:
-    """What may be overridden: the run's own, the choice of a backbone and of an augmentation for any dataset."""
-    anywhere = {spec.name: spec.default for spec in (*BACKBONE_HPARAMS, *INPUT_HPARAMS)}
-    if host.name == "upstream" and not DATASETS.get(config.dataset).plugin:
-        del anywhere["image_size"]  # upstream's image folders are 224 pixels wide whatever one asks for
-    return {**anywhere, **hparams}
+def _plain(hparams: dict[str, Any]) -> dict[str, Any]:
+    # upstream leaves numpy scalars among its draws, which json refuses
+    return {name: value.item() if hasattr(value, "item") else value for name, value in hparams.items()}
+
+
+def _of_any_dataset(config: TrainConfig, host: Host) -> list[HParam]:
+    """What may be given for any dataset: another backbone, another augmentation."""
+    # upstream's image folders are 224 pixels wide whatever one asks for
+    sized = host.name != "upstream" or DATASETS.get(config.dataset).plugin
+    return [spec for spec in (*BACKBONE_HPARAMS, *INPUT_HPARAMS) if sized or spec.name != "image_size"]
+
+
+def _declared(config: TrainConfig, defaults: dict[str, Any], draws: dict[str, Any]) -> Iterable[HParam]:
+    """A declaration for each of the host's hyper-parameters: ours, or one that goes by its default and a draw."""
+    ours = {spec.name: spec for spec in specs(config.algorithm, config.dataset)}
+    for name, default in defaults.items():
+        # a whole default whose draws are not, such as upstream's IGA 'penalty' of 1000, is no integer
+        like = draws[name] if isinstance(draws[name], float) else default
+        yield ours.get(name) or HParam(name, like, constant(like))

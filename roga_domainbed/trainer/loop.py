@@ -8,24 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import record_function
 
-from datasets_ext.leakage import audit_record
 from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
 from roga_domainbed.files import sync_folder
-from roga_domainbed.input.minibatches import IndexDraw, seed_everything
+from roga_domainbed.input.minibatches import IndexSampler, seed_everything
+from roga_domainbed.optim.optimizer import SharpnessOptimizer
 from roga_domainbed.results.records import RECORDS, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import checkpoint, distributed
-from roga_domainbed.trainer.checkpoint import Checkpoint
+from roga_domainbed.trainer.checkpoint import Checkpoint, write_durably
 from roga_domainbed.trainer.evaluation import evaluate, record_values
 from roga_domainbed.trainer.experiment import Experiment
-from roga_domainbed.trainer.model_file import save_model
 from roga_domainbed.trainer.object_state import CannotRestore, ObjectState
 from roga_domainbed.trainer.profile import Profile
-from roga_domainbed.trainer.progress import CheckpointTable
-from roga_domainbed.trainer.provenance import provenance
-from roga_domainbed.trainer.running_means import Window
+from roga_domainbed.trainer.progress import RecordTable
+from roga_domainbed.trainer.running_means import RunningMeans
 from roga_domainbed.trainer.scores import write_scores
 from roga_domainbed.trainer.stop import StopRequested, StopSignals
 from roga_domainbed.upstream import defects
@@ -53,12 +52,11 @@ class TrainingLoop:
         smallest = min(len(split.in_split) for split in experiment.splits)
         self.steps_per_epoch = smallest / hparams["batch_size"]
         #: what each step reported since the last record
-        self.window = Window()
-        self.profile = Profile(config.profile, experiment.device)
+        self.running_means = RunningMeans()
         self.steps_done = 0
         self.record_due = False
         self._identity = checkpoint.data_identity(experiment)
-        self._made_by = self._provenance()
+        self._made_by = experiment.provenance()
         self._provenance_due = start is None
         self._schedule = checkpoint.Schedule(config.checkpoint_every)
         made_anew = defects.MADE_ANEW.get(config.algorithm, ()) if experiment.is_upstreams else ()
@@ -66,7 +64,7 @@ class TrainingLoop:
         if start is not None:
             self._go_on_from(start)
         self.steps_done = distributed.start_together(experiment.algorithm, self._state, self.steps_done)
-        self.table = CheckpointTable(
+        self.table = RecordTable(
             experiment.names, config.test_envs, experiment.n_steps, first_step=self.steps_done
         )
 
@@ -94,8 +92,6 @@ class TrainingLoop:
             mark_done(self.output_dir)
             sync_folder(self.output_dir)
             checkpoint.delete_all(self.output_dir)
-        if self.profile.enabled:
-            print("\n" + self.profile.report())
 
     def _train(self) -> None:
         experiment = self.experiment
@@ -106,40 +102,44 @@ class TrainingLoop:
         unlabelled = self._unlabelled(steps)
         if self.record_due:
             self._record(self.steps_done - 1)
-        for step in steps:
-            self._update(step, minibatches, unlabelled)
-            recorded = self.record_due
-            if recorded:
-                self._record(step)
-            if self._schedule.is_due(step + 1, recorded) and step + 1 < experiment.n_steps:
-                with self.signals.held():
-                    self._write_checkpoint()
+        with Profile(experiment.config.profile, self.output_dir, len(steps), experiment.device) as profile:
+            for step in steps:
+                with record_function("step"):
+                    self._update(step, minibatches, unlabelled)
+                    recorded = self.record_due
+                    if recorded:
+                        self._record(step)
+                    if self._schedule.is_due(step + 1, recorded) and step + 1 < experiment.n_steps:
+                        with self.signals.held(), record_function("checkpoint"):
+                            self._write_checkpoint()
+                profile.step()
 
     def _update(self, step: int, minibatches: Iterator[list], unlabelled: Iterator[list] | None) -> None:
         experiment = self.experiment
         start = time.perf_counter()
-        with self.profile.section("data"):
+        with record_function("data"):
             batches = next(minibatches)
             unlabelled_batches = None if unlabelled is None else [x for x, _ in next(unlabelled)]
         loaded = time.perf_counter()
         with self.signals.held():
             # Dropout and whatever else an algorithm draws depend on the step alone.
             seed_everything(derive(experiment.config.seed, "update", step))
-            with experiment.explained(), experiment.autocast(), self.profile.update(experiment.algorithm):
+            with experiment.explained(), experiment.autocast(), record_function("update"):
                 values = experiment.algorithm.update(batches, unlabelled_batches)
             clocks = {"data_time": loaded - start, "step_time": time.perf_counter() - start}
-            self.window.add(step, {**clocks, **values})
+            self.running_means.add(step, {**clocks, **values})
             self.steps_done = step + 1
             self.record_due = step % experiment.checkpoint_freq == 0 or self.steps_done == experiment.n_steps
 
     def _record(self, step: int) -> None:
         experiment, config = self.experiment, self.experiment.config
+        require_finite_steps(experiment.algorithm)
         record: dict[str, Any] = {"step": step, "epoch": step / self.steps_per_epoch}
-        record.update(self.window.means())
+        record.update(self.running_means.means())
         # A method that draws to predict draws the same whether or not the run went on from a checkpoint.
         seed_everything(derive(config.seed, "evaluate", step))
         is_last = self.steps_done == experiment.n_steps
-        with self.profile.section("evaluation"):
+        with record_function("evaluation"):
             evaluated = evaluate(experiment, complete=is_last)
         record.update(record_values(evaluated))
         on_gpu = experiment.device.type == "cuda"
@@ -152,7 +152,7 @@ class TrainingLoop:
                 # Before the record: a run that has its last record has its scores.
                 write_scores(self.output_dir, evaluated)
             self._append(record)
-            self.window = Window()
+            self.running_means = RunningMeans()
             self.record_due = self._provenance_due = False
             self.table.print(record)
             if config.save_model_every_checkpoint:
@@ -167,22 +167,6 @@ class TrainingLoop:
                 f"cannot write {path!r}: {error.strerror}; the records before are intact"
             ) from None
 
-    def _provenance(self) -> dict[str, Any]:
-        experiment = self.experiment
-        found = provenance(
-            experiment.host,
-            experiment.split_mode,
-            experiment.device,
-            experiment.names,
-            audit_record(experiment.leakage),
-            experiment.how(),
-        )
-        if distributed.n_processes() > 1:
-            found["processes"] = distributed.n_processes()
-        if experiment.dropped:
-            found["unreadable"] = {"count": len(experiment.dropped), "first": experiment.dropped[:20]}
-        return found
-
     # --- checkpoints -----------------------------------------------------------------------------------
 
     def _check_state(self) -> None:
@@ -196,6 +180,7 @@ class TrainingLoop:
     def _write_checkpoint(self) -> None:
         experiment, folder = self.experiment, self.output_dir
         with self._schedule.timed():
+            require_finite_steps(experiment.algorithm)
             require_finite_weights(experiment.algorithm, self.steps_done - 1)
             captured = self._state.capture()
             if self._state.problems:
@@ -211,7 +196,7 @@ class TrainingLoop:
                     record_due=self.record_due,
                     records_bytes=_size(folder / RECORDS),
                     output_bytes=_size(folder / "out.txt"),
-                    window=self.window.settled(),
+                    window=self.running_means.settled(),
                     algorithm=captured,
                 ),
             )
@@ -232,10 +217,10 @@ class TrainingLoop:
             raise RogaError(
                 f"{error}, which the checkpoint counts on: put the file back, or pass --overwrite to start anew"
             ) from None
-        self.steps_done, self.record_due, self.window = (
+        self.steps_done, self.record_due, self.running_means = (
             start.steps_done,
             start.record_due,
-            Window(start.window),
+            RunningMeans(start.window),
         )
         self._provenance_due = start.records_bytes == 0  # the first record has it
         one = {"processes": 1}  # of a run that nobody shares the provenance says nothing
@@ -262,8 +247,8 @@ class TrainingLoop:
                 )
             weights = None
             if experiment.hparams["class_balanced"] and purpose == "minibatch":
-                weights = balanced_weights(experiment.labels(env, indices))
-            draws.append(IndexDraw(indices, distributed.minibatch_size(experiment, env), weights))
+                weights = balanced_weights(experiment.dataset[env].labels_of(indices))
+            draws.append(IndexSampler(indices, distributed.minibatch_size(experiment, env), weights))
         return experiment.input.minibatches(envs, draws, purpose, steps)
 
     def _unlabelled(self, steps: range) -> Iterator[list] | None:
@@ -281,6 +266,17 @@ def run_settings(experiment: Experiment) -> dict[str, Any]:
     return checkpoint.settings(experiment.config.record_args(), experiment.hparams, experiment.host.name)
 
 
+def require_finite_steps(algorithm: torch.nn.Module) -> None:
+    """Read the numbers that no step on a GPU has waited for.
+
+    Raises:
+        NonFiniteError: a step was not finite; it names the step and the domain.
+    """
+    for value in vars(algorithm).values():
+        if isinstance(value, SharpnessOptimizer):
+            value.check_finite()
+
+
 def require_finite_weights(algorithm: torch.nn.Module, step: int) -> None:
     """Keep what is not a number out of the checkpoints: the run stops, and goes on from before it happened.
 
@@ -293,6 +289,26 @@ def require_finite_weights(algorithm: torch.nn.Module, step: int) -> None:
             f"step {step}: {len(bad)} parameters are not finite after it, {bad[0]} the first; training stopped. "
             "Lower the learning rate, or look at the data"
         )
+
+
+def save_model(experiment: Experiment, path: Path) -> None:
+    """Write ``model.pkl`` as upstream does, with plain Python values so that ``weights_only`` loading accepts it.
+
+    Raises:
+        RogaError: the file cannot be written; an earlier one of that name is intact then.
+    """
+    state = experiment.algorithm.state_dict()
+    if experiment.is_upstreams:
+        state = defects.saved_state(experiment.config.algorithm, state)
+    content = {
+        "args": experiment.config.record_args(),
+        "model_input_shape": experiment.dataset.input_shape,
+        "model_num_classes": experiment.dataset.num_classes,
+        "model_num_domains": len(experiment.train_envs),
+        "model_hparams": experiment.hparams,
+        "model_dict": state,
+    }
+    write_durably(path, content)
 
 
 def _size(path: Path) -> int:

@@ -1,117 +1,86 @@
-"""Where the time of a run goes: ``train --profile``."""
+"""Where the time of a step goes: ``train --profile``, with torch's profiler and named ranges."""
 
 from __future__ import annotations
 
-import contextlib
 import resource
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
 
 import torch
-from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity
 
-SECTIONS = ("data", "first pass", "perturb", "second pass", "optimizer", "evaluation", "other")
+from roga_domainbed.results.text_table import text_table
+
+TRACE = "trace.json.gz"
+
+#: What the trainer and the optimizers mark with ``record_function``: a step with what follows it, parts of that, and
+#: parts of ``update``.
+RANGES = ("step", "data", "update", "evaluation", "checkpoint")
+RANGES += ("first pass", "perturb", "second pass", "optimizer step")
+
+_STEPS = 10  # a trace of more is slow to open
 
 
 class Profile:
-    """Splits wall time into ``SECTIONS``; does nothing unless ``enabled``.
+    """Inside this context, profiles ``_STEPS`` steps, prints the table and writes the trace; or does nothing.
 
-    A pass is a network's forward call to the end of the backward pass after it; it is a second pass if the weights are
-    not those that the step began with. What follows a backward pass is the perturbation or its undoing. A GPU is
-    waited for at every border, so a profiled run is slower there than another.
+    The first step is left out if there are others: memory is reserved and kernels are chosen in it.
+
+    Args:
+        enabled: whether to profile.
+        folder: of the run, for the trace.
+        n_steps: steps that are left.
+        device: where the run computes.
     """
 
-    def __init__(self, enabled: bool, device: torch.device):
-        self.enabled, self._device = enabled, device
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.steps = 0
-        self._section, self._since = "other", time.perf_counter()
-
-    def enter(self, section: str) -> None:
-        """From now on time belongs to ``section``."""
-        if not self.enabled:
+    def __init__(self, enabled: bool, folder: Path, n_steps: int, device: torch.device):
+        self._trace, self._device, self._profiler = folder / TRACE, device, None
+        if not enabled:
             return
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
-        self.seconds[self._section] += now - self._since
-        self._section, self._since = section, now
+        activities = [ProfilerActivity.CPU]
+        if device.type == "cuda":
+            activities.append(ProfilerActivity.CUDA)
+        schedule = torch.profiler.schedule(wait=0, warmup=1, active=_STEPS, repeat=1) if n_steps > 1 else None
+        self._profiler = torch.profiler.profile(
+            activities=activities, schedule=schedule, on_trace_ready=self._finish
+        )
 
-    @contextlib.contextmanager
-    def section(self, name: str) -> Iterator[None]:
-        """Inside, time belongs to ``name``; after, to ``other``."""
-        self.enter(name)
-        try:
-            yield
-        finally:
-            self.enter("other")
+    def __enter__(self) -> Profile:
+        if self._profiler is not None:
+            self._profiler.start()
+        return self
 
-    @contextlib.contextmanager
-    def update(self, algorithm: nn.Module) -> Iterator[None]:
-        """Inside, a step of ``algorithm`` is taken and its parts are told apart."""
-        if not self.enabled:
-            yield
-            return
-        self.steps += 1
-        self.enter("other")
-        watched = _watched(algorithm)
-        before = [p.detach().clone() for p in watched]
-        depth = 0
+    def __exit__(self, *exception: object) -> None:
+        if self._profiler is not None:
+            self._profiler.stop()
 
-        def forward_begins(*_: Any) -> None:
-            nonlocal depth
-            depth += 1
-            if depth == 1:
-                same = all(map(torch.equal, watched, before))
-                self.enter("first pass" if same else "second pass")
+    def step(self) -> None:
+        """A step of the run has ended."""
+        if self._profiler is not None:
+            self._profiler.step()
 
-        def forward_ends(*_: Any) -> None:
-            nonlocal depth
-            depth -= 1
+    def _finish(self, profiler: torch.profiler.profile) -> None:
+        profiler.export_chrome_trace(str(self._trace))
+        print(f"\n{self._table(profiler)}\nTrace: {self._trace}; https://ui.perfetto.dev opens it.\n")
 
-        hooks = [
-            register_module_forward_pre_hook(forward_begins),
-            register_module_forward_hook(forward_ends, always_call=True),
-            register_optimizer_step_pre_hook(lambda *_: self.enter("optimizer")),
-            register_optimizer_step_post_hook(lambda *_: self.enter("other")),
-        ]
-        try:
-            with _after_backward(lambda: self.enter("perturb")):
-                yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-            self.enter("other")
-
-    def report(self) -> str:
-        """The table: seconds, share, and milliseconds a step where the section is part of one."""
-        self.enter("other")
-        seconds = dict(self.seconds)
-        if not seconds.get("second pass"):  # an algorithm without one has only gaps between its parts there
-            seconds["other"] = seconds.get("other", 0.0) + seconds.pop("perturb", 0.0)
-        total = sum(seconds.values())
-        lines = [f"{'section':<12} {'seconds':>8} {'share':>6} {'ms a step':>10}"]
-        for name in SECTIONS:
-            if name not in seconds:
-                continue
-            each = "" if name == "evaluation" else f"{1000 * seconds[name] / max(self.steps, 1):10.1f}"
-            lines.append(f"{name:<12} {seconds[name]:8.2f} {seconds[name] / total:6.1%} {each:>10}")
-        lines.append(f"{'all':<12} {total:8.2f}   of {self.steps} steps; {peak_memory(self._device)}")
-        return "\n".join(lines)
-
-
-def _watched(algorithm: nn.Module) -> list[nn.Parameter]:
-    """Parameters that tell whether the weights have moved.
-
-    The smallest costs least. Where only the last block is perturbed it may stay where it is; the last of those that are
-    trained does not.
-    """
-    trained = [p for p in algorithm.parameters() if p.requires_grad] or list(algorithm.parameters())
-    return [min(trained, key=lambda p: p.numel()), trained[-1]]
+    def _table(self, profiler: torch.profiler.profile) -> str:
+        on_gpu = self._device.type == "cuda"
+        events = profiler.key_averages()
+        cpu = {event.key: event for event in events if event.device_type == DeviceType.CPU}
+        gpu = {event.key: event for event in events if event.device_type == DeviceType.CUDA}
+        n_steps, total = cpu["step"].count, cpu["step"].cpu_time_total
+        rows = [["range", "calls", "ms a step", "share", *["GPU ms a step"] * on_gpu]]
+        ranges = sorted(
+            (cpu[name] for name in RANGES if name in cpu), key=lambda event: -event.cpu_time_total
+        )
+        for event in ranges:
+            ms = event.cpu_time_total / 1000 / n_steps
+            row = [event.key, str(event.count), f"{ms:.1f}", f"{event.cpu_time_total / total:.1%}"]
+            if on_gpu:
+                there = gpu.get(event.key)
+                row.append("" if there is None else f"{there.device_time_total / 1000 / n_steps:.1f}")
+            rows.append(row)
+        return f"{text_table(rows)}of {n_steps} steps; {peak_memory(self._device)}"
 
 
 def peak_memory(device: torch.device) -> str:
@@ -120,23 +89,3 @@ def peak_memory(device: torch.device) -> str:
     if device.type == "cuda":
         text += f", on the GPU {torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB"
     return text
-
-
-@contextlib.contextmanager
-def _after_backward(call: Callable[[], None]) -> Iterator[None]:
-    """Inside, ``call`` after every backward pass."""
-    originals = torch.autograd.backward, torch.autograd.grad
-
-    def then(original: Callable) -> Callable:
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
-            call()
-            return result
-
-        return wrapper
-
-    torch.autograd.backward, torch.autograd.grad = map(then, originals)
-    try:
-        yield
-    finally:
-        torch.autograd.backward, torch.autograd.grad = originals

@@ -1,4 +1,4 @@
-"""What a person watches while a model trains: one line a checkpoint."""
+"""What a person watches while a model trains: one line a record."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 
-class CheckpointTable:
+class RecordTable:
     """Prints a header once and a line a record: loss, then the metric of every environment.
 
-    The metric is AUC for a binary task and accuracy otherwise; ``in/out`` in percent, the test environments in
-    brackets. Everything else is in the records file.
+    The metric is AUC for a binary task and accuracy otherwise, ``in/out`` in percent; test environments are in
+    brackets.
 
     Args:
         names: the environments' names.

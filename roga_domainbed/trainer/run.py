@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import gc
+import dataclasses
+import io
 import os
 import shlex
-import signal
 import sys
 import tempfile
-import threading
 import traceback
 from pathlib import Path
 from typing import Any, TextIO
+
+import torch.distributed
 
 from roga_domainbed.engine.lib.misc import Tee
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.files import Busy, locked
 from roga_domainbed.host.backend import host
-from roga_domainbed.input.unreadable import MARK, all_of_them
+from roga_domainbed.input.image_files import UnreadableImage
+from roga_domainbed.input.prefetch import WorkerDied
 from roga_domainbed.launch.jobfile import LOCK_FILE
-from roga_domainbed.optim.over_ranks import PeerStopped
-from roga_domainbed.results.records import DONE, RECORDS, SCORES, Loaded, is_done, read_file
+from roga_domainbed.optim import NonFiniteError
+from roga_domainbed.optim.over_ranks import PeerStopped, together
+from roga_domainbed.results.records import DONE, RECORDS, SCORES, is_done, read_records
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig
-from roga_domainbed.trainer.experiment import Experiment
+from roga_domainbed.trainer.experiment import Experiment, library_versions
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.trainer.loop import TrainingLoop
-from roga_domainbed.trainer.provenance import environment_versions
+from roga_domainbed.trainer.profile import TRACE
+from roga_domainbed.trainer.running_means import RunningMeans
+from roga_domainbed.trainer.splits import unreadable_message
 from roga_domainbed.trainer.stop import Stopped, StopRequested, StopSignals
 from roga_domainbed.upstream import bridge
 
@@ -68,7 +73,7 @@ def train(config: TrainConfig) -> Path:
     try:
         with StopSignals() as signals:
             if not is_first:
-                distributed.follow(config, hparams, host(), signals)
+                _follow(config, hparams, signals)
                 return output_dir
             with locked(output_dir / LOCK_FILE):
                 try:
@@ -78,11 +83,6 @@ def train(config: TrainConfig) -> Path:
                         (output_dir / LOCK_FILE).unlink(missing_ok=True)
     except Busy:
         raise RogaError(f"another process trains in --output_dir {config.output_dir!r} now") from None
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        if not _is_dead_reader(error):
-            raise
-        _let_go_of_readers(error)
-        raise RogaError(_dead_reader(error, output_dir)) from None
     except StopRequested as stop:
         if stop.name == "SIGINT":
             raise KeyboardInterrupt from None
@@ -121,51 +121,44 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
             raise
         except RogaError as error:
             message = str(error)
-            if message.startswith(MARK):
+            if isinstance(error, UnreadableImage):
                 print("An image cannot be read; looking for others.")
-                message = all_of_them(experiment.dataset, experiment.splits, error)
-            if isinstance(error, PeerStopped):
+                message = unreadable_message(experiment.dataset, experiment.splits, error)
+            if isinstance(error, (PeerStopped, WorkerDied)):
                 message += f"; {_what_then(output_dir)}"
             _note(err.file, f"error: {message}\n")  # the caller prints it
             raise (error if message == str(error) else RogaError(message)) from error.__cause__
-        except Exception as error:
-            dead = _is_dead_reader(error)
-            _note(err.file, f"error: {_dead_reader(error, output_dir)}\n" if dead else traceback.format_exc())
+        except Exception:
+            _note(err.file, traceback.format_exc())
             raise
+
+
+def _follow(config: TrainConfig, hparams: dict[str, Any], signals: StopSignals) -> None:
+    """Take part in the steps of the first process, writing nothing.
+
+    Raises:
+        SystemExit: the run has ended early, for a reason that another process gives.
+    """
+    config = dataclasses.replace(config, skip_model_save=True, checkpoint_every=0, profile=False)
+    try:
+        together(torch.distributed.barrier)
+        with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+            experiment = Experiment(config, hparams, host())
+            distributed.share(experiment)
+            # A signal to all may find the first process in a step that needs this one: the first one leaves first.
+            with signals.held():
+                _FollowingLoop(experiment, Path(folder), signals).run()
+    except (PeerStopped, StopRequested, NonFiniteError):  # what is not finite, every process finds
+        raise SystemExit(1) from None
+
+
+class _FollowingLoop(TrainingLoop):
+    def _record(self, step: int) -> None:
+        self.running_means, self.record_due = RunningMeans(), False
 
 
 def _what_then(output_dir: Path) -> str:
     return f"the same command {'goes on' if checkpoint.exists(output_dir) else 'starts anew: there is no checkpoint'}"
-
-
-def _is_dead_reader(error: Exception) -> bool:
-    """Whether torch says so, or a result could not be fetched any more from the process that had made it."""
-    if isinstance(error, RuntimeError):
-        return "DataLoader worker" in str(error)
-    last = list(traceback.walk_tb(error.__traceback__))[-1][0]
-    where = last.f_globals.get("__name__", "")
-    return isinstance(error, (ConnectionError, EOFError)) and where.startswith("multiprocessing.")
-
-
-def _dead_reader(error: Exception, output_dir: Path) -> str:
-    # the first line: the rest of torch's message is for developers
-    how = (str(error) or type(error).__name__).splitlines()[0]
-    return (
-        f"a process that reads images has died ({how}), as when memory runs out: give fewer --n_workers; "
-        f"{_what_then(output_dir)}"
-    )
-
-
-def _let_go_of_readers(error: Exception) -> None:
-    """End the other reading processes. At the end of each, torch's handler would raise anew for the dead one."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    try:
-        traceback.clear_frames(error.__traceback__)
-        gc.collect()
-    finally:
-        signal.signal(signal.SIGCHLD, before)
 
 
 def _note(file: TextIO, text: str) -> None:
@@ -177,11 +170,10 @@ def _settings_of_records(output_dir: Path) -> dict[str, Any] | None:
     """What the first record of an unfinished run says of its settings; None if there is no record."""
     if not (output_dir / RECORDS).exists():
         return None
-    loaded = Loaded()
-    read_file(output_dir / RECORDS, loaded)
-    if not loaded.records:
+    records = read_records(output_dir / RECORDS).records
+    if not records:
         return None
-    first = loaded.records[0]
+    first = records[0]
     backend = first.get("provenance", {}).get("backend", "upstream")  # whose train notes none
     return checkpoint.settings(first["args"], first.get("hparams", {}), backend)
 
@@ -202,7 +194,8 @@ def _make_folder(output_dir: Path) -> None:
 
 
 def _clear_folder(output_dir: Path, *, with_damaged: bool) -> None:
-    for pattern in (DONE, RECORDS, SCORES, "out.txt", "err.txt", "model*.pkl", "checkpoint_*.pt", "*.part"):
+    files = (DONE, RECORDS, SCORES, TRACE, "out.txt", "err.txt", "model*.pkl", "checkpoint_*.pt", "*.part")
+    for pattern in files:
         for path in output_dir.glob(pattern):
             path.unlink()
     for path in output_dir.glob("damaged_checkpoint_*.pt") if with_damaged else ():
@@ -212,7 +205,7 @@ def _clear_folder(output_dir: Path, *, with_damaged: bool) -> None:
 def _print_header(config: TrainConfig, hparams: dict[str, Any]) -> None:
     print("Command:\n\t" + shlex.join(sys.argv))
     for title, values in (
-        ("Environment", environment_versions()),
+        ("Environment", library_versions()),
         ("Args", dict(sorted(config.record_args().items()))),
         ("HParams", dict(sorted(hparams.items()))),
     ):

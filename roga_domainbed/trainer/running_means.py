@@ -10,7 +10,7 @@ import numpy as np
 from roga_domainbed.trainer.config import require_finite
 
 
-class Window:
+class RunningMeans:
     """Collects the values of each step; gives their means to a record.
 
     A value that is a number already is checked at once. Anything else that ``float()`` reads, a scalar tensor on a GPU,

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from roga_domainbed.files import replacing
-from roga_domainbed.input.paths import files_of
 from roga_domainbed.results.records import SCORES
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def _table(split: EvaluatedSplit, *, with_probabilities: bool) -> pa.Table:
     scores = split.scores
     n = len(scores.labels)
     binary = scores.fake is not None
-    files = files_of(split.environment)
+    paths = split.environment.relative_paths
     probabilities = None
     if not binary and with_probabilities:
         flat = np.ascontiguousarray(scores.probabilities).reshape(-1)
@@ -95,7 +94,7 @@ def _table(split: EvaluatedSplit, *, with_probabilities: bool) -> pa.Table:
         "split": [split.part] * n,
         "index": np.asarray(scores.indices),
         "video": scores.videos,
-        "path": None if files is None else [files[1][index] for index in scores.indices],
+        "path": None if paths is None else [paths[index] for index in scores.indices],
         "label": scores.labels,
         "predicted": scores.predicted,
         "score": scores.fake,

@@ -1,13 +1,14 @@
-"""Which samples of each environment train, select and test."""
+"""Which samples of each environment train, select and test, and which are left out because they cannot be read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from datasets_ext.splits import frame
 from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.input.environment import Environment, OpenDataset
 from roga_domainbed.seeds import seed_hash, shuffled
 
 
@@ -32,7 +33,7 @@ class EnvironmentSplit:
 
 
 def split_environments(
-    dataset: Any,
+    dataset: OpenDataset,
     mode: str | None,
     test_envs: list[int],
     trial_seed: int,
@@ -43,8 +44,8 @@ def split_environments(
     """Split every environment of ``dataset``.
 
     Args:
-        dataset: a DomainBed dataset. If it has ``split_indices`` (ours do) the mode is its to carry out;
-            otherwise only DomainBed's own ``frame`` split exists.
+        dataset: a dataset with ``split_indices`` (ours) carries out the mode; for others only DomainBed's own ``frame``
+            split exists.
         mode: ``official``, ``group``, ``frame``, or None for the dataset's first.
         test_envs: indices of the held-out environments.
         trial_seed: seeds the split, together with the environment's index.
@@ -55,19 +56,18 @@ def split_environments(
     Returns:
         The mode that was used, and one split an environment.
     """
-    modes = getattr(dataset, "SPLIT_MODES", ("frame",))
-    mode = mode or modes[0]
-    if mode not in modes:
+    mode = mode or dataset.split_modes[0]
+    if mode not in dataset.split_modes:
         raise RogaError(
-            f"--split {mode} needs a manifest, which {type(dataset).__name__} does not have; "
-            f"it knows {', '.join(modes)}"
+            f"--split {mode} needs a manifest, which {dataset.name} does not have; "
+            f"it knows {', '.join(dataset.split_modes)}"
         )
     given = options.given()
-    if hasattr(dataset, "split_indices"):
+    if dataset.split_indices is not None:
         pairs = dataset.split_indices(mode, trial_seed, holdout_fraction, test_envs, **options.keyword())
     elif given:
         flags = ", ".join(f"--{name}" for name in given)
-        raise RogaError(f"{flags}: these need a manifest, which {type(dataset).__name__} does not have")
+        raise RogaError(f"{flags}: these need a manifest, which {dataset.name} does not have")
     else:
         pairs = frame([len(environment) for environment in dataset], trial_seed, holdout_fraction)
     splits, problems = [], Problems()
@@ -86,3 +86,50 @@ def split_environments(
         splits.append(EnvironmentSplit(list(in_split), list(out_split), uda))
     problems.check()
     return mode, splits
+
+
+def unreadable(
+    dataset: Sequence[Environment], splits: Sequence[EnvironmentSplit]
+) -> Iterator[tuple[int, int, str]]:
+    """(environment, index, what is wrong) of every sample of the splits that cannot be read.
+
+    Each is read once, one after the other; where the dataset keeps decoded images, nothing is done twice.
+    """
+    for env, split in enumerate(splits):
+        view = dataset[env].evaluation
+        for index in sorted({index for _, part in split.named() for index in part}):
+            try:
+                view[index]
+            except (RogaError, OSError, SyntaxError, ValueError) as error:  # the last three are Pillow's
+                yield env, index, str(error).splitlines()[0]
+
+
+def drop_unreadable(
+    dataset: Sequence[Environment], splits: Sequence[EnvironmentSplit], names: Sequence[str]
+) -> list[str]:
+    """Take what cannot be read out of ``splits``, in place; a sentence for each sample.
+
+    Raises:
+        RogaError: a split has nothing left.
+    """
+    found = list(unreadable(dataset, splits))
+    gone: dict[int, set[int]] = {}
+    for env, index, _ in found:
+        gone.setdefault(env, set()).add(index)
+    problems = Problems()
+    for env, indices in gone.items():
+        for name, part in splits[env].named():
+            part[:] = [index for index in part if index not in indices]
+            if not part:
+                problems.add(f"no image of the {name}-split of environment {names[env]} can be read")
+    problems.check()
+    return [message for _, _, message in found]
+
+
+def unreadable_message(
+    dataset: Sequence[Environment], splits: Sequence[EnvironmentSplit], first: RogaError
+) -> str:
+    """The message of a run that met ``first``: how many samples cannot be read, and which."""
+    messages = [message for _, _, message in unreadable(dataset, splits)] or [str(first)]
+    listed = "".join(f"\n  {message}" for message in messages)
+    return f"{len(messages)} image{'s' * (len(messages) > 1)} cannot be read; --skip-unreadable trains without:{listed}"

@@ -19,6 +19,7 @@ from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import DatasetInfo
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
+from roga_domainbed.input.environment import OpenDataset, split_modes, splits_itself
 from roga_domainbed.seeds import seed_hash
 
 #: DomainBed's own way to split, which is left to it.
@@ -45,7 +46,7 @@ class StockSplits:
 
     def watch(self, dataset_class: type) -> type:
         """``dataset_class``, whose instances' environments ``of`` knows how to split."""
-        if not hasattr(dataset_class, "split_indices"):
+        if not splits_itself(dataset_class):
             return dataset_class
 
         def __init__(
@@ -82,8 +83,9 @@ class StockSplits:
             raise RogaError("write --trial_seed and --holdout_fraction in full: the splits depend on them")
         return found.out_split, found.in_split
 
-    def _plan(self, dataset: Any, test_envs: Collection[int], hparams: dict[str, Any]) -> None:
-        mode = hparams.get("split", dataset.SPLIT_MODES[0])
+    def _plan(self, stock: Any, test_envs: Collection[int], hparams: dict[str, Any]) -> None:
+        dataset = OpenDataset(stock)
+        mode = hparams.get("split", dataset.split_modes[0])
         options = TrainingOptions.of(hparams)
         cut = mode, self.trial_seed, self.holdout_fraction, test_envs
         pairs = dataset.split_indices(*cut, **options.keyword())
@@ -92,11 +94,10 @@ class StockSplits:
             print(f"Notice: {message}.")
         if mode == FRAME and not options.given():
             return
-        for index, (environment, (in_split, out_split)) in enumerate(
-            zip(dataset.datasets, pairs, strict=True)
-        ):
-            # What selects a model is read without augmentation, as by our own trainer.
-            out = Subset(getattr(environment, "evaluation", environment), out_split)
+        for index, (in_split, out_split) in enumerate(pairs):
+            environment = stock[index]
+            # Without augmentation, as our own trainer reads what selects a model.
+            out = Subset(dataset[index].evaluation, out_split)
             self._planned[id(environment)] = _Planned(index, environment, Subset(environment, in_split), out)
 
 
@@ -113,4 +114,4 @@ def default_mode(info: DatasetInfo) -> str | None:
     if not info.plugin:
         return None
     dataset_class = load(info.target)
-    return dataset_class.SPLIT_MODES[0] if hasattr(dataset_class, "split_indices") else None
+    return split_modes(dataset_class)[0] if splits_itself(dataset_class) else None

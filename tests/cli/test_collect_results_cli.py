@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from roga_domainbed.cli import main
+from roga_domainbed.results import records
 
 DATA = Path(__file__).parents[1] / "data" / "report"
 
@@ -186,18 +187,20 @@ def damage(sweep):
     ]
 
 
-def test_records_damaged_in_ten_ways_are_named_and_the_table_comes(vlcs, capsys):
+@pytest.mark.parametrize("with_orjson", [True, False])
+def test_records_damaged_in_ten_ways_are_named_and_the_table_comes(vlcs, capsys, monkeypatch, with_orjson):
     said = damage(vlcs)
     assert len(said) == 10
-    for _ in range(2):  # read afresh, then beside the cache
-        assert collect("--input_dir", vlcs) == 0
-        captured = capsys.readouterr()
-        intact = (DATA / "collect_results.txt").read_text().splitlines()
-        assert captured.out.splitlines()[1:] == intact[1:]
-        assert captured.out.splitlines()[0] == "Total records: 202"
-        assert "; 7 lines skipped." in captured.err
-        for sentence in said:
-            assert sentence in captured.err
+    if not with_orjson:
+        monkeypatch.setattr(records, "_orjson", None)
+    assert collect("--input_dir", vlcs) == 0
+    captured = capsys.readouterr()
+    intact = (DATA / "collect_results.txt").read_text().splitlines()
+    assert captured.out.splitlines()[1:] == intact[1:]
+    assert captured.out.splitlines()[0] == "Total records: 202"
+    assert "; 7 lines skipped." in captured.err
+    for sentence in said:
+        assert sentence in captured.err
 
 
 def test_deeply_nested_json_is_a_bad_line(vlcs, capsys):
@@ -206,26 +209,6 @@ def test_deeply_nested_json_is_a_bad_line(vlcs, capsys):
         file.write(b"[" * 100_000 + b"\n")
     assert collect("--input_dir", vlcs) == 0
     assert f"{run}, line 6: not a JSON record" in capsys.readouterr().err
-
-
-def test_a_second_reading_from_the_cache_gives_the_same_and_notices_every_change(vlcs, capsys):
-    cache = vlcs / ".collect-results-cache-acc.jsonl"
-    oracle = (DATA / "collect_results.txt").read_text()
-    assert collect("--input_dir", vlcs) == 0
-    assert cache.exists()
-    for content in (cache.read_bytes(), b"", b"no cache\n", cache.read_bytes()[:-700], None):
-        if content is None:
-            cache.unlink()
-        else:
-            cache.write_bytes(content)
-        capsys.readouterr()
-        assert collect("--input_dir", vlcs) == 0
-        assert capsys.readouterr().out == oracle
-    run = sorted(path for path in vlcs.iterdir() if path.is_dir())[0]
-    lines = (run / "results.jsonl").read_text().splitlines(keepends=True)
-    (run / "results.jsonl").write_text("".join(lines[:-1]))
-    assert collect("--input_dir", vlcs) == 0
-    assert capsys.readouterr().out.startswith("Total records: 199\n")
 
 
 def unfinished_sweep(folder):
@@ -267,13 +250,12 @@ def test_an_unfinished_run_is_named_in_every_format_with_notes_and_not_in_upstre
         assert NOTED in err
 
 
-def test_a_run_that_finishes_without_a_new_record_is_finished_though_its_records_are_cached(tmp_path, capsys):
+def test_a_run_that_finishes_without_a_new_record_is_finished(tmp_path, capsys):
     run = unfinished_sweep(tmp_path)
-    for _ in range(2):  # the second time from the cache
-        assert collect("--input_dir", tmp_path) == 0
-        err = capsys.readouterr().err
-        assert "2 finished, 1 unfinished" in err
-        assert NOTED in err
+    assert collect("--input_dir", tmp_path) == 0
+    err = capsys.readouterr().err
+    assert "2 finished, 1 unfinished" in err
+    assert NOTED in err
     Path(run, "done").write_text("done")
     assert collect("--input_dir", tmp_path) == 0
     assert capsys.readouterr().err == "3 runs found: 3 finished, 0 unfinished; 0 lines skipped.\n"
@@ -289,19 +271,6 @@ def test_only_the_unfinished_runs_of_a_table_are_named_and_the_first_few_of_many
     assert "8 runs that count here have not finished:" in out
     assert "and 3 more; collect-results --format json lists all" in out
     assert "and 3 more like these" in err
-
-
-def test_the_folder_is_read_also_where_orjson_is_missing(vlcs, capsys, monkeypatch):
-    from roga_domainbed.results import records, runs
-
-    for module in (records, runs):
-        monkeypatch.setattr(module, "_orjson", None)
-    said = damage(vlcs)
-    assert collect("--input_dir", vlcs) == 0
-    captured = capsys.readouterr()
-    assert captured.out.splitlines()[1:] == (DATA / "collect_results.txt").read_text().splitlines()[1:]
-    assert all(sentence in captured.err for sentence in said)
-    assert not (vlcs / ".collect-results-cache-acc.jsonl").exists()
 
 
 def cells_of(path):

@@ -3,6 +3,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+
+import pytest
+
+from roga_domainbed.cli import full_checks, main
+from roga_domainbed.metrics import METRICS
+from roga_domainbed.upstream import bridge
 
 
 def doctor(*arguments, **environment):
@@ -35,10 +42,70 @@ def test_a_fork_that_cannot_be_used_makes_it_fail(tmp_path):
     assert done.returncode == 1
     assert "FAIL  backend" in done.stdout
     assert "update(self, x, y)" in done.stdout
-    assert done.stdout.endswith("Training cannot work as things are: see FAIL above.\n")
+    assert done.stdout.endswith("Something does not work: see FAIL above.\n")
 
 
 def test_a_folder_of_data_that_is_none_makes_it_fail(tmp_path):
     done = doctor("--data_dir", tmp_path / "none")
     assert done.returncode == 1
     assert "is not a folder" in done.stdout
+
+
+@pytest.fixture
+def without_training(monkeypatch):
+    """The checks that take less than seconds."""
+    monkeypatch.delitem(full_checks.CHECKS, "SynthFake")
+
+
+def test_full_checks_seeds_metrics_and_update_rules(without_training, capsys):
+    assert main(["doctor", "--full"]) == 0
+    out = capsys.readouterr().out
+    for line in (
+        "ok    seeds         4 seeds and 2 splits equal DomainBed's",
+        "ok    metrics       6 metrics equal scikit-learn's on 50 cases each",
+        "ok    update rules  4 identities of RoGA, SAM and the base optimizer hold",
+    ):
+        assert line in out
+
+
+def test_a_backend_with_other_seeds_fails_and_the_next_check_is_made(without_training, monkeypatch, capsys):
+    monkeypatch.setattr(bridge.register().misc, "seed_hash", lambda *args: 7)
+    assert main(["doctor", "--full"]) == 1
+    out = capsys.readouterr().out
+    assert "FAIL  seeds         seed_hash(0,) is 7, DomainBed's is 1003224347" in out
+    assert "ok    metrics" in out
+
+
+def test_a_metric_that_is_off_fails(without_training, monkeypatch, capsys):
+    wrong = replace(METRICS.get("auc"), function=lambda scores, labels: 0.25)
+    monkeypatch.setitem(METRICS._own, "auc", wrong)
+    assert main(["doctor", "--full"]) == 1
+    assert "FAIL  metrics       auc is 0.25, scikit-learn says" in capsys.readouterr().out
+
+
+def test_a_check_that_breaks_is_a_failure_and_does_not_stop_the_next(monkeypatch, capsys):
+    def broken(scratch):
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(full_checks, "CHECKS", {"broken": broken, "metrics": full_checks.metrics})
+    assert main(["doctor", "--full"]) == 1
+    out = capsys.readouterr().out
+    assert "FAIL  broken        ZeroDivisionError: by zero" in out
+    assert "ok    metrics" in out
+
+
+@pytest.mark.parametrize(("value", "inside"), [(0.5, True), (0.399, False), (0.601, False)])
+def test_a_number_outside_its_band_fails_with_both(monkeypatch, value, inside):
+    monkeypatch.setattr(full_checks, "_SYNTHFAKE_BANDS", {"env0_in_auc": (40, 60)})
+    if inside:
+        assert "env0_in_auc 50.0" in full_checks._inside_bands({"env0_in_auc": value})
+    else:
+        with pytest.raises(
+            full_checks.CheckFailed, match=rf"env0_in_auc {100 * value:.1f} \(expected 40 to 60\)"
+        ):
+            full_checks._inside_bands({"env0_in_auc": value})
+
+
+@pytest.mark.slow
+def test_the_training_ends_inside_its_bands(tmp_path):
+    assert full_checks.synthfake(tmp_path).endswith("inside their bands")

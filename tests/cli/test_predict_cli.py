@@ -160,7 +160,7 @@ def test_what_cannot_be_read_is_named_the_rest_is_done_and_the_status_is_1(squar
     assert [line for line in lines if "good.png: face 1 of 1, 20x20 at 40,20" in line]
     assert [line for line in lines if line.endswith("dark.png: no face")]
     for name, reason in (
-        ("empty.jpg", "the file is empty"),
+        ("empty.jpg", "it is empty"),
         ("cut.png", "truncated"),
         ("no video.mp4", "Invalid data"),
     ):

@@ -1,10 +1,10 @@
 import pytest
 
 from datasets_ext.prepare import celebdf, csv_list, deepfakebench, dfd, dfdc, dfdcp, driver, ffpp, uadfv
-from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.ffpp_layout import FACESHIFTER
 from datasets_ext.prepare.link import LinkOptions
-from datasets_ext.prepare.report import ClassCount, Report
+from datasets_ext.prepare.options import CropOptions
+from datasets_ext.prepare.report import ClassCount, PrepareReport
 from roga_domainbed.cli import main
 from roga_domainbed.errors import Problems
 
@@ -16,7 +16,9 @@ def called(monkeypatch, tmp_path):
 
     def stand_in(read, *args):
         calls.append((read(Problems()), *args))
-        return Report("FFPP", tmp_path, tmp_path, "c23", CropOptions(), classes=[ClassCount("real", 1000, 0)])
+        return PrepareReport(
+            "FFPP", tmp_path, tmp_path, "c23", CropOptions(), classes=[ClassCount("real", 1000, 0)]
+        )
 
     monkeypatch.setattr(driver, "prepare", stand_in)
     for module in (ffpp, dfd, celebdf, dfdc, dfdcp, uadfv, deepfakebench, csv_list):

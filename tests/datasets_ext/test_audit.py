@@ -124,7 +124,7 @@ def test_where_nobody_said_who_is_in_a_video_the_audit_says_so():
     )
     result = audit([([0, 1, 2], [3]), ([0], [0])], [train, test], [1])
     assert result.n_unknown == {"train": 1, "select": 1, "test": 0}
-    assert "nobody has published who is in 1 of the 2 training videos" in str(result)
+    assert "the people in 1 of the 2 training videos are not published" in str(result)
 
 
 def test_equal_names_of_unrelated_videos_are_not_one_video():

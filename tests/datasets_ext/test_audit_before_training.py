@@ -108,7 +108,7 @@ def test_celebdf_1_against_2_is_refused(trees, tmp_path, capsys, no_network):
     error = capsys.readouterr().err
     assert "Celeb-DF/000" in error
     assert "Celeb-DF/id0" in error
-    assert "and do not train on one version of a data set and test on another" in error
+    assert "and do not train on one version of a dataset and test on another" in error
 
 
 def test_an_identity_planted_in_train_and_test_is_refused(tmp_path, capsys, no_network):

@@ -7,9 +7,10 @@ import torch
 from PIL import Image, ImageFile
 
 from datasets_ext import folder, manifest
-from datasets_ext.folder import ManifestDataset, read_image
+from datasets_ext.folder import ManifestDataset
 from roga_domainbed.errors import RogaError
-from roga_domainbed.input.minibatches import IndexDraw
+from roga_domainbed.input.image_files import read_image
+from roga_domainbed.input.minibatches import IndexSampler
 from roga_domainbed.input.path import InputOptions, InputPath
 
 HPARAMS = {"image_size": 32, "data_augmentation": True}
@@ -151,7 +152,7 @@ def test_images_are_decoded_at_each_access_when_the_set_is_large(root, monkeypat
     environment = build(root)[0]
     read = []
     monkeypatch.setattr(
-        folder, "read_image", lambda path, size: (read.append(path), read_image(path, size))[1]
+        folder, "read_image", lambda path, **options: (read.append(path), read_image(path, **options))[1]
     )
     assert torch.equal(environment[0][0], environment[0][0])
     assert len(read) == 2
@@ -160,7 +161,7 @@ def test_images_are_decoded_at_each_access_when_the_set_is_large(root, monkeypat
 def test_pixels_for_a_store_are_not_kept_a_second_time(root, monkeypatch):
     environment, read = build(root)[0], []
     monkeypatch.setattr(
-        folder, "read_image", lambda path, size: (read.append(path), read_image(path, size))[1]
+        folder, "read_image", lambda path, **options: (read.append(path), read_image(path, **options))[1]
     )
     first, second = environment.pixels(0), environment.pixels(0)
     assert len(read) == 2
@@ -188,7 +189,7 @@ def test_reading_in_batches_gives_the_samples_flipped_half_of_the_time(root):
     samples = [data[1].evaluation[i] for i in range(12)]
     assert (x - torch.stack([image for image, _ in samples])).abs().max() < 1e-6
     assert y.tolist() == [label for _, label in samples]
-    batches = list(reader.minibatches([1], [IndexDraw(range(12), 12)], "minibatch", range(20)))
+    batches = list(reader.minibatches([1], [IndexSampler(range(12), 12)], "minibatch", range(20)))
     flipped = torch.cat([x[:, 1, 0, 0] == -1.0 for ((x, _),) in batches])
     assert 90 < flipped.sum() < 150  # of 240: four standard deviations
 
@@ -279,8 +280,8 @@ def test_missing_files_are_counted_and_the_first_three_named(root):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda data: b"", "the file is empty"),
-        (lambda data: b"hello, I am no image", "cannot identify image file"),
+        (lambda data: b"", "it is empty"),
+        (lambda data: b"hello, I am no image", "it is in no image format"),
         (lambda data: data[: len(data) // 2], "truncated|broken|incomplete"),
     ],
     ids=["empty", "foreign", "truncated"],

@@ -10,8 +10,8 @@ pytest.importorskip("cv2", reason="aligning faces needs the extra 'prepare'")
 import cv2
 
 from datasets_ext.prepare.align import aligned_face, similarity, template
-from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS, DetectorInfo
+from datasets_ext.prepare.options import CropOptions
 
 FACE = np.array([[30.0, 45], [70, 41], [52, 62], [38, 84], [66, 82]])  # nobody's: not the template
 
@@ -97,7 +97,7 @@ def test_a_detector_without_landmarks_cannot_align():
         assert CropOptions(detector="boxes").problems() == []
         (problem,) = CropOptions(detector="boxes", align=True).problems()
     assert problem.startswith("--align needs a detector that finds landmarks (yunet")
-    assert problem.endswith("boxes finds boxes alone")
+    assert problem.endswith("boxes finds boxes only")
 
 
 @pytest.mark.skipif(

@@ -13,9 +13,9 @@ from prepare_videos import SIDE, SQUARES, level, write_video
 
 from datasets_ext import manifest
 from datasets_ext.prepare import csv_list, driver
-from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.link import LinkOptions
+from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.errors import RogaError
 
 OPTIONS = CropOptions(n_frames=3, size=32, margin=1.5, detector="squares")

@@ -17,8 +17,8 @@ from prepare_videos import SQUARES, level, write_video
 
 from datasets_ext import manifest
 from datasets_ext.prepare import celebdf, csv_list, dfdc, dfdcp, driver, uadfv
-from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
+from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.cli import main
 from roga_domainbed.errors import RogaError
 

@@ -459,7 +459,7 @@ def test_a_source_on_another_disk_says_what_to_do(bench, tmp_path, monkeypatch):
         raise OSError(18, "Invalid cross-device link", str(path))
 
     monkeypatch.setitem(LINKS, "hardlink", refuse)
-    with pytest.raises(RogaError, match=r"--link hardlink: .*Invalid cross-device link.*take --link copy"):
+    with pytest.raises(RogaError, match=r"--link hardlink: .*Invalid cross-device link.*use --link copy"):
         imported(bench, tmp_path / "out", *small_ffpp(bench), link="hardlink")
     assert not (tmp_path / "out/FFPP/manifest.parquet").exists()
 

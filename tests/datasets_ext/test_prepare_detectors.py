@@ -9,9 +9,9 @@ pytest.importorskip("cv2", reason="finding faces needs the extra 'prepare'")
 
 import cv2
 
-from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.crop import by_size
 from datasets_ext.prepare.detectors import DETECTORS
+from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import MissingExtra, RogaError
 
@@ -63,4 +63,4 @@ def test_a_detector_that_is_not_installed_says_what_to_install(monkeypatch):
 def test_aligning_needs_landmarks():
     assert CropOptions(detector="mtcnn", align=True).problems() == []
     (problem,) = CropOptions(detector="dlib", align=True).problems()
-    assert problem == "--align needs a detector that finds landmarks (yunet, mtcnn); dlib finds boxes alone"
+    assert problem == "--align needs a detector that finds landmarks (yunet, mtcnn); dlib finds boxes only"

@@ -16,9 +16,9 @@ from PIL import Image
 from prepare_videos import SQUARES, SquareDetector, fake_folder, level, real_folder, small_tree, write_video
 
 from datasets_ext import manifest
-from datasets_ext.prepare import driver, faces, ffpp, pool, video
-from datasets_ext.prepare.clips import CropOptions
+from datasets_ext.prepare import driver, ffpp, pool, video
 from datasets_ext.prepare.detectors import DETECTORS
+from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.cli import main
 from roga_domainbed.errors import MissingExtra, RogaError
 
@@ -48,8 +48,12 @@ def source(_tree, tmp_path):
     return copy
 
 
-def prepared(source, out, **changes):
-    return ffpp.prepare(source, out, **{"options": OPTIONS, **changes})
+def prepared(source, out, compression="c23", splits=None, **changes):
+    return driver.prepare(
+        lambda problems: ffpp.read(source, compression, splits, problems),
+        out,
+        **{"options": OPTIONS, **changes},
+    )
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -362,16 +366,16 @@ def test_nothing_prepared_is_an_error_with_the_reasons(tmp_path):
 def test_a_full_disk_stops_the_run_with_one_sentence_and_keeps_what_is_finished(
     source, tmp_path, monkeypatch
 ):
-    write, written = faces._write, []
+    write, written = Path.write_bytes, []
 
     def full(path, data):
         written.append(path)
         if len(written) > 5:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        write(path, data)
+        return write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(faces, "_write", full)
+        patch.setattr(Path, "write_bytes", full)
         with pytest.raises(RogaError, match=r"No space left on device: .*run the same command again"):
             prepared(source, tmp_path)
     assert not (tmp_path / "FFPP/manifest.parquet").exists()
@@ -390,7 +394,7 @@ def test_each_compression_has_its_own_dataset(tmp_path, compression, name):
 
 def test_all_faults_of_the_user_come_at_once(tmp_path):
     with pytest.raises(RogaError) as caught:
-        ffpp.prepare(
+        prepared(
             tmp_path / "nowhere",
             __file__,
             options=CropOptions(n_frames=0, size=4, margin=float("nan"), detector="yunnet"),

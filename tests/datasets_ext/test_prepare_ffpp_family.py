@@ -1,5 +1,6 @@
 """FaceShifter and DeepFakeDetection, which come in FaceForensics++'s download, in miniature."""
 
+import functools
 import json
 
 import numpy as np
@@ -13,8 +14,8 @@ from prepare_videos import SQUARES, fake_folder, level, real_folder, write_mask,
 
 from datasets_ext import manifest
 from datasets_ext.prepare import dfd, driver, ffpp, ffpp_layout
-from datasets_ext.prepare.clips import CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
+from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.errors import RogaError
 
 OPTIONS = CropOptions(n_frames=4, size=32, margin=1.5, detector="squares")
@@ -70,7 +71,8 @@ def test_ffpp_says_which_commands_read_the_rest_of_the_download(tmp_path):
     write_video(real_folder(tmp_path / "in") / "000.mp4", 2)
     for method in ("FaceShifter", "DeepFakeDetection", "Mine"):
         write_video(fake_folder(tmp_path / "in", method) / "000_003.mp4", 2)
-    summary = ffpp.prepare(tmp_path / "in", tmp_path, options=OPTIONS).summary()
+    read = functools.partial(ffpp.read, tmp_path / "in", "c23", None)
+    summary = driver.prepare(read, tmp_path, OPTIONS).summary()
     assert (
         "left out: DeepFakeDetection (see 'prepare dfd'), FaceShifter (see 'prepare faceshifter'), Mine"
         in summary

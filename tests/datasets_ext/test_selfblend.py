@@ -19,11 +19,11 @@ from PIL import Image
 
 from datasets_ext import manifest
 from datasets_ext.audit import audit
-from datasets_ext.prepare import driver
-from datasets_ext.prepare.clips import Clip
+from datasets_ext.prepare import driver, pool
+from datasets_ext.prepare.layout import Video
 from datasets_ext.prepare.yunet import YuNet
-from datasets_ext.selfblend import clip as work
 from datasets_ext.selfblend import face, photographs
+from datasets_ext.selfblend.blender import Blender
 from datasets_ext.selfblend.compress import through_h264
 from datasets_ext.selfblend.manipulate import MANIPULATIONS
 from datasets_ext.selfblend.options import BlendOptions
@@ -266,7 +266,7 @@ def test_another_seed_makes_other_fakes_and_other_frames_of_the_same_reals(portr
 
 @pytest.mark.parametrize("n_done", [0, 7, 44])
 def test_a_run_that_is_killed_ends_with_the_same_bytes(portraits, made, tmp_path, monkeypatch, n_done):
-    frames, calls = work.Blender.frames, []
+    frames, calls = Blender.frames, []
 
     def dies(*args):
         calls.append(args)
@@ -274,11 +274,11 @@ def test_a_run_that_is_killed_ends_with_the_same_bytes(portraits, made, tmp_path
             raise KeyboardInterrupt
         return frames(*args)
 
-    monkeypatch.setattr(work.Blender, "frames", dies)
+    monkeypatch.setattr(Blender, "frames", dies)
     with pytest.raises(KeyboardInterrupt):
         prepared(portraits, tmp_path)
     assert not (tmp_path / "SelfBlend" / manifest.FILE).exists()
-    monkeypatch.setattr(work.Blender, "frames", frames)
+    monkeypatch.setattr(Blender, "frames", frames)
     assert prepared(portraits, tmp_path).n_resumed == n_done
     assert files(tmp_path) == files(made)
 
@@ -287,7 +287,7 @@ def test_a_full_disk_is_one_error_and_what_is_finished_stays(faces, tmp_path, mo
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(work.os, "rename", full)
+    monkeypatch.setattr(pool.os, "rename", full)
     with pytest.raises(RogaError, match="No space left"):
         prepared(faces, tmp_path)
 
@@ -321,8 +321,8 @@ def test_photographs_that_cannot_be_used_are_dropped_by_reason(faces, tmp_path):
 def test_a_swap_from_an_unusable_photograph_says_so(tmp_path):
     Image.fromarray(portrait(0)).save(tmp_path / "a.png")
     (tmp_path / "b.png").touch()
-    clip = Clip("FS/a_b", tmp_path / "a.png", "FS/1_fake/a_b", donor=tmp_path / "b.png")
-    outcome = work.Blender(OPTIONS)(clip, tmp_path / "root", tmp_path / "staging")
+    video = Video("FS", "a_b", tmp_path / "a.png", ("FS",), "FS", 1, "a", donor=tmp_path / "b.png")
+    outcome = Blender(OPTIONS)(video, tmp_path)
     assert (outcome.reason, outcome.written) == ("donor", ())
     assert outcome.detail == "b.png: empty"
 

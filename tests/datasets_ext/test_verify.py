@@ -61,7 +61,7 @@ def test_a_sound_tree_has_no_fault_and_reals_shared_by_links_are_no_copies(tree)
     assert (found.faults, found.notes) == ({}, [])
     assert (found.n_rows, found.n_files) == (24, 18)
     assert found.sizes == {(8, 8): 18}
-    assert found.text().endswith("everything is as the manifest says")
+    assert found.text().endswith("no fault: the files match the manifest")
 
 
 def missing(tree):
@@ -99,11 +99,11 @@ FAULTS = [
     (extra, {"not in the manifest": ["A/0_real/000/0007.png", "B/notes.txt"]}),
     (
         as_the_other_class,
-        {"the same picture as real and as fake": ["A/0_real/000/0000.png = A/1_fake/000_fake/0000.png"]},
+        {"the same image as real and as fake": ["A/0_real/000/0000.png = A/1_fake/000_fake/0000.png"]},
     ),
     (
         as_another_file_format,  # equal pixels, whatever the bytes
-        {"the same picture in two splits": ["A/1_fake/000_fake/0000.png = B/1_fake/002_fake/0001.png"]},
+        {"the same image in two splits": ["A/1_fake/000_fake/0000.png = B/1_fake/002_fake/0001.png"]},
     ),
 ]  # fmt: skip
 
@@ -155,15 +155,15 @@ def test_a_picture_in_two_recordings_and_a_foreign_folder_are_noted(tree):
     found = verify(tree)
     assert found.faults == {}
     assert found.notes == [
-        "folders that are no environment of the manifest: Backup",
-        "1 pictures are in more than one recording, which no split by recording can see: "
+        "folders that are not an environment of the manifest: Backup",
+        "1 images are in more than one recording, which a split by recording cannot know: "
         "A/1_fake/000_fake/0000.png = B/1_fake/000_fake/0000.png",
     ]
 
 
 def test_worker_processes_find_the_same(tree, monkeypatch):
     damaged(tree)
-    monkeypatch.setattr("datasets_ext.file_pool._FEWEST", 1)
+    monkeypatch.setattr("datasets_ext.workers._FEWEST", 1)
     alone, together = verify(tree, n_workers=1), verify(tree, n_workers=2)
     assert together == alone
 

@@ -100,7 +100,6 @@ def test_a_module_imports_from_its_own_room_or_from_rooms_above(name, path):
         "datasets_ext.leakage",
         "roga_domainbed.cli.evaluate",
         "roga_domainbed.cli.predict",
-        "roga_domainbed.cli.verify",
         "roga_domainbed.metrics.split",
         "roga_domainbed.trainer.scores",
         "datasets_ext.audit",

@@ -1,6 +1,7 @@
 """Errors, seeds, registries, hyper-parameters, records: the values everything else is built on."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from roga_domainbed.catalog.hparams import (
     choice,
     constant,
     log_uniform,
-    override_problems,
+    overridden,
     parse_overrides,
     resolve,
 )
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 from roga_domainbed.results import records
+from roga_domainbed.results.runs import load_runs
 from roga_domainbed.seeds import derive, generator, seed_hash, shuffled
 
 
@@ -114,14 +116,63 @@ def test_draws_are_built_in_values_that_json_takes():
         json.dumps(resolve(SPECS, random_seed=seed))
 
 
-def test_overrides_are_checked_for_name_type_and_choice():
-    current = resolve(SPECS)
-    assert override_problems({"lr": 1, "kind": "b"}, current, SPECS) == []
-    assert override_problems({"lrr": 1, "kind": "c", "drop": True}, current, SPECS) == [
+def faults(overrides, specs=SPECS):
+    problems = Problems()
+    overridden(resolve(specs), overrides, specs, problems)
+    return problems.messages
+
+
+def test_overrides_are_checked_for_name_kind_and_choice():
+    problems = Problems()
+    assert overridden(resolve(SPECS), {"lr": 1, "kind": "b"}, SPECS, problems) == {
+        "lr": 1,
+        "drop": 0.0,
+        "kind": "b",
+    }
+    assert problems.messages == []
+    assert faults({"lrr": 1, "kind": "c", "drop": True}) == [
         "unknown hparam 'lrr' (did you mean 'lr'?); known: lr, drop, kind",
         "hparam 'kind' must be one of 'a', 'b'; got 'c'",
-        "hparam 'drop' must be a number, like its present value 0.0; got True",
+        "hparam 'drop' must be a finite number; got True",
     ]
+
+
+def test_a_whole_number_may_be_written_as_a_float_and_stays_an_integer():
+    whole = [HParam("n", 1, constant(1), at_least=1)]
+    problems = Problems()
+    for value in (4, 4.0):
+        n = overridden({}, {"n": value}, whole, problems)["n"]
+        assert (n, type(n)) == (4, int)
+    assert problems.messages == []
+    for value in (4.5, 0, True, "4", math.inf, math.nan):
+        assert faults({"n": value}, whole) == [
+            f"hparam 'n' must be a whole number, at least 1; got {value!r}"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "good", "bad", "message"),
+    [
+        ({}, [-2, 0, 1e300], [math.inf, math.nan, 10**400], "must be a finite number"),
+        ({"above": 0}, [1e-9], [0, -1], "must be a finite number, above 0"),
+        (
+            {"at_least": 0, "below": 1},
+            [0, 0.99],
+            [-0.1, 1],
+            "must be a finite number, at least 0 and below 1",
+        ),
+        ({"above": 0, "at_most": 1}, [0.1, 1], [0, 1.1], "must be a finite number, above 0 and at most 1"),
+    ],
+)
+def test_bounds_are_declared_with_the_hyper_parameter_and_nothing_else_is_refused(bounds, good, bad, message):
+    # a plugin's own log_temperature may be negative, whatever its name ends in
+    specs = [HParam("log_temperature_dropout", -2.0, constant(-2.0), **bounds)]
+    for value in good:
+        assert faults({"log_temperature_dropout": value}, specs) == []
+    for value in bad:
+        assert faults({"log_temperature_dropout": value}, specs) == [
+            f"hparam 'log_temperature_dropout' {message}; got {value!r}"
+        ]
 
 
 def test_malformed_overrides_show_where_they_break():
@@ -143,8 +194,8 @@ def test_records_survive_the_round_trip_and_bad_lines_are_named(tmp_path):
         file.write(b'\n{"step": 1}\n[1]\n\xff\xfe\n{"args": {"test_envs"')
     (tmp_path / "not-started").mkdir()
     (tmp_path / "results.txt").write_text("a table")
-    loaded = records.load(tmp_path)
-    assert loaded.records == [record(0)]
+    loaded = load_runs(tmp_path, "acc")
+    assert records.read_records(run / records.RECORDS).records == [record(0)]
     assert loaded.folders == ["run"]
     assert [problem.split(", ")[1].split(":")[0] for problem in loaded.problems] == [
         f"line {n}" for n in (2, 3, 4, 5, 6)
@@ -159,4 +210,4 @@ def test_nan_in_upstreams_records_is_read(tmp_path):
     line = json.dumps({**record(0), "env0_out_acc": float("nan")})
     assert "NaN" in line
     (tmp_path / "run" / records.RECORDS).write_text(line + "\n")
-    assert np.isnan(records.load(tmp_path).records[0]["env0_out_acc"])
+    assert np.isnan(records.read_records(tmp_path / "run" / records.RECORDS).records[0]["env0_out_acc"])

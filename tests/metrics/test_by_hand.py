@@ -1,11 +1,19 @@
 import numpy as np
 import pytest
 
-from roga_domainbed.metrics.binary import eer, eer_nearest, tpr_at_fpr
-from roga_domainbed.metrics.multiclass import macro_auc
-from roga_domainbed.metrics.table import BINARY
-from roga_domainbed.metrics.threshold import accuracy, balanced_accuracy, ece, log_loss
-from roga_domainbed.metrics.video import video_scores
+from roga_domainbed.metrics import METRICS, Metric, get_metric, macro_auc
+from roga_domainbed.metrics.binary import (
+    accuracy,
+    balanced_accuracy,
+    ece,
+    eer,
+    eer_nearest,
+    log_loss,
+    tpr_at_fpr,
+)
+from roga_domainbed.metrics.split import SplitScores, split_metrics
+
+BINARY = [metric.name for metric in METRICS if not metric.many_classes]
 
 
 @pytest.mark.parametrize(
@@ -65,15 +73,15 @@ def test_few_reals_leave_no_false_alarm_at_a_small_rate():
 @pytest.mark.parametrize("name", sorted(set(BINARY) - {"acc", "log_loss", "ece"}))
 def test_one_class_alone_has_no_value_and_the_reason_is_said(name):
     with pytest.raises(ValueError, match="only fakes among 2 samples: both classes are needed"):
-        BINARY[name]([0.1, 0.2], [1, 1])
+        METRICS.get(name).function([0.1, 0.2], [1, 1])
 
 
 @pytest.mark.parametrize("name", BINARY)
 def test_no_samples_and_scores_that_are_no_numbers_are_refused(name):
     with pytest.raises(ValueError, match="no samples among 0 samples"):
-        BINARY[name]([], [])
+        METRICS.get(name).function([], [])
     with pytest.raises(ValueError, match="1 of 2 scores are not finite"):
-        BINARY[name]([0.1, float("nan")], [0, 1])
+        METRICS.get(name).function([0.1, float("nan")], [0, 1])
 
 
 @pytest.mark.parametrize("metric", [log_loss, ece])
@@ -100,19 +108,20 @@ def test_macro_auc_refuses_what_it_cannot_answer(labels, message):
         macro_auc(np.ones((3, 3)), labels)
 
 
-@pytest.mark.parametrize(
-    ("pooling", "expected"), [("mean", [0.5, 0.4]), ("max", [0.9, 0.4]), ("top_k", [0.7, 0.4])]
-)
-def test_frames_are_pooled_to_videos_by_name(pooling, expected):
-    # Video b has frames 0.5, 0.9, 0.1; video a a single one, fewer than k.
-    scores, labels = video_scores(
-        [0.5, 0.4, 0.9, 0.1], [1, 0, 1, 1], ["b", "a", "b", "b"], pooling=pooling, k=2
-    )
-    assert scores.tolist() == pytest.approx(expected)
-    assert labels.tolist() == [1, 0]
+def test_a_video_has_the_metric_of_its_frames_and_a_name_without_a_row_the_defaults():
+    assert get_metric("video_eer").lower_is_better
+    assert (get_metric("video_auc").title, get_metric("auc").title) == ("video AUC", "AUC")
+    unknown = get_metric("my_metric")
+    assert (unknown.title, unknown.unit, unknown.lower_is_better) == ("my_metric", "%", False)
 
 
-@pytest.mark.parametrize("options", [{"pooling": "median"}, {"pooling": "top_k", "k": 0}])
-def test_an_unknown_pooling_is_refused(options):
-    with pytest.raises(ValueError, match="pooling must be one of mean, max, top_k and k >= 1"):
-        video_scores([0.1], [0], ["a"], **options)
+def test_a_metric_that_is_added_is_measured():
+    share = Metric("share", lambda scores, labels: float(np.mean(scores > 0.5)), "share of fakes")
+    scores = np.array([0.9, 0.8, 0.1])
+    with METRICS.temporarily(share):
+        found = split_metrics(
+            SplitScores(
+                np.array([1, 1, 0]), scores > 0.5, np.stack([1 - scores, scores], 1), range(3), list("aab")
+            )
+        )
+    assert (found.values["share"], found.values["video_share"]) == (pytest.approx(2 / 3), 0.5)

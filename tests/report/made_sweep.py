@@ -7,8 +7,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from roga_domainbed.metrics.binary import auc
-from roga_domainbed.metrics.threshold import accuracy
+from roga_domainbed.metrics.binary import accuracy, auc
 
 STEPS = (0, 40, 80, 99)
 ENVS = ("DF", "F2F", "FS", "NT")

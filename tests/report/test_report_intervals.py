@@ -11,12 +11,13 @@ from pyarrow import parquet
 from scipy.stats import rankdata
 
 from roga_domainbed.errors import RogaError
-from roga_domainbed.metrics.threshold import accuracy
+from roga_domainbed.metrics import get_metric
+from roga_domainbed.metrics.binary import accuracy
 from roga_domainbed.report.intervals import cell_intervals
 from roga_domainbed.report.scores import read_scores, read_stored
 from roga_domainbed.report.study import study
 from roga_domainbed.results.runs import load_runs
-from roga_domainbed.results.selection import RULES, Metric
+from roga_domainbed.results.selection import RULES
 from roga_domainbed.results.statistics import mean_interval, metric_interval
 
 
@@ -29,7 +30,7 @@ CELL = ("SynthFake", "ERM", 0)
 
 
 def studied(folder, rule="last", metric="auc"):
-    return study([folder], load_runs(folder, metric), [RULES.get(rule)], Metric(metric), "ERM")
+    return study([folder], load_runs(folder, metric), [RULES.get(rule)], get_metric(metric), "ERM")
 
 
 def interval_of(found, cell=CELL):

@@ -2,15 +2,16 @@
 
 from made_sweep import arguments, write_run, write_sweep
 
+from roga_domainbed.metrics import get_metric
 from roga_domainbed.report.health import run_health
 from roga_domainbed.report.study import study
-from roga_domainbed.report.words import metric_title, summary
+from roga_domainbed.report.words import summary
 from roga_domainbed.results.runs import load_runs
-from roga_domainbed.results.selection import RULES, Metric
+from roga_domainbed.results.selection import RULES
 
 
 def sentences(folder, rule="iid", metric="auc"):
-    found = study([folder], load_runs(folder, metric), [RULES.get(rule)], Metric(metric), "ERM")
+    found = study([folder], load_runs(folder, metric), [RULES.get(rule)], get_metric(metric), "ERM")
     return summary(found, run_health([folder], found.loaded.runs))
 
 
@@ -80,6 +81,6 @@ def test_an_oracle_is_a_warning(tmp_path):
 
 
 def test_metrics_have_titles():
-    assert metric_title(Metric("video_auc")) == "video AUC"
-    assert metric_title(Metric("tpr_at_fpr_1pct")) == "TPR at 1 % FPR"
-    assert metric_title(Metric("my_metric")) == "my_metric"
+    assert get_metric("video_auc").title == "video AUC"
+    assert get_metric("tpr_at_fpr_1pct").title == "TPR at 1 % FPR"
+    assert get_metric("my_metric").title == "my_metric"

@@ -1,4 +1,4 @@
-"""Columns of records: whichever way a file is read, the same runs come out, and tables do not see the difference."""
+"""Runs as columns: what becomes of each kind of line, with orjson and without it."""
 
 import json
 import math
@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 
 from roga_domainbed.results import records as records_file
-from roga_domainbed.results import runs as runs_module
-from roga_domainbed.results.runs import as_runs, load_runs
-from roga_domainbed.results.selection import RULES, Metric, metrics_in, rank_runs
+from roga_domainbed.results.runs import load_runs
+from roga_domainbed.results.selection import metrics_in
 
 ARGS = {"dataset": "PACS", "algorithm": "ERM", "test_envs": [0], "trial_seed": 0, "hparams_seed": 0}
-METRIC = Metric("acc")
 
 
 def record(step, args=(), **values):
@@ -30,73 +28,93 @@ def write(folder, name, lines):
     (folder / name / "results.jsonl").write_bytes(content)
 
 
-ODD = {
-    "as a trainer writes it": [record(0), record(1)],
-    "null and NaN": [record(0, env1_out_acc=None), record(1, env1_out_acc=math.nan)],
-    "whole numbers": [record(0, env1_out_acc=1), record(1)],
-    "text for a number": [record(0, env1_out_acc="0.9"), record(1)],
-    "true for a number": [record(0, env1_out_acc=True), record(1)],
-    "keys that come and go": [record(0), record(1, env4_in_acc=0.1, env4_out_acc=0.2), record(2)],
-    "two runs in one file": [record(0), record(0, {"hparams_seed": 1}), record(1)],
-    "a step twice": [record(0), record(1, env0_in_acc=0.1), record(1, env0_in_acc=0.2)],
-    "a blank line": [record(0), b"\n", record(1)],
-    "garbage": [record(0), b"\xff\x00garbage\n", record(1)],
-    "no end of line": [record(0), json.dumps(record(1)).encode()],
-    "cut in a line": [record(0), json.dumps(record(1)).encode()[:50]],
-    "two records on a line": [json.dumps(record(0)).encode() + b"," + json.dumps(record(1)).encode() + b"\n"],
-    "a list": [record(0), b"[1, 2]\n"],
-    "no step": [record(0), {"args": ARGS, "env0_in_acc": 0.3}],
-    "a step that is text": [record(0), {**record(0), "step": "1"}],
-    "args of another shape": [record(0), record(1, {"test_envs": "0"})],
-    "empty": [],
+NOT_JSON, NOT_A_RECORD = "not a JSON record, skipped", "not a DomainBed record"
+
+#: The lines of a file → the steps of the runs in it, and what is said of the lines that are no records.
+FILES = {
+    "as a trainer writes it": ([record(0), record(1)], [[0, 1]], []),
+    "null and NaN": (
+        [record(0, env1_out_acc=None), record(1, env1_out_acc=math.nan)],
+        [[0, 1]],
+        ["line 2: not finite numbers in it"],
+    ),
+    "whole numbers": ([record(0, env1_out_acc=1), record(1)], [[0, 1]], []),
+    "text for a number": ([record(0, env1_out_acc="0.9"), record(1)], [[0, 1]], []),
+    "keys that come and go": (
+        [record(0), record(1, env4_in_acc=0.1, env4_out_acc=0.2), record(2)],
+        [[0], [1], [2]],
+        [],
+    ),
+    "two runs in one file": ([record(0), record(0, {"hparams_seed": 1}), record(1)], [[0], [0], [1]], []),
+    "other hparams": ([record(0), record(1, hparams={"lr": 1})], [[0], [1]], []),
+    "a step twice": ([record(0), record(1), record(1)], [[0, 1, 1]], []),
+    "a blank line": ([record(0), b"\n", record(1)], [[0, 1]], ["line 2: blank, skipped"]),
+    "garbage": ([record(0), b"\xff\x00garbage\n", record(1)], [[0, 1]], [f"line 2: {NOT_JSON}"]),
+    "no end of line": ([record(0), json.dumps(record(1)).encode()], [[0, 1]], []),
+    "cut in a line": ([record(0), json.dumps(record(1)).encode()[:50]], [[0]], [f"line 2: {NOT_JSON}"]),
+    "two records on a line": (
+        [json.dumps(record(0)).encode() + b"," + json.dumps(record(1)).encode() + b"\n"],
+        [],
+        [f"line 1: {NOT_JSON}"],
+    ),
+    "a list": ([record(0), b"[1, 2]\n"], [[0]], [f"line 2: {NOT_A_RECORD}"]),
+    "no step": (
+        [record(0), {"args": ARGS, "env0_in_acc": 0.3}],
+        [[0]],
+        [f"line 2: {NOT_A_RECORD} (lacks step)"],
+    ),
+    "a step that is text": ([record(0), {**record(0), "step": "1"}], [[0]], [f"line 2: {NOT_A_RECORD}"]),
+    "args of another shape": (
+        [record(0), record(1, {"test_envs": "0"})],
+        [[0]],
+        [f"line 2: {NOT_A_RECORD}"],
+    ),
+    "empty": ([], [], ["empty"]),
 }
 
 
-def seen(runs):
-    return [
-        (run.args, run.steps, run.columns, np.nan_to_num(run.values, nan=-1.0).tolist(), run.metrics)
-        for run in runs
-    ]
+@pytest.mark.parametrize("case", FILES)
+@pytest.mark.parametrize("with_orjson", [True, False])
+def test_a_file_gives_its_runs_and_every_other_line_is_named(tmp_path, monkeypatch, case, with_orjson):
+    lines, steps, said = FILES[case]
+    if not with_orjson:
+        monkeypatch.setattr(records_file, "_orjson", None)
+    write(tmp_path, "run", lines)
+    loaded = load_runs(tmp_path, "acc")
+    assert [run.steps for run in loaded.runs] == steps
+    sentences = loaded.problems + loaded.notes
+    assert len(sentences) == len(said)
+    for sentence, part in zip(sentences, said, strict=True):
+        assert sentence.startswith(str(tmp_path / "run" / "results.jsonl"))
+        assert part in sentence
 
 
-@pytest.mark.parametrize("case", ODD)
-def test_a_file_gives_the_same_at_once_line_by_line_and_from_the_cache(tmp_path, monkeypatch, case):
-    write(tmp_path, "run", ODD[case])
-    slow = records_file.load(tmp_path)
-    expected = seen(as_runs(slow.records, "acc"))
-    for _ in range(2):  # read, then from the cache
-        found = load_runs(tmp_path, "acc", cache=True)
-        assert seen(found.runs) == expected
-        assert (found.problems, found.notes, found.folders) == (slow.problems, slow.notes, slow.folders)
-    monkeypatch.setattr(runs_module, "_orjson", None)
-    assert seen(load_runs(tmp_path, "acc", cache=True).runs) == expected
-
-
-@pytest.mark.parametrize("case", ODD)
-@pytest.mark.parametrize("rule", ["iid", "oracle", "last"])
-def test_a_rule_picks_the_same_from_columns_as_from_records(tmp_path, case, rule):
-    write(tmp_path, "run", ODD[case])
-    records = records_file.load(tmp_path).records
-    from_records = rank_runs(records, RULES.get(rule), 0)
-    from_columns = rank_runs(load_runs(tmp_path, "acc").runs, RULES.get(rule), 0)
-    assert [(run.hparams_seed, run.choice) for run in from_columns] == [
-        (run.hparams_seed, run.choice) for run in from_records
-    ]
+def test_what_is_no_number_is_nan_and_whole_numbers_are_numbers(tmp_path):
+    odd = [None, math.nan, "0.9", 1, 0.25]
+    write(tmp_path, "run", [record(step, env1_out_acc=value) for step, value in enumerate(odd)])
+    (run,) = load_runs(tmp_path, "acc").runs
+    np.testing.assert_array_equal(run.column("env1_out_acc"), [np.nan, np.nan, np.nan, 1, 0.25])
+    assert np.isnan(run.column("env9_in_acc")).all()
 
 
 def test_one_metric_is_kept_and_all_are_known(tmp_path):
+    more = {"env0_in_auc": 0.7, "env0_out_auc": 0.8, "env0_in_n": 7, "env0_out_n": 7, "env1_in_x": 1.0}
+    write(tmp_path, "run", [record(0, **more)])
+    (run,) = load_runs(tmp_path, "auc").runs
+    assert run.columns == ("env0_in_auc", "env0_out_auc")
+    assert metrics_in([run]) == ["acc", "auc"]
+
+
+def test_a_run_has_the_args_and_hparams_of_its_records_and_knows_its_folder(tmp_path):
     write(
         tmp_path,
         "run",
-        [record(0, env0_in_auc=0.7, env0_out_auc=0.8, env0_in_n=7, env0_out_n=7, env1_in_x=1.0)],
+        [record(0, {"row": "SAM, small"}, hparams={"rho": 0.05}), {**record(9), "hparams": 3}],
     )
-    (run,) = load_runs(tmp_path, "auc", cache=True).runs
-    assert run.columns == ("env0_in_auc", "env0_out_auc")
-    assert metrics_in([run]) == ["acc", "auc"]
-    assert {path.name for path in tmp_path.glob(".collect*")} == {".collect-results-cache-auc.jsonl"}
-
-
-def test_a_metric_that_is_no_files_name_has_no_cache(tmp_path):
-    write(tmp_path, "run", [record(0)])
-    load_runs(tmp_path, "../acc", cache=True)
-    assert not list(tmp_path.parent.glob("*acc.jsonl"))
+    first, second = load_runs(tmp_path, "acc").runs
+    assert (first.args["row"], first.hparams, first.source) == (
+        "SAM, small",
+        {"rho": 0.05},
+        f"{tmp_path}/run",
+    )
+    assert second.hparams == {}

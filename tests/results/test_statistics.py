@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm, rankdata, wilcoxon
 
+from roga_domainbed.metrics import get_metric
 from roga_domainbed.report.comparison import verdicts
-from roga_domainbed.results.selection import Metric
 from roga_domainbed.results.statistics import (
     auc_interval,
     average_ranks,
@@ -45,7 +45,7 @@ def test_a_comparison_is_over_the_pairs_both_have():
         "Better than ERM, beyond noise: A.",
         "Differences from ERM within noise (p >= 0.05): B.",
     ]
-    assert verdicts([first], "ERM", Metric("eer")) == ["Worse than ERM, beyond noise: A."]
+    assert verdicts([first], "ERM", get_metric("eer")) == ["Worse than ERM, beyond noise: A."]
 
 
 def test_no_common_pair_and_no_difference_are_answers():

@@ -1,14 +1,20 @@
 """What is wrong with the arguments of a run is said at once, before anything slow."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.host.backend import host
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.hyperparameters import resolve_hparams
 
 
 def faults(**kwargs):
     problems = Problems()
-    TrainConfig(**{"dataset": "Debug28", **kwargs}).check(problems)
+    config = TrainConfig(**{"dataset": "Debug28", **kwargs})
+    config.check(problems)
+    resolve_hparams(config, host(), problems)
     problems.check()
 
 
@@ -58,7 +64,6 @@ def test_good_arguments_have_no_faults():
         ({"holdout_fraction": 0.0}, "--holdout_fraction must lie between 0 and 1; got 0.0"),
         ({"uda_holdout_fraction": -0.1}, "--uda_holdout_fraction must be at least 0"),
         ({"task": "domain_adaptation"}, "needs unlabelled data: give --uda_holdout_fraction"),
-        ({"compile": True, "profile": True}, "--compile and --profile do not go together"),
         ({"steps": 0}, "--steps must be at least 1; got 0"),
         ({"checkpoint_freq": -3}, "--checkpoint_freq must be at least 1; got -3"),
         ({"n_workers": -1}, "--n_workers must be at least 0; got -1"),
@@ -68,6 +73,28 @@ def test_good_arguments_have_no_faults():
 def test_each_fault_is_named(kwargs, message):
     with pytest.raises(RogaError, match=message):
         faults(**kwargs)
+
+
+def test_a_hyper_parameter_that_only_the_checkout_knows_takes_the_kind_of_its_default_and_its_draws():
+    defaults, draws = (
+        {"penalty": 1000, "iters": 500, "flag": True},
+        {"penalty": 12.5, "iters": 3, "flag": False},
+    )
+    registry = SimpleNamespace(default_hparams=lambda *_: defaults, random_hparams=lambda *_: draws)
+    upstream = SimpleNamespace(name="upstream", hparams_registry=registry)
+
+    def resolved(hparams):
+        problems = Problems()
+        config = TrainConfig(dataset="Debug28", algorithm="IGA", hparams=hparams)
+        return resolve_hparams(config, upstream, problems), problems.messages
+
+    given = '{"penalty": -0.5, "iters": 4.0, "flag": false}'
+    assert resolved(given) == ({"penalty": -0.5, "iters": 4, "flag": False}, [])
+    assert resolved('{"penalty": Infinity, "iters": 4.5, "flag": 1}')[1] == [
+        "hparam 'penalty' must be a finite number; got inf",
+        "hparam 'iters' must be a whole number; got 4.5",
+        "hparam 'flag' must be true or false; got 1",
+    ]
 
 
 def test_all_faults_come_at_once():

@@ -1,5 +1,6 @@
 """The fast path: the same whatever reads ahead, the samples' own images, kept where it says."""
 
+import gzip
 import json
 
 import numpy as np
@@ -12,9 +13,11 @@ from roga_domainbed.engine.datasets import MultipleEnvironmentImageFolder
 from roga_domainbed.errors import RogaError
 from roga_domainbed.input import store
 from roga_domainbed.input.augmentation.spec import AUGMENTATIONS
+from roga_domainbed.input.environment import environment_of
 from roga_domainbed.input.images import estimated_bytes, images_of
-from roga_domainbed.input.minibatches import IndexDraw
+from roga_domainbed.input.minibatches import IndexSampler
 from roga_domainbed.input.path import InputOptions, InputPath
+from roga_domainbed.trainer import profile
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
 
@@ -47,7 +50,7 @@ def path(environments, n_workers=0, seed=0, **options):
 
 
 def minibatches(reader, steps=range(4), envs=(1, 2), batch_size=5):
-    draws = [IndexDraw(range(12), batch_size) for _ in envs]
+    draws = [IndexSampler(range(12), batch_size) for _ in envs]
     return [
         torch.cat([torch.cat([x.flatten(1), y[:, None].float()], 1) for x, y in batches])
         for batches in reader.minibatches(envs, draws, "minibatch", steps)
@@ -98,7 +101,7 @@ def test_evaluation_is_the_same_each_time_and_leaves_no_part_out(root):
 
 def test_training_images_are_the_samples_own_where_nothing_is_augmented(root):
     data = dataset(root, augment=False)
-    draws = [IndexDraw(range(12), 6)]
+    draws = [IndexSampler(range(12), 6)]
     ((x, y),) = next(path(data).minibatches([1], draws, "minibatch", range(1)))
     indices = draws[0].at(0, "minibatch", 0, 0)
     assert y.tolist() == [data[1][int(i)][1] for i in indices]
@@ -200,12 +203,12 @@ def test_torchvisions_image_folders_are_read_fast_as_upstreams_are_made_of_them(
     from roga_domainbed.engine.datasets.transforms import augmenting_transform
 
     environment = ImageFolder(root / "a", transform=augmenting_transform(SIDE))
-    images = images_of(environment)
+    images = images_of(environment_of(environment))
     assert images.recipe.augmentation == AUGMENTATIONS["domainbed"]
     assert np.array_equal(images.read(3), np.asarray(Image.open(environment.samples[3][0])))
     assert images.labels.tolist() == environment.targets
     environment.transform.transforms.append(lambda x: x)
-    assert images_of(environment) is None
+    assert images_of(environment_of(environment)) is None
 
 
 def test_hparams_name_the_known_augmentations():
@@ -250,16 +253,16 @@ def test_records_say_how_numbers_were_computed(tmp_path):
     assert (made_by["precision"], made_by["compiled"]) == ("fp32", False)
 
 
-def test_a_profile_accounts_for_the_whole_step(tmp_path, capsys):
+def test_a_profile_is_a_table_of_ranges_and_a_trace(tmp_path, capsys):
     run(tmp_path / "run", algorithm="SAM", profile=True)
-    lines = [line.split() for line in capsys.readouterr().out.partition("section")[2].splitlines()[1:]]
-    rows = {" ".join(words[:-3]) if words[0] != "evaluation" else "evaluation": words for words in lines}
-    for name in ("data", "first pass", "perturb", "second pass", "optimizer", "evaluation", "other"):
-        assert name in rows
-    total = float(next(words[1] for words in lines if words[0] == "all"))
-    assert sum(float(words[-3 if words[0] != "evaluation" else 1]) for words in lines[:-1]) == pytest.approx(
-        total, abs=0.05
-    )
+    table = capsys.readouterr().out.partition("range ")[2].partition("\nof 4 steps; peak memory")[0]
+    ms = {line[:14].strip(): float(line.split()[-2]) for line in table.splitlines()[1:]}
+    assert set(ms) == set(profile.RANGES) - {"checkpoint"}
+    assert list(ms.values()) == sorted(ms.values(), reverse=True)
+    assert ms["data"] + ms["update"] + ms["evaluation"] <= ms["step"]
+    assert ms["first pass"] + ms["second pass"] + ms["optimizer step"] <= ms["update"]
+    with gzip.open(tmp_path / "run" / profile.TRACE) as file:
+        assert {event.get("name") for event in json.load(file)["traceEvents"]} >= set(ms)
 
 
 def test_bf16_on_a_processor_trains_to_almost_the_same_loss(tmp_path):

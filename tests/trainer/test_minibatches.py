@@ -7,13 +7,14 @@ import torch
 from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
 from roga_domainbed.input import path as input_path
-from roga_domainbed.input.minibatches import IndexDraw
+from roga_domainbed.input.environment import Environment
+from roga_domainbed.input.minibatches import IndexSampler
 from roga_domainbed.input.path import InputOptions, InputPath
 
 CPU = torch.device("cpu")
 
 
-class Noisy:
+class Noisy(Environment):
     """Samples that draw from the global generators, as augmentation does."""
 
     def __init__(self, n, offset=0):
@@ -30,7 +31,7 @@ class Noisy:
 def stream(steps, seed=0, n_workers=0, environments=None):
     environments = environments or (Noisy(10), Noisy(7, 100))
     path = InputPath(environments, InputOptions(), name="Noisy", seed=seed, n_workers=n_workers, device=CPU)
-    draws = [IndexDraw(range(len(environment)), 4) for environment in environments]
+    draws = [IndexSampler(range(len(environment)), 4) for environment in environments]
     return list(path.minibatches(range(len(environments)), draws, "minibatch", steps))
 
 
@@ -61,7 +62,7 @@ def test_seeds_steps_and_environments_draw_differently():
     assert not same(stream(range(3)), stream(range(3), seed=1))
     a, b = stream(range(2))
     assert not same([a], [b])
-    draw = IndexDraw(range(1000), 50)
+    draw = IndexSampler(range(1000), 50)
     assert not np.array_equal(draw.at(0, "minibatch", 0, 0), draw.at(0, "minibatch", 0, 1))
 
 
@@ -72,7 +73,7 @@ def test_a_batch_larger_than_the_environment_repeats_samples():
 
 def test_draws_are_uniform_with_replacement():
     # χ² with 9 degrees of freedom exceeds 27.9 with probability 0.001.
-    draw = IndexDraw(range(10), 100)
+    draw = IndexSampler(range(10), 100)
     counts = np.bincount(
         np.concatenate([draw.at(0, "minibatch", step, 0) for step in range(100)]), minlength=10
     )
@@ -85,7 +86,7 @@ def test_balanced_draws_give_every_class_the_same_share():
     assert weights.sum() == pytest.approx(1)
     assert weights[0] == pytest.approx(1 / 180)
     assert weights[95] == pytest.approx(1 / 20)
-    draw = IndexDraw(np.arange(100), 100, weights)
+    draw = IndexSampler(np.arange(100), 100, weights)
     drawn = np.concatenate([labels[draw.at(0, "minibatch", step, 0)] for step in range(50)])
     assert abs((drawn == 2).mean() - 0.5) < 0.03  # 3 standard deviations are 0.021
 

@@ -152,7 +152,7 @@ def test_a_run_that_exists_is_not_overwritten_unless_asked(tmp_path):
     [
         ({"hparams": '{"learning_rate": 1}'}, r"unknown hparam 'learning_rate'"),
         ({"algorithm": "RoGA", "hparams": '{"rhoo": 1}'}, r"unknown hparam 'rhoo' \(did you mean 'rho'\?\)"),
-        ({"hparams": '{"lr": "high"}'}, "hparam 'lr' must be a number, .* got 'high'"),
+        ({"hparams": '{"lr": "high"}'}, "hparam 'lr' must be a finite number, above 0; got 'high'"),
         (
             {"algorithm": "RoGA", "hparams": '{"roga_terms": "all"}'},
             "hparam 'roga_terms' must be one of 'both', 'perturb', 'align'; got 'all'",
@@ -226,12 +226,15 @@ def test_err_txt_says_why_a_run_stopped(tmp_path):
 @pytest.mark.parametrize(
     ("hparams", "message"),
     [
-        ('{"lr": -1}', "hparam 'lr' must be above 0; got -1"),
-        ('{"lr": NaN}', "hparam 'lr' must be above 0; got nan"),
-        ('{"batch_size": 0}', "hparam 'batch_size' must be above 0; got 0"),
-        ('{"batch_size": 16.5}', "hparam 'batch_size' must be a whole number; got 16.5"),
-        ('{"resnet_dropout": 2}', "hparam 'resnet_dropout' must be at least 0 and below 1; got 2"),
-        ('{"weight_decay": -0.1}', "hparam 'weight_decay' must be finite and at least 0; got -0.1"),
+        ('{"lr": -1}', "hparam 'lr' must be a finite number, above 0; got -1"),
+        ('{"lr": NaN}', "hparam 'lr' must be a finite number, above 0; got nan"),
+        ('{"batch_size": 0}', "hparam 'batch_size' must be a whole number, at least 1; got 0"),
+        ('{"batch_size": 16.5}', "hparam 'batch_size' must be a whole number, at least 1; got 16.5"),
+        (
+            '{"resnet_dropout": 2}',
+            "hparam 'resnet_dropout' must be a finite number, at least 0 and below 1; got 2",
+        ),
+        ('{"weight_decay": -0.1}', "hparam 'weight_decay' must be a finite number, at least 0; got -0.1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(tmp_path, hparams, message):

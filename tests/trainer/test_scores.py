@@ -10,9 +10,9 @@ from sklearn import metrics as sk
 
 from datasets_ext import manifest
 from datasets_ext.synthfake.generate import generate
-from roga_domainbed.input.paths import files_of
+from roga_domainbed.input.environment import Environment, environment_of
+from roga_domainbed.metrics import METRICS
 from roga_domainbed.metrics.split import SplitScores
-from roga_domainbed.metrics.table import BINARY
 from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.trainer import scores as scores_file
 from roga_domainbed.trainer.config import TrainConfig
@@ -27,6 +27,8 @@ SKLEARN = {
     "ap": sk.average_precision_score,
     "log_loss": sk.log_loss,
 }
+
+BINARY = [metric.name for metric in METRICS if not metric.many_classes]
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +55,8 @@ def test_every_metric_made_from_the_scores_is_that_of_the_last_record(finished):
             assert last[f"{prefix}n"] == len(theirs[0])
             for name, metric in SKLEARN.items():
                 assert last[prefix + name] == pytest.approx(metric(*theirs), abs=1e-9), prefix + name
-            for name, metric in BINARY.items():
-                assert last[prefix + name] == metric(ours[1], ours[0]), prefix + name
+            for name in BINARY:
+                assert last[prefix + name] == METRICS.get(name).function(ours[1], ours[0]), prefix + name
                 n_checked += 1
     assert n_checked == 4 * 2 * 2 * len(BINARY), "environments, splits, levels, metrics"
 
@@ -77,7 +79,7 @@ def test_the_columns_say_what_each_sample_is(finished):
 def multi_class(n_classes, n=4):
     probabilities = np.random.default_rng(0).dirichlet(np.ones(n_classes), n).astype(np.float32)
     scores = SplitScores(np.arange(n) % n_classes, probabilities.argmax(1), probabilities, [5, 1, 3, 0])
-    return EvaluatedSplit(2, "S", "out", None, scores)
+    return EvaluatedSplit(2, "S", "out", Environment(), scores)
 
 
 def test_more_than_two_classes_have_probabilities_and_no_score(tmp_path):
@@ -117,8 +119,10 @@ def test_the_files_of_torchvisions_image_folders_are_found_too(tmp_path, monkeyp
 
     root = tmp_path / "PACS" / "art"
     upstreams = SimpleNamespace(root=str(root), samples=[(str(root / "dog" / "a b.png"), 0)])
-    assert files_of(upstreams) == (str(tmp_path / "PACS"), ["art/dog/a b.png"])
+    adapted = environment_of(upstreams)
+    assert (adapted.folder, adapted.relative_paths) == (str(tmp_path / "PACS"), ["art/dog/a b.png"])
     monkeypatch.chdir(tmp_path)
     relative = SimpleNamespace(root="PACS/art/", samples=[("PACS/art/dog/a b.png", 0)])
-    assert files_of(relative) == ("PACS", ["art/dog/a b.png"])
-    assert files_of(SimpleNamespace(images=[])) is None
+    adapted = environment_of(relative)
+    assert (adapted.folder, adapted.relative_paths) == ("PACS", ["art/dog/a b.png"])
+    assert environment_of(SimpleNamespace(images=[])).relative_paths is None

@@ -150,9 +150,9 @@ def test_frame_split_is_stock_behaviour_exactly(faces, run_cli, records_of, tmp_
     code = """
 import runpy, sys
 from roga_domainbed.host.backend import host
-import datasets_ext.synthfake, roga_domainbed.networks.backbones
+import datasets_ext.synthfake.dataset, roga_domainbed.networks.backbones
 h = host()
-h.datasets.SynthFake = datasets_ext.synthfake.SynthFake
+h.datasets.SynthFake = datasets_ext.synthfake.dataset.SynthFake
 h.networks.Featurizer = roga_domainbed.networks.backbones.Meso4
 runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
 """
@@ -196,6 +196,10 @@ runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
         (["train", "--dataset", "SynthFaek"], "unknown dataset 'SynthFaek' (did you mean 'SynthFake'?)"),
         (["train", "--algorithm", "Roga"], "unknown algorithm 'Roga' (did you mean 'RoGA'?)"),
         (["train", "--hparams", "{", "--split", "group"], "--hparams is not valid JSON"),
+        (
+            ["sweep", "launch", "--algorithms", "SAM", "ERM", "--hparams", '{"optimizer": "sgdd"}'],
+            "hparam 'optimizer' must be one of 'adam', 'adamw', 'sgd'; got 'sgdd'",
+        ),
     ],
 )
 def test_a_wrong_argument_is_named_in_a_line(arguments, message, run_cli):

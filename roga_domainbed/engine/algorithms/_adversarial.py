@@ -33,14 +33,30 @@ class DomainAdversarial(Algorithm):
     CONDITIONAL: bool
 
     HPARAMS = (
-        HParam("lambda", 1.0, log_uniform(10, -2, 2), "weight of the adversarial loss"),
-        HParam("weight_decay_d", 0.0, log_uniform(10, -6, -2), "L2 weight decay of the discriminator"),
-        HParam("d_steps_per_g_step", 1, log_uniform_int(2, 0, 3), "discriminator steps for one of the rest"),
-        HParam("grad_penalty", 0.0, log_uniform(10, -2, 1), "weight of the discriminator's squared gradient"),
-        HParam("beta1", 0.5, choice([0.0, 0.5]), "first-moment decay of Adam"),
-        HParam("mlp_width", 256, log_uniform_int(2, 6, 10), "width of the discriminator"),
-        HParam("mlp_depth", 3, choice([3, 4, 5]), "layers of the discriminator"),
-        HParam("mlp_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout in the discriminator"),
+        HParam("lambda", 1.0, log_uniform(10, -2, 2), "weight of the adversarial loss", at_least=0),
+        HParam(
+            "weight_decay_d", 0.0, log_uniform(10, -6, -2), "L2 weight decay of the discriminator", at_least=0
+        ),
+        HParam(
+            "d_steps_per_g_step",
+            1,
+            log_uniform_int(2, 0, 3),
+            "discriminator steps for one of the rest",
+            at_least=1,
+        ),
+        HParam(
+            "grad_penalty",
+            0.0,
+            log_uniform(10, -2, 1),
+            "weight of the discriminator's squared gradient",
+            at_least=0,
+        ),
+        HParam("beta1", 0.5, choice([0.0, 0.5]), "first-moment decay of Adam", at_least=0, below=1),
+        HParam("mlp_width", 256, log_uniform_int(2, 6, 10), "width of the discriminator", at_least=1),
+        HParam("mlp_depth", 3, choice([3, 4, 5]), "layers of the discriminator", at_least=1),
+        HParam(
+            "mlp_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout in the discriminator", at_least=0, below=1
+        ),
     )
 
     @classmethod

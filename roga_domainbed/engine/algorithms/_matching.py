@@ -16,7 +16,11 @@ from roga_domainbed.engine.lib.misc import Minibatch
 class FeatureMatching(ERM):
     """ERM plus ``mmd_gamma`` times the mean distance of all pairs of environments; children say which distance."""
 
-    HPARAMS = (HParam("mmd_gamma", 1.0, log_uniform(10, -1, 1), "weight of the distance of the features"),)
+    HPARAMS = (
+        HParam(
+            "mmd_gamma", 1.0, log_uniform(10, -1, 1), "weight of the distance of the features", at_least=0
+        ),
+    )
 
     def distance(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """How far apart two environments' features, (N, D) and (M, D), are; scalar."""

@@ -16,7 +16,15 @@ class ANDMask(ERM):
     """Learning explanations that are hard to vary (Parascandolo et al., arXiv:2009.00329), with Adam."""
 
     HPARAMS = (
-        HParam("tau", 1, uniform(0.5, 1.0), "agreement of signs, from 0 to 1, that a weight needs to move"),
+        HParam(
+            "tau",
+            1,
+            uniform(0.5, 1.0),
+            "agreement of signs, from 0 to 1, that a weight needs to move",
+            kind=float,
+            at_least=0,
+            at_most=1,
+        ),
     )
 
     def update(

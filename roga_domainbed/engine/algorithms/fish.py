@@ -31,7 +31,11 @@ class Fish(Algorithm):
             loaded; DomainBed's checkpoints, which have it, are read too.
     """
 
-    HPARAMS = (HParam("meta_lr", 0.5, choice([0.05, 0.1, 0.5]), "fraction of the way to the inner weights"),)
+    HPARAMS = (
+        HParam(
+            "meta_lr", 0.5, choice([0.05, 0.1, 0.5]), "fraction of the way to the inner weights", at_least=0
+        ),
+    )
 
     def __init__(
         self, input_shape: tuple[int, ...], num_classes: int, num_domains: int, hparams: dict[str, Any]

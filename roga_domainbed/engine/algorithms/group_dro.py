@@ -23,7 +23,13 @@ class GroupDRO(ERM):
     """
 
     HPARAMS = (
-        HParam("groupdro_eta", 1e-2, log_uniform(10, -3, -1), "step size of the environments' weights"),
+        HParam(
+            "groupdro_eta",
+            1e-2,
+            log_uniform(10, -3, -1),
+            "step size of the environments' weights",
+            at_least=0,
+        ),
     )
 
     def __init__(

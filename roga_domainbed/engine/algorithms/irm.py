@@ -23,12 +23,13 @@ class IRM(AnnealedPenalty):
 
     PREFIX = "irm"
     HPARAMS = (
-        HParam("irm_lambda", 1e2, log_uniform(10, -1, 5), "weight of the invariance penalty"),
+        HParam("irm_lambda", 1e2, log_uniform(10, -1, 5), "weight of the invariance penalty", at_least=0),
         HParam(
             "irm_penalty_anneal_iters",
             500,
             log_uniform_int(10, 0, 4),
             "steps before the penalty's full weight",
+            at_least=0,
         ),
     )
 

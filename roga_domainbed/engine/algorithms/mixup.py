@@ -20,7 +20,9 @@ class Mixup(ERM):
     """
 
     HPARAMS = (
-        HParam("mixup_alpha", 0.2, log_uniform(10, -1, 1), "both parameters of the Beta distribution"),
+        HParam(
+            "mixup_alpha", 0.2, log_uniform(10, -1, 1), "both parameters of the Beta distribution", above=0
+        ),
     )
 
     def update(

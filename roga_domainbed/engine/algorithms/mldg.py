@@ -33,8 +33,8 @@ class MLDG(ERM):
     """
 
     HPARAMS = (
-        HParam("mldg_beta", 1.0, log_uniform(10, -1, 1), "weight of the meta-test loss"),
-        HParam("n_meta_test", 2, choice([1, 2]), "environments held out for meta-test"),
+        HParam("mldg_beta", 1.0, log_uniform(10, -1, 1), "weight of the meta-test loss", at_least=0),
+        HParam("n_meta_test", 2, choice([1, 2]), "environments held out for meta-test", at_least=1),
     )
 
     def __init__(

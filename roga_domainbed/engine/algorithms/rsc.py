@@ -20,10 +20,20 @@ class RSC(ERM):
 
     HPARAMS = (
         HParam(
-            "rsc_f_drop_factor", 1 / 3, uniform(0, 0.5), "fraction of each sample's features that is muted"
+            "rsc_f_drop_factor",
+            1 / 3,
+            uniform(0, 0.5),
+            "fraction of each sample's features that is muted",
+            at_least=0,
+            at_most=1,
         ),
         HParam(
-            "rsc_b_drop_factor", 1 / 3, uniform(0, 0.5), "fraction of the samples whose features are muted"
+            "rsc_b_drop_factor",
+            1 / 3,
+            uniform(0, 0.5),
+            "fraction of the samples whose features are muted",
+            at_least=0,
+            at_most=1,
         ),
     )
 

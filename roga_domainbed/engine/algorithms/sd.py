@@ -17,7 +17,9 @@ class SD(ERM):
     The penalty is the mean square of the logits, over samples and classes.
     """
 
-    HPARAMS = (HParam("sd_reg", 0.1, log_uniform(10, -5, -1), "weight of the logits' mean square"),)
+    HPARAMS = (
+        HParam("sd_reg", 0.1, log_uniform(10, -5, -1), "weight of the logits' mean square", at_least=0),
+    )
 
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None

@@ -20,12 +20,13 @@ class VREx(AnnealedPenalty):
 
     PREFIX = "vrex"
     HPARAMS = (
-        HParam("vrex_lambda", 1e1, log_uniform(10, -1, 5), "weight of the variance of the risks"),
+        HParam("vrex_lambda", 1e1, log_uniform(10, -1, 5), "weight of the variance of the risks", at_least=0),
         HParam(
             "vrex_penalty_anneal_iters",
             500,
             log_uniform_int(10, 0, 4),
             "steps before the penalty's full weight",
+            at_least=0,
         ),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roga_domainbed import catalog
 from roga_domainbed.engine import lookup
-from roga_domainbed.engine.datasets.base import Environment, MultipleDomainDataset
+from roga_domainbed.engine.datasets.base import MultipleDomainDataset
 from roga_domainbed.engine.datasets.debug import Debug28, Debug224
 from roga_domainbed.engine.datasets.image_folder import (
     PACS,
@@ -26,7 +26,6 @@ __all__ = [
     "Debug28",
     "Debug224",
     "DomainNet",
-    "Environment",
     "MultipleDomainDataset",
     "MultipleEnvironmentImageFolder",
     "MultipleEnvironmentMNIST",

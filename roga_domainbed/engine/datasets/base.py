@@ -3,30 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
-
-import numpy as np
-import torch
 
 from roga_domainbed.errors import RogaError
-
-
-class Environment(Protocol):
-    """One environment: images with labels, indexed from 0.
-
-    Attributes:
-        labels: (N,) int64, known without decoding an image.
-        evaluation: the same samples without augmentation; the environment itself where there is none.
-    """
-
-    labels: np.ndarray
-
-    @property
-    def evaluation(self) -> Environment: ...  # noqa: D102
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]: ...
+from roga_domainbed.input.environment import Environment
 
 
 class MultipleDomainDataset:
@@ -51,9 +30,9 @@ class MultipleDomainDataset:
 
     input_shape: tuple[int, ...]
     num_classes: int
-    datasets: list[Any]
+    datasets: list[Environment]
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Environment:
         return self.datasets[index]
 
     def __len__(self) -> int:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
 
 from roga_domainbed import catalog
 from roga_domainbed.engine.datasets.base import MultipleDomainDataset, require_root
@@ -22,12 +21,13 @@ from roga_domainbed.engine.datasets.classes import class_indices
 from roga_domainbed.engine.datasets.transforms import augmenting_transform, evaluation_transform
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.input.augmentation.spec import Recipe, recipe_of
+from roga_domainbed.input.environment import FileEnvironment
 from roga_domainbed.input.image_files import IMAGE_SUFFIXES, images_below, read_image
 
 Transform = Callable[[Image.Image], torch.Tensor]
 
 
-class ImageEnvironment(Dataset):
+class ImageEnvironment(FileEnvironment):
     """Image files with labels.
 
     Args:
@@ -63,12 +63,12 @@ class ImageEnvironment(Dataset):
 
     @property
     def recipe(self) -> Recipe | None:
-        """What ``transform`` does, where a ``Recipe`` can say it: for reading in batches."""
+        """What ``transform`` does; None if no ``Recipe`` can say it."""
         return recipe_of(self.transform)
 
     def pixels(self, index: int) -> np.ndarray:
-        """The image as decoded, (H, W, 3) uint8."""
-        return np.array(read_image(self.samples[index][0]))
+        """The decoded image, (H, W, 3) uint8."""
+        return np.array(read_image(self.file(index)))
 
 
 class MultipleEnvironmentImageFolder(MultipleDomainDataset):

@@ -20,9 +20,10 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from torchvision.datasets import MNIST
 
-from roga_domainbed.engine.datasets.base import Environment, MultipleDomainDataset, require_root
+from roga_domainbed.engine.datasets.base import MultipleDomainDataset, require_root
 from roga_domainbed.engine.datasets.tensors import TensorEnvironment
 from roga_domainbed.errors import RogaError
+from roga_domainbed.input.environment import Environment
 from roga_domainbed.seeds import generator
 
 _FILES = tuple(

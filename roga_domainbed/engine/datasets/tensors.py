@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+
+from roga_domainbed.input.environment import Environment
 
 
-class TensorEnvironment(Dataset):
+class TensorEnvironment(Environment):
     """Images in one tensor; nothing random happens on reading.
 
     Args:
@@ -28,11 +29,6 @@ class TensorEnvironment(Dataset):
         self.images = images
         self.labels = np.asarray(labels, dtype=np.int64)
         self._read = read
-
-    @property
-    def evaluation(self) -> TensorEnvironment:
-        """The environment itself: it is never augmented."""
-        return self
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -11,7 +11,6 @@ from roga_domainbed.report.figures.figure import Figure, Panel
 from roga_domainbed.report.figures.style import INK, MUTED, SERIES
 from roga_domainbed.report.intervals import OVER, Interval
 from roga_domainbed.report.study import CellKey, Study, environment_name
-from roga_domainbed.report.words import metric_title, unit
 
 LONGEST_NAME = 22  # letters; more would leave less than half of a panel for the points
 
@@ -25,8 +24,8 @@ def by_environment(study: Study, dataset: str, intervals: Mapping[CellKey, Inter
             means.setdefault((candidate.algorithm, candidate.env), []).append(100 * candidate.test)
     envs = sorted({env for _, env in means})
     shown = {key: sum(values) / len(values) for key, values in means.items()}
-    title = metric_title(study.metric)
-    axis = f"{title} ({unit(study.metric)})"
+    title = study.metric.title
+    axis = f"{title} ({study.metric.unit})"
     panels = []
     for env in envs:
         cells = {a: (shown[a, env], intervals[dataset, a, env]) for a in rows if (a, env) in shown}

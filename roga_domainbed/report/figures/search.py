@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import INK, point_style
 from roga_domainbed.report.study import Candidate, Study, environment_name
-from roga_domainbed.report.words import metric_title
 
 MOST_POINTS = 1500  # of one figure: a page with more is megabytes, and dots cover dots
 MOST_HPARAMS = 8
@@ -27,7 +26,7 @@ def search_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[Fi
     searched = len({c.hparams_seed for c in runs}) > 1
     shown, thinned = _thinned(runs)
     missing = "" if searched else "Every cell has one draw of hyper-parameters: there was no search."
-    metric = metric_title(study.metric)
+    metric = study.metric.title
     envs = sorted({c.env for c in shown})
     varied = _varied(study, shown) if searched else []
     drawn = tuple(line for line in lines if any(c.algorithm == line.label for c in shown))

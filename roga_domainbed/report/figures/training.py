@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from roga_domainbed.metrics import Metric
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import line_style, point_style
 from roga_domainbed.report.study import Candidate, Study, environment_name
-from roga_domainbed.report.words import metric_title, unit
 from roga_domainbed.results.records import Record
-from roga_domainbed.results.selection import Metric
 
 MOST_POINTS = 120
 _OUT = re.compile(r"env(\d+)_out_(\w+)")
@@ -36,7 +35,7 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
     def over_envs(reading: Reading) -> dict[Line, Curve]:
         return _curves(study, dataset, lines, reading, None)
 
-    metric, title = study.metric, metric_title(study.metric)
+    metric, title = study.metric, study.metric.title
     test = per_env(lambda env: lambda record: 100 * _number(record.get(f"env{env}_in_{metric.name}")))
     val = per_env(lambda env: lambda record: 100 * validation(record, metric))
     of_runs = "Mean over the chosen runs of all test environments and trials, by step. "
@@ -44,10 +43,10 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
         _figure(
             "training",
             "Training curves",
-            f"{title[0].upper()}{title[1:]} in {unit(metric)} by step, mean over trials: solid, the held-out "
+            f"{title[0].upper()}{title[1:]} in {metric.unit} by step, mean over trials: solid, the held-out "
             "environment, at which only an oracle looks; dotted, the mean of the training domains' validation parts.",
             lines,
-            [(name, test[name], f"{title} ({unit(metric)})", val[name]) for name in test],
+            [(name, test[name], f"{title} ({metric.unit})", val[name]) for name in test],
             f"No record has the {title}.",
         ),
         _figure(
@@ -178,7 +177,7 @@ def _draw(axes: Axes, curves: Mapping[Line, Curve], label: str, dotted: Mapping[
 
 
 def _cost(study: Study, dataset: str, lines: Sequence[Line]) -> Figure:
-    points, title = {}, metric_title(study.metric)
+    points, title = {}, study.metric.title
     for line in lines:
         chosen = [c for c in study.chosen_in(dataset, algorithm=line.label) if not math.isnan(c.test)]
         seconds = step_seconds(study, chosen)
@@ -188,7 +187,7 @@ def _cost(study: Study, dataset: str, lines: Sequence[Line]) -> Figure:
     def draw(axes: Axes) -> None:
         for line, (x, y) in points.items():
             axes.scatter([x], [y], s=42, **point_style(line))
-        axes.set(xlabel="milliseconds a step", ylabel=f"mean {title} ({unit(study.metric)})")
+        axes.set(xlabel="milliseconds a step", ylabel=f"mean {title} ({study.metric.unit})")
         axes.set_xlim(left=0)
         axes.margins(0.15)
 

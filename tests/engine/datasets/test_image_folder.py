@@ -5,10 +5,10 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from roga_domainbed.engine import datasets
 from roga_domainbed.engine.datasets.transforms import augmenting_transform
-from roga_domainbed.engine.lib.fast_data_loader import FastDataLoader
 from roga_domainbed.errors import RogaError
 from roga_domainbed.input.image_files import UnreadableImage, read_image
 
@@ -256,4 +256,4 @@ def test_an_unreadable_image_is_a_fault_of_the_user_in_loader_processes_too(make
     root = make_tree({"a": PAIR})
     (root / "a" / "0_real" / "bad.png").write_bytes(b"")
     with pytest.raises(RogaError, match=r"cannot read the image '.*bad.png'"):
-        list(FastDataLoader(folder_of(root, image_size=8)[0], 2, 1))
+        list(DataLoader(folder_of(root, image_size=8)[0], 2, num_workers=1))

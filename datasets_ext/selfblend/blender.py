@@ -1,15 +1,14 @@
-"""The work of preparation: one photograph and one manipulation in, one folder of frames out."""
+"""One photograph and one manipulation to the frames of one video."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from datasets_ext.prepare.clips import Clip, Outcome, frame_name
+from datasets_ext.prepare.layout import Video
+from datasets_ext.prepare.outcome import Outcome, frame_name
 from datasets_ext.prepare.yunet import YuNet
 from datasets_ext.selfblend.compress import through_h264
 from datasets_ext.selfblend.face import Photograph, UnusablePhotograph, frames_of, open_photograph
@@ -20,59 +19,52 @@ from roga_domainbed.seeds import generator
 
 
 class Blender:
-    """What ``BlendOptions.MAKER`` names: called with a clip, it makes the folder of that clip."""
+    """The maker of ``BlendOptions``: holds the detector, and the latest photograph, between videos."""
 
     def __init__(self, options: BlendOptions):
         self._options = options
         self._detector = YuNet()
         self._latest: tuple[Path, Photograph] | None = None
 
-    def __call__(self, clip: Clip, root: Path, staging: Path) -> Outcome:
-        """Write the frames of ``clip`` to ``root / clip.folder``, which appears whole or not at all.
+    def __call__(self, video: Video, folder: Path) -> Outcome:
+        """Write the frames of ``video`` into ``folder``.
 
         A fault of a photograph is an outcome; a fault of the disk is an ``OSError``.
         """
         try:
-            frames = self.frames(clip)
+            frames = self.frames(video)
         except UnusablePhotograph as error:
-            return Outcome(clip.key, clip.folder, reason=error.reason, detail=str(error))
-        part = staging / clip.key
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+            return Outcome(video.key, reason=error.reason, detail=str(error))
         for index, frame in enumerate(frames):
             _, data = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-            (part / frame_name(index)).write_bytes(data)
-        target = root / clip.folder
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(part, target)
+            (folder / frame_name(index)).write_bytes(data)
         indices = tuple(range(len(frames)))
-        return Outcome(clip.key, clip.folder, clip.source_bytes(), len(frames), len(frames), indices, indices)
+        return Outcome(video.key, "", video.source_bytes(), len(frames), len(frames), indices, indices)
 
-    def frames(self, clip: Clip) -> np.ndarray:
-        """The frames of ``clip``: (F, S, S, 3) uint8 RGB.
+    def frames(self, video: Video) -> np.ndarray:
+        """The frames of ``video``: (F, S, S, 3) uint8 RGB.
 
-        A fake is made from the very frames of its real: outside the face the two are equal, before compression.
+        A fake is made from the frames of its real: outside the face the two are equal, before compression.
 
         Raises:
-            UnusablePhotograph: if the photograph, or the one that a face is taken from, does not show one face.
+            UnusablePhotograph: the photograph, or the one of the other face in a swap, does not show one face.
         """
         options = self._options
-        env = clip.key.split("/")[0]
-        photograph = self._open(clip.source)
-        moves = generator(options.seed, "selfblend frames", clip.source.stem)
+        photograph = self._open(video.source)
+        moves = generator(options.seed, "selfblend frames", video.source.stem)
         frames = frames_of(photograph, options.n_frames, options.margin, options.size, moves)
-        if env == REAL:
+        if video.group == REAL:
             images = [frame.image for frame in frames]
         else:
-            donor = self._open_donor(clip.donor) if clip.donor else None
-            rng = generator(options.seed, f"selfblend {env}", clip.folder.rsplit("/", 1)[1])
-            images = MANIPULATIONS[env](frames, rng, donor)
+            donor = self._open_donor(video.donor) if video.donor else None
+            rng = generator(options.seed, f"selfblend {video.group}", video.name)
+            images = MANIPULATIONS[video.group](frames, rng, donor)
         pixels = np.stack([np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8) for image in images])
         rate_factor = RATE_FACTORS[options.compression]
         return pixels if rate_factor is None else through_h264(pixels, rate_factor)
 
     def _open(self, path: Path) -> Photograph:
-        # The clips of a photograph follow one another, and a large photograph takes long to decode.
+        # The videos of a photograph follow one another, and a large photograph takes long to decode.
         if self._latest is None or self._latest[0] != path:
             self._latest = path, open_photograph(path, self._detector)
         return self._latest[1]
