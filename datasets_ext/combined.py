@@ -1,7 +1,7 @@
-"""Data sets whose environments come from several prepared trees, for generalization from one data set to another.
+"""Datasets whose environments come from several prepared trees: generalization from one dataset to another.
 
-``prepare`` makes one tree a source (``FFPP``, ``CelebDF2``, …), each with its own manifest; nothing is copied to
-combine them. An environment is one or more environments of one tree. Label: 0 real, 1 fake, in all of them.
+``prepare`` makes one tree for each source (``FFPP``, ``CelebDF2``, …), with a manifest of its own. They are combined
+without copying. An environment is one or more environments of one tree. Labels: 0 real, 1 fake.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Source:
     """Where an environment comes from.
 
     Attributes:
-        tree: the prepared data set.
-        envs: those of its environments that make one here.
-        family: data sets that share recordings or people have one; keys of different families never meet.
-        has_split: whether its authors publish a split. One that has none is used whole, for training or for testing.
+        tree: the prepared dataset.
+        envs: its environments that form one environment here.
+        family: shared by datasets that have recordings or people in common; keys of different families never match.
+        has_split: whether its authors publish a split. Without one it is used whole, for training or for testing.
     """
 
     tree: str
@@ -42,7 +42,7 @@ def _single(tree: str, family: str | None = None, has_split: bool = True) -> Sou
     return Source(tree, (tree,), family or tree, has_split)
 
 
-#: FaceForensics++'s sets of recordings from one source video, by the names they have here.
+#: FaceForensics++'s sets of recordings from one source video, with the family's prefix.
 _FFPP_SOURCES = tuple(tuple(f"FFPP/{number}" for number in numbers) for numbers in SAME_YOUTUBE_VIDEO)
 _FFPP = tuple(DATASETS.get("FFPP").environments)
 _CELEBDF1 = _single("CelebDF1", "Celeb-DF")  # names are shared with v2, and very probably videos
@@ -55,15 +55,15 @@ _DFD = _single("DFD", has_split=False)
 
 
 class CombinedDataset(ManifestDataset):
-    """Environments from ``SOURCES``, one each, in the order of ``ENVIRONMENTS``.
+    """An environment from each of ``SOURCES``, in the order of ``ENVIRONMENTS``.
 
-    The rows' ``recording`` and ``identities`` begin with the family, so that equal names in different data sets do
-    not count as one. The splits:
+    The rows' ``recording`` and ``identities`` begin with the family, so that equal names in different datasets differ.
+    The splits:
 
-    - ``official``: as for one tree. A source without a published split is test where it is tested on, and train, from
-      which a val part is cut by recording, where it is trained on.
-    - ``group``: a family that is only tested on is test; from one that is only trained on, val is cut; one on both
-      sides is cut into all three.
+    - ``official``: as for one tree. A source without a published split is all test in a test environment and all train
+      in a training environment; a val part is then cut from train by recording.
+    - ``group``: a family that is only tested on is all test; from one that is only trained on, val is cut; a family on
+      both sides is cut into all three parts.
     """
 
     SOURCES: tuple[Source, ...]
@@ -136,7 +136,7 @@ class CombinedDataset(ManifestDataset):
 def _one_environment(source: Source, rows_of: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = pd.concat([rows_of[env] for env in source.envs], ignore_index=True)
     if len(source.envs) > 1:
-        # Environments of one tree share their reals, and each has a fake of the same name.
+        # Environments of one tree share their reals and have fakes of the same names.
         shared = (rows["label"] == manifest.REAL) & rows.duplicated(["label", "video", "frame"])
         rows = rows[~shared].reset_index(drop=True)
         fake = rows["label"] == manifest.FAKE
@@ -150,7 +150,7 @@ def _one_environment(source: Source, rows_of: dict[str, pd.DataFrame]) -> pd.Dat
 
 
 class DeepfakeDatasets(CombinedDataset):
-    """Leave one data set out: FaceForensics++ c23 (all four manipulations), Celeb-DF v2, DFDC, its preview, UADFV."""
+    """Leave one dataset out: FaceForensics++ c23 (all four manipulations), Celeb-DF v2, DFDC, its preview, UADFV."""
 
     NAME = "DeepfakeDatasets"
     ENVIRONMENTS = list(DATASETS.get(NAME).environments)
@@ -158,7 +158,7 @@ class DeepfakeDatasets(CombinedDataset):
 
 
 class FFPPCross(CombinedDataset):
-    """Train on the four manipulations of FaceForensics++ c23 and test on all others: ``--test_envs 4 5 6 7 8``."""
+    """Train on FaceForensics++ c23's four manipulations and test on five other datasets: ``--test_envs 4 5 6 7 8``."""
 
     NAME = "FFPPCross"
     ENVIRONMENTS = list(DATASETS.get(NAME).environments)
@@ -169,10 +169,10 @@ class FFPPCross(CombinedDataset):
 
 
 class FFPPDownload(CombinedDataset):
-    """Train on the four manipulations and test on a fifth of the same people and on other people: ``--test_envs 4 5``.
+    """Train on the four manipulations and test on FaceShifter and DeepFakeDetection: ``--test_envs 4 5``.
 
-    FaceShifter has FaceForensics++'s reals, so its test part is of people who were not trained on; DeepFakeDetection's
-    actors are others.
+    FaceShifter has FaceForensics++'s reals and official split, so its test part shows people who were not trained on.
+    DeepFakeDetection has other actors.
     """
 
     NAME = "FFPPDownload"

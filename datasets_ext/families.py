@@ -1,8 +1,8 @@
-"""Recordings and people by names that hold across data sets.
+"""Names of recordings and people that are unique across datasets: they begin with the family.
 
-``000`` in two versions of FaceForensics++ is one recording, in FaceForensics++ and in another data set it is two. Where
-data sets are combined (``datasets_ext.combined``) the names already begin with the family; here those of a single
-tree are made to, so that what a model was trained on can be compared with any other data.
+``000`` is the same recording in two versions of FaceForensics++, but not in FaceForensics++ and another dataset. The
+names of combined datasets (``datasets_ext.combined``) begin with the family already. Here those of a single tree get
+the prefix, so that training data can be compared with any other data.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pandas as pd
 
 from datasets_ext.combined import CombinedDataset
 
-#: Data set → the family whose recordings or people it shares; others are families of their own.
+#: Dataset → the family whose recordings or people it shares; any other dataset is a family of its own.
 FAMILIES = {
     **{
         source.tree: source.family
@@ -23,17 +23,17 @@ FAMILIES = {
 
 
 def family(dataset: str) -> str:
-    """The family of a prepared data set."""
+    """The family of a prepared dataset."""
     return FAMILIES.get(dataset, dataset)
 
 
 def with_family(rows: pd.DataFrame) -> pd.DataFrame:
-    """Manifest rows whose recordings and people begin with the family of their data set; rows that do stay.
+    """Manifest rows with the family before recordings and people, where it is not there yet.
 
     Args:
         rows: of one environment.
     """
-    known: dict[tuple[str, str], str] = {}  # thousands of frames have the same
+    known: dict[tuple[str, str], str] = {}  # thousands of frames share one
 
     def prefixed(dataset: str, names: list[str], key: str) -> str:
         if (dataset, key) not in known:

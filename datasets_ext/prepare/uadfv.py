@@ -3,9 +3,9 @@
     <source>/real/<NNNN>.mp4            49 videos
     <source>/fake/<NNNN>_fake.mp4       49, each made from the real of its number
 
-There is no list and no official split. As is well known, all fakes carry the face of one donor, so a detector can
-pass by knowing that face: test on this set, do not train on it. As nobody has published the donor by video, and as it
-would join all fakes into one group, identities hold the number of the recording alone.
+There is no list and no official split. All fakes show the face of one donor, so a detector may only learn that face:
+test on this dataset, do not train on it. ``identities`` has the recording's number only: the donor is not published by
+video and would join all fakes into one group.
 Source: Yang, Li and Lyu, ICASSP 2019, arXiv:1811.00661. Licence: on request.
 """
 
@@ -26,7 +26,7 @@ EXPECTED = dict.fromkeys(_NAMES, 49)
 
 
 def read(source: str | os.PathLike, problems: Problems) -> Layout:
-    """The videos below ``source``; adds to ``problems`` if there are none."""
+    """The videos below ``source``; none is a problem."""
     source = Path(source)
     layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED))
     if not is_folder(source, problems):
@@ -54,7 +54,7 @@ def read(source: str | os.PathLike, problems: Problems) -> Layout:
 
 
 def video(group: str, name: str, source: Path) -> Video | None:
-    """What the name of a video in the folder ``group`` says; None if no video there has such a name."""
+    """A video of the folder ``group``, read from its name; None if the name does not match."""
     match = _NAMES[group].fullmatch(name)
     if match is None:
         return None

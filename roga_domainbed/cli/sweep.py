@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--n_hparams_from", type=int, help="first hparams_seed (0, which is the defaults)")
     group.add_argument("--n_hparams", type=int, help="one past the last hparams_seed (20)")
     group.add_argument("--output_dir", required=True, help="folder of the sweep")
-    group.add_argument("--data_dir", help="folder of the data sets; required unless none needs it")
+    group.add_argument("--data_dir", help="folder of the datasets; required unless none needs it")
     group.add_argument("--seed", type=int, default=0, help="unused, as upstream: a job's seed is a hash")
     group.add_argument("--n_trials", type=int, help="repetitions with other splits and seeds (3)")
     group.add_argument("--steps", type=int, help="training steps (default: the dataset's)")

@@ -1,8 +1,9 @@
 """Model selection: which step of which run a table shows.
 
-A *group* is all runs of one (trial, dataset, algorithm, test environment). In a group, the runs with one
-``hparams_seed`` are judged together: there is one, or for leave-one-domain-out one for each further environment that
-was held out. A *rule* picks one of their steps; the *sweep value* is the test metric of the best hparams of the group.
+A *group* is all runs of one (trial, dataset, row, test environment); a row is an algorithm, or one setting of it. In a
+group, the runs with one ``hparams_seed`` are judged together: there is one, or for leave-one-domain-out one for each
+further environment that was held out. A *rule* picks one of their steps; the *sweep value* is the test metric of the
+best hparams of the group.
 
 Ties, in every rule: within a run the first record wins (leave-one-domain-out: the smallest step); between hparams
 the largest ``hparams_seed``. So does upstream. Where upstream is wrong we differ, unless ``compat`` is set:
@@ -25,6 +26,7 @@ import numpy as np
 
 from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.metrics import ACCURACY, Metric
+from roga_domainbed.results.rows import row_name
 from roga_domainbed.results.runs import METRIC_KEY, Run
 
 UPSTREAM = "upstream"
@@ -93,7 +95,7 @@ class Rule:
 
 
 def group_by_test_env(runs: Iterable[Run]) -> dict[GroupKey, list[Run]]:
-    """(trial_seed, dataset, algorithm, test_env) → runs, in order of first appearance.
+    """(trial_seed, dataset, row, test_env) → runs, in order of first appearance.
 
     A run with several test environments joins the group of each.
     """
@@ -101,7 +103,7 @@ def group_by_test_env(runs: Iterable[Run]) -> dict[GroupKey, list[Run]]:
     for run in runs:
         args = run.args
         for env in args["test_envs"]:
-            key = (args["trial_seed"], args["dataset"], args["algorithm"], env)
+            key = (args["trial_seed"], args["dataset"], row_name(args), env)
             groups.setdefault(key, []).append(run)
     return groups
 

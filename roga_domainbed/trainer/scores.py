@@ -1,6 +1,6 @@
-"""``scores.parquet``: what the trained model says of every sample, so that any metric can be made without it.
+"""``scores.parquet``: the trained model's score of every sample, so that any metric can be computed without the model.
 
-One row a sample of every split, in the order of evaluation. Written at the last step, always of all samples; the
+One row for each sample of every split, in the order of evaluation. Written at the last step, always of all samples; the
 metrics of its rows are those of the run's last record. Importing this loads no torch.
 """
 

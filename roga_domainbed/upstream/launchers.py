@@ -1,8 +1,8 @@
 """Upstream's launchers and ours, for upstream's sweep: its jobs re-enter through the plugin.
 
-Upstream's sweep makes shell commands that start ``python -m domainbed.scripts.train``. A process started that way
-knows no plugin, so each command is rewritten to the same interpreter's ``roga_domainbed upstream train`` before it
-is launched. Job folders are named before that, and stay as they are.
+Upstream's sweep makes shell commands that start ``python -m domainbed.scripts.train``, which does not know the plugin.
+So each command is rewritten to ``roga_domainbed upstream train`` of the same interpreter before it is launched. Job
+folders are named before that and do not change.
 """
 
 from __future__ import annotations
@@ -74,5 +74,5 @@ def _as_command(command: str) -> Command:
         output_dir = argv[argv.index("--output_dir") + 1]
     except (ValueError, IndexError):
         raise RogaError(f"this job has no --output_dir: {command!r}") from None
-    # Upstream's sweep has made the folder already; a job that runs or is done is left alone all the same.
+    # Upstream's sweep has made the folder already; a job that runs or is done is left alone nevertheless.
     return Command(argv, output_dir, reenter(command), retry=True)

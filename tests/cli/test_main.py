@@ -55,7 +55,7 @@ WRONG = [
     ('train --dataset Debug28 --hparams {"lrr":1}', "unknown hparam 'lrr' (did you mean 'lr'?)"),
     ("train --steps many", "argument --steps: invalid int value: 'many'"),
     ("train --no_such_flag", "unrecognized arguments: --no_such_flag"),
-    ("train --dataset Debug28 --balance 1/4", "--balance must be videos real to fake in whole numbers"),
+    ("train --dataset Debug28 --balance 1/4", "--balance must be the ratio of real to fake videos"),
     ("audit no/such --dataset FFPP --reals own", "--reals) 'own'; known: shared, partitioned"),
     ("data verify no/such", "'no/such' is not a folder"),
     ("evaluate no/such", "no such run: 'no/such'"),

@@ -208,7 +208,7 @@ def test_all_faults_come_at_once(tmp_path, capsys, on_engine):
         "--steps must be at least 1; got 0",
         "--holdout_fraction must be between 0 and 1; got 1.0",
         "--hparams is not valid JSON",
-        "--balance must be videos real to fake in whole numbers",
+        "--balance must be the ratio of real to fake videos",
         "known: shared, partitioned",
         "--data_dir is required for SynthFake",
     ):

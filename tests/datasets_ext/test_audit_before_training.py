@@ -175,9 +175,9 @@ def test_what_is_trained_on_is_recorded_and_reaches_the_dataset(tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "flags", "message"),
     [
-        ("FFPP", ["--balance", "1-4"], "--balance must be videos real to fake in whole numbers"),
+        ("FFPP", ["--balance", "1-4"], "--balance must be the ratio of real to fake videos"),
         ("FFPP", ["--reals", "split"], "known: shared, partitioned"),
-        ("FFPP", ["--strict", "--split", "frame"], "--strict goes with --split official or group"),
+        ("FFPP", ["--strict", "--split", "frame"], "--strict needs --split official or group"),
         ("FFPP", ["--reals", "partitioned"], "1 groups that share no recording and no person are too few"),
         ("Debug28", ["--strict", "--balance", "1:1"], "--balance, --strict: these need a manifest"),
         (

@@ -110,7 +110,7 @@ def test_the_command_finds_a_recompressed_copy_that_the_manifest_does_not_know(n
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--max-distance", "3"], "--max-distance goes with --near-duplicates"),
+        (["--max-distance", "3"], "--max-distance needs --near-duplicates"),
         (["--near-duplicates", "--max-distance", "17"], "--max-distance must be from 0 to 16 bits; got 17"),
         (["--near-duplicates", "--max-distance", "-1"], "--max-distance must be from 0 to 16 bits; got -1"),
     ],

@@ -142,7 +142,7 @@ def test_lines_that_contradict_each_other_are_named(source, tmp_path):
     path = listed(source, *rows, columns=(*COLUMNS, "recording", "frame"))
     summary = prepared(path, tmp_path).summary()
     assert frames(tmp_path) == {(0, "one"): [0], (1, "two"): [1]}
-    assert "5 lines are wrong, left out: line 3 says something else of Lab real/one" in summary
+    assert "5 lines are wrong, left out: line 3 contradicts earlier lines of Lab real/one" in summary
     assert "1 files are listed as real and as fake, left out: c.png" in summary
 
 
@@ -157,7 +157,7 @@ def test_crops_made_elsewhere_are_taken_as_they_are(source, tmp_path):
     assert frames(tmp_path) == {(0, "v0"): [0, 2, 4], (1, "v1"): [1, 3]}
     made = tmp_path / "Mine/Lab/0_real/v0/0002.jpg"
     assert made.stat().st_ino == (source / "2.jpg").stat().st_ino
-    assert "is no image, and --link takes images as they are" in report.summary()
+    assert "is not an image; --link takes images only" in report.summary()
     assert prepared(source / "list.csv", tmp_path, LinkOptions(32, "hardlink")).n_resumed == 2
 
 

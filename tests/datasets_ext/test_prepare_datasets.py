@@ -377,8 +377,8 @@ def test_dfdc_parts_and_test_with_labels_in_either_form(source, place, tmp_path,
     }
     summary = report.summary()
     assert "1 videos have no label, left out: dfdc_train_part_0/dddddddddd.mp4" in summary
-    assert "2 entries of dfdc_train_part_0/metadata.json give no label, left out: gggggggggg.mp4" in summary
-    assert "1 fakes of the train parts name no original" in summary
+    assert "2 entries of dfdc_train_part_0/metadata.json have no label, left out: gggggggggg.mp4" in summary
+    assert "1 fakes of the train parts have no original" in summary
 
 
 def test_dfdc_one_part_is_a_source_too(source, place, tmp_path):

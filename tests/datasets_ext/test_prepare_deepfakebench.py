@@ -281,7 +281,7 @@ def test_a_label_that_the_folder_or_the_record_denies_is_not_believed(bench, tmp
     assert sorted(videos(tmp_path / "FFPP")) == [("DF", 0, "000"), ("DF", 1, "000_001")]
     assert "3 videos have frames in the folder of another class or compression, left out" in summary
     assert "1 videos have another label inside their record, left out: FF-real/001" in summary
-    assert "1 entries have a name that is not that of such a video, left out: FF-DF/nobody" in summary
+    assert "1 entries have a name that does not fit the dataset, left out: FF-DF/nobody" in summary
     assert "1 entries are no record of a video, left out: FF-DF/train/004_005" in summary
     assert "1 labels are none of this dataset's, left out: FF-SH" in summary
 
@@ -321,7 +321,7 @@ def test_celebdf_a_test_video_in_train_is_a_test_video(bench, tmp_path, with_lis
         (1, "id1_id0_0003"): ("id1_0003", "id0+id1", "train", "Celeb-synthesis"),
     }
     summary = report.summary()
-    assert "2 videos of the index's 'train' are test videos, and are test here" in summary
+    assert "2 videos of the index's 'train' are test videos; their 'split' is test" in summary
     assert "2 entries of the index's 'val' were not read" in summary
     assert "dropped, its list of frames is empty: 1 video (Celeb-real/id9_0001)" in summary
     assert ("there is no List_of_testing_videos.txt" in summary) == (not with_list)
@@ -384,7 +384,7 @@ def test_the_datasets_without_a_split_get_none_from_three_equal_copies(bench, tm
             [0, 14, 1043],
         ),
     }
-    assert "'prepare dfd' goes by the masks" in report.summary()
+    assert "'prepare dfd' uses the masks" in report.summary()
 
     real, fake = bench.record("UADFV_Real", "0003"), bench.record("UADFV_Fake", "0003_fake")
     content = {

@@ -267,7 +267,7 @@ def test_a_folder_that_is_no_such_tree_is_refused(tmp_path, content):
     (tmp_path / "SynthFake").mkdir()
     if content is not None:
         (tmp_path / "SynthFake" / "parameters.json").write_text(content)
-    with pytest.raises(RogaError, match="is not a tree that SynthFake made"):
+    with pytest.raises(RogaError, match="was not made by SynthFake"):
         generate(tmp_path, **SMALL)
 
 
@@ -353,7 +353,7 @@ def test_the_class_generates_the_tree_when_it_is_not_there(tmp_path, monkeypatch
 
 def test_the_class_refuses_a_folder_of_its_name_that_is_something_else(tmp_path):
     (tmp_path / "SynthFake").mkdir()
-    with pytest.raises(RogaError, match="is not a tree that SynthFake made"):
+    with pytest.raises(RogaError, match="was not made by SynthFake"):
         build(tmp_path)
 
 

@@ -90,9 +90,7 @@ def test_what_one_environment_has_alone_stays_there():
 
 def test_nothing_to_divide_and_too_little_to_divide_are_said():
     apart = [pd.DataFrame({"recording": [x], "identities": [x], "label": [0]}) for x in "ab"]
-    with pytest.raises(
-        RogaError, match="no two training environments have a recording or a person in common"
-    ):
+    with pytest.raises(RogaError, match="no two training environments share a recording or a person"):
         partition(dict(enumerate(apart)), ["A", "B"], 0)
     few = ffpp([("000", "001", "train"), ("002", "003", "val"), ("004", "005", "test")])
     with pytest.raises(
@@ -198,8 +196,8 @@ def test_wrong_options_are_a_sentence_each():
     wrong = TrainingOptions("partition", "4", True)
     assert wrong.problems("frame") == [
         "unknown way to treat reals (--reals) 'partition' (did you mean 'partitioned'?); known: shared, partitioned",
-        "--balance must be videos real to fake in whole numbers, such as 1:1 or 1:4; got '4'",
-        "--strict goes with --split official or group: a frame split mixes all videos anyway",
+        "--balance must be the ratio of real to fake videos, such as 1:1 or 1:4; got '4'",
+        "--strict needs --split official or group: a frame split mixes all videos anyway",
     ]
     assert TrainingOptions("partitioned", "1:4", True).problems("group") == []
 

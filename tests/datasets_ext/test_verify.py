@@ -119,9 +119,9 @@ def test_each_damaged_file_is_named_with_what_is_wrong(tree):
     (lines,) = verify(tree).faults.values()
     paths, reasons = zip(*(line.split(": ", 1) for line in lines), strict=True)
     assert paths == tuple(f"A/1_fake/{recording}_fake/0000.png" for recording, _ in VIDEOS)
-    assert reasons[0] == "the file is empty"
+    assert reasons[0] == "it is empty"
     assert "truncated" in reasons[1]
-    assert "cannot identify image file" in reasons[2]
+    assert reasons[2] == "it is in no image format"
 
 
 @pytest.mark.parametrize(

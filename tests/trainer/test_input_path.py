@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_runs import use_small_images
 
 from roga_domainbed.catalog import INPUT_HPARAMS
 from roga_domainbed.engine.datasets import MultipleEnvironmentImageFolder
@@ -216,10 +217,15 @@ def test_hparams_name_the_known_augmentations():
     assert set(augmentation.choices) == {"", *AUGMENTATIONS}
 
 
+@pytest.fixture
+def small(monkeypatch):
+    use_small_images(monkeypatch)
+
+
 def run(folder, **kwargs):
     config = {
         "dataset": "Debug28",
-        "hparams": '{"batch_size": 8}',
+        "hparams": '{"batch_size": 8, "backbone": "meso4"}',
         "steps": 5,
         "checkpoint_freq": 2,
         "n_workers": 0,
@@ -228,12 +234,14 @@ def run(folder, **kwargs):
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.usefixtures("small")
 def test_partial_evaluation_takes_fixed_samples_and_the_last_record_all(tmp_path):
     records = run(tmp_path / "run", eval_max_per_env=4)
     assert [record["env1_in_n"] for record in records] == [4, 4, 13]
     assert [record["env1_out_n"] for record in records] == [3, 3, 3]
 
 
+@pytest.mark.usefixtures("small")
 def test_needed_parts_leave_out_what_is_trained_on_until_the_last_record(tmp_path):
     first, _, last = run(tmp_path / "run", eval_parts="needed")
     assert {"env0_in_acc", "env0_out_acc", "env1_out_acc"} <= first.keys()
@@ -241,18 +249,21 @@ def test_needed_parts_leave_out_what_is_trained_on_until_the_last_record(tmp_pat
     assert "env1_in_acc" in last
 
 
+@pytest.mark.usefixtures("small")
 def test_eval_every_sets_the_records(tmp_path):
     records = run(tmp_path / "run", eval_every=3)
     assert [record["step"] for record in records] == [0, 3, 4]
     assert records[0]["args"]["eval_every"] == 3
 
 
+@pytest.mark.usefixtures("small")
 def test_records_say_how_numbers_were_computed(tmp_path):
     made_by = run(tmp_path / "run", steps=1)[0]["provenance"]
     assert made_by["input"] == {"path": "exact"}
     assert (made_by["precision"], made_by["compiled"]) == ("fp32", False)
 
 
+@pytest.mark.usefixtures("small")
 def test_a_profile_is_a_table_of_ranges_and_a_trace(tmp_path, capsys):
     run(tmp_path / "run", algorithm="SAM", profile=True)
     table = capsys.readouterr().out.partition("range ")[2].partition("\nof 4 steps; peak memory")[0]
@@ -265,6 +276,7 @@ def test_a_profile_is_a_table_of_ranges_and_a_trace(tmp_path, capsys):
         assert {event.get("name") for event in json.load(file)["traceEvents"]} >= set(ms)
 
 
+@pytest.mark.usefixtures("small")
 def test_bf16_on_a_processor_trains_to_almost_the_same_loss(tmp_path):
     plain = run(tmp_path / "a", steps=1)[0]["loss"]
     half = run(tmp_path / "b", steps=1, precision="bf16")[0]["loss"]

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import time
 
@@ -24,7 +25,7 @@ from roga_domainbed.cli import main
 from roga_domainbed.errors import RogaError
 from roga_domainbed.files import is_locked
 from roga_domainbed.launch.jobfile import LOCK_FILE
-from roga_domainbed.trainer import checkpoint
+from roga_domainbed.trainer import checkpoint, experiment
 from roga_domainbed.trainer import loop as training
 from roga_domainbed.trainer.stop import Stopped
 
@@ -222,16 +223,25 @@ def test_sigterm_to_the_whole_group_stops_in_order_with_loader_processes(tmp_pat
     assert comparable(folder) == unbroken
 
 
-def stopped_run(folder, monkeypatch, step=5, **kwargs):
-    with monkeypatch.context() as context:
-        at_step(context, step, lambda: send("SIGTERM"))
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_small_images(monkeypatch)
+        at_step(monkeypatch, 5, lambda: send("SIGTERM"))
         with pytest.raises(Stopped):
-            run(folder, **kwargs)
+            run(folder)
+    return folder
 
 
-def test_another_runs_arguments_are_refused_naming_each_difference(tmp_path, monkeypatch):
-    folder = tmp_path / "run"
-    stopped_run(folder, monkeypatch)
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """A folder of its own with a run that was stopped after 6 steps."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
+
+
+def test_another_runs_arguments_are_refused_naming_each_difference(stopped):
+    folder = stopped
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(RogaError) as caught:
         run(
@@ -254,10 +264,9 @@ def test_another_runs_arguments_are_refused_naming_each_difference(tmp_path, mon
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_other_data_are_refused(tmp_path, monkeypatch):
+def test_other_data_are_refused(stopped, monkeypatch):
     from roga_domainbed.engine.datasets import Debug28
 
-    stopped_run(tmp_path / "run", monkeypatch)
     original = Debug28.__init__
 
     def with_other_labels(self, *args):
@@ -266,7 +275,7 @@ def test_other_data_are_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Debug28, "__init__", with_other_labels)
     with pytest.raises(RogaError, match=r"environment 1\.labels: '\w+' there, '\w+' here"):
-        run(tmp_path / "run")
+        run(stopped)
 
 
 def flipped_bit(path):
@@ -316,11 +325,10 @@ def torch_with_code(path):
     ],
 )
 def test_a_damaged_or_foreign_checkpoint_falls_back_to_the_one_before(
-    damage, tmp_path, monkeypatch, unbroken, capsys
+    damage, stopped, tmp_path, monkeypatch, unbroken, capsys
 ):
-    folder = tmp_path / "run"
+    folder = stopped
     monkeypatch.chdir(tmp_path)
-    stopped_run(folder, monkeypatch)
     damage(folder / "checkpoint_6.pt")
     run(folder)
     out = capsys.readouterr().out
@@ -333,7 +341,10 @@ def test_a_damaged_or_foreign_checkpoint_falls_back_to_the_one_before(
 
 def test_without_a_readable_checkpoint_the_same_run_starts_anew(tmp_path, monkeypatch, unbroken, capsys):
     folder = tmp_path / "run"
-    stopped_run(folder, monkeypatch, checkpoint_every=0)
+    with monkeypatch.context() as context:
+        at_step(context, 5, lambda: send("SIGTERM"))
+        with pytest.raises(Stopped):
+            run(folder, checkpoint_every=0)
     assert checkpoints(folder) == []
     with pytest.raises(RogaError, match=r"args.seed: 0 there, 1 here"):
         run(folder, seed=1)
@@ -342,20 +353,18 @@ def test_without_a_readable_checkpoint_the_same_run_starts_anew(tmp_path, monkey
     assert comparable(folder) == unbroken
 
 
-def test_overwrite_starts_anew(tmp_path, monkeypatch, capsys):
-    folder = tmp_path / "run"
-    stopped_run(folder, monkeypatch)
+def test_overwrite_starts_anew(stopped, capsys):
+    folder = stopped
     run(folder, seed=1, overwrite=True)
     assert "Continued" not in capsys.readouterr().out
     assert [record["args"]["seed"] for record in comparable(folder)[0]] == [1, 1, 1]
     assert checkpoints(folder) == []
 
 
-def test_missing_records_are_not_made_up(tmp_path, monkeypatch):
-    stopped_run(tmp_path / "run", monkeypatch)
-    (tmp_path / "run" / "results.jsonl").unlink()
+def test_missing_records_are_not_made_up(stopped):
+    (stopped / "results.jsonl").unlink()
     with pytest.raises(RogaError, match="has 0 bytes, and no record ends after"):
-        run(tmp_path / "run")
+        run(stopped)
 
 
 def test_two_trainings_in_one_folder_are_one(tmp_path, unbroken):
@@ -381,14 +390,11 @@ def test_two_trainings_in_one_folder_are_one(tmp_path, unbroken):
     assert comparable(folder) == unbroken
 
 
-def test_another_machine_is_a_notice_and_goes_into_the_next_record(tmp_path, monkeypatch, capsys):
-    from roga_domainbed.trainer import provenance
-
-    stopped_run(tmp_path / "run", monkeypatch)
-    monkeypatch.setattr(provenance, "__version__", "0.0.0")
-    run(tmp_path / "run")
+def test_another_machine_is_a_notice_and_goes_into_the_next_record(stopped, monkeypatch, capsys):
+    monkeypatch.setattr(experiment, "__version__", "0.0.0")
+    run(stopped)
     assert "numbers may differ in their last digits: roga_domainbed: " in capsys.readouterr().out
-    records, _ = comparable(tmp_path / "run")
+    records, _ = comparable(stopped)
     assert [("provenance" in record) for record in records] == [True, False, True]
     assert records[2]["provenance"]["roga_domainbed"] == "0.0.0"
 

@@ -186,7 +186,7 @@ runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
         (["train", "--split"], "--split needs a value: official, group, frame"),
         (["train", "--split", "grop"], "unknown split 'grop' (did you mean 'group'?)"),
         (["train", "--reals", "partition"], "'partition' (did you mean 'partitioned'?)"),
-        (["train", "--balance", "1/4"], "--balance must be videos real to fake in whole numbers"),
+        (["train", "--balance", "1/4"], "--balance must be the ratio of real to fake videos"),
         (["train", "--strict", "--dataset", "PACS"], "--strict needs a manifest, which PACS does not have"),
         (
             ["train", "--hparams", '{"allow_leakage": "yes"}'],

@@ -1,7 +1,7 @@
 """Datasets that are folders of images: ``<root>/<environment>/<class>/…/<image>``.
 
-Sources and licences are those of the datasets; DomainBed's documentation says how to obtain each. The order of
-samples is DomainBed's, so the same seeds split the same tree the same way there and here.
+Sources and licences are those of the datasets; DomainBed's documentation explains how to obtain each. The order of
+samples is DomainBed's, so the same seeds give the same splits there and here.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class ImageEnvironment(FileEnvironment):
 class MultipleEnvironmentImageFolder(MultipleDomainDataset):
     """Every folder in ``root`` is an environment, every folder in it a class.
 
-    Hidden folders and files, files outside class folders and files without an image's suffix are passed over.
-    Environments are in alphabetical order, or in the order of ``ENVIRONMENTS`` where those are the folders' names.
+    Hidden folders and files, files outside class folders and files without an image's suffix are skipped.
+    Environments are in alphabetical order, or in the order of ``ENVIRONMENTS`` if those are the folders' names.
 
     Args:
         root: the folder of environments.
