@@ -18,8 +18,8 @@ class RunHealth:
 
     Attributes:
         folder: its path.
-        dataset: from its records, else from the arguments in its job file; ``?`` where neither says.
-        row: of the tables; the algorithm where there are no records.
+        dataset: from its records, else from the arguments in its job file; ``?`` if neither has it.
+        row: likewise; the row of the tables that the run belongs to.
         test_envs: likewise, such as ``0 2``.
         state: what the folder shows.
         last_step: the highest step it has a record of; None where there is no record.
@@ -61,7 +61,8 @@ def _of_folder(source: str, args: dict | None, last_step: int | None) -> RunHeal
     if args is not None:
         names = [args["dataset"], row_name(args), " ".join(map(str, args["test_envs"]))]
     elif job is not None:
-        names = [_option(job.argv, option) for option in ("--dataset", "--algorithm", "--test_envs")]
+        row = "--row" if "--row" in job.argv else "--algorithm"
+        names = [_option(job.argv, option) for option in ("--dataset", row, "--test_envs")]
     detail = ""
     if state is State.FAILED:
         log = os.path.join(source, LOG_FILE)

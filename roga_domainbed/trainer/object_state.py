@@ -166,6 +166,9 @@ class _Capture:
             where = f"{path}.{name}" if path else name
             if where not in self._made_anew:
                 attributes[name] = self.value(item, where)
+        if attributes and all(item == ("kept",) for item in attributes.values()):
+            del self._seen[id(value)]
+            return ("kept",)  # such as a wrapper of a process group
         return "object", number, _class_name(cls), attributes
 
 

@@ -158,7 +158,8 @@ class _FollowingLoop(TrainingLoop):
 
 
 def _what_then(output_dir: Path) -> str:
-    return f"the same command {'goes on' if checkpoint.exists(output_dir) else 'starts anew: there is no checkpoint'}"
+    resumed = checkpoint.exists(output_dir)
+    return f"the same command {'resumes it' if resumed else 'starts anew: there is no checkpoint'}"
 
 
 def _note(file: TextIO, text: str) -> None:

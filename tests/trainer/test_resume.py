@@ -1,4 +1,4 @@
-"""A run that was stopped or killed goes on, and ends with the records and weights of one that was not."""
+"""A run that was stopped or killed resumes, and ends with the records and weights of one that was not."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def unbroken(tmp_path_factory):
     return comparable(folder)
 
 
-def go_on(folder, steps_done, **kwargs):
+def resume(folder, steps_done, **kwargs):
     run(folder, **kwargs)
     assert f"Continued after {steps_done} of {N_STEPS} steps." in (folder / "out.txt").read_text()
 
@@ -120,11 +120,11 @@ def stop_before_the_first_step(monkeypatch):
         (stop_before_the_first_step, 0),
     ],
 )
-def test_a_stopped_run_goes_on_to_the_bit(stop, steps_done, tmp_path, monkeypatch, unbroken, capsys):
+def test_a_stopped_run_resumes_bit_for_bit(stop, steps_done, tmp_path, monkeypatch, unbroken, capsys):
     folder = tmp_path / "run"
     with monkeypatch.context() as context:
         stop(context)
-        with pytest.raises(Stopped, match=r"stopped by SIG(TERM|USR1); the same command goes on"):
+        with pytest.raises(Stopped, match=r"stopped by SIG(TERM|USR1); the same command resumes it"):
             run(folder)
     assert f"checkpoint_{steps_done}.pt" in checkpoints(folder)
     capsys.readouterr()
@@ -143,13 +143,13 @@ def test_ctrl_c_leaves_a_checkpoint_too(tmp_path, monkeypatch, unbroken):
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "run", checkpoint_every=5)
     assert checkpoints(tmp_path / "run") == ["checkpoint_5.pt", "checkpoint_6.pt"]
-    go_on(tmp_path / "run", 6)
+    resume(tmp_path / "run", 6)
     assert comparable(tmp_path / "run") == unbroken
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["ERM", "Fish", "CDANN"])
-def test_other_algorithms_go_on_to_the_bit(algorithm, tmp_path, monkeypatch):
+def test_other_algorithms_resume_bit_for_bit(algorithm, tmp_path, monkeypatch):
     from roga_domainbed.host import backend
 
     cls = backend.host().algorithms.get_algorithm_class(algorithm)
@@ -158,11 +158,11 @@ def test_other_algorithms_go_on_to_the_bit(algorithm, tmp_path, monkeypatch):
         at_step(context, 6, lambda: send("SIGTERM"), cls)
         with pytest.raises(Stopped):
             run(tmp_path / "run", algorithm=algorithm)
-    go_on(tmp_path / "run", 7, algorithm=algorithm)
+    resume(tmp_path / "run", 7, algorithm=algorithm)
     assert comparable(tmp_path / "run") == comparable(tmp_path / "unbroken")
 
 
-def test_a_run_killed_in_the_middle_of_a_record_goes_on_without_it(tmp_path, monkeypatch, unbroken):
+def test_a_run_killed_in_the_middle_of_a_record_resumes_without_it(tmp_path, monkeypatch, unbroken):
     folder = tmp_path / "run"
 
     def killed():
@@ -183,7 +183,7 @@ def test_a_run_killed_in_the_middle_of_a_record_goes_on_without_it(tmp_path, mon
     assert in_child(killed) == -signal.SIGKILL
     assert checkpoints(folder) == ["checkpoint_3.pt", "checkpoint_4.pt"]
     assert not (folder / "results.jsonl").read_text().endswith("\n")
-    go_on(folder, 4)
+    resume(folder, 4)
     assert comparable(folder) == unbroken
     steps = [
         line.split()[0]
@@ -202,7 +202,7 @@ def test_records_after_the_checkpoint_are_cut_off(tmp_path, unbroken):
 
     assert in_child(killed) == -signal.SIGKILL
     assert len((folder / "results.jsonl").read_text().splitlines()) == 3
-    go_on(folder, 6)
+    resume(folder, 6)
     assert comparable(folder) == unbroken
 
 
@@ -219,7 +219,7 @@ def test_sigterm_to_the_whole_group_stops_in_order_with_loader_processes(tmp_pat
 
     assert in_child(stopped) == 75
     assert "checkpoint_6.pt" in checkpoints(folder)
-    go_on(folder, 6, n_workers=2)
+    resume(folder, 6, n_workers=2)
     assert comparable(folder) == unbroken
 
 
@@ -404,7 +404,7 @@ def test_the_command_line_ends_with_75_and_says_so(tmp_path, monkeypatch, capsys
     flags = ["--dataset", "Debug28", "--algorithm", "RoGA", "--steps", "3", "--n_workers", "0"]
     flags += ["--hparams", '{"batch_size": 4, "backbone": "meso4"}', "--output_dir", str(tmp_path / "run")]
     assert main(["train", *flags]) == 75
-    assert "stopped by SIGUSR1; the same command goes on" in capsys.readouterr().err
+    assert "stopped by SIGUSR1; the same command resumes it" in capsys.readouterr().err
     monkeypatch.undo()
     assert main(["train", *flags, "--checkpoint_every", "-1"]) == 2
 
