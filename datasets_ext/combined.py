@@ -141,12 +141,37 @@ def _one_environment(source: Source, rows_of: dict[str, pd.DataFrame]) -> pd.Dat
         rows = rows[~shared].reset_index(drop=True)
         fake = rows["label"] == manifest.FAKE
         rows["video"] = rows["video"].where(~fake, rows["method"] + "-" + rows["video"])
-    prefix = f"{source.family}/"
-    people = {
-        joined: "+".join(prefix + person for person in joined.split("+")) if joined else ""
-        for joined in rows["identities"].unique()
+    return with_family(rows, source.family)
+
+
+def with_family(rows: pd.DataFrame, family: str | None = None) -> pd.DataFrame:
+    """Manifest rows with the family before recordings and people, where it is not there yet.
+
+    ``000`` is the same recording in two versions of FaceForensics++, but not in FaceForensics++ and another dataset:
+    with the family the names of any two datasets can be compared.
+
+    Args:
+        rows: of one environment.
+        family: of all rows; None for that of each row's dataset.
+    """
+
+    def prefixed(dataset: str, names: list[str]) -> str:
+        prefix = f"{family or family_of(dataset)}/"
+        return "+".join(name if name.startswith(prefix) else prefix + name for name in names if name)
+
+    pairs = {
+        column: list(zip(rows["dataset"], rows[column], strict=True))
+        for column in ("recording", "identities")
     }
-    return rows.assign(recording=prefix + rows["recording"], identities=rows["identities"].map(people))
+    recording_of = {(dataset, name): prefixed(dataset, [name]) for dataset, name in set(pairs["recording"])}
+    people_of = {
+        (dataset, joined): prefixed(dataset, joined.split("+"))
+        for dataset, joined in set(pairs["identities"])
+    }
+    return rows.assign(
+        recording=[recording_of[pair] for pair in pairs["recording"]],
+        identities=[people_of[pair] for pair in pairs["identities"]],
+    )
 
 
 class DeepfakeDatasets(CombinedDataset):
@@ -178,3 +203,19 @@ class FFPPDownload(CombinedDataset):
     NAME = "FFPPDownload"
     ENVIRONMENTS = list(DATASETS.get(NAME).environments)
     SOURCES = (*(Source("FFPP", (env,), "FFPP") for env in _FFPP), _FACESHIFTER, _DFD)
+
+
+#: Dataset → the family whose recordings or people it shares.
+_FAMILIES = {
+    **{
+        source.tree: source.family
+        for dataset in CombinedDataset.__subclasses__()
+        for source in dataset.SOURCES
+    },
+    **dict.fromkeys(("FFPP_c40", "FFPP_raw"), "FFPP"),
+}
+
+
+def family_of(dataset: str) -> str:
+    """The family of a prepared dataset; most are families of their own."""
+    return _FAMILIES.get(dataset, dataset)

@@ -21,7 +21,7 @@ from datasets_ext import manifest
 from datasets_ext.prepare.layout import (
     Layout,
     Video,
-    folders,
+    did_you_mean,
     is_folder,
     joined,
     name_parts,
@@ -70,8 +70,7 @@ def read(source: str | os.PathLike, version: int, problems: Problems) -> Layout:
         return layout
     places = {group: subfolder(source, group) for group in _NAMES}
     if not any(places.values()):
-        inside = [path.name for path in folders(source) if any(subfolder(path, group) for group in _NAMES)]
-        hint = f"; did you mean {str(source / inside[0])!r}?" if inside else ""
+        hint = did_you_mean(source, lambda path: any(subfolder(path, group) for group in _NAMES))
         problems.add(
             f"--source {str(source)!r} is not Celeb-DF as distributed: it has none of the folders "
             f"{', '.join(_NAMES)}{hint}"
@@ -80,15 +79,12 @@ def read(source: str | os.PathLike, version: int, problems: Problems) -> Layout:
     tests = read_list(source, version, layout)
     for group, folder in places.items():
         listed = None if tests is None else set(tests.names[group])
-        strange = []
-        for path in video_files(folder):
+
+        def found(path: Path, group: str = group, listed: set[str] | None = listed) -> Video | None:
             split = "" if listed is None else "test" if path.stem in listed else "train"
-            found = video(env, group, path.stem, path, split)
-            if found is None:
-                strange.append(path)
-            else:
-                layout.add(found)
-        layout.note_files(strange, f"files whose name is not that of a {group} video, left out")
+            return video(env, group, path.stem, path, split)
+
+        layout.add_files(group, video_files(folder), found)
     if not layout.videos:
         problems.add(f"no Celeb-DF video in the folders {', '.join(_NAMES)} of {str(source)!r}")
     return layout

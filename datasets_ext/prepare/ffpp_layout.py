@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets_ext.prepare.layout import folders, video_files
+from datasets_ext.prepare.layout import did_you_mean, folders, joined, video_files
 from roga_domainbed.errors import Problems
 
 REAL = "real"
@@ -93,11 +93,6 @@ DFD = Part(
 )
 PARTS = {part.name: part for part in (FFPP, FACESHIFTER, DFD)}
 
-#: Environment → folder of the manipulation.
-METHODS = FFPP.methods
-#: Compression → registered name of the dataset made from it.
-DATASET_NAMES = {compression: FFPP.tree(compression) for compression in COMPRESSIONS}
-
 
 @dataclass
 class Tree:
@@ -151,7 +146,7 @@ def recording(stem: str) -> str:
 
 def identities(stem: str) -> str:
     """The people in it, sorted, joined by ``+``: ``515+519`` for ``519_515``, ``004`` for a real."""
-    return "+".join(sorted(set(stem.split("_"))))
+    return joined(stem.split("_"))
 
 
 def _class_videos(source: Path, part: Part, name: str, compression: str, notes: list[str]) -> dict[str, Path]:
@@ -182,8 +177,7 @@ def _compressions(source: Path, part: Part) -> list[str]:
 
 def _not_a_tree(source: Path, part: Part) -> str:
     reals = _ORIGINALS / part.reals
-    inside = [path.name for path in folders(source) if (path / reals).is_dir() or (path / _FAKES).is_dir()]
-    hint = f"; did you mean {str(source / inside[0])!r}?" if inside else ""
+    hint = did_you_mean(source, lambda path: (path / reals).is_dir() or (path / _FAKES).is_dir())
     return (
         f"--source {str(source)!r} is not FaceForensics++ as distributed: it has neither "
         f"{reals.as_posix()}/ nor {_FAKES.as_posix()}/{hint}"

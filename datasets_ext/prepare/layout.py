@@ -7,7 +7,7 @@ A reader (the ``read`` of ``ffpp``, ``dfd``, ``csv_list``, …) turns a folder a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,17 @@ class Layout:
         else:
             self.videos[video.key] = video
 
+    def add_files(self, group: str, paths: Iterable[Path], video: Callable[[Path], Video | None]) -> None:
+        """Add ``video(path)`` of each path; those for which it is None are noted by name."""
+        strange = []
+        for path in paths:
+            found = video(path)
+            if found is None:
+                strange.append(path)
+            else:
+                self.add(found)
+        self.note_files(strange, f"files whose name is not that of a {group} video, left out")
+
     def place(self, path: Path) -> str:
         """``path`` for messages: relative to the source, or to a list's folder, if it is inside."""
         base = self.source.parent if self.source.is_file() else self.source
@@ -127,6 +138,12 @@ def is_folder(source: Path, problems: Problems) -> bool:
     if not source.is_dir():
         problems.add(f"--source {str(source)!r} is not a folder")
     return source.is_dir()
+
+
+def did_you_mean(source: Path, is_it: Callable[[Path], bool]) -> str:
+    """The end of a message about a wrong source: the first folder in it that would be right, if there is one."""
+    inside = next(filter(is_it, folders(source)), None)
+    return f"; did you mean {str(inside)!r}?" if inside else ""
 
 
 def subfolder(folder: Path, name: str) -> Path | None:

@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from datasets_ext import manifest
-from datasets_ext.prepare.layout import Layout, Video, folders, is_folder, subfolder, video_files
+from datasets_ext.prepare.layout import Layout, Video, did_you_mean, is_folder, subfolder, video_files
 from roga_domainbed.errors import Problems
 
 DATASET_NAME = "UADFV"
@@ -31,21 +31,19 @@ def read(source: str | os.PathLike, problems: Problems) -> Layout:
     layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED))
     if not is_folder(source, problems):
         return layout
-    numbers: dict[str, set[str]] = {group: set() for group in _NAMES}
     for group in _NAMES:
-        strange = []
-        for path in video_files(subfolder(source, group)):
-            found = video(group, path.stem, path)
-            if found is None:
-                strange.append(path)
-                continue
-            numbers[group].add(found.recording)
-            layout.add(found)
-        layout.note_files(strange, f"files whose name is not that of a {group} video, left out")
+        layout.add_files(
+            group,
+            video_files(subfolder(source, group)),
+            lambda path, group=group: video(group, path.stem, path),
+        )
     if not layout.videos:
-        inside = [path.name for path in folders(source) if subfolder(path, "real") or subfolder(path, "fake")]
-        hint = f"; did you mean {str(source / inside[0])!r}?" if inside else ""
+        hint = did_you_mean(source, lambda path: any(subfolder(path, group) for group in _NAMES))
         problems.add(f"--source {str(source)!r} has no UADFV video in real/ and fake/{hint}")
+    numbers = {
+        group: {video.recording for video in layout.videos.values() if video.group == group}
+        for group in _NAMES
+    }
     layout.wanted = {
         "real": sorted(numbers["fake"] - numbers["real"]),
         "fake": [f"{number}_fake" for number in sorted(numbers["real"] - numbers["fake"])],

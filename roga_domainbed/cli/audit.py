@@ -25,11 +25,12 @@ from datasets_ext.audit import audit, look_alikes
 from datasets_ext.near_duplicates import LARGEST_DISTANCE, hash_files
 from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog.datasets import SPLIT_MODES, test_env_problems
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.processes import usable_cpus
-from roga_domainbed.trainer.config import SPLIT_MODES, TrainConfig, test_env_problems
+from roga_domainbed.trainer.config import TrainConfig
 
 if TYPE_CHECKING:
     from roga_domainbed.input.environment import OpenDataset

@@ -31,11 +31,11 @@ from typing import Any
 
 from datasets_ext.training_options import REALS, TrainingOptions
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog.datasets import SPLIT_MODES
 from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host import backend
-from roga_domainbed.trainer.config import SPLIT_MODES
 
 #: The scripts that split data, and so take --split.
 _SPLITTING = ("train", "sweep")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from datasets_ext.audit import Audit, audit
-from datasets_ext.families import with_family
+from datasets_ext.combined import with_family
 from roga_domainbed.errors import RogaError
 from roga_domainbed.inference.evaluation_sets import Evaluated, EvaluationSet, own_sets
 from roga_domainbed.inference.saved_run import SavedRun

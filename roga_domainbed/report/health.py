@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from roga_domainbed.launch.job import State, folder_state
 from roga_domainbed.launch.jobfile import JOB_FILE, LOG_FILE, describe_exit, read_job_file
 from roga_domainbed.results.rows import row_name
 from roga_domainbed.results.runs import Run
-from roga_domainbed.sweep.jobs import State, folder_state
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class RunHealth:
 
     Attributes:
         folder: its path.
-        dataset: from its records, else from the arguments in its job file; ``?`` where neither says.
-        row: of the tables; the algorithm where there are no records.
+        dataset: from its records, else from the arguments in its job file; ``?`` if neither has it.
+        row: likewise; the row of the tables that the run belongs to.
         test_envs: likewise, such as ``0 2``.
         state: what the folder shows.
         last_step: the highest step it has a record of; None where there is no record.
@@ -61,7 +61,8 @@ def _of_folder(source: str, args: dict | None, last_step: int | None) -> RunHeal
     if args is not None:
         names = [args["dataset"], row_name(args), " ".join(map(str, args["test_envs"]))]
     elif job is not None:
-        names = [_option(job.argv, option) for option in ("--dataset", "--algorithm", "--test_envs")]
+        row = "--row" if "--row" in job.argv else "--algorithm"
+        names = [_option(job.argv, option) for option in ("--dataset", row, "--test_envs")]
     detail = ""
     if state is State.FAILED:
         log = os.path.join(source, LOG_FILE)

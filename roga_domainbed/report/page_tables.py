@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.launch.job import State
 from roga_domainbed.report.comparison import comparison_table
 from roga_domainbed.report.figures.training import step_seconds
 from roga_domainbed.report.health import RunHealth
@@ -20,7 +21,7 @@ from roga_domainbed.report.selected import CellKey, JudgedRun, environment_name
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
 from roga_domainbed.results.runs import is_number
-from roga_domainbed.sweep.jobs import Job, State
+from roga_domainbed.sweep.jobs import train_job
 
 _STATES = (State.DONE, State.RUNNING, State.FAILED, State.INCOMPLETE)
 
@@ -87,15 +88,18 @@ def number(value: float, form: str = ".1f", *, absent: str = "–") -> Value:
 def result_table(table: Table, study: Study, intervals: Mapping[CellKey, Interval]) -> PageTable:
     """A table of ``collect-results``; the tables of the first rule with intervals below the numbers."""
     best = [_best(table, column) for column in range(len(table.columns) + 1)]
+    envs = {}
+    if table.rule is study.rule and table.dataset is not None:
+        envs = {environment_name(table.dataset, env): env for env in study.test_envs(table.dataset)}
     rows = []
     for row in table.rows:
         numbers = [None if cell is None else cell.mean for cell in row.cells] + [row.average]
         cells = [text(row.name + " (oracle)" * table.is_oracle)]
-        for column, (shown, value) in enumerate(zip(table.texts(row, "±"), numbers, strict=True)):
-            below = ""
-            if table.rule is study.rule and table.dataset is not None and column < len(table.columns):
-                below = _interval_text(intervals.get((table.dataset, row.name, _env(study, table, column))))
-            strong = value is not None and len(table.rows) > 1 and value == best[column]
+        for label, shown, value, highest in zip(
+            table.labels[1:], table.texts(row, "±"), numbers, best, strict=True
+        ):
+            below = _interval_text(intervals.get((table.dataset, row.name, envs.get(label))))
+            strong = value is not None and len(table.rows) > 1 and value == highest
             cells.append(Value(shown, value, below, strong))
         rows.append(tuple(cells))
     marks = sorted({cell.below[-1] for row in rows for cell in row if cell.below})
@@ -268,12 +272,12 @@ def reproduction(chosen: JudgedRun, study: Study) -> str:
     """The command that trains a chosen run again."""
     run = study.folder_of[chosen.source]
     args = {name: value for name, value in run.records[0]["args"].items() if name != "output_dir"}
-    job = Job(args, "reproduced")
+    job = train_job(args, "reproduced")
     if not run.provenance:  # DomainBed's own script; with the plugin if it registers one of the names
         ours = [(ALGORITHMS, args["algorithm"]), (DATASETS, args["dataset"])]
         if any(name in registry and registry.get(name).plugin for registry, name in ours):
             return shlex.join(["roga-domainbed", "upstream", *job.argv])
-        return job.command_str
+        return job.text
     command = shlex.join(["roga-domainbed", *job.argv])
     if run.provenance.get("backend") == "upstream":
         commit = run.provenance.get("backend_commit")
@@ -311,13 +315,6 @@ def _interval_text(interval: Interval | None) -> str:
     if interval is None or not interval.over:
         return ""
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f} {_MARKS[interval.over]}"
-
-
-def _env(study: Study, table: Table, column: int) -> int:
-    name = table.columns[column]
-    return next(
-        (env for env in study.test_envs(table.dataset) if environment_name(table.dataset, env) == name), -1
-    )
 
 
 def _best(table: Table, column: int) -> float | None:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from roga_domainbed.launch.job import State
 from roga_domainbed.report.comparison import comparison_table, listed, verdicts
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
 from roga_domainbed.results.statistics import compare
-from roga_domainbed.sweep.jobs import State
 
 
 @dataclass(frozen=True)

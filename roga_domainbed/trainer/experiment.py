@@ -16,6 +16,7 @@ import torchvision
 from datasets_ext.leakage import audit_record, audited, leakage_notices
 from roga_domainbed import __version__
 from roga_domainbed.catalog import ALGORITHMS
+from roga_domainbed.catalog.datasets import test_env_problems
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.host import checkout
 from roga_domainbed.host.backend import Host
@@ -25,7 +26,7 @@ from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import distributed
-from roga_domainbed.trainer.config import TrainConfig, test_env_problems
+from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
 from roga_domainbed.trainer.splits import EnvironmentSplit, drop_unreadable, split_environments
 from roga_domainbed.upstream import defects

@@ -1,4 +1,4 @@
-"""Pictures and films of real faces, where a package that carries some is installed."""
+"""The detector of squares, and photographs and videos of real faces if a package that has some is installed."""
 
 import importlib.util
 from pathlib import Path
@@ -23,3 +23,14 @@ def photographs() -> Path:
 def photograph(photographs) -> np.ndarray:
     """One face, (H, W, 3) uint8 RGB."""
     return np.asarray(Image.open(photographs / "single_face.jpg").convert("RGB"))
+
+
+@pytest.fixture
+def squares():
+    """``--detector squares``, which finds the bright squares of ``prepare_videos``."""
+    from prepare_videos import SQUARES
+
+    from datasets_ext.prepare.detectors import DETECTORS
+
+    with DETECTORS.temporarily(SQUARES):
+        yield

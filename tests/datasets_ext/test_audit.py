@@ -6,12 +6,13 @@ from prepared_trees import other_videos, write_all_trees, write_tree
 
 from datasets_ext import splits
 from datasets_ext.audit import audit
-from datasets_ext.prepare.ffpp_layout import METHODS
+from datasets_ext.prepare.ffpp_layout import FFPP
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.cli import main
 from roga_domainbed.errors import RogaError
 
+METHODS = FFPP.methods
 HPARAMS = {"data_augmentation": False, "image_size": 8}
 
 

@@ -3,7 +3,7 @@
 import pytest
 from prepared_trees import write_all_trees, write_tree
 
-from datasets_ext.families import family
+from datasets_ext import combined
 from datasets_ext.prepare import celebdf, dfdc, dfdcp, ffpp_layout, uadfv
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
@@ -37,10 +37,10 @@ def test_the_registered_class_has_the_registered_environments(name):
 
 
 def test_a_tree_alone_has_the_family_that_it_has_when_combined():
-    """Else what a model was trained on would not be recognized in another data set."""
+    """Else what a model was trained on would not be recognized in another dataset."""
     for name in NAMES:
         for source in load(DATASETS.get(name).target).SOURCES:
-            assert family(source.tree) == source.family
+            assert combined.family_of(source.tree) == source.family
 
 
 def test_every_tree_is_one_that_prepare_makes():

@@ -4,13 +4,14 @@ from PIL import Image
 
 from datasets_ext import manifest
 from datasets_ext.folder import ManifestDataset
-from datasets_ext.prepare.ffpp_layout import DATASET_NAMES, METHODS
+from datasets_ext.prepare.ffpp_layout import COMPRESSIONS, FFPP
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
 
 HPARAMS = {"data_augmentation": False, "image_size": 16}
 NAMES = ("FFPP", "FFPP_c40", "FFPP_raw")
+METHODS = FFPP.methods
 
 
 def make(root, name, compression, environments):
@@ -35,10 +36,10 @@ def test_the_registered_class_has_the_registered_environments(name):
 
 
 def test_preparation_makes_exactly_the_registered_datasets():
-    assert sorted(DATASET_NAMES.values()) == sorted(NAMES)
+    assert [FFPP.tree(compression) for compression in COMPRESSIONS] == list(NAMES)
 
 
-@pytest.mark.parametrize(("compression", "name"), DATASET_NAMES.items())
+@pytest.mark.parametrize(("compression", "name"), list(zip(COMPRESSIONS, NAMES, strict=True)))
 def test_each_compression_is_read_from_its_own_folder(tmp_path, compression, name):
     make(tmp_path, name, compression, METHODS)
     dataset = load(DATASETS.get(name).target)(tmp_path, [0], HPARAMS)

@@ -4,28 +4,18 @@ import csv
 
 import numpy as np
 import pytest
-
-pytest.importorskip("av", reason="preparing images needs the extra 'prepare'")
-pytest.importorskip("cv2", reason="preparing images needs the extra 'prepare'")
-
 from PIL import Image
-from prepare_videos import SIDE, SQUARES, level, write_video
+from prepare_videos import SIDE, level, write_video
 
 from datasets_ext import manifest
 from datasets_ext.prepare import csv_list, driver
-from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.link import LinkOptions
 from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.errors import RogaError
 
+pytestmark = pytest.mark.usefixtures("squares")
 OPTIONS = CropOptions(n_frames=3, size=32, margin=1.5, detector="squares")
 COLUMNS = ("path", "env", "label", "video")
-
-
-@pytest.fixture(autouse=True)
-def _squares():
-    with DETECTORS.temporarily(SQUARES):
-        yield
 
 
 @pytest.fixture

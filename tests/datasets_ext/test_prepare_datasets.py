@@ -8,28 +8,18 @@ import shutil
 
 import numpy as np
 import pytest
-
-pytest.importorskip("av", reason="preparing videos needs the extra 'prepare'")
-pytest.importorskip("cv2", reason="preparing videos needs the extra 'prepare'")
-
 from PIL import Image
-from prepare_videos import SQUARES, level, write_video
+from prepare_videos import level, write_video
 
 from datasets_ext import manifest
 from datasets_ext.prepare import celebdf, csv_list, dfdc, dfdcp, driver, uadfv
-from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.cli import main
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Problems, RogaError
 
+pytestmark = pytest.mark.usefixtures("squares")
 OPTIONS = CropOptions(n_frames=3, size=32, margin=1.5, detector="squares")
 LIST = "List_of_testing_videos.txt"
-
-
-@pytest.fixture(autouse=True)
-def _squares():
-    with DETECTORS.temporarily(SQUARES):
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -315,14 +305,16 @@ def test_dfdcp_videos_whose_label_is_contradicted_or_that_are_not_listed(source,
 
 
 @pytest.mark.parametrize("text", ["", '{"original_videos/11/11_A_0', "[]", None])
-def test_dfdcp_without_a_usable_list_has_labels_from_its_folders(source, place, tmp_path, text):
+def test_dfdcp_without_a_usable_list_has_labels_from_its_folders(source, place, text):
     place("original_videos/11/11_A_001.mp4")
     place("method_A/11/11_A/12_11_A_001.mp4")
     if text is not None:
         (source / "dataset.json").write_text(text)
-    report = prepared(dfdcp.read, source, out=tmp_path)
-    assert report.summary().count("note: dataset.json") == 1
-    assert sorted(videos(tmp_path / "DFDCP")) == [(0, "11_A_001"), (1, "method_A-12_11_A_001")]
+    layout = dfdcp.read(source, Problems())
+    (note,) = layout.notes
+    assert note.startswith("dataset.json ")
+    found = sorted((video.label, video.name) for video in layout.videos.values())
+    assert found == [(0, "11_A_001"), (1, "method_A-12_11_A_001")]
 
 
 # --- DFDC ------------------------------------------------------------------------------------------------------
@@ -411,13 +403,13 @@ def test_dfdc_labels_that_contradict_each_other_leave_the_video_out(source, plac
 
 @pytest.mark.parametrize("label", [0.5, float("nan"), float("inf"), 2, None, [], "", "reall", "-1"])
 @pytest.mark.parametrize("field", ["label", "is_fake"])
-def test_dfdc_a_label_that_is_none_is_never_taken_for_one(source, place, tmp_path, label, field):
+def test_dfdc_a_label_that_is_none_is_never_taken_for_one(source, place, label, field):
     small_dfdc(source, place)
     place("odd/mmmmmmmmmm.mp4")
     (source / "odd/metadata.json").write_text(json.dumps({"mmmmmmmmmm.mp4": {field: label}, "": {field: 1}}))
-    report = prepared(dfdc.read, source, out=tmp_path)
-    assert "1 videos have no label, left out: odd/mmmmmmmmmm.mp4" in report.summary()
-    assert report.n_prepared == 3
+    layout = dfdc.read(source, Problems())
+    assert "1 videos have no label, left out: odd/mmmmmmmmmm.mp4" in layout.notes
+    assert sorted(video.name[0] for video in layout.videos.values()) == ["a", "b", "c", "e"]
 
 
 def test_dfdc_names_that_are_no_text_are_shown_escaped(source, place, tmp_path):
@@ -449,13 +441,14 @@ def test_dfdc_a_label_that_is_corrected_moves_the_video(source, place, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", '{"aaaaaaaaaa.mp4": {"label": "RE', "[1, 2]", "[" * 100_000])
-def test_dfdc_damaged_metadata_costs_its_part_alone(source, place, tmp_path, text):
+def test_dfdc_damaged_metadata_costs_its_part_alone(source, place, text):
     small_dfdc(source, place)
     place("dfdc_train_part_1/mmmmmmmmmm.mp4")
     (source / "dfdc_train_part_1/metadata.json").write_text(text)
-    summary = prepared(dfdc.read, source, out=tmp_path).summary()
-    assert "note: dfdc_train_part_1/metadata.json " in summary
-    assert "1 videos have no label, left out: dfdc_train_part_1/mmmmmmmmmm.mp4" in summary
+    layout = dfdc.read(source, Problems())
+    assert any(note.startswith("dfdc_train_part_1/metadata.json ") for note in layout.notes)
+    assert "1 videos have no label, left out: dfdc_train_part_1/mmmmmmmmmm.mp4" in layout.notes
+    assert len(layout.videos) == 4
 
 
 # --- a list of one's own ---------------------------------------------------------------------------------------

@@ -1,10 +1,6 @@
 import numpy as np
 import pytest
-
-pytest.importorskip("av", reason="reading videos needs the extra 'prepare'")
-
-import av
-from prepare_videos import level, write_video
+from prepare_videos import av, level, write_video
 
 from datasets_ext.prepare.video import UnreadableVideo, frame_counts, visit_frames
 

@@ -1,8 +1,6 @@
+import functools
 import hashlib
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -21,7 +19,7 @@ from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import RogaError
 
 ENVS = ("DF", "F2F", "FS", "NT")
-SMALL = {"n_identities": 4, "n_frames": 2, "size": 32}
+SMALL = {"n_identities": 3, "n_frames": 2, "size": 32}
 
 
 def digests(folder):
@@ -32,6 +30,7 @@ def digests(folder):
     }
 
 
+@functools.cache
 def pair(env="DF", index=0, size=64, **strengths):
     real, fake = real_and_fake(draw_identity(0, index), 0, env, index, 2, size, Strengths(**strengths))
     return real.astype(int), fake.astype(int)
@@ -47,7 +46,7 @@ def tree(tmp_path_factory):
 
 def test_the_same_parameters_give_the_same_pixels(tree, tmp_path):
     again = digests(generate(tmp_path, **SMALL))
-    assert len(again) == 4 * 2 * 2 * 4
+    assert len(again) == 4 * 2 * 2 * 3
     assert again == digests(tree)
 
 
@@ -58,7 +57,7 @@ def test_another_seed_gives_other_pixels(tree, tmp_path):
 
 
 def test_more_people_and_frames_leave_the_first_ones_as_they_are(tree, tmp_path):
-    more = digests(generate(tmp_path, **{**SMALL, "n_identities": 5, "n_frames": 3}))
+    more = digests(generate(tmp_path, **{**SMALL, "n_identities": 4, "n_frames": 3}))
     assert digests(tree).items() <= more.items()
 
 
@@ -66,7 +65,7 @@ def test_the_layout_is_the_one_that_domainbed_reads(tree):
     folders = sorted(path.relative_to(tree).as_posix() for path in tree.glob("*/*"))
     assert folders == sorted(f"{env}/{name}" for env in ENVS for name in ("0_real", "1_fake"))
     assert {path.name for path in tree.iterdir() if path.is_dir()} == set(ENVS)
-    assert sorted(path.name for path in (tree / "NT" / "1_fake" / "id003").iterdir()) == [
+    assert sorted(path.name for path in (tree / "NT" / "1_fake" / "id002").iterdir()) == [
         "000.png",
         "001.png",
     ]
@@ -84,7 +83,7 @@ def test_a_generated_file_decodes_to_the_pixels_that_were_drawn(tree):
 def test_the_manifest_lists_exactly_the_files(tree):
     rows = manifest.read(tree)
     assert rows["path"].tolist() == sorted(digests(tree))
-    assert rows.groupby(["env", "label"]).size().unique().tolist() == [8]
+    assert rows.groupby(["env", "label"]).size().unique().tolist() == [6]
 
 
 def test_manifest_columns_say_what_the_paths_say(tree):
@@ -102,7 +101,7 @@ def test_a_fake_and_its_real_are_one_recording_and_environments_share_none(tree)
     per_recording = rows.groupby("recording").agg(
         {"label": "nunique", "env": "nunique", "identities": "nunique"}
     )
-    assert len(per_recording) == 4 * 4
+    assert len(per_recording) == 4 * 3
     assert (per_recording == [2, 1, 1]).all(axis=None)
 
 
@@ -313,12 +312,6 @@ def test_the_slower_of_two_processes_uses_the_tree_of_the_faster(tmp_path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["SynthFake"]
 
 
-def test_the_generator_needs_no_torch():
-    code = "import sys, datasets_ext.synthfake.generate; sys.exit('torch' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
-
-
 # --- the data set class ------------------------------------------------------------------------------------
 
 
@@ -331,9 +324,9 @@ def build(root, test_envs=(3,)):
 def test_the_class_reads_a_generated_tree(tree):
     dataset = build(tree.parent)
     assert [environment.name for environment in dataset] == list(ENVS)
-    assert [len(environment) for environment in dataset] == [16] * 4
+    assert [len(environment) for environment in dataset] == [12] * 4
     splits = dataset.split_indices("official", 0, 0.2, [3])
-    assert [(len(kept), len(out)) for kept, out in splits] == [(8, 4)] * 3 + [(4, 4)]
+    assert [(len(kept), len(out)) for kept, out in splits] == [(4, 4)] * 4
 
 
 def test_the_class_generates_the_tree_when_it_is_not_there(tmp_path, monkeypatch):

@@ -1,16 +1,19 @@
 """``--reals``, ``--balance`` and ``--strict``: what is left to train on, counted by hand."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from datasets_ext import splits
 from datasets_ext.ffpp import SAME_YOUTUBE_VIDEO
-from datasets_ext.prepare.ffpp_layout import METHODS
+from datasets_ext.prepare.ffpp_layout import FFPP
 from datasets_ext.training_options import TrainingOptions
 from datasets_ext.training_rows import balance, keep, partition
 from roga_domainbed.errors import RogaError
 
+METHODS = FFPP.methods
 NAMES = list(METHODS)
 
 
@@ -28,6 +31,7 @@ def ffpp(pairs, n_frames=1):
     return environments
 
 
+@functools.cache
 def official_sizes(n_frames=1):
     """The 500 pairs of FaceForensics++ by number, in the official sizes: 360 train, 70 val, 70 test."""
     parts = ["train"] * 360 + ["val"] * 70 + ["test"] * 70

@@ -13,10 +13,10 @@ JOB = "python -m domainbed.scripts.train --algorithm ERM --hparams '{\"lr\": 0.1
 seen = []
 
 
-def fake_launcher(commands, options):
-    seen.extend(commands)
-    for command in commands:
-        yield Outcome(command, 0 if "good" in command.output_dir else 3)
+def fake_launcher(jobs, options):
+    seen.extend(jobs)
+    for job in jobs:
+        yield Outcome(job, 0 if "good" in job.output_dir else 3)
 
 
 @pytest.fixture
@@ -44,15 +44,15 @@ def test_upstreams_launchers_get_the_rewritten_commands_and_keep_their_own_list(
 
 
 def test_ours_are_there_under_a_name_that_is_free(launchers):
-    assert set(launchers) == {"local", "roga_local", "dummy", "multi_gpu", "queue"}
+    assert set(launchers) == {"local", "roga_local", *LAUNCHERS.names()}
 
 
 def test_our_launcher_gets_argv_and_folder(launchers):
     launchers["queue"]([JOB.replace("c1", "good")])
-    (command,) = seen
-    assert command.argv[:4] == ("upstream", "train", "--algorithm", "ERM")
-    assert command.output_dir == "a b/good"
-    assert command.retry  # the folder is there already: upstream's sweep has made it
+    (job,) = seen
+    assert job.argv[:4] == ("upstream", "train", "--algorithm", "ERM")
+    assert job.output_dir == "a b/good"
+    assert job.retry  # the folder is there already: upstream's sweep has made it
 
 
 def test_failed_jobs_are_named_and_counted(launchers, capsys):

@@ -10,7 +10,7 @@ import pytest
 
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
-from roga_domainbed.launch import LAUNCHERS, Command, LauncherInfo, Options
+from roga_domainbed.launch import LAUNCHERS, Job, LauncherInfo, Options
 from roga_domainbed.launch.gpus import visible_gpus
 from roga_domainbed.launch.jobfile import is_running, read_job_file
 
@@ -22,12 +22,12 @@ def launch(tmp_path, entry):
     """Run what ``--do`` each job shall do and give the outcomes by position."""
 
     def start(jobs, launcher="local", n_workers=2, retry=False, preload=()):
-        commands = []
+        made = []
         for index, what in enumerate(jobs):
             out = str(tmp_path / "a sweep" / f"{index}")
-            commands.append(Command(("train", "--do", what, "--output_dir", out), out, f"do {what}", retry))
-        outcomes = load(LAUNCHERS.get(launcher).target)(commands, Options(n_workers, entry, preload))
-        return sorted(outcomes, key=lambda outcome: outcome.command.output_dir)
+            made.append(Job(("train", "--do", what, "--output_dir", out), out, f"do {what}", retry=retry))
+        outcomes = load(LAUNCHERS.get(launcher).target)(made, Options(n_workers, entry, preload))
+        return sorted(outcomes, key=lambda outcome: outcome.job.output_dir)
 
     return start
 
@@ -65,7 +65,7 @@ def test_each_job_gives_one_outcome_with_its_exit_code_and_log(launch, tmp_path)
     outcomes = launch(["0", "3", "raise", "exit", "killed"])
     assert [outcome.exit_code for outcome in outcomes] == [0, 3, 1, 1, -signal.SIGKILL]
     assert [outcome.failed for outcome in outcomes] == [False, True, True, True, True]
-    logs = [Path(outcome.log_path).read_text() for outcome in outcomes]
+    logs = [Path(outcome.job.log_path).read_text() for outcome in outcomes]
     assert logs[0] == f"argv: train --do 0 --output_dir {job_folder(tmp_path, 0)}\nto stderr\n"
     assert "RuntimeError: boom" in logs[2]
     assert "a reason" in logs[3]
@@ -132,18 +132,18 @@ def test_dummy_prints_and_makes_nothing(launch, tmp_path, capsys):
 def test_an_entry_that_cannot_be_imported_is_in_the_log(tmp_path, entry):
     out = str(tmp_path / "job")
     local = load(LAUNCHERS.get("local").target)
-    (outcome,) = local([Command((), out, "")], Options(1, "no_such_module:main"))
+    (outcome,) = local([Job((), out)], Options(1, "no_such_module:main"))
     assert outcome.exit_code == 1
-    assert "no_such_module" in Path(outcome.log_path).read_text()
+    assert "no_such_module" in Path(outcome.job.log_path).read_text()
 
 
 def test_an_interrupted_launch_ends_everything_and_leaves_jobs_incomplete(tmp_path, entry):
     out = tmp_path / "job"
     code = f"""if True:
-        from roga_domainbed.launch import Command, Options
+        from roga_domainbed.launch import Job, Options
         from roga_domainbed.launch.local import launch_local
-        command = Command(("train", "--do", "sleep", "--output_dir", {str(out)!r}), {str(out)!r}, "")
-        list(launch_local([command] , Options(1, {entry!r})))
+        job = Job(("train", "--do", "sleep", "--output_dir", {str(out)!r}), {str(out)!r})
+        list(launch_local([job] , Options(1, {entry!r})))
     """
     launcher = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     wait_for(lambda: (out / "pid").is_file() and (out / "pid").read_text() and is_running(out))

@@ -234,9 +234,11 @@ def test_long_names_leave_room_for_the_data(tmp_path):
     assert f">{long}</th>" in page.source
 
 
-@pytest.mark.parametrize(("suffix", "head"), [("pdf", b"%PDF"), ("svg", b"<?xml"), ("png", b"\x89PNG")])
-def test_figures_are_files_too(tmp_path, suffix, head):
-    panels = tuple(Panel(HOSTILE[:20], lambda axes: axes.plot([1, 2], [3, 4])) for _ in range(4))
+@pytest.mark.parametrize(
+    ("suffix", "head", "n_panels"), [("pdf", b"%PDF", 1), ("svg", b"<?xml", 1), ("png", b"\x89PNG", 4)]
+)
+def test_figures_are_files_too(tmp_path, suffix, head, n_panels):
+    panels = tuple(Panel(HOSTILE[:20], lambda axes: axes.plot([1, 2], [3, 4])) for _ in range(n_panels))
     figure = Figure("loss", "Loss", "", panels, (Line("ERM", 0), Line("$x_1$", 1)))
     path = tmp_path / f"loss.{suffix}"
     path.write_text("an earlier one")
@@ -276,14 +278,14 @@ def test_damaged_runs_are_named_on_the_page_of_the_others(tmp_path):
     (folder / "gone").mkdir()
     (folder / "gone" / "job.json").write_text(
         json.dumps(
-            {"argv": ["--dataset", "SynthFake", "--algorithm", "SAM", "--test_envs", "1"], "exit_code": 3,
-             "started": 0, "seconds": 1, "host": "h", "pid": 1}
+            {"argv": ["--dataset", "SynthFake", "--algorithm", "SAM", "--test_envs", "1", "--row", "SAM, ρ 0.1"],
+             "exit_code": 3, "started": 0, "seconds": 1, "host": "h", "pid": 1}
         )
     )  # fmt: skip
     page = page_of(folder)
     assert "line 2: not a JSON record, skipped" in page.text
     assert "The stored scores cannot be used: " in page.text
-    assert "SAM on SynthFake, test envs 1: failed, exited with 3; no records" in page.text
+    assert "SAM, ρ 0.1 on SynthFake, test envs 1: failed, exited with 3; no records" in page.text
 
 
 FAULTS = [

@@ -13,7 +13,8 @@ import torch
 from small_runs import at_step, checkpoints, comparable, in_child, run, use_small_images
 
 from roga_domainbed.errors import RogaError
-from roga_domainbed.sweep.jobs import Job, State, failure_line
+from roga_domainbed.launch.job import State, failure_line
+from roga_domainbed.sweep.jobs import train_job
 from roga_domainbed.trainer import checkpoint
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and signals of POSIX")
@@ -194,7 +195,9 @@ def test_a_loss_that_is_not_finite_keeps_the_state_before_and_marks_the_job_fail
 
     monkeypatch.setattr("roga_domainbed.optim.finite.checked_at_once", lambda device: at_once)
 
-    job = Job({"dataset": "Debug28", "algorithm": "RoGA", "test_envs": [0], "hparams_seed": 0}, str(tmp_path))
+    job = train_job(
+        {"dataset": "Debug28", "algorithm": "RoGA", "test_envs": [0], "hparams_seed": 0}, str(tmp_path)
+    )
     folder = tmp_path / job.id
     original, calls = RoGA.update, []
 
