@@ -70,9 +70,9 @@ def run(args: argparse.Namespace) -> int:
         n_workers=args.n_workers,
     )
     if args.scores:
-        from roga_domainbed.trainer.scores import write_scores_file
+        from roga_domainbed.trainer.scores import write_scores
 
-        write_scores_file(Path(args.scores), found.scored)
+        write_scores(Path(args.scores), found.scored)
     if args.format == "csv":
         for note in found.notes:
             print(note, file=sys.stderr)

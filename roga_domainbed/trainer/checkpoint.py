@@ -89,44 +89,14 @@ def write_durably(path: Path, content: dict[str, Any]) -> None:
     Raises:
         RogaError: the disk is full or may not be written; an earlier file of that name is intact then.
     """
+    # In memory first: torch hides what went wrong with a file behind its own error that the archive has no end.
+    stream = io.BytesIO()
+    torch.save(content, stream)
     try:
-        with replacing(path, durable=True) as partial, open(partial, "wb", buffering=0) as file:
-            _save(content, file)
+        with replacing(path, durable=True) as partial, open(partial, "wb") as file:
+            file.write(stream.getbuffer())
     except OSError as error:
         raise RogaError(f"cannot write {str(path)!r}: {error.strerror}") from None
-
-
-def _save(content: dict[str, Any], file: io.RawIOBase) -> None:
-    whole = _Whole(file)
-    try:
-        torch.save(content, whole)
-    except RuntimeError:
-        if whole.error is not None:  # torch hides it behind its own error that the archive has no end
-            raise whole.error from None
-        raise
-
-
-class _Whole:
-    """A file without a buffer, whose every write is whole or raises; ``error`` is what it raised."""
-
-    def __init__(self, file: io.RawIOBase):
-        self._file = file
-        self.error: BaseException | None = None
-
-    def write(self, data: Any) -> int:
-        """Write all of ``data``."""
-        left = memoryview(data).cast("B")
-        n_bytes = len(left)
-        try:
-            while len(left):
-                left = left[self._file.write(left) :]
-        except BaseException as error:  # a full disk, say
-            self.error = error
-            raise
-        return n_bytes
-
-    def flush(self) -> None:
-        """Nothing is kept back."""
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:

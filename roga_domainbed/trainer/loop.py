@@ -15,7 +15,7 @@ from roga_domainbed.errors import RogaError
 from roga_domainbed.files import sync_folder
 from roga_domainbed.input.minibatches import IndexSampler, seed_everything
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
-from roga_domainbed.results.records import RECORDS, append_record, cut_records, mark_done
+from roga_domainbed.results.records import RECORDS, SCORES, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.checkpoint import Checkpoint, write_durably
@@ -150,7 +150,7 @@ class TrainingLoop:
         with self.signals.held():
             if is_last:
                 # Before the record: a run that has its last record has its scores.
-                write_scores(self.output_dir, evaluated)
+                write_scores(self.output_dir / SCORES, evaluated)
             self._append(record)
             self.running_means = RunningMeans()
             self.record_due = self._provenance_due = False

@@ -35,6 +35,10 @@ def run(folder, **kwargs):
     train(TrainConfig(output_dir=str(folder), **given))
 
 
+def records_of(folder):
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
 def comparable(folder):
     """Records without clocks and the folder's name, then the final weights."""
     records = []
