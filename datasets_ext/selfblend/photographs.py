@@ -143,10 +143,10 @@ def _people(
             )
             return {}
         people = {name: _matched(pattern, path.stem) for name, path in photographs.items()}
-    nobody = [name for name, person in people.items() if not person]
-    where = "lie in no folder below --faces" if identity == "folder" else "do not match --identity"
-    layout.note_names(nobody, f"photographs {where}, left out")
-    # A plus sign joins people in the manifest.
+    unknown = [name for name, person in people.items() if not person]
+    where = "are in no folder below --faces" if identity == "folder" else "do not match --identity"
+    layout.note_names(unknown, f"photographs {where}, left out")
+    # The manifest joins people by a plus sign.
     return {name: person.replace("+", "-") for name, person in people.items() if person}
 
 

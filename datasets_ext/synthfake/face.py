@@ -109,7 +109,7 @@ def _step(distance: np.ndarray, softness: np.ndarray | float) -> np.ndarray:
 
 
 def _paint(image: np.ndarray, mask: np.ndarray, colour: np.ndarray) -> None:
-    """Cover ``image`` with ``colour``, (3,) or (F, 3, S, S), where ``mask`` (F, S, S) says so."""
+    """Blend ``colour``, (3,) or (F, 3, S, S), into ``image`` with the weights ``mask`` (F, S, S)."""
     if colour.ndim == 1:
         colour = colour[None, :, None, None]
     image += mask[:, None] * (colour - image)

@@ -122,11 +122,11 @@ def _run(args: argparse.Namespace) -> int:
     from roga_domainbed.metrics import get_metric
     from roga_domainbed.report.comparison import comparison_table
     from roga_domainbed.report.incomplete import MOST_NAMED, unfinished_runs
-    from roga_domainbed.report.selected import select
     from roga_domainbed.report.tables import build_tables
     from roga_domainbed.results import selection
     from roga_domainbed.results.rows import name_rows, rows_of
     from roga_domainbed.results.runs import load_sweeps
+    from roga_domainbed.results.selected import select
 
     rules = _check(args)
     metric = get_metric(("video_" if args.level == "video" else "") + args.metric)

@@ -144,10 +144,7 @@ def _launch(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:
         print(f"{len(again)} jobs resume from their last checkpoint.")
     if left:
         print(f"{left} jobs failed or are incomplete and stay as they are; --retry starts them again.")
-    print(f"About to launch {len(jobs)} jobs.")
-    if not jobs:
-        return 0
-    if not _confirmed(args):
+    if not _confirmed(args, "launch", jobs):
         return 0
     launcher = LAUNCHERS.get(args.command_launcher)
     print("Launching...")
@@ -184,10 +181,7 @@ def _delete_incomplete(args: argparse.Namespace, listed: list[tuple[Job, State]]
     running = sum(state is State.RUNNING for _, state in listed)
     if running:
         print(f"{running} jobs are running and stay.")
-    print(f"About to delete {len(jobs)} jobs.")
-    if not jobs:
-        return 0
-    if not _confirmed(args):
+    if not _confirmed(args, "delete", jobs):
         return 0
     print("Deleting...")
     deleted = 0
@@ -200,9 +194,11 @@ def _delete_incomplete(args: argparse.Namespace, listed: list[tuple[Job, State]]
     return 0
 
 
-def _confirmed(args: argparse.Namespace) -> bool:
-    if args.skip_confirmation:
-        return True
+def _confirmed(args: argparse.Namespace, verb: str, jobs: list[Job]) -> bool:
+    """Say how many jobs there are to ``verb``, and ask; False if there are none."""
+    print(f"About to {verb} {len(jobs)} jobs.")
+    if not jobs or args.skip_confirmation:
+        return bool(jobs)
     if not sys.stdin.isatty():
         raise RogaError("cannot ask for confirmation: stdin is no terminal. Pass --skip_confirmation")
     if input("Are you sure? (y/n) ").lower().startswith("y"):

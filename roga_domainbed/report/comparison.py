@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from roga_domainbed.metrics import Metric
-from roga_domainbed.report.selected import Selected
+from roga_domainbed.results.selected import Selected
 from roga_domainbed.results.selection import Rule
 from roga_domainbed.results.statistics import Comparison, average_ranks, compare, holm
 

@@ -13,7 +13,7 @@ from roga_domainbed.metrics import Metric
 from roga_domainbed.metrics.binary import auc
 from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.report.scores import Scores, StoredScores
-from roga_domainbed.report.selected import CellKey, JudgedRun, Selected
+from roga_domainbed.results.selected import CellKey, JudgedRun, Selected
 from roga_domainbed.results.statistics import auc_interval, mean_interval
 
 #: ``Interval.over`` → what such an interval says.

@@ -19,10 +19,10 @@ from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.intervals import cell_intervals
 from roga_domainbed.report.page_tables import PageTable
 from roga_domainbed.report.scores import Scores, read_stored
-from roga_domainbed.report.selected import JudgedRun
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.summary import Sentence, ranking, summary
 from roga_domainbed.results.records import SCORES
+from roga_domainbed.results.selected import JudgedRun
 
 #: Characters that are not allowed in HTML or SVG; names may contain them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")

@@ -17,10 +17,10 @@ from roga_domainbed.report.figures.training import step_seconds
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.incomplete import count_unfinished
 from roga_domainbed.report.intervals import OVER, Interval
-from roga_domainbed.report.selected import CellKey, JudgedRun, environment_name
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
 from roga_domainbed.results.runs import is_number
+from roga_domainbed.results.selected import CellKey, JudgedRun, environment_name
 from roga_domainbed.sweep.jobs import train_job
 
 _STATES = (State.DONE, State.RUNNING, State.FAILED, State.INCOMPLETE)

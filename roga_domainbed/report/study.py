@@ -10,10 +10,10 @@ from typing import Any
 
 from roga_domainbed.metrics import Metric
 from roga_domainbed.report.incomplete import unfinished_runs
-from roga_domainbed.report.selected import JudgedRun, Selected, select
 from roga_domainbed.report.tables import Table, Tables, build_tables
 from roga_domainbed.results.records import RECORDS, Record, read_records
 from roga_domainbed.results.runs import LoadedRuns
+from roga_domainbed.results.selected import JudgedRun, Selected, select
 from roga_domainbed.results.selection import Rule
 
 

@@ -20,10 +20,10 @@ from roga_domainbed.catalog import DATASETS
 from roga_domainbed.metrics import Metric
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.incomplete import UnfinishedRun, missing_runs
-from roga_domainbed.report.selected import Selected, environment_name
 from roga_domainbed.results.records import DATA_OPTIONS
 from roga_domainbed.results.rows import rows_of
 from roga_domainbed.results.runs import Run
+from roga_domainbed.results.selected import Selected, environment_name
 from roga_domainbed.results.selection import (
     UPSTREAM,
     Rule,

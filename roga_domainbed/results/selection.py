@@ -2,8 +2,8 @@
 
 A *group* is all runs of one (trial, dataset, row, test environment); a row is an algorithm, or one setting of it. In a
 group, the runs with one ``hparams_seed`` are judged together: there is one, or for leave-one-domain-out one for each
-further environment that was held out. A *rule* picks one of their steps; the *sweep value* is the test metric of the
-best hparams of the group.
+further environment that was held out. A *rule* picks one of their steps; tables show the test metric of the best
+hparams of the group (``results.selected``).
 
 Ties, in every rule: within a run the first record wins (leave-one-domain-out: the smallest step); between hparams
 the largest ``hparams_seed``. So does upstream. Where upstream is wrong we differ, unless ``compat`` is set:
@@ -194,23 +194,6 @@ def choose(
     if best is None:
         return None
     return Choice(float(candidates.val[best]), float(candidates.test[best]), candidates.steps[best])
-
-
-def sweep_value(
-    runs: Iterable[Run],
-    rule: Rule,
-    test_env: int,
-    metric: Metric = ACCURACY,
-    *,
-    tested: tuple[int, ...] | None = None,
-    compat: str | None = None,
-) -> float | None:
-    """The test metric of the best run of one group, or None. Arguments as in ``rank_runs``."""
-    ranked = rank_runs(runs, rule, test_env, metric, tested=tested, compat=compat)
-    if not ranked:
-        return None
-    value = ranked[0].choice.test
-    return None if math.isnan(value) and compat != UPSTREAM else value
 
 
 def _iid(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:

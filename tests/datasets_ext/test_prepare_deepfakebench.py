@@ -18,6 +18,7 @@ from datasets_ext.prepare.link import LINKS, LinkOptions
 from roga_domainbed.cli import main
 from roga_domainbed.errors import Problems, RogaError
 
+pytestmark = pytest.mark.usefixtures("few_thumbnails")
 SUB_ROOTS = {
     "FF-real": "FaceForensics++/original_sequences/youtube/{comp}",
     "FF-DF": "FaceForensics++/manipulated_sequences/Deepfakes/{comp}",

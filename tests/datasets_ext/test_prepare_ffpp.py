@@ -23,10 +23,8 @@ OPTIONS = CropOptions(n_frames=4, size=32, margin=1.5, detector="squares")
 
 
 @pytest.fixture(autouse=True)
-def _squares():
+def _squares(squares):
     SquareDetector.n_calls = 0
-    with DETECTORS.temporarily(SQUARES):
-        yield
 
 
 @pytest.fixture(scope="module")

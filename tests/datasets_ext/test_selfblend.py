@@ -349,7 +349,7 @@ def test_identity_is_a_folder_a_pattern_or_the_file(faces, tmp_path):
         f"p{i}" for i in range(N_PEOPLE)
     }
     assert "real/p0-p0-a" in layout.videos  # the folder's name and the file's
-    assert any("1 photographs lie in no folder" in note and "stray" in note for note in layout.notes)
+    assert any("1 photographs are in no folder" in note and "stray" in note for note in layout.notes)
     assert {v.identities for v in read(faces, r"p(\d)").videos.values() if v.label == 0} == set("0123456")
     assert len({v.identities for v in read(faces, "stem").videos.values() if v.label == 0}) == N_PHOTOGRAPHS
 

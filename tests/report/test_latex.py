@@ -10,9 +10,9 @@ import pytest
 from roga_domainbed.metrics import get_metric
 from roga_domainbed.report.comparison import comparison_table
 from roga_domainbed.report.renderers.latex import escape, render_latex
-from roga_domainbed.report.selected import select
 from roga_domainbed.report.tables import build_tables
 from roga_domainbed.results.runs import as_runs
+from roga_domainbed.results.selected import select
 from roga_domainbed.results.selection import RULES
 
 AWKWARD = ["ERM_v2", "50% off", "R&D", "#1 {best} \\method", "$x^2$", "a~b", "p<q>r|s"]

@@ -10,9 +10,9 @@ from roga_domainbed.metrics import ACCURACY, get_metric
 from roga_domainbed.report.renderers import RENDERERS as FORMATS
 from roga_domainbed.report.renderers.latex import escape, render_latex
 from roga_domainbed.report.renderers.text import render_text
-from roga_domainbed.report.selected import select
 from roga_domainbed.report.tables import Cell, Row, Table, Tables, build_tables
 from roga_domainbed.results.runs import Run, as_runs, load_runs
+from roga_domainbed.results.selected import select
 from roga_domainbed.results.selection import RULES, UPSTREAM
 
 DATA = Path(__file__).parents[1] / "data" / "report"

@@ -3,9 +3,11 @@
 import pytest
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.metrics import ACCURACY
 from roga_domainbed.results.rows import name_rows, row_name, rows_of
 from roga_domainbed.results.runs import as_runs
-from roga_domainbed.results.selection import RULES, group_by_test_env, sweep_value
+from roga_domainbed.results.selected import select
+from roga_domainbed.results.selection import RULES
 
 
 def runs_of(*settings):
@@ -63,6 +65,5 @@ def test_selection_over_hparams_stays_within_a_row():
     runs = runs_of(("SAM", "a", {}), ("SAM", "a", {}), ("SAM", "b", {}))
     for run, value in zip(runs, (0.6, 0.7, 0.9), strict=True):
         run.values[:] = value
-    groups = group_by_test_env(runs)
-    assert list(groups) == [(0, "Debug28", "a", 0), (0, "Debug28", "b", 0)]
-    assert [sweep_value(group, RULES.get("oracle"), 0) for group in groups.values()] == [0.7, 0.9]
+    place = ("Debug28", 0, 0)
+    assert select(runs, RULES.get("oracle"), ACCURACY).values == {"a": {place: 0.7}, "b": {place: 0.9}}

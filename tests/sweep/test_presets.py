@@ -1,6 +1,7 @@
 """Presets name arguments of a sweep; a wrong one is refused, what the command line says wins."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from roga_domainbed.cli import main
 from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.launch import LAUNCHERS, LauncherInfo, Outcome
 from roga_domainbed.sweep.plan import Row, load_preset, preset_names
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
@@ -32,20 +34,32 @@ def test_a_preset_makes_as_many_jobs_as_its_header_says(name, capsys):
     assert f"{n_jobs} jobs: 0 done, 0 incomplete, {n_jobs} not launched." in lines
 
 
-def test_the_command_line_wins_over_the_preset(capsys):
-    lines = dry_run(capsys, "--preset", "demo", "--data_dir", "data", "--algorithms", "ERM", "--steps", "7")
+@pytest.fixture
+def preset(tmp_path):
+    """The path of a preset of four algorithms."""
+    path = tmp_path / "four.yaml"
+    path.write_text(
+        "datasets: [SynthFake]\nalgorithms: [ERM, SAM, SAGM, RoGA]\nn_hparams: 1\nn_trials: 1\nsteps: 400\n"
+        "checkpoint_freq: 100\nsingle_test_envs: true\nskip_model_save: true\nhparams: {lr: 0.1}\n"
+    )
+    return str(path)
+
+
+def test_the_command_line_wins_over_the_preset(preset, capsys):
+    lines = dry_run(capsys, "--preset", preset, "--data_dir", "data", "--algorithms", "ERM", "--steps", "7")
     commands = [line for line in lines if line.startswith("roga-domainbed train")]
     assert len(commands) == 4
     assert all("--algorithm ERM" in line and "--steps 7" in line for line in commands)
     assert all("--checkpoint_freq 100" in line for line in commands)
 
 
-def test_the_jobs_of_a_preset_are_those_of_its_arguments_written_out(capsys):
+def test_the_jobs_of_a_preset_are_those_of_its_arguments_written_out(preset, capsys):
     written_out = (
         "--datasets SynthFake --algorithms ERM SAM SAGM RoGA --n_hparams 1 --n_trials 1 --steps 400 "
         "--checkpoint_freq 100 --single_test_envs --skip_model_save --data_dir data"
     )
-    assert dry_run(capsys, *written_out.split()) == dry_run(capsys, "--preset", "demo", "--data_dir", "data")
+    argv = [*written_out.split(), "--hparams", '{"lr": 0.1}']
+    assert dry_run(capsys, *argv) == dry_run(capsys, "--preset", preset, "--data_dir", "data")
 
 
 def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path):
@@ -92,8 +106,8 @@ def test_an_unknown_preset_or_file_is_refused():
         load_preset("no.yaml", Problems())
 
 
-def test_misspelt_hparams_stop_a_launch_before_its_first_job(tmp_path, capsys):
-    argv = ["sweep", "launch", "--preset", "demo", "--data_dir", str(tmp_path), "--skip_confirmation"]
+def test_misspelt_hparams_stop_a_launch_before_its_first_job(preset, tmp_path, capsys):
+    argv = ["sweep", "launch", "--preset", preset, "--data_dir", str(tmp_path), "--skip_confirmation"]
     out = tmp_path / "out"
     assert main([*argv, "--output_dir", str(out), "--hparams", '{"rhoo": 1}']) == 2
     error = capsys.readouterr().err
@@ -102,8 +116,8 @@ def test_misspelt_hparams_stop_a_launch_before_its_first_job(tmp_path, capsys):
     assert not out.exists()
 
 
-def test_test_envs_given_on_the_command_line_replace_the_presets_single_ones(capsys):
-    lines = dry_run(capsys, "--preset", "demo", "--data_dir", "data", "--test_envs", "0", "1")
+def test_test_envs_given_on_the_command_line_replace_the_presets_single_ones(preset, capsys):
+    lines = dry_run(capsys, "--preset", preset, "--data_dir", "data", "--test_envs", "0", "1")
     assert "4 jobs: 0 done, 0 incomplete, 4 not launched." in lines
 
 
@@ -112,8 +126,8 @@ datasets: [Debug28]
 algorithms: [ERM]
 n_hparams: 1
 n_trials: 1
-steps: 2
-single_test_envs: true
+steps: 1
+test_envs: [1, 2]
 skip_model_save: true
 hparams: {batch_size: 8}
 rows:
@@ -123,12 +137,20 @@ rows:
 """
 
 
+def launch_here(jobs, options):
+    """A launcher: each job in this process, which has torch already."""
+    for job in jobs:
+        os.makedirs(job.output_dir)
+        yield Outcome(job, main(list(job.argv)))
+
+
 def test_a_plan_compares_settings_of_one_algorithm_row_by_row(tmp_path, capsys):
     preset, out = tmp_path / "rows.yaml", tmp_path / "out"
     preset.write_text(THREE)
     argv = ["--preset", str(preset), "--output_dir", str(out)]
-    assert main(["sweep", "launch", *argv, "--skip_confirmation"]) == 0
-    assert "12 jobs: 0 done, 0 incomplete, 12 not launched." in capsys.readouterr().out
+    with LAUNCHERS.temporarily(LauncherInfo("here", f"{__name__}:launch_here", "")):
+        assert main(["sweep", "launch", *argv, "--skip_confirmation", "--command_launcher", "here"]) == 0
+    assert "4 jobs: 0 done, 0 incomplete, 4 not launched." in capsys.readouterr().out
     found = {}
     for path in out.glob("*/results.jsonl"):
         record = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
@@ -149,16 +171,6 @@ def test_a_plan_compares_settings_of_one_algorithm_row_by_row(tmp_path, capsys):
     table = capsys.readouterr().out
     for name in ("Row", "ERM", "SAM, ρ 0.05", "SAM, ρ 0.1", "plain SAM"):
         assert f"{name}  " in table
-
-
-def test_a_plan_without_rows_has_the_folders_it_always_had(tmp_path, capsys):
-    preset = tmp_path / "mine.yaml"
-    preset.write_text(THREE.partition("rows:")[0])
-    written_out = (
-        "--datasets Debug28 --algorithms ERM --n_hparams 1 --n_trials 1 --steps 2 --single_test_envs"
-    )
-    argv = [*written_out.split(), "--skip_model_save", "--hparams", '{"batch_size": 8}']
-    assert dry_run(capsys, "--preset", str(preset)) == dry_run(capsys, *argv)
 
 
 def test_rows_alone_leave_out_the_other_algorithms(tmp_path):

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import DASHES, MUTED, SERIES, line_style
 from roga_domainbed.report.scores import Scores
-from roga_domainbed.report.selected import environment_name
+from roga_domainbed.results.selected import environment_name
 
 #: The rates at which the curves of several trials are averaged: every percent, and more of the low rates.
 FALSE_POSITIVE_RATES = np.unique(np.concatenate([np.linspace(0, 1, 101), np.geomspace(1e-4, 1.0, 81)]))

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from roga_domainbed.report.figures.figure import Figure, Panel
 from roga_domainbed.report.figures.style import INK, MUTED, SERIES
 from roga_domainbed.report.intervals import OVER, Interval
-from roga_domainbed.report.selected import CellKey, environment_name
 from roga_domainbed.report.study import Study
+from roga_domainbed.results.selected import CellKey, environment_name
 
 LONGEST_NAME = 22  # letters; more would leave less than half of a panel for the points
 

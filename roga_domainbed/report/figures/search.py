@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from roga_domainbed.metrics import Metric
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import INK, point_style
-from roga_domainbed.report.selected import JudgedRun, environment_name
 from roga_domainbed.report.study import Study
 from roga_domainbed.results.runs import is_number
+from roga_domainbed.results.selected import JudgedRun, environment_name
 
 MOST_POINTS = 1500  # of one figure: more make the page large and hide each other
 MOST_HPARAMS = 8

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from roga_domainbed.metrics import Metric
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import line_style, point_style
-from roga_domainbed.report.selected import JudgedRun, environment_name
 from roga_domainbed.report.study import Study
 from roga_domainbed.results.records import Record
 from roga_domainbed.results.runs import is_number
+from roga_domainbed.results.selected import JudgedRun, environment_name
 
 MOST_POINTS = 120
 _OUT = re.compile(r"env(\d+)_out_(\w+)")
