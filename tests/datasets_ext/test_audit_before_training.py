@@ -176,7 +176,12 @@ def test_an_option_that_cannot_be_is_one_line(dataset, flags, message, trees, tm
         write_tree(
             root,
             dataset,
-            [(env, label, part, f"{env}{part}", "", part, "m") for env in ENVS for label in (0, 1) for part in SPLITS],
+            [
+                (env, label, part, f"{env}{part}", "", part, "m")
+                for env in ENVS
+                for label in (0, 1)
+                for part in SPLITS
+            ],
         )
     hparams = {"batch_size": 8} if dataset == "Debug28" else SMALL
     assert train(root, tmp_path / "run", dataset, "2", *flags, hparams=hparams) == 2

@@ -9,6 +9,8 @@ from roga_domainbed.errors import RogaError
 
 HPARAMS = {"data_augmentation": False, "image_size": 16}
 NAMES = ("FFPP", "FFPP_c40", "FFPP_raw")
+
+
 def test_preparation_makes_exactly_the_registered_datasets():
     assert tuple(FFPP.tree(compression) for compression in COMPRESSIONS) == NAMES
 
