@@ -86,18 +86,13 @@ def test_list_and_doctor_show_what_it_adds(installed):
         assert part in said
 
 
-@pytest.fixture
-def broken(tmp_path):
+def test_a_broken_plugin_is_named_fails_doctor_and_keeps_nobody_from_working(tmp_path):
     info = tmp_path / "broken-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[roga_domainbed.plugins]\nbad = broken_plugin:register\n")
     (tmp_path / "broken_plugin.py").write_text("def register():\n    raise RuntimeError('no such thing')\n")
-    return tmp_path
-
-
-def test_a_broken_plugin_is_named_and_keeps_nobody_from_working(broken):
-    done = python(broken, "-c", IN_ONE_PROCESS, "list", "doctor")
+    done = python(tmp_path, "-c", IN_ONE_PROCESS, "list", "doctor")
     assert done.returncode == 0
     expected = "the plugin 'bad' is left out: broken_plugin:register of broken 1.0 raised RuntimeError: no such thing"
     assert expected in done.stderr
