@@ -226,11 +226,12 @@ def _rows(values: Any, problems: Problems) -> list[Row]:
         return []
     rows = []
     for place, value in enumerate(values, 1):
-        name = str(value.get("name", place))
+        name = str(value.get("name", f"row {place}"))
+        where = f"row {name!r}" if "name" in value else name
         for key in ("name", "algorithm"):
             if key not in value:
-                problems.add(f"row {name!r} has no {key}")
-        found = _checked(value, _ROW_KEYS, f"row {name!r}", problems)
+                problems.add(f"{where} has no {key}")
+        found = _checked(value, _ROW_KEYS, where, problems)
         if "algorithm" in found:
             rows.append(Row(found["algorithm"], name, found.get("hparams", {})))
     return rows

@@ -203,7 +203,7 @@ rows:
         "b: unknown hparam 'rhoo' (did you mean 'rho'?)",
         "b: hparam 'rho' must be a finite number, at least 0; got -1",
         "2 rows are called 'b'",
-        "row '4' has no name",
+        "row 4 has no name",
         "row 'c' has no algorithm",
         "row 'd': hparams must be a mapping; got [1]",
         "row 'd': unknown key 'hparam' (did you mean 'hparams'?)",
