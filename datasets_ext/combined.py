@@ -1,7 +1,7 @@
-"""Data sets whose environments come from several prepared trees, for generalization from one data set to another.
+"""Datasets whose environments come from several prepared trees: generalization from one dataset to another.
 
-``prepare`` makes one tree a source (``FFPP``, ``CelebDF2``, …), each with its own manifest; nothing is copied to
-combine them. An environment is one or more environments of one tree. Label: 0 real, 1 fake, in all of them.
+``prepare`` makes one tree for each source (``FFPP``, ``CelebDF2``, …), with a manifest of its own. They are combined
+without copying. An environment is one or more environments of one tree. Labels: 0 real, 1 fake.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Source:
     """Where an environment comes from.
 
     Attributes:
-        tree: the prepared data set.
-        envs: those of its environments that make one here.
-        family: data sets that share recordings or people have one; keys of different families never meet.
-        has_split: whether its authors publish a split. One that has none is used whole, for training or for testing.
+        tree: the prepared dataset.
+        envs: its environments that form one environment here.
+        family: shared by datasets that have recordings or people in common; keys of different families never match.
+        has_split: whether its authors publish a split. Without one it is used whole, for training or for testing.
     """
 
     tree: str
@@ -42,7 +42,7 @@ def _single(tree: str, family: str | None = None, has_split: bool = True) -> Sou
     return Source(tree, (tree,), family or tree, has_split)
 
 
-#: FaceForensics++'s sets of recordings from one source video, by the names they have here.
+#: FaceForensics++'s sets of recordings from one source video, with the family's prefix.
 _FFPP_SOURCES = tuple(tuple(f"FFPP/{number}" for number in numbers) for numbers in SAME_YOUTUBE_VIDEO)
 _FFPP = tuple(DATASETS.get("FFPP").environments)
 _CELEBDF1 = _single("CelebDF1", "Celeb-DF")  # names are shared with v2, and very probably videos
@@ -55,15 +55,15 @@ _DFD = _single("DFD", has_split=False)
 
 
 class CombinedDataset(ManifestDataset):
-    """Environments from ``SOURCES``, one each, in the order of ``ENVIRONMENTS``.
+    """An environment from each of ``SOURCES``, in the order of ``ENVIRONMENTS``.
 
-    The rows' ``recording`` and ``identities`` begin with the family, so that equal names in different data sets do
-    not count as one. The splits:
+    The rows' ``recording`` and ``identities`` begin with the family, so that equal names in different datasets differ.
+    The splits:
 
-    - ``official``: as for one tree. A source without a published split is test where it is tested on, and train, from
-      which a val part is cut by recording, where it is trained on.
-    - ``group``: a family that is only tested on is test; from one that is only trained on, val is cut; one on both
-      sides is cut into all three.
+    - ``official``: as for one tree. A source without a published split is all test in a test environment and all train
+      in a training environment; a val part is then cut from train by recording.
+    - ``group``: a family that is only tested on is all test; from one that is only trained on, val is cut; a family on
+      both sides is cut into all three parts.
     """
 
     SOURCES: tuple[Source, ...]
@@ -136,21 +136,46 @@ class CombinedDataset(ManifestDataset):
 def _one_environment(source: Source, rows_of: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = pd.concat([rows_of[env] for env in source.envs], ignore_index=True)
     if len(source.envs) > 1:
-        # Environments of one tree share their reals, and each has a fake of the same name.
+        # Environments of one tree share their reals and have fakes of the same names.
         shared = (rows["label"] == manifest.REAL) & rows.duplicated(["label", "video", "frame"])
         rows = rows[~shared].reset_index(drop=True)
         fake = rows["label"] == manifest.FAKE
         rows["video"] = rows["video"].where(~fake, rows["method"] + "-" + rows["video"])
-    prefix = f"{source.family}/"
-    people = {
-        joined: "+".join(prefix + person for person in joined.split("+")) if joined else ""
-        for joined in rows["identities"].unique()
+    return with_family(rows, source.family)
+
+
+def with_family(rows: pd.DataFrame, family: str | None = None) -> pd.DataFrame:
+    """Manifest rows with the family before recordings and people, where it is not there yet.
+
+    ``000`` is the same recording in two versions of FaceForensics++, but not in FaceForensics++ and another dataset:
+    with the family the names of any two datasets can be compared.
+
+    Args:
+        rows: of one environment.
+        family: of all rows; None for that of each row's dataset.
+    """
+
+    def prefixed(dataset: str, names: list[str]) -> str:
+        prefix = f"{family or family_of(dataset)}/"
+        return "+".join(name if name.startswith(prefix) else prefix + name for name in names if name)
+
+    pairs = {
+        column: list(zip(rows["dataset"], rows[column], strict=True))
+        for column in ("recording", "identities")
     }
-    return rows.assign(recording=prefix + rows["recording"], identities=rows["identities"].map(people))
+    recording_of = {(dataset, name): prefixed(dataset, [name]) for dataset, name in set(pairs["recording"])}
+    people_of = {
+        (dataset, joined): prefixed(dataset, joined.split("+"))
+        for dataset, joined in set(pairs["identities"])
+    }
+    return rows.assign(
+        recording=[recording_of[pair] for pair in pairs["recording"]],
+        identities=[people_of[pair] for pair in pairs["identities"]],
+    )
 
 
 class DeepfakeDatasets(CombinedDataset):
-    """Leave one data set out: FaceForensics++ c23 (all four manipulations), Celeb-DF v2, DFDC, its preview, UADFV."""
+    """Leave one dataset out: FaceForensics++ c23 (all four manipulations), Celeb-DF v2, DFDC, its preview, UADFV."""
 
     NAME = "DeepfakeDatasets"
     ENVIRONMENTS = list(DATASETS.get(NAME).environments)
@@ -158,7 +183,7 @@ class DeepfakeDatasets(CombinedDataset):
 
 
 class FFPPCross(CombinedDataset):
-    """Train on the four manipulations of FaceForensics++ c23 and test on all others: ``--test_envs 4 5 6 7 8``."""
+    """Train on FaceForensics++ c23's four manipulations and test on five other datasets: ``--test_envs 4 5 6 7 8``."""
 
     NAME = "FFPPCross"
     ENVIRONMENTS = list(DATASETS.get(NAME).environments)
@@ -169,12 +194,28 @@ class FFPPCross(CombinedDataset):
 
 
 class FFPPDownload(CombinedDataset):
-    """Train on the four manipulations and test on a fifth of the same people and on other people: ``--test_envs 4 5``.
+    """Train on the four manipulations and test on FaceShifter and DeepFakeDetection: ``--test_envs 4 5``.
 
-    FaceShifter has FaceForensics++'s reals, so its test part is of people who were not trained on; DeepFakeDetection's
-    actors are others.
+    FaceShifter has FaceForensics++'s reals and official split, so its test part shows people who were not trained on.
+    DeepFakeDetection has other actors.
     """
 
     NAME = "FFPPDownload"
     ENVIRONMENTS = list(DATASETS.get(NAME).environments)
     SOURCES = (*(Source("FFPP", (env,), "FFPP") for env in _FFPP), _FACESHIFTER, _DFD)
+
+
+#: Dataset → the family whose recordings or people it shares.
+_FAMILIES = {
+    **{
+        source.tree: source.family
+        for dataset in CombinedDataset.__subclasses__()
+        for source in dataset.SOURCES
+    },
+    **dict.fromkeys(("FFPP_c40", "FFPP_raw"), "FFPP"),
+}
+
+
+def family_of(dataset: str) -> str:
+    """The family of a prepared dataset; most are families of their own."""
+    return _FAMILIES.get(dataset, dataset)

@@ -1,7 +1,7 @@
-"""FaceForensics++, one environment a manipulation: Deepfakes, Face2Face, FaceSwap, NeuralTextures.
+"""FaceForensics++, one environment for each manipulation: Deepfakes, Face2Face, FaceSwap, NeuralTextures.
 
-Input: face crops made by ``roga-domainbed prepare ffpp``. Label: 0 real, 1 fake. The four environments have the same
-reals, so only the official split, which goes by identity, keeps the held-out environment's reals out of training.
+Input: face crops made by ``roga-domainbed prepare ffpp``. Label: 0 real, 1 fake. The four environments share their
+reals, so a split by identity (official or group) is needed to keep the held-out environment's reals out of training.
 Source: Rössler et al., ICCV 2019, arXiv:1901.08971; the videos come from the authors on request, under their terms.
 """
 
@@ -23,7 +23,7 @@ SAME_YOUTUBE_VIDEO = tuple(
 
 
 class FFPP(ManifestDataset):
-    """Compression c23: light, called high quality."""
+    """Compression c23: light ("high quality")."""
 
     NAME = "FFPP"
     ENVIRONMENTS = list(DATASETS.get(NAME).environments)
@@ -31,7 +31,7 @@ class FFPP(ManifestDataset):
 
 
 class FFPP_c40(ManifestDataset):
-    """Compression c40: strong, called low quality."""
+    """Compression c40: strong ("low quality")."""
 
     NAME = "FFPP_c40"
     ENVIRONMENTS = list(DATASETS.get(NAME).environments)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets_ext.audit import Audit, audit
-from roga_domainbed.input.environment import OpenDataset
+
+if TYPE_CHECKING:
+    from roga_domainbed.input.environment import OpenDataset
 
 _REMEDY = "--allow-leakage trains all the same, and every table says so"
 

@@ -19,7 +19,7 @@ from scipy.fft import dctn
 
 from datasets_ext.workers import map_files
 from roga_domainbed.errors import RogaError, shortened
-from roga_domainbed.input.image_files import DAMAGE
+from roga_domainbed.input.image_files import UnreadableImage, read_image
 
 BITS = 64
 #: Beyond this distance unrelated faces start to match.
@@ -56,9 +56,8 @@ def hash_files(paths: Sequence[str | os.PathLike], n_workers: int) -> np.ndarray
 
 def _hash_file(path: str) -> int | None:
     try:
-        with Image.open(path) as image:
-            return perceptual_hash(image)
-    except DAMAGE:
+        return perceptual_hash(read_image(path))
+    except UnreadableImage:
         return None
 
 

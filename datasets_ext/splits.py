@@ -1,7 +1,7 @@
-"""Which frames of each environment are trained on (*in*) and held out (*out*): pure functions of manifest columns.
+"""The in-split and out-split of each environment: pure functions of manifest columns.
 
-DomainBed's meaning of the two is kept: training environments are trained on *in* and validated on *out*; a test
-environment's *in* is the score that tables report, its *out* serves selection alone.
+They mean what they mean in DomainBed: a training environment is trained on *in* and validated on *out*; a test
+environment's *in* gives the score in the tables, its *out* serves selection only.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def split_indices(
     """The in- and out-indices of every environment.
 
     Args:
-        mode: ``official``, the parts that the data set's authors published; ``group``, parts cut so that no recording
-            and no person is in two of them; ``frame``, DomainBed's own, which puts frames of one video on both sides.
+        mode: ``official``: the parts that the dataset's authors published; ``group``: parts that share no recording
+            and no person; ``frame``: DomainBed's own, which puts frames of one video on both sides.
         environments: manifest rows of each environment; indices count from 0 in their order.
         names: the environments' names, for messages.
         trial_seed: DomainBed's ``--trial_seed``; ``official`` uses it only to cut a missing validation part.
         holdout_fraction: share of frames to hold out, in (0, 1).
-        test_envs: indices of the environments that are not trained on.
-        same_source: sets of recordings of one source video, which ``group`` keeps together and of which ``official``
-            trains on none if it validates or tests on another; ``frame`` knows no recordings.
+        test_envs: indices of the held-out environments.
+        same_source: sets of recordings of one source video. ``group`` keeps a set together; ``official`` trains on
+            none of a set that is also in val or test; ``frame`` ignores them.
 
     Returns:
-        One pair (in, out) an environment.
+        A pair (in, out) for each environment.
 
     Raises:
-        RogaError: unknown mode, no official parts, too few groups to cut.
+        RogaError: unknown mode, no official split, too few groups.
     """
     if mode == "frame":
         return frame([len(rows) for rows in environments], trial_seed, holdout_fraction)
@@ -63,13 +63,14 @@ def split_indices(
 def expand(parts: Sequence[np.ndarray], names: Sequence[str], test_envs: Collection[int]) -> list[Split]:
     """Parts to indices: train and val in a training environment, test and val in a test environment.
 
-    Where a test environment has no val part, *out* is its test part again: the number to report must stay that of the
-    whole published part, and *out* of a test environment serves only a selection that is labelled oracle anyway.
+    If a test environment has no val part, *out* is its test part again: the reported score must cover the whole
+    published part, and *out* of a test environment serves only oracle selection, which is labelled as such.
 
     Args:
-        parts: ``train``, ``val``, ``test`` or empty for each row of each environment; empty rows are left out.
+        parts: ``train``, ``val``, ``test`` or empty for each row of each environment; rows with an empty part are
+            left out.
         names: the environments' names.
-        test_envs: indices of the environments that are not trained on.
+        test_envs: indices of the held-out environments.
 
     Raises:
         RogaError: an environment has no rows where it needs some.
@@ -93,15 +94,15 @@ def expand(parts: Sequence[np.ndarray], names: Sequence[str], test_envs: Collect
 def official(
     environments: Sequence[pd.DataFrame], names: Sequence[str], trial_seed: int, holdout_fraction: float
 ) -> list[np.ndarray]:
-    """The published parts; where a data set publishes no validation part, recordings are cut from train for it.
+    """The published parts; if a dataset has no validation part, it is cut from train by recording.
 
-    The cut is one for all such environments together, because they may share recordings.
+    All such environments are cut together, because they may share recordings.
     """
     problems = Problems()
     for rows, name in zip(environments, names, strict=True):
         if not (rows["split"] != "").any():
             problems.add(
-                f"environment {name!r} has no official split: prepare it with the data set's split lists, or use "
+                f"environment {name!r} has no official split: prepare it with the dataset's split lists, or use "
                 "--split group"
             )
     problems.check()
@@ -124,9 +125,9 @@ def without_straddlers(
     environments: Sequence[pd.DataFrame],
     same_source: Collection[Collection[str]],
 ) -> list[np.ndarray]:
-    """Parts without the train rows of source videos that gave recordings to val or test too.
+    """Parts without the train rows whose source video also gave recordings to val or test.
 
-    With a recording goes what train has of its recording or people: its fakes, and the other half of its pair.
+    All train rows linked to such a recording go too: its fakes, and the other half of its pair.
 
     Args:
         parts: ``train``, ``val``, ``test`` or empty for each row of each environment.
@@ -167,14 +168,13 @@ def group(
     held_out: Sequence[str] = ("val", "test"),
     same_source: Collection[Collection[str]] = (),
 ) -> list[np.ndarray]:
-    """Parts such that no recording and no person is in two of them, over all environments.
+    """Parts that share no recording and no person, over all environments.
 
-    Rows that share a recording or a person are linked, and so are recordings of one source; linked rows are one group.
-    Groups are shuffled and dealt to the parts ``held_out``, in their order, until each holds ``holdout_fraction`` of
-    the frames; the rest is train.
+    Rows that share a recording, a person or a source video form a group. Groups are shuffled and assigned to the parts
+    ``held_out``, in their order, until each has ``holdout_fraction`` of the frames; the rest is train.
 
     Raises:
-        RogaError: fewer groups than parts, or too large ones to fill all parts.
+        RogaError: too few groups, or too large ones, to fill all parts.
     """
     columns = pd.concat([rows[["recording", "identities"]] for rows in environments], ignore_index=True)
     keys = group_keys(columns, same_source)
@@ -199,7 +199,7 @@ def group(
 
 
 def frame(lengths: Sequence[int], trial_seed: int, holdout_fraction: float) -> list[Split]:
-    """DomainBed's rule, to the bit: a shuffle of each environment's frames, the first ones held out."""
+    """DomainBed's rule, bit for bit: shuffle each environment's frames and hold out the first ones."""
     splits = []
     for index, length in enumerate(lengths):
         keys = shuffled(length, seed_hash(trial_seed, index))

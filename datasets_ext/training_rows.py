@@ -1,6 +1,6 @@
-"""Thinning out what training environments train on: pure functions of manifest columns and indices.
+"""Reducing the training part as ``TrainingOptions`` say: pure functions of manifest columns and indices.
 
-Validation and test parts are never touched, so that numbers of runs with and without stay comparable.
+Validation and test parts are never touched, so runs with and without these options stay comparable.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def keep(
     test_envs: Collection[int],
     options: TrainingOptions,
 ) -> list[_Split]:
-    """The splits with the in-parts of training environments thinned out as ``options`` say.
+    """The splits, with the in-splits of training environments reduced as ``options`` say.
 
     Args:
         splits: the (in, out) indices of each environment.
-        environments: the manifest rows that the indices count.
+        environments: the manifest rows that the indices refer to.
         names: the environments' names, for messages.
-        trial_seed: decides who gets what, and which videos stay.
-        test_envs: indices of the environments that are not trained on.
-        options: ``strict`` is not carried out here: it is a matter of the split.
+        trial_seed: decides which environment gets which rows, and which videos stay.
+        test_envs: indices of the held-out environments.
+        options: ``strict`` is not applied here but in the split.
     """
     kept = list(splits)
     trained = [index for index in range(len(kept)) if index not in test_envs]
@@ -51,12 +51,11 @@ def keep(
 
 
 def partition(rows: dict[int, pd.DataFrame], names: Sequence[str], trial_seed: int) -> dict[int, np.ndarray]:
-    """Divide the recordings and people that environments have in common among them.
+    """Divide the recordings and people that environments share among them.
 
-    Rows that share a recording or a person are one group: with FaceForensics++ a pair of the official lists, its two
-    reals and its two fakes. Groups that several environments have are shuffled and dealt to those that have them, in
-    turn; a group's fakes go where its reals go. So no real is seen in two environments, no person either, and each fake
-    is seen beside the real it was made from.
+    Rows that share a recording or a person form a group: in FaceForensics++ a pair of the official lists, with two
+    reals and two fakes. The groups of several environments are shuffled and assigned to them in turn; a group's fakes
+    go where its reals go. So no real and no person is in two environments, and each fake is beside its real.
 
     Args:
         rows: environment index → the manifest rows it trains on.
@@ -64,10 +63,10 @@ def partition(rows: dict[int, pd.DataFrame], names: Sequence[str], trial_seed: i
         trial_seed: shuffles the groups.
 
     Returns:
-        Environment index → (N,) bool, which of its rows it keeps.
+        Environment index → (N,) bool, the rows that it keeps.
 
     Raises:
-        RogaError: no two environments have anything in common, or one would be left without a class.
+        RogaError: no two environments share anything, or one would be left without a class.
     """
     columns = pd.concat([part[["recording", "identities"]] for part in rows.values()], ignore_index=True)
     ends = np.cumsum([len(part) for part in rows.values()])
@@ -79,8 +78,8 @@ def partition(rows: dict[int, pd.DataFrame], names: Sequence[str], trial_seed: i
     shared = sorted(name for name, indices in owners.items() if len(indices) > 1)
     if not shared:
         raise RogaError(
-            "--reals partitioned: no two training environments have a recording or a person in common, so there is "
-            "nothing to divide; leave it out"
+            "--reals partitioned: no two training environments share a recording or a person, so there is nothing to "
+            "divide; leave it out"
         )
     np.random.RandomState(seed_hash(trial_seed, "reals")).shuffle(shared)
     n_dealt = dict.fromkeys(rows, 0)
@@ -104,12 +103,12 @@ def partition(rows: dict[int, pd.DataFrame], names: Sequence[str], trial_seed: i
 
 
 def balance(rows: pd.DataFrame, ratio: tuple[int, int], trial_seed: int, environment: int) -> np.ndarray:
-    """Which rows stay so that videos are real to fake as ``ratio`` says: whole videos of one class are left out.
+    """Which rows stay so that real and fake videos are in ``ratio``: whole videos of one class are left out.
 
     Args:
         rows: the manifest rows that one environment trains on.
         ratio: (real, fake), both above 0.
-        trial_seed: chooses the videos, together with the environment's index.
+        trial_seed: chooses the videos, with the environment's index.
         environment: that index.
 
     Returns:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
 from datasets_ext import manifest
 from datasets_ext.workers import map_files
 from roga_domainbed.errors import RogaError, shortened
-from roga_domainbed.input.image_files import DAMAGE, truncated_is_an_error
+from roga_domainbed.input.image_files import UnreadableImage, read_image
 
 _N_SHOWN = 20
 _KEYS = ["env", "label", "video"]  # they identify a video
@@ -154,14 +153,11 @@ def _decode_all(found: Verification, rows: pd.DataFrame, paths: list[str], n_wor
 def _inspect(path: str) -> tuple[tuple[int, int], bytes] | str:
     """(width, height) and a hash of the pixels, or what is wrong with the file."""
     try:
-        if not os.path.getsize(path):
-            return "the file is empty"
-        with truncated_is_an_error(), Image.open(path) as image:
-            pixels = image.convert("RGB")
-            content = repr(pixels.size).encode() + pixels.tobytes()
-            return pixels.size, hashlib.blake2b(content, digest_size=16).digest()
-    except DAMAGE as error:
-        return str(error).replace(f" {path!r}", "")
+        pixels = read_image(path)
+    except UnreadableImage as error:
+        return error.reason
+    content = repr(pixels.size).encode() + pixels.tobytes()
+    return pixels.size, hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _compare_copies(found: Verification, rows: pd.DataFrame, copies: list[list[str]]) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from os import _exit
 from typing import TypeVar
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.processes import end_with_parent
 
 T = TypeVar("T")
 
@@ -74,12 +73,6 @@ def map_files(function: Callable[[str], T], paths: Sequence[str], title: str, n_
 
 def _start_worker(start: Callable[..., None] | None, arguments: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once and without a traceback
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     if start is not None:
         start(*arguments)
-
-
-def _end_with_parent() -> None:
-    # A worker that waits for work does not notice that its parent was killed: it holds both ends of the pipe.
-    multiprocessing.parent_process().join()
-    _exit(1)

@@ -30,10 +30,14 @@ def unknown_name(kind: str, got: str, known: Iterable[str]) -> str:
         known: the names that are allowed.
     """
     known = list(known)
+    return f"unknown {kind} {got!r}{did_you_mean(got, known)}; known: {', '.join(known) or 'none'}"
+
+
+def did_you_mean(got: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'RoGA'?)``; empty where no known name is near."""
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(got.lower(), by_lower, n=1, cutoff=0.6)
-    hint = f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
-    return f"unknown {kind} {got!r}{hint}; known: {', '.join(known) or 'none'}"
+    return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
 
 
 def shortened(names: Iterable[object], n: int = 3) -> str:

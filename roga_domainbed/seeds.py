@@ -1,6 +1,6 @@
 """Randomness as a function of numbers, never as a state.
 
-Two rules live here. ``seed_hash`` is DomainBed's, kept to the bit: splits, hyper-parameters and job seeds
+Two rules live here. ``seed_hash`` is DomainBed's, bit for bit: splits, hyper-parameters and job seeds
 made with it are interchangeable with upstream's. ``generator`` is ours: whatever the trainer draws is a pure
 function of (seed, purpose, step, environment, …), so a resumed run draws what the unbroken run would have
 drawn and the number of loader workers changes nothing.
@@ -9,9 +9,10 @@ drawn and the number of loader workers changes nothing.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def seed_hash(*args: Any) -> int:
@@ -26,6 +27,8 @@ def seed_hash(*args: Any) -> int:
 
 def shuffled(n: int, seed: int) -> list[int]:
     """``range(n)`` in the order DomainBed's splits shuffle it into; the first keys become the held-out part."""
+    import numpy as np  # here, so that the command line helps without it
+
     keys = list(range(n))
     np.random.RandomState(seed).shuffle(keys)  # on a list, as upstream: an array would be shuffled otherwise
     return keys
@@ -45,6 +48,8 @@ def generator(seed: int, purpose: str, *counters: int | str) -> np.random.Genera
         purpose: what is drawn, for example ``"minibatch"``.
         counters: where in the run, for example ``step, env``.
     """
+    import numpy as np
+
     _require_builtin((seed, purpose, counters))
     return np.random.Generator(np.random.Philox(key=_digest(seed, purpose, counters)))
 

@@ -5,8 +5,8 @@
     <source>/Celeb-synthesis/id<A>_id<B>_<NNNN>.mp4       v2: 5639; recording <NNNN> of A with the face of B
     <source>/List_of_testing_videos.txt                   v2: 518 lines "<label> <folder>/<file>", no header
 
-In the list **1 is real and 0 is fake**, the opposite of the rest of the field. The label comes from the folder, and the
-list is only held against it. What is not in the list is the train part; there is no official validation part.
+In the list **1 is real and 0 is fake**, the opposite of all other datasets. The label comes from the folder and the
+list is only checked against it. Videos not in the list are the train part; there is no official validation part.
 Source: the README of yuezunli/celeb-deepfakeforensics; Li et al., CVPR 2020, arXiv:1909.12962. Licence: on request.
 """
 
@@ -21,7 +21,7 @@ from datasets_ext import manifest
 from datasets_ext.prepare.layout import (
     Layout,
     Video,
-    folders,
+    did_you_mean,
     is_folder,
     joined,
     name_parts,
@@ -42,16 +42,16 @@ _NAMES = {
     "Celeb-synthesis": re.compile(r"(?P<target>id\d+)_(?P<donor>id\d+)_(?P<take>\d+)"),
 }
 _FAKES = "Celeb-synthesis"
-# v1 has 408 reals; that 158 of them are of celebrities is what papers say.
+# v1 has 408 reals; papers say that 158 of them show celebrities.
 EXPECTED = {1: (158, 250, 795), 2: (590, 300, 5639)}
 _N_LISTED = {2: 518}
-_TESTED = {2: (108, 70, 340)}  # of v2's list, in the order of the groups; v1's has not been seen
+_TESTED = {2: (108, 70, 340)}  # in v2's list, in the order of the groups; v1's is unknown
 _LINE = re.compile(r"([01])\s+(\S.*)")
 
 
 @dataclass
 class Tests:
-    """Group → names in the list, what is odd in it, and where its label is not the inverse of the folder's."""
+    """The list: group → names, lines that cannot be read, and names whose label contradicts their folder."""
 
     names: dict[str, list[str]] = field(default_factory=lambda: {group: [] for group in _NAMES})
     odd_lines: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Tests:
 
 
 def read(source: str | os.PathLike, version: int, problems: Problems) -> Layout:
-    """The videos of version 1 or 2 below ``source``; adds to ``problems`` if there are none."""
+    """The videos of version 1 or 2 below ``source``; none is a problem."""
     source = Path(source)
     env = DATASET_NAMES[version]
     layout = Layout(env, source, (env,), dict(zip(_NAMES, EXPECTED[version], strict=True)))
@@ -70,32 +70,28 @@ def read(source: str | os.PathLike, version: int, problems: Problems) -> Layout:
         return layout
     places = {group: subfolder(source, group) for group in _NAMES}
     if not any(places.values()):
-        inside = [path.name for path in folders(source) if any(subfolder(path, group) for group in _NAMES)]
-        hint = f"; did you mean {str(source / inside[0])!r}?" if inside else ""
+        hint = did_you_mean(source, lambda path: any(subfolder(path, group) for group in _NAMES))
         problems.add(
-            f"--source {str(source)!r} is not Celeb-DF as distributed: there is none of "
-            f"{', '.join(_NAMES)} in it{hint}"
+            f"--source {str(source)!r} is not Celeb-DF as distributed: it has none of the folders "
+            f"{', '.join(_NAMES)}{hint}"
         )
         return layout
     tests = read_list(source, version, layout)
     for group, folder in places.items():
         listed = None if tests is None else set(tests.names[group])
-        strange = []
-        for path in video_files(folder):
+
+        def found(path: Path, group: str = group, listed: set[str] | None = listed) -> Video | None:
             split = "" if listed is None else "test" if path.stem in listed else "train"
-            found = video(env, group, path.stem, path, split)
-            if found is None:
-                strange.append(path)
-            else:
-                layout.add(found)
-        layout.note_files(strange, f"files whose name is not that of a {group} video, left out")
+            return video(env, group, path.stem, path, split)
+
+        layout.add_files(group, video_files(folder), found)
     if not layout.videos:
         problems.add(f"no Celeb-DF video in the folders {', '.join(_NAMES)} of {str(source)!r}")
     return layout
 
 
 def video(env: str, group: str, name: str, source: Path, split: str) -> Video | None:
-    """What the name of a video in the folder ``group`` says; None if no video there has such a name."""
+    """A video of the folder ``group``, read from its name; None if the name does not match."""
     match = _NAMES[group].fullmatch(name)
     if match is None:
         return None
@@ -115,7 +111,7 @@ def video(env: str, group: str, name: str, source: Path, split: str) -> Video | 
 
 
 def has_list(source: Path) -> bool:
-    """Whether the list of testing videos is in ``source``."""
+    """Whether ``source`` has the list of testing videos."""
     return _list_in(source) is not None
 
 
@@ -125,12 +121,12 @@ def _list_in(source: Path) -> Path | None:
 
 
 def read_list(source: Path, version: int, layout: Layout) -> Tests | None:
-    """The list of testing videos in ``source``; None, with a note, if it is not there."""
+    """The list of testing videos in ``source``; None, with a note, if there is none."""
     path = _list_in(source)
     if path is None:
         layout.notes.append(
-            f"there is no {LIST}: the column 'split' is empty; put it into the source and run again, nothing is "
-            "cropped again"
+            f"there is no {LIST}: the column 'split' is empty; put the list into the source and run again, no video "
+            "is cropped again"
         )
         return None
     tests = _parsed(path.read_text(encoding="utf-8-sig", errors="replace"))
@@ -140,7 +136,7 @@ def read_list(source: Path, version: int, layout: Layout) -> Tests | None:
         layout.notes.append(f"{LIST} names {len(tests)} videos; the official one has {wanted}{lacking}")
     layout.note_names(tests.odd_lines, f"lines of {LIST} are not '<label> <folder>/<file>', left out")
     layout.note_names(
-        tests.contradictions, f"labels of {LIST} (1 real, 0 fake) contradict the folder, which is believed"
+        tests.contradictions, f"labels of {LIST} (1 real, 0 fake) contradict the folder, which decides"
     )
     layout.wanted = tests.names
     layout.expected_by_split = {

@@ -1,4 +1,4 @@
-"""From boxes to a square crop of a face."""
+"""A face's box to a square crop."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 
 
 def by_size(faces: np.ndarray) -> np.ndarray:
-    """The faces by the area of their box, the largest first, the higher score first among equals.
+    """The faces by the area of their boxes, the largest first; of equals the higher score first.
 
     Args:
-        faces: (N, ≥ 5) of x, y, width, height, score in pixels, then landmarks or nothing. Boxes without an area do
-            not count.
+        faces: (N, ≥ 5) of x, y, width, height, score in pixels, then landmarks or nothing. Boxes without an area are
+            dropped.
     """
     faces = real_faces(faces)
     return faces[np.lexsort((faces[:, 4], faces[:, 2] * faces[:, 3]))[::-1]]
 
 
 def real_faces(faces: np.ndarray) -> np.ndarray:
-    """``faces`` as float64, without those that have no area or a number that is not finite."""
+    """``faces`` as float64, without boxes that have no area or a non-finite number."""
     faces = np.asarray(faces, dtype=np.float64)
     if not faces.size:
         return np.zeros((0, 5))
@@ -26,15 +26,15 @@ def real_faces(faces: np.ndarray) -> np.ndarray:
 
 
 def crop_square(image: np.ndarray, side: int, left: int, top: int) -> np.ndarray:
-    """The ``side`` × ``side`` window at (left, top), moved as little as keeps it inside the image.
+    """The ``side`` × ``side`` window at (left, top), moved inside the image.
 
-    Where the image is smaller than the window, the window holds all of it and its edge is repeated outwards.
+    If the image is smaller than the window, the window holds all of it and repeats its edge outwards.
 
     Args:
         image: (H, W, 3) uint8.
         side: in pixels, ≥ 1.
-        left: column of the window's first pixel; may lie outside.
-        top: row of the window's first pixel; may lie outside.
+        left: column of the window's first pixel; may be outside the image.
+        top: row of the window's first pixel; may be outside the image.
     """
     height, width = image.shape[:2]
     left = _shifted(left, side, width)
@@ -54,11 +54,10 @@ def face_crop(image: np.ndarray, box: np.ndarray, margin: float, size: int) -> n
         image: (H, W, 3) uint8.
         box: x, y, width, height in pixels, then anything.
         margin: ≥ 1.
-        size: side of what is returned.
+        size: side of the result.
 
     Returns:
-        (size, size, 3) uint8. Shrinking averages areas, which keeps fine texture from aliasing; enlarging is
-        bicubic.
+        (size, size, 3) uint8. Shrinking averages areas, which avoids aliasing; enlarging is bicubic.
     """
     x, y, w, h = (float(value) for value in box[:4])
     side = max(1, round(margin * max(w, h)))
@@ -70,5 +69,5 @@ def face_crop(image: np.ndarray, box: np.ndarray, margin: float, size: int) -> n
 
 
 def _shifted(start: int, side: int, length: int) -> int:
-    # One rule for both cases: a window that fits lies inside, a window that does not covers the whole length.
+    # One rule for both cases: a window that fits is moved inside, a larger one covers the whole length.
     return min(max(start, min(0, length - side)), max(0, length - side))

@@ -1,11 +1,11 @@
-"""Any videos or images, listed in a CSV file, → a dataset of crops.
+"""Any videos or images, listed in a CSV file → a dataset of crops.
 
-The columns ``path``, ``env``, ``label`` (0 or real, 1 or fake) and ``video`` are needed; ``recording``,
-``identities`` (joined by ``+``), ``split`` (train, val, test), ``method`` and, for images, ``frame`` are used where
-they are there. One line is one video file, or one image: the images of one env, label and video are its frames. Their
-index is the column ``frame``, else the last number in the file's name, else the place in the list. A path may be
-relative to the list's folder and have either separator. A line that is wrong is left out and named; a video that is no
-longer listed is taken away. With ``--link`` the images are taken as they are, for crops made elsewhere.
+The columns ``path``, ``env``, ``label`` (0 or real, 1 or fake) and ``video`` are required. ``recording``,
+``identities`` (joined by ``+``), ``split`` (train, val, test), ``method`` and, for images, ``frame`` are optional.
+A line is a video file or an image; the images of one env, label and video are its frames. Their index is the column
+``frame``, else the last number in the file's name, else the position in the list. A path may be relative to the list's
+folder and have either separator. Wrong lines are skipped and named; a video that is no longer listed is removed from
+the dataset. With ``--link`` images are taken as they are, for crops made elsewhere.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from datasets_ext import manifest
-from datasets_ext.prepare import images
 from datasets_ext.prepare.layout import Layout, Video, joined
 from roga_domainbed.errors import Problems
+from roga_domainbed.input.image_files import IMAGE_SUFFIXES
 
 COLUMNS = ("path", "env", "label", "video")
 OPTIONAL_COLUMNS = ("recording", "identities", "split", "method", "frame")
@@ -32,18 +32,18 @@ _LAST_NUMBER = re.compile(r"(\d{1,9})\D*$")
 
 @dataclass
 class _Images:
-    """The lines that are frames of one video.
+    """A video whose lines are images.
 
     Attributes:
-        video: what its first line says.
-        frames: (index or None where nothing tells it, file), in the order of the list.
+        video: from its first line.
+        frames: (index, or None if unknown; file), in the order of the list.
     """
 
     video: Video
     frames: list[tuple[int | None, Path]] = field(default_factory=list)
 
     def whole(self) -> Video:
-        """The video with its frames: by index, or by place in the list if one of them has none or two have the same."""
+        """The video with its frames: by index, or by position in the list if an index is unknown or repeated."""
         indices = [index for index, _ in self.frames]
         if None in indices or len(set(indices)) < len(indices):
             return replace(self.video, frames=tuple(enumerate(path for _, path in self.frames)))
@@ -56,8 +56,8 @@ def read(path: str | os.PathLike, name: str, problems: Problems, only_images: bo
     Args:
         path: the CSV file.
         name: of the dataset: its folder below ``--data_dir``.
-        problems: gets what is wrong with these; faults of single lines are notes of the layout.
-        only_images: leave out video files, for images are taken as they are.
+        problems: collects what is wrong with these; wrong lines become notes of the layout.
+        only_images: skip video files (``--link``).
     """
     path = Path(path)
     layout = Layout(name, path, (), {}, complete=True)
@@ -85,16 +85,16 @@ def read(path: str | os.PathLike, name: str, problems: Problems, only_images: bo
             problems.add(f"{path} lists no usable video" + (f": {'; '.join(faults[:3])}" if faults else ""))
     elif "recording" not in rows[0][1]:
         layout.notes.append(
-            "the list has no column 'recording': each video counts as a recording of its own, so a fake and what it "
-            "was made from can stand on two sides of --split group"
+            "the list has no column 'recording': each video counts as a recording of its own, so --split group may "
+            "separate a fake from the video that it was made from"
         )
     return layout
 
 
 def _take(row: dict[str, str], folder: Path, layout: Layout, of_images: dict[str, _Images]) -> str:
-    """Add the line's video or image; returns why it cannot be, empty if it can."""
+    """Add the line's video or image; returns what is wrong with it, empty if nothing."""
     video = _video(folder, row)
-    is_image = video.source.suffix.lower() in images.SUFFIXES
+    is_image = video.source.suffix.lower() in IMAGE_SUFFIXES
     if video.key in layout.videos or (video.key in of_images and not is_image):
         return f"names {video.key} again"
     if not is_image:
@@ -102,7 +102,7 @@ def _take(row: dict[str, str], folder: Path, layout: Layout, of_images: dict[str
         return ""
     found = of_images.setdefault(video.key, _Images(video))
     if video != replace(found.video, source=video.source):
-        return f"says something else of {video.key} than the lines before"
+        return f"contradicts earlier lines of {video.key}"
     if video.source in (path for _, path in found.frames):
         return f"names {row['path']} of {video.key} again"
     number = row.get("frame") or _last_number(video.source)
@@ -116,7 +116,7 @@ def _last_number(path: Path) -> str:
 
 
 def _rows(path: Path, problems: Problems) -> list[tuple[int, dict[str, str]]]:
-    """Line number and stripped fields of each line; empty, with a problem, if the file is no such list."""
+    """Line number and stripped fields of each line; empty, with a problem, if the file cannot be used."""
     if not path.is_file():
         problems.add(f"--list {str(path)!r} is not a file")
         return []
@@ -142,12 +142,12 @@ def _rows(path: Path, problems: Problems) -> list[tuple[int, dict[str, str]]]:
 
 
 def _stripped(row: dict) -> dict[str, str]:
-    # A line with too few fields has None in the others; one with too many has them under the key None.
+    # csv fills missing fields with None and collects extra ones under the key None.
     return {key: (value or "").strip() for key, value in row.items() if key is not None}
 
 
 def _fault(row: dict[str, str], only_images: bool) -> str:
-    """Why the line cannot be used; empty if it can."""
+    """What is wrong with the line; empty if nothing."""
     if row["label"].lower() not in _LABELS:
         return f"has the label {row['label']!r}, which is none of 0, real, 1, fake"
     if not row["path"] or "\0" in row["path"]:
@@ -160,13 +160,13 @@ def _fault(row: dict[str, str], only_images: bool) -> str:
         return f"has the split {row['split']!r}, which is none of {', '.join(manifest.SPLITS)}"
     if not re.fullmatch(r"[0-9]{0,9}", row.get("frame", "")):
         return f"has the frame {row['frame']!r}, which is no index"
-    if only_images and Path(row["path"]).suffix.lower() not in images.SUFFIXES:
-        return "is no image, and --link takes images as they are"
+    if only_images and Path(row["path"]).suffix.lower() not in IMAGE_SUFFIXES:
+        return "is not an image; --link takes images only"
     return ""
 
 
 def _name_fault(name: str) -> str:
-    """Why ``name`` cannot be that of a folder, here and on other systems; empty if it can."""
+    """Why ``name`` cannot name a folder, on any operating system; empty if it can."""
     if not name:
         return "is empty"
     if name.startswith(".") or any(character in '/\\:*?"<>|' for character in name) or not name.isprintable():
@@ -196,7 +196,7 @@ def _located(folder: Path, path: str) -> Path:
 
 
 def _leave_out_both_labels(layout: Layout) -> None:
-    """Leave out files that are listed as real and as fake: one of the two is wrong, and nobody can say which."""
+    """Leave out files that are listed both as real and as fake."""
     labels: dict[Path, set[int]] = {}
     for video in layout.videos.values():
         for path in _files(video):

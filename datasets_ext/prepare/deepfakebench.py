@@ -1,29 +1,30 @@
-"""Frames that DeepfakeBench has preprocessed, with its JSON index, → the same trees as from the videos.
+"""Frames preprocessed by DeepfakeBench, with its JSON index → the same trees as from the videos.
 
     <source>/<Dataset>/…/frames/<video>/<frame index>.png
     <name>.json     dataset → label → split → [compression →] video → {"label", "frames": [path, …]}
 
-The source is the benchmark's ``rgb`` folder, or the folder of the one dataset. Files of one dataset may be given
-together, as FF-DF.json with FF-F2F.json. No pixel changes: a frame is copied or linked. A path may have either
-separator and begin with anything: what stands before the dataset's own folder is taken away and the source put there.
+The source is the benchmark's ``rgb`` folder, or the folder of one dataset in it. Several files of one dataset may be
+given together, such as FF-DF.json and FF-F2F.json. Frames are copied or linked, so no pixel changes. Paths in the index
+may have either separator and any prefix: everything before the dataset's own folder is replaced by the source.
 
-A label comes from its name in the index and must agree with the folder that the frames lie in. Splits follow the rules
-of ``prepare``, not an index that is known to be wrong:
+The label comes from the index and must agree with the folder of the frames. Splits follow the rules of ``prepare``
+where the index is known to be wrong:
 
-- Celeb-DF's ``train`` has every video, the test ones too: test is the authors' list where it lies in the dataset's
+- Celeb-DF: ``train`` contains every video, test videos included. Test is the authors' list if it is in the dataset's
   folder, else the index's ``test``; train is the rest.
-- ``val`` repeats ``test`` for Celeb-DF and DFDCP and is damaged for DFDC: it is not read.
-- DeepFakeDetection's and UADFV's three splits are the same videos: there is none.
-- FaceForensics++'s are the official ones; its own lists go before them where they are found.
+- Celeb-DF, DFDCP: ``val`` repeats ``test``; DFDC: ``val`` is damaged. It is not read.
+- DeepFakeDetection, UADFV: the three splits are the same videos. They get no split.
+- FaceForensics++: the splits are the official ones; its own lists take precedence if they are found.
 
-Source: the code of SCLBD/DeepfakeBench (arXiv:2307.01426), from which the shapes of the index are known.
+Source: the code of SCLBD/DeepfakeBench (arXiv:2307.01426).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -46,9 +47,9 @@ def read(
     Args:
         source: the folder that holds the dataset's folder, or that folder.
         files: index files of one dataset.
-        compression: c23 (where None), c40 or raw, for what comes in FaceForensics++'s download; a problem for others.
+        compression: c23 (the default), c40 or raw, for datasets of FaceForensics++'s download; a problem for others.
         splits: folder of FaceForensics++'s train.json, val.json, test.json; searched for if None; a problem for others.
-        problems: gets what is wrong with these; faults of single videos and frames are notes of the layout.
+        problems: collects what is wrong with these; faults of single videos and frames become notes of the layout.
     """
     source = Path(source)
     is_folder(source, problems)
@@ -100,10 +101,10 @@ def read(
 
 
 def _checked(rules: Rules, label: str, name: str, entry: Entry) -> Video | str:
-    """The video, or in words why it is left out."""
+    """The video, or why it is left out."""
     video = rules.video(label, name, entry)
     if not isinstance(video, Video):
-        return video or "entries have a name that is not that of such a video, left out"
+        return video or "entries have a name that does not fit the dataset, left out"
     wanted = rules.folder(label, video)
     if not all(_contains(folder, wanted) for folder in entry.folders):
         return "videos have frames in the folder of another class or compression, left out"
@@ -111,7 +112,7 @@ def _checked(rules: Rules, label: str, name: str, entry: Entry) -> Video | str:
 
 
 def _contains(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
-    """Whether ``wanted`` are neighbours in ``parts``, in any capitals; compressions by any of their names."""
+    """Whether ``parts`` contains the sequence ``wanted``, ignoring case; c0 is raw."""
     there, asked = ([{"c0": "raw"}.get(p.casefold(), p.casefold()) for p in some] for some in (parts, wanted))
     return any(there[i : i + len(asked)] == asked for i in range(len(there) - len(asked) + 1))
 
@@ -121,20 +122,20 @@ def _note(index: Index, layout: Layout) -> None:
         layout.note_names(who, kind)
     for split, n in index.n_unread.items():
         layout.notes.append(
-            f"{n} entries of the index's {split!r} were not read: DeepfakeBench repeats the test part there, or "
-            "damages it"
+            f"{n} entries of the index's {split!r} were not read: in DeepfakeBench that split repeats the test part or "
+            "is damaged"
         )
 
 
 class Rules:
-    """What one dataset of the benchmark needs; a subclass each.
+    """The rules of one dataset of the benchmark; a subclass each.
 
     Attributes:
         tree: the dataset that is made.
-        root: the folder that the index's paths begin with.
+        root: its folder in the benchmark.
         labels: label in the index → 0 real, 1 fake.
         believed: the index's splits that are read.
-        compression: which one is read; None if the index has no level of them.
+        compression: that is read; None if the index has no compressions.
         has_lists: whether FaceForensics++'s train.json, val.json and test.json are its split.
         envs: as in ``Layout``.
         expected: as in ``Layout``.
@@ -157,25 +158,25 @@ class Rules:
         layout: Layout,
         problems: Problems,
     ) -> None:
-        """Read what the dataset's own folder says beside the index."""
+        """Read the lists in the dataset's own folder."""
 
     def __init__(self, compression: str):
-        """``compression`` is c23, c40 or raw; datasets that have none pay no heed."""
+        """``compression`` is c23, c40 or raw; ignored by datasets that have none."""
 
     def video(self, label: str, name: str, entry: Entry) -> Video | str | None:
-        """What label and name say; None if no such video has such a name, or in words what else is wrong."""
+        """The video; None if the name does not fit the dataset, or a sentence about what else is wrong."""
         raise NotImplementedError
 
     def folder(self, label: str, video: Video) -> tuple[str, ...]:
-        """Folders, one in the other, that its frames must be in."""
+        """The nested folders that its frames must be in."""
         return (video.group,)
 
     def finish(self, layout: Layout) -> None:
-        """Say what only all videos together show."""
+        """Add notes about all videos together."""
 
 
 class _Ffpp(Rules):
-    """FaceForensics++ and FaceShifter: the official split, from their lists or else from the index."""
+    """FaceForensics++ and FaceShifter: the official split, from their lists, else from the index."""
 
     part = names.FFPP
     has_lists = True
@@ -198,7 +199,7 @@ class _Ffpp(Rules):
         self._splits_of: dict[str, set[str]] = {}  # id → splits of the index that have it
 
     def read_lists(self, places, index, splits, layout, problems):
-        """Read train.json, val.json and test.json if they are there, and which split the index has each id in."""
+        """Read train.json, val.json and test.json, or else the splits of each id in the index."""
         self._lists = ffpp_splits.find(places.root, None if splits is None else Path(splits), problems)
         layout.split_pairs = {name: len(pairs) for name, pairs in self._lists.pairs.items()}
         layout.notes += self._lists.notes
@@ -209,11 +210,11 @@ class _Ffpp(Rules):
             for number in name.split("_"):
                 self._splits_of.setdefault(number, set()).update(entry.splits)
         layout.notes.append(
-            "no split lists (train.json, val.json, test.json) were found: 'split' is what the index says"
+            "no split lists (train.json, val.json, test.json) were found: 'split' comes from the index"
         )
         torn = sorted(number for number, found in self._splits_of.items() if len(found) > 1)
         layout.note_names(
-            torn, "ids are in several splits of the index, the 'split' of their videos is empty"
+            torn, "ids are in several splits of the index: the 'split' of their videos is empty"
         )
 
     def video(self, label, name, entry):
@@ -240,7 +241,7 @@ class _FaceShifter(_Ffpp):
 
 
 class _Dfd(_Ffpp):
-    """DeepFakeDetection, whose three splits in the index are the same videos."""
+    """DeepFakeDetection: the index's three splits are the same videos."""
 
     part = names.DFD
     has_lists = False
@@ -257,18 +258,18 @@ class _Dfd(_Ffpp):
     def finish(self, layout):
         """See ``Rules``."""
         layout.notes.append(
-            "DeepfakeBench takes the largest face, which in DeepFakeDetection may be one that is not forged; "
-            "'prepare dfd' goes by the masks"
+            "DeepfakeBench takes the largest face, which in DeepFakeDetection may not be the forged one; 'prepare dfd' "
+            "uses the masks"
         )
 
 
 class _CelebDF(Rules):
-    """Celeb-DF, whose train part in the index has the test videos too."""
+    """Celeb-DF: the index's train part contains the test videos too."""
 
-    version: int
     believed = ("train", "test")
 
-    def __init__(self, compression: str):
+    def __init__(self, compression: str, version: int):
+        self.version = version
         self.tree = celebdf.DATASET_NAMES[self.version]
         self.root = f"Celeb-DF-v{self.version}"
         self.labels = {f"CelebDFv{self.version}_real": 0, f"CelebDFv{self.version}_fake": 1}
@@ -277,21 +278,21 @@ class _CelebDF(Rules):
         self._listed: set[str] | None = None
 
     def read_lists(self, places, index, splits, layout, problems):
-        """Read the list of testing videos if it is there, and say how many the index trains on."""
+        """Read the list of testing videos if there is one; note the test videos in the index's train part."""
         if celebdf.has_list(places.root):
             tests = celebdf.read_list(places.root, self.version, layout)
             self._listed = {name for group in tests.names.values() for name in group}
         else:
-            layout.notes.append(f"there is no {celebdf.LIST}: the test part is what the index's 'test' says")
+            layout.notes.append(f"there is no {celebdf.LIST}: the test part comes from the index's 'test'")
         shared = [
             f"{label}/{name}"
             for (label, name), entry in index.entries.items()
             if "train" in entry.splits and self._is_test(name, entry)
         ]
-        layout.note_names(shared, "videos of the index's 'train' are test videos, and are test here")
+        layout.note_names(shared, "videos of the index's 'train' are test videos; their 'split' is test")
 
     def video(self, label, name, entry):
-        """See ``Rules``; the name tells the two folders of reals apart."""
+        """See ``Rules``; the folder of a real follows from its name."""
         split = "test" if self._is_test(name, entry) else "train"
         groups = celebdf.GROUPS[2:] if self.labels[label] else celebdf.GROUPS[:2]
         found = (celebdf.video(self.tree, group, name, Path(), split) for group in groups)
@@ -299,14 +300,6 @@ class _CelebDF(Rules):
 
     def _is_test(self, name: str, entry: Entry) -> bool:
         return "test" in entry.splits if self._listed is None else name in self._listed
-
-
-class _CelebDF1(_CelebDF):
-    version = 1
-
-
-class _CelebDF2(_CelebDF):
-    version = 2
 
 
 class _Dfdcp(Rules):
@@ -324,12 +317,12 @@ class _Dfdcp(Rules):
     def video(self, label, name, entry):
         """See ``Rules``."""
         video = dfdcp.video(self.groups[label], name, Path())
-        split = "test" if "test" in entry.splits else "train"  # in both: never trained on
+        split = "test" if "test" in entry.splits else "train"  # in both: not trained on
         return video and replace(video, split=split)
 
 
 class _Dfdc(Rules):
-    """DFDC: originals come from the ``metadata.json`` beside the frames, where that is."""
+    """DFDC: originals come from the ``metadata.json`` beside the frames, if there is one."""
 
     tree = root = dfdc.DATASET_NAME
     labels: ClassVar = {"DFDC_Real": 0, "DFDC_Fake": 1}
@@ -338,25 +331,25 @@ class _Dfdc(Rules):
     expected: ClassVar = dfdc.EXPECTED
 
     def __init__(self, compression: str):
-        self._said: dict[Path, tuple[dict[str, dfdc.Entry], set[str]]] = {}
+        self._entries_of: dict[Path, tuple[dict[str, dfdc.Entry], set[str]]] = {}
         self._layout: Layout | None = None
 
     def read_lists(self, places, index, splits, layout, problems):
-        """Keep the layout: what is wrong with a label file becomes a note of it."""
+        """Keep the layout, for notes about the label files."""
         self._layout = layout
 
     def video(self, label, name, entry):
         """See ``Rules``."""
-        said, contradicted = self._label_files(entry)
-        of_this = said.get(name)
-        if name in contradicted or (of_this and of_this.label != self.labels[label]):
+        labelled, contradicted = self._label_files(entry)
+        own = labelled.get(name)
+        if name in contradicted or (own and own.label != self.labels[label]):
             return "videos have another label in metadata.json or labels.csv, left out"
         split = "test" if "test" in entry.splits else "train"
-        original = of_this.original if of_this else ""
+        original = own.original if own else ""
         return dfdc.video(name, Path(), dfdc.Entry(self.labels[label], split, original))
 
     def folder(self, label, video):
-        """Any: DFDC's folders do not tell the classes apart."""
+        """None: DFDC's folders mix the classes."""
         return ()
 
     def finish(self, layout):
@@ -376,13 +369,13 @@ class _Dfdc(Rules):
         if not entry.frames:
             return {}, set()
         part = next(iter(entry.frames.values())).parents[2]  # <part>/frames/<video>/<frame>.png
-        if part not in self._said:
-            self._said[part] = dfdc.entries_of(part, self._layout)
-        return self._said[part]
+        if part not in self._entries_of:
+            self._entries_of[part] = dfdc.entries_of(part, self._layout)
+        return self._entries_of[part]
 
 
 class _Uadfv(Rules):
-    """UADFV, whose three splits in the index are the same videos."""
+    """UADFV: the index's three splits are the same videos."""
 
     tree = root = uadfv.DATASET_NAME
     labels: ClassVar = {"UADFV_Real": 0, "UADFV_Fake": 1}
@@ -394,13 +387,13 @@ class _Uadfv(Rules):
         return uadfv.video("fake" if self.labels[label] else "real", name, Path())
 
 
-#: First key of an index → what it is of.
-RULES: dict[str, type[Rules]] = {
+#: Dataset name in the index → its rules.
+RULES: dict[str, Callable[[str], Rules]] = {
     **dict.fromkeys(("FaceForensics++", "FF-DF", "FF-F2F", "FF-FS", "FF-NT"), _Ffpp),
     "FaceShifter": _FaceShifter,
     "DeepFakeDetection": _Dfd,
-    "Celeb-DF-v1": _CelebDF1,
-    "Celeb-DF-v2": _CelebDF2,
+    "Celeb-DF-v1": partial(_CelebDF, version=1),
+    "Celeb-DF-v2": partial(_CelebDF, version=2),
     "DFDC": _Dfdc,
     "DFDCP": _Dfdcp,
     "UADFV": _Uadfv,

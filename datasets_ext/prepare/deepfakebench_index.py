@@ -1,8 +1,7 @@
 """DeepfakeBench's JSON index: dataset → label → split → [compression →] video → {"label", "frames": [path, …]}.
 
-What its generator is known to write is read as far as it makes sense: lists of frames that are empty or unsorted, paths
-with backslashes and with what another machine put before them, levels that hold a record where videos should be. What
-makes none is left out and counted.
+Its known irregularities are handled: empty or unsorted lists of frames, backslashes and prefixes of another machine in
+paths, records in place of videos. Whatever cannot be read is left out and counted.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from datasets_ext.prepare import images
 from datasets_ext.prepare.layout import name_parts, read_json_object, subfolder
 from roga_domainbed.errors import Problems, unknown_name
+from roga_domainbed.input.image_files import IMAGE_SUFFIXES
 
 SPLITS = ("train", "val", "test")
 
@@ -28,12 +27,12 @@ _FRAME_INDEX = re.compile(r"[0-9]{1,9}")
 
 @dataclass
 class Entry:
-    """All that the index says of one video.
+    """One video in the index.
 
     Attributes:
-        splits: those that it is listed in.
-        frames: index → file; a file need not be there.
-        folders: those of its frames, as parts of the path from the dataset's own folder on.
+        splits: that list it.
+        frames: index → file, which need not exist.
+        folders: of its frames, as parts of the path below the dataset's own folder.
     """
 
     splits: set[str] = field(default_factory=set)
@@ -44,7 +43,7 @@ class Entry:
 def read_files(
     files: Iterable[str | os.PathLike], known: Iterable[str], problems: Problems
 ) -> list[tuple[str, dict[str, Any]]]:
-    """(dataset, label → …) of every file; adds to ``problems`` what is no index of a known dataset."""
+    """(dataset, label → …) of every file; a file that is not an index of a known dataset is a problem."""
     known = list(known)
     found = []
     for path in map(Path, files):
@@ -65,17 +64,17 @@ def read_files(
 
 
 class Index:
-    """Several files of one dataset, read as one.
+    """The index files of one dataset, read together.
 
     Args:
         believed: splits that are read.
-        compression: which one is read; None if there is no level of them.
+        compression: that is read; None if the index has no compressions.
         places: finds the frames.
 
     Attributes:
-        entries: (label, video) → what is said of it.
+        entries: (label, video) → its entry.
         compressions: those that have videos.
-        n_unread: split that is not believed → its entries.
+        n_unread: split that is not read → number of its entries.
         odd: kind of fault → names.
     """
 
@@ -89,7 +88,7 @@ class Index:
         self._places = places
 
     def add(self, labels: dict[str, Any], known: Iterable[str]) -> None:
-        """Add what one file says of the ``known`` labels."""
+        """Add the ``known`` labels of one file."""
         for label, by_split in labels.items():
             if label not in known or not isinstance(by_split, dict):
                 self.fault("labels are none of this dataset's, left out", label)
@@ -103,7 +102,7 @@ class Index:
                     self._add_record(label, split, name, record)
 
     def fault(self, kind: str, name: str) -> None:
-        """Note one thing that is passed over."""
+        """Record one thing that is left out."""
         names = self.odd.setdefault(kind, [])
         if name not in names[-1:]:  # the frames of a video come one after the other
             names.append(name)
@@ -149,7 +148,7 @@ class Index:
         parts = tuple(name_parts(text)) if isinstance(text, str) else ()
         file = Path(parts[-1] if parts else "")
         inside = self._places.inside(parts[:-1])
-        if not inside or ".." in inside or "\0" in text or file.suffix.lower() not in images.SUFFIXES:
+        if not inside or ".." in inside or "\0" in text or file.suffix.lower() not in IMAGE_SUFFIXES:
             self.fault("videos name frames that are no image files, those are left out", f"{label}/{name}")
         elif not _FRAME_INDEX.fullmatch(file.stem):
             self.fault("videos name images that no frame index names, those are left out", f"{label}/{name}")
@@ -161,11 +160,11 @@ class Index:
 
 
 class Places:
-    """Where the frames lie here, whatever the index puts before the folder of its dataset.
+    """Finds the index's frames on this machine.
 
     Args:
-        source: the folder that holds the dataset's folder, or that folder itself.
-        root: name of that folder, in any capitals.
+        source: the folder that contains the dataset's folder, or that folder itself.
+        root: name of that folder, ignoring case.
     """
 
     def __init__(self, source: Path, root: str):
@@ -176,23 +175,23 @@ class Places:
 
     @property
     def root(self) -> Path:
-        """The dataset's own folder; the source if it has none in it."""
+        """The dataset's own folder; the source itself if that has no such folder."""
         return subfolder(self._source, self._root) or self._source
 
     def inside(self, parts: tuple[str, ...]) -> tuple[str, ...]:
-        """What comes after the dataset's own folder: after the last part of that name, or all of it."""
+        """The parts below the dataset's own folder (the last part of that name); all if there is none."""
         starts = [i for i, part in enumerate(parts) if part.casefold() == self._root]
         return parts[starts[-1] + 1 :] if starts else parts
 
     def _folder(self, parts: tuple[str, ...]) -> Path:
-        """The folder that is meant; where it is not there, the one that it should be."""
+        """The folder on this machine; if there is none, the one where it should be."""
         starts = [i for i, part in enumerate(parts) if part.casefold() == self._root]
         tails = [parts[i + 1 :] for i in starts] or [parts]
         existing = (self._existing(tail) for tail in tails)
         return next(filter(None, existing), self.root.joinpath(*tails[-1]))
 
     def _find_existing(self, parts: tuple[str, ...]) -> Path | None:
-        # Folder by folder, each remembered: copies differ in capitals, and thousands of videos share the first ones.
+        # Folder by folder, cached: copies differ in case, and thousands of videos share the first folders.
         if not parts:
             return self.root
         above = self._existing(parts[:-1])

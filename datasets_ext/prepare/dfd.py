@@ -1,8 +1,8 @@
 """DeepFakeDetection (DFD), which comes in FaceForensics++'s download, → ``DFD``, ``DFD_c40`` or ``DFD_raw``.
 
-Actors talk, walk and argue in 16 scenes, often two of them in the picture, of whom one is forged. Where a fake has its
-mask video, the face is cut out that the mask marks, and a frame in which it marks none is left out; without one the
-largest face is taken, as everywhere, and it may be that of the untouched actor. There is no official split.
+Actors talk, walk and argue in 16 scenes. Often two are in the picture and one of them is forged. If a fake has a mask
+video, the face that the mask marks is cut out, and frames without a marked face are dropped. Otherwise the largest face
+is taken, which may be the untouched actor's. There is no official split.
 Source: the README of ondyari/FaceForensics; Dufour and Gully, 2019. Licence: the authors' terms of use, by their form.
 """
 
@@ -22,7 +22,7 @@ _METHOD = _PART.methods["DFD"]
 
 
 def read(source: str | os.PathLike, compression: str, problems: Problems) -> Layout:
-    """The videos of one compression; ``ffpp.read`` has the arguments."""
+    """The videos of one compression; the arguments are those of ``ffpp.read``."""
     source = Path(source)
     check_compression(compression, problems)
     tree = names.find(source, _PART, compression, problems)
@@ -41,7 +41,7 @@ def read(source: str | os.PathLike, compression: str, problems: Problems) -> Lay
     fakes = [found for found in layout.videos.values() if found.label == manifest.FAKE]
     layout.note_names(
         [found.name for found in fakes if found.mask is None],
-        "fakes have no mask video: their largest face is taken, which may be one that is not forged",
+        "fakes have no mask video: their largest face is taken, which may not be the forged one",
     )
     reals = tree.videos.get(names.REAL, {})
     layout.wanted = {names.REAL: sorted({found.recording for found in fakes} - set(reals))}
@@ -49,7 +49,7 @@ def read(source: str | os.PathLike, compression: str, problems: Problems) -> Lay
 
 
 def video(group: str, stem: str, source: Path, mask: Path | None = None) -> Video:
-    """What the name of a video of the class ``group`` says."""
+    """A video of the class ``group``, read from its name."""
     real = group == names.REAL
     match = _PART.stems[not real].fullmatch(stem)
     people = [match["target"]] if real else [match["target"], match["donor"]]

@@ -4,9 +4,9 @@
     <source>/test/[videos/]<name>.mp4 and labels.csv                     filename, label: 1 is fake
     <source>/test/[videos/]<name>.mp4 and metadata.json                  file → is_fake 0 or 1
 
-Any folder below the source with a ``metadata.json`` or a ``labels.csv`` is a part, and so may the source be. Nothing
-but these files tells the label: a video that they do not name, or name twice with different labels, is left out.
-The people are not published; a fake's recording is its ``original``. Few copies have the validation videos.
+Any folder with a ``metadata.json`` or a ``labels.csv`` is a part: the source itself, or one below it. Labels come from
+these files only: a video that they do not name, or name with two different labels, is left out. The people are not
+published; a fake's recording is its ``original``. Few copies have the validation videos.
 Source: Dolhansky et al., arXiv:2006.07397.
 """
 
@@ -41,7 +41,7 @@ _WORDS = {"real": manifest.REAL, "0": manifest.REAL, "fake": manifest.FAKE, "1":
 
 @dataclass(frozen=True)
 class Entry:
-    """What a label file says of one video."""
+    """One video in a label file."""
 
     label: int
     split: str
@@ -49,7 +49,7 @@ class Entry:
 
 
 def read(source: str | os.PathLike, problems: Problems) -> Layout:
-    """The videos below ``source``; adds to ``problems`` if no part has any."""
+    """The videos below ``source``; none is a problem."""
     source = Path(source)
     layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED))
     if not is_folder(source, problems):
@@ -59,15 +59,15 @@ def read(source: str | os.PathLike, problems: Problems) -> Layout:
     for part in parts:
         _add_part(part, layout, without_original)
     layout.note_files(
-        without_original, "fakes of the train parts name no original, each counts as a recording of its own"
+        without_original, "fakes of the train parts have no original, each counts as a recording of its own"
     )
     if not parts:
         problems.add(
-            f"--source {str(source)!r} is not DFDC as distributed: neither it nor a folder in it has a {METADATA} or "
-            f"a {LABELS}, and without them no label is known"
+            f"--source {str(source)!r} is not DFDC as distributed: neither it nor a folder below it has a {METADATA} "
+            f"or a {LABELS} with the labels"
         )
     elif not layout.videos:
-        reasons = "; ".join(layout.notes[:3]) or "the videos that they name are not there"
+        reasons = "; ".join(layout.notes[:3]) or "the videos that they name are missing"
         problems.add(f"no video with a label in the {len(parts)} parts of {str(source)!r}: {reasons}")
     layout.expected = asked_for(layout.wanted)
     return layout
@@ -100,7 +100,7 @@ def _add_part(part: Path, layout: Layout, without_original: list[Path]) -> None:
 
 
 def video(name: str, source: Path, entry: Entry) -> Video:
-    """A video and what a label file says of it."""
+    """The video of an entry."""
     real = entry.label == manifest.REAL
     return Video(
         _group(entry),
@@ -119,14 +119,14 @@ def _group(entry: Entry) -> str:
 
 
 def asked_for(wanted: dict[str, list[str]]) -> dict[str, int | None]:
-    """The counts of the splits that the source has something of: few people have all of them."""
+    """The published counts of those splits that the source has; few copies have all of them."""
     there = Counter(group.split()[0] for group, names in wanted.items() if names)
     shown = {group: number for group, number in EXPECTED.items() if group.split()[0] in there}
     return shown or dict(EXPECTED)
 
 
 def entries_of(part: Path, layout: Layout) -> tuple[dict[str, Entry], set[str]]:
-    """Stem → entry, and the stems that the part's files contradict each other about."""
+    """Stem → entry, and the stems that have two different labels in the part's files."""
     found: dict[str, Entry] = {}
     contradicted: set[str] = set()
     for path, read_file in ((part / METADATA, _metadata), (part / LABELS, _labels)):
@@ -137,33 +137,31 @@ def entries_of(part: Path, layout: Layout) -> tuple[dict[str, Entry], set[str]]:
             if stem in found and found[stem].label != entry.label:
                 contradicted.add(stem)
             found.setdefault(stem, entry)
-        layout.note_names(odd, f"entries of {layout.place(path)} give no label, left out")
+        layout.note_names(odd, f"entries of {layout.place(path)} have no label, left out")
     return {stem: entry for stem, entry in found.items() if stem not in contradicted}, contradicted
 
 
 def _metadata(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str, Entry]]:
     value = read_json_object(path)
     if isinstance(value, str):
-        layout.notes.append(f"{layout.place(path)} {value}; its videos have no label from it")
+        layout.notes.append(f"{layout.place(path)} {value}; it gives no labels")
         return
     for name, entry in value.items():
-        said = entry if isinstance(entry, dict) else {}
-        is_test = "label" not in said
-        label = _label(said.get("is_fake") if is_test else said.get("label"))
+        fields = entry if isinstance(entry, dict) else {}
+        is_test = "label" not in fields
+        label = _label(fields.get("is_fake") if is_test else fields.get("label"))
         if label is None or not stem_of(name):
             odd.append(name)
             continue
-        split = _SPLITS.get(str(said.get("split", "")).lower(), "test" if is_test else "train")
-        yield stem_of(name), Entry(label, split, stem_of(str(said.get("original") or "")))
+        split = _SPLITS.get(str(fields.get("split", "")).lower(), "test" if is_test else "train")
+        yield stem_of(name), Entry(label, split, stem_of(str(fields.get("original") or "")))
 
 
 def _labels(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str, Entry]]:
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file)
         if not {"filename", "label"} <= set(reader.fieldnames or ()):
-            layout.notes.append(
-                f"{layout.place(path)} lacks the columns filename, label; its videos have no label from it"
-            )
+            layout.notes.append(f"{layout.place(path)} lacks the columns filename, label; it gives no labels")
             return
         for row in _readable(reader, path, layout):
             label = _label(row["label"])
@@ -183,7 +181,7 @@ def _readable(reader: csv.DictReader, path: Path, layout: Layout) -> Iterator[di
 
 
 def _label(value: object) -> int | None:
-    """0 or 1 for REAL, FAKE, 0, 1, false, true, as text or not; None for everything else, 0.5 included."""
+    """0 or 1 for REAL, FAKE, 0, 1, false, true, as text or not; None for anything else, such as 0.5."""
     if isinstance(value, bool | float) and value in (0, 1):
         value = int(value)
     return _WORDS.get(str(value).strip().lower())

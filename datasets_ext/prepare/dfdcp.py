@@ -4,9 +4,9 @@
     <source>/method_{A,B}/<T>/<T>_<L>/<W>_<T>_<L>_<nnn>.mp4              4119; T's recording with the face of W
     <source>/dataset.json                                                path → label, set (train or test), …
 
-The source may also be the folder around ``dfdc_preview_set/``. Videos are looked for at any depth. A label comes from
-the top folder; where the json says otherwise, the video is left out. Stems may repeat between the two methods, so a
-fake's key begins with its method. There is no official validation part.
+The source may also be the folder that contains ``dfdc_preview_set/``. Videos are found at any depth. The label comes
+from the top folder; if the json contradicts it, the video is left out. Both methods may have a video of the same name,
+so a fake's key begins with its method. There is no official validation part.
 Source: Dolhansky et al., arXiv:1910.08854.
 """
 
@@ -36,7 +36,7 @@ from roga_domainbed.errors import Problems
 DATASET_NAME = "DFDCP"
 LIST = "dataset.json"
 
-#: Group → videos; how the 4119 fakes are divided between the methods is not published.
+#: Group → videos. How many of the 4119 fakes belong to which method is not published.
 EXPECTED: dict[str, int | None] = {"original_videos": 1131, "method_A": None, "method_B": None}
 
 _REALS = "original_videos"
@@ -47,7 +47,7 @@ _SPLITS = {"train", "val", "test"}
 
 
 def read(source: str | os.PathLike, problems: Problems) -> Layout:
-    """The videos below ``source``; adds to ``problems`` if there are none."""
+    """The videos below ``source``; none is a problem."""
     source = Path(source)
     layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED))
     if not is_folder(source, problems):
@@ -85,7 +85,7 @@ def _add_group(group: str, root: Path, entries: dict[tuple[str, str], dict], lay
 
 
 def video(group: str, stem: str, source: Path) -> Video | None:
-    """What the stem of a video in the folder ``group`` says; None if no video there has such a name."""
+    """A video of the folder ``group``, read from its stem; None if the stem does not match."""
     real = group == _REALS
     match = (_REAL_STEM if real else _FAKE_STEM).fullmatch(stem)
     if match is None:
@@ -115,11 +115,11 @@ def _files_below(folder: Path | None) -> Iterator[Path]:
 def _read_list(root: Path, layout: Layout) -> dict[tuple[str, str], dict[str, Any]]:
     """(top folder, stem) → the list's entry."""
     path = root / LIST
-    value = read_json_object(path) if path.is_file() else "is not there"
+    value = read_json_object(path) if path.is_file() else "is missing"
     if isinstance(value, str):
         layout.notes.append(
-            f"{LIST} {value}; labels come from the folders and the column 'split' is empty: put it right and run "
-            "again, nothing is cropped again"
+            f"{LIST} {value}; labels come from the folders and the column 'split' is empty: fix it and run again, no "
+            "video is cropped again"
         )
         return {}
     groups = {group.casefold(): group for group in _GROUPS}

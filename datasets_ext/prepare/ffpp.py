@@ -1,7 +1,7 @@
 """FaceForensics++ as distributed → ``FFPP``, ``FFPP_c40`` or ``FFPP_raw``: crops, manifest and report.
 
-Every environment has its own fakes and all reals, as the four manipulations share their originals. FaceShifter, the
-fifth manipulation of the same reals, has the same names and the same official split; it becomes a dataset of its own.
+Each environment has its own fakes and all reals: the four manipulations share their originals. FaceShifter, a fifth
+manipulation of the same reals, has the same names and the same official split; it becomes a dataset of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def read(
         source: the folder with ``original_sequences`` and ``manipulated_sequences``.
         compression: c23, c40 or raw.
         splits: the folder of train.json, val.json and test.json; searched for below ``source`` if None.
-        problems: gets what is wrong with these.
+        problems: collects what is wrong with these.
         part: the four methods, or FaceShifter.
     """
     source = Path(source)
@@ -52,7 +52,7 @@ def read(
     if lists.folder is None:
         layout.notes.append(
             "no split lists (train.json, val.json, test.json) were found: the column 'split' is empty; run again "
-            "with --splits DIR, nothing is cropped again"
+            "with --splits DIR, no video is cropped again"
         )
     else:
         layout.expected_by_split = {group: lists.n_videos() for group in layout.expected}
@@ -62,7 +62,7 @@ def read(
 
 
 def video(part: names.Part, group: str, stem: str, source: Path, split: str) -> Video:
-    """What the name of a video of the class ``group`` says."""
+    """A video of the class ``group``, read from its name."""
     real = group == names.REAL
     return Video(
         group,
@@ -85,7 +85,7 @@ def check_compression(compression: str, problems: Problems) -> None:
 
 
 def _wanted(part: names.Part, tree: names.Tree, lists: ffpp_splits.Splits) -> dict[str, list[str]]:
-    """Class → stems that should be there: reals by number, fakes by the lists or else by the other methods."""
+    """Class → stems that should exist: reals by number; fakes from the lists, else from the other methods."""
     methods = list(part.methods.values())
     fakes = lists.fakes() or sorted({stem for method in methods for stem in tree.videos.get(method, ())})
     wanted = {names.REAL: [f"{number:03d}" for number in range(part.n_expected[0])]}

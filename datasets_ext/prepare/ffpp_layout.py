@@ -1,13 +1,13 @@
-"""FaceForensics++ and what comes in its download: where the videos lie and what their names say.
+"""FaceForensics++'s download, with FaceShifter and DeepFakeDetection: where the videos are, what their names mean.
 
     <source>/original_sequences/youtube/<comp>/videos/NNN.mp4                     1000 reals, 000 … 999
     <source>/manipulated_sequences/<method>/<comp>/videos/NNN_MMM.mp4             1000 fakes a method
     <source>/original_sequences/actors/<comp>/videos/<A>__<scene>.mp4             363 reals of DeepFakeDetection
     <source>/manipulated_sequences/DeepFakeDetection/<comp>/videos/<T>_<S>__<scene>__<code>.mp4     3068 fakes
-    <source>/manipulated_sequences/DeepFakeDetection/masks/videos/<the same>.mp4  where they are forged
+    <source>/manipulated_sequences/DeepFakeDetection/masks/videos/<the same>.mp4  their masks
 
-The ``videos`` level may be missing. ``<comp>`` is raw, c23 (light compression) or c40 (strong); the lossless one is
-also called c0. A fake ``T_S`` is recording T (its background) with the face or the expression of S.
+The ``videos`` level may be missing. ``<comp>`` is raw (also called c0; lossless), c23 (light compression) or c40
+(strong). A fake ``T_S`` is recording T (the background) with the face or the expression of S.
 Source: the README of ondyari/FaceForensics. Licence: the authors' terms of use, by their form.
 """
 
@@ -17,12 +17,12 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets_ext.prepare.layout import folders, video_files
+from datasets_ext.prepare.layout import did_you_mean, folders, joined, video_files
 from roga_domainbed.errors import Problems
 
 REAL = "real"
 COMPRESSIONS = ("c23", "c40", "raw")
-COMPRESSION = "c23"  # where none is asked for
+COMPRESSION = "c23"  # the default
 
 _ALIASES = {"c23": ("c23",), "c40": ("c40",), "raw": ("raw", "c0")}
 _ORIGINALS, _FAKES = Path("original_sequences"), Path("manipulated_sequences")
@@ -33,12 +33,12 @@ class Part:
     """One dataset of the download.
 
     Attributes:
-        name: of the tree that is made from c23; others have the compression behind it.
-        command: what ``prepare`` calls it.
+        name: of the tree that is made from c23; for other compressions that is appended.
+        command: its name in ``prepare``.
         reals: folder of its real videos.
         methods: environment → folder of the manipulation.
         n_expected: real videos, and fakes of each method.
-        stems: what the names of a real and of a fake look like.
+        stems: patterns of the names of a real and of a fake.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Part:
         return self.name if compression == "c23" else f"{self.name}_{compression}"
 
     def folder(self, name: str) -> Path:
-        """Where the videos of a class lie, relative to the source, without the compression."""
+        """The folder of a class, relative to the source, without the compression."""
         return _ORIGINALS / self.reals if name == REAL else _FAKES / name
 
 
@@ -93,11 +93,6 @@ DFD = Part(
 )
 PARTS = {part.name: part for part in (FFPP, FACESHIFTER, DFD)}
 
-#: Environment → folder of the manipulation.
-METHODS = FFPP.methods
-#: Compression → registered name of the dataset made from it.
-DATASET_NAMES = {compression: FFPP.tree(compression) for compression in COMPRESSIONS}
-
 
 @dataclass
 class Tree:
@@ -105,7 +100,7 @@ class Tree:
 
     Attributes:
         videos: class → stem → file, stems sorted.
-        notes: one sentence for everything that was passed over.
+        notes: what was skipped, a sentence each.
     """
 
     videos: dict[str, dict[str, Path]] = field(default_factory=dict)
@@ -113,7 +108,7 @@ class Tree:
 
 
 def find(source: Path, part: Part, compression: str, problems: Problems) -> Tree:
-    """The videos of ``compression`` below ``source``; adds to ``problems`` if there are none, and says why."""
+    """The videos of ``compression`` below ``source``; none is a problem, with the reason."""
     tree = Tree()
     if not source.is_dir():
         problems.add(f"--source {str(source)!r} is not a folder")
@@ -127,7 +122,7 @@ def find(source: Path, part: Part, compression: str, problems: Problems) -> Tree
         present = _compressions(source, part)
         problems.add(
             f"no {compression} videos of {', '.join(part.methods.values())} or their reals below {str(source)!r}; "
-            f"there is {', '.join(present) or 'no video of them at all'}"
+            f"there is {', '.join(present) or 'none in any compression'}"
             + ("" if not present else ": choose with --compression")
         )
     if part is FFPP:
@@ -140,7 +135,7 @@ def find(source: Path, part: Part, compression: str, problems: Problems) -> Tree
 
 
 def masks(source: Path, method: str) -> dict[str, Path]:
-    """Stem → video of the forged region; one mask serves all compressions."""
+    """Stem → mask video; one mask serves all compressions."""
     return {path.stem: path for path in video_files(source / _FAKES / method / "masks") if path.is_file()}
 
 
@@ -151,7 +146,7 @@ def recording(stem: str) -> str:
 
 def identities(stem: str) -> str:
     """The people in it, sorted, joined by ``+``: ``515+519`` for ``519_515``, ``004`` for a real."""
-    return "+".join(sorted(set(stem.split("_"))))
+    return joined(stem.split("_"))
 
 
 def _class_videos(source: Path, part: Part, name: str, compression: str, notes: list[str]) -> dict[str, Path]:
@@ -182,11 +177,10 @@ def _compressions(source: Path, part: Part) -> list[str]:
 
 def _not_a_tree(source: Path, part: Part) -> str:
     reals = _ORIGINALS / part.reals
-    inside = [path.name for path in folders(source) if (path / reals).is_dir() or (path / _FAKES).is_dir()]
-    hint = f"; did you mean {str(source / inside[0])!r}?" if inside else ""
+    hint = did_you_mean(source, lambda path: (path / reals).is_dir() or (path / _FAKES).is_dir())
     return (
-        f"--source {str(source)!r} is not FaceForensics++ as distributed: there is neither "
-        f"{reals.as_posix()}/ nor {_FAKES.as_posix()}/ in it{hint}"
+        f"--source {str(source)!r} is not FaceForensics++ as distributed: it has neither "
+        f"{reals.as_posix()}/ nor {_FAKES.as_posix()}/{hint}"
     )
 
 

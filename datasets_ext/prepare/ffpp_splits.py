@@ -26,9 +26,9 @@ class Splits:
     """The lists, read and checked; empty where there are none.
 
     Attributes:
-        folder: where they were found; None if nowhere.
+        folder: of the lists; None if they were not found.
         pairs: split → pairs of ids.
-        notes: what is unusual about them.
+        notes: what differs from the official lists.
     """
 
     folder: Path | None = None
@@ -45,7 +45,7 @@ class Splits:
         return self._of_id.get(stem, "") if len(ids) == 1 else self._of_pair.get(frozenset(ids), "")
 
     def n_videos(self) -> dict[str, int]:
-        """Split → videos that the lists ask for, of the reals as of each method: two a pair."""
+        """Split → number of videos in the lists, of the reals and of each method: two a pair."""
         return {name: 2 * len(pairs) for name, pairs in self.pairs.items()}
 
     def fakes(self) -> list[str]:
@@ -55,9 +55,9 @@ class Splits:
 
 
 def find(source: Path, folder: Path | None, problems: Problems) -> Splits:
-    """Read the lists from ``folder``, or from where they usually lie below ``source``.
+    """Read the lists from ``folder``, or from their usual places below ``source``.
 
-    Adds to ``problems`` if a list is damaged, if only some of the three are there, or if ``folder`` lacks them.
+    A damaged list, only some of the three lists, or none in ``folder`` are problems.
     """
     places = [folder] if folder is not None else [source / place for place in _PLACES]
     for place in places:
@@ -111,7 +111,7 @@ def _is_pair(item: object) -> bool:
 
 
 def _wrong_part(value: object) -> str:
-    """The first thing in a list's content that should not be there, as JSON; empty if all is well."""
+    """The first wrong item of a list, as JSON; empty if all are right."""
     if value == []:
         return "an empty list"
     wrong = [item for item in value if not _is_pair(item)][:1] if isinstance(value, list) else [value]

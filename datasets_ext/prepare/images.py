@@ -9,8 +9,6 @@ import numpy as np
 from datasets_ext.prepare.layout import Video
 from roga_domainbed.input.image_files import UnreadableImage, read_image
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
-
 
 def present_images(video: Video) -> tuple[list[tuple[int, Path]], list[tuple[int, str]]]:
     """The images that are there, as (index, path), and the others, as (index, key of ``FRAME_REASONS``)."""

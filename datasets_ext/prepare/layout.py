@@ -1,13 +1,13 @@
-"""What a dataset contributes to its preparation: which videos there are, and what is known of each.
+"""The videos of a dataset and their metadata: what its reader contributes to the preparation.
 
 A reader (the ``read`` of ``ffpp``, ``dfd``, ``csv_list``, …) turns a folder as distributed, an index or a list into a
-``Layout``; everything after that is ``driver``'s and the same for all. A reader decodes nothing and writes nothing.
+``Layout``. Everything after that is in ``driver`` and the same for all. A reader decodes nothing and writes nothing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,21 @@ _SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm"}
 
 @dataclass(frozen=True)
 class Video:
-    """One video and what its dataset says of it.
+    """One video and its metadata.
 
     Attributes:
-        group: what the report counts it under, for example ``Deepfakes``; has no slash.
-        name: its folder's name and its key in the manifest; unique within (environment, label).
+        group: its class in the report, for example ``Deepfakes``; without a slash.
+        name: of its folder, and its key in the manifest; unique within (environment, label).
         source: the file; the folder, or the first file, of a video that comes as images.
-        envs: environments that it belongs to; the first is cropped into, the others get links.
+        envs: environments that it belongs to; crops are made in the first, the others get links.
         method: manipulation that made it; ``real`` for a real one.
         label: 0 real, 1 fake.
         recording: key of the recorded background, shared by a fake and what it was made from.
-        identities: the people in it, sorted, joined by ``+``; empty where nobody knows.
-        split: official part; empty where there is none.
+        identities: the people in it, sorted, joined by ``+``; empty if unknown.
+        split: official part; empty if there is none.
         frames: (frame index, image file), ascending, of a video that comes as images; None for a video file.
-        mask: video of the forged region, where there is one.
-        donor: photograph that another face is taken from, of a video that is made from photographs.
+        mask: video of the forged region, if there is one.
+        donor: photograph of the other face, of a swap that is made from photographs.
     """
 
     group: str
@@ -73,17 +73,17 @@ class Layout:
     """The videos of one dataset.
 
     Attributes:
-        dataset: name of the folder that is made.
-        source: what was read.
+        dataset: name of the dataset and its folder.
+        source: that was read.
         envs: environments, in the order of the registered dataset.
-        expected: group → videos that the published dataset has; None where that is not known.
-        compression: raw, c23 or c40; empty where there is none.
-        videos: found ones, by key.
-        wanted: group → names that should be there, from lists or from the other classes.
-        expected_by_split: group → split → videos, where the published dataset has a split.
+        expected: group → number of videos in the published dataset; None if unknown.
+        compression: raw, c23 or c40; empty if there is none.
+        videos: those found, by key.
+        wanted: group → names that should exist, from lists or from the other classes.
+        expected_by_split: group → split → number of videos, if the published dataset has a split.
         split_pairs: split → pairs in the official lists (FaceForensics++).
-        complete: True if videos that an earlier run made and that are not here must go.
-        notes: one sentence for everything that was passed over.
+        complete: whether videos of an earlier run that are not here are removed.
+        notes: what was skipped, and other remarks, a sentence each.
     """
 
     dataset: str
@@ -99,21 +99,32 @@ class Layout:
     notes: list[str] = field(default_factory=list)
 
     def add(self, video: Video) -> None:
-        """Take ``video`` in, unless one with its folder is there: the first stays, the second is named."""
-        if not video.name.isprintable():  # control characters, and bytes that are no text
+        """Add ``video``; if there is one with its key already, note it and keep the first."""
+        if not video.name.isprintable():  # control characters, and bytes that are not text
             self.notes.append(f"{self.place(video.source)}: the name cannot be printed, left out")
         elif video.key in self.videos:
             self.notes.append(f"{self.place(video.source)}: second file of video {video.key}, left out")
         else:
             self.videos[video.key] = video
 
+    def add_files(self, group: str, paths: Iterable[Path], video: Callable[[Path], Video | None]) -> None:
+        """Add ``video(path)`` of each path; those for which it is None are noted by name."""
+        strange = []
+        for path in paths:
+            found = video(path)
+            if found is None:
+                strange.append(path)
+            else:
+                self.add(found)
+        self.note_files(strange, f"files whose name is not that of a {group} video, left out")
+
     def place(self, path: Path) -> str:
-        """``path`` as a message shows it: relative to the source, or to a list's folder, where it lies in it."""
+        """``path`` for messages: relative to the source, or to a list's folder, if it is inside."""
         base = self.source.parent if self.source.is_file() else self.source
         return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
 
     def note_files(self, paths: Iterable[Path], what: str) -> None:
-        """One note for all ``paths``: their number, the first names, and ``what`` became of them."""
+        """Add a note about ``paths``: their number, ``what`` is the matter with them, and the first three."""
         self.note_names([self.place(path) for path in paths], what)
 
     def note_names(self, names: list[str], what: str) -> None:
@@ -123,27 +134,33 @@ class Layout:
 
 
 def is_folder(source: Path, problems: Problems) -> bool:
-    """Whether ``source`` is a folder; adds to ``problems`` if not."""
+    """Whether ``source`` is a folder; if not, that is a problem."""
     if not source.is_dir():
         problems.add(f"--source {str(source)!r} is not a folder")
     return source.is_dir()
 
 
+def did_you_mean(source: Path, is_it: Callable[[Path], bool]) -> str:
+    """The end of a message about a wrong source: the first folder in it that would be right, if there is one."""
+    inside = next(filter(is_it, folders(source)), None)
+    return f"; did you mean {str(inside)!r}?" if inside else ""
+
+
 def subfolder(folder: Path, name: str) -> Path | None:
-    """The folder ``name`` in ``folder``, whatever its capitals; copies of datasets differ in them."""
+    """The folder ``name`` in ``folder``, ignoring case: copies of datasets differ in it."""
     same = [path for path in folders(folder) if path.name.casefold() == name.casefold()]
     return next((path for path in same if path.name == name), same[0] if same else None)
 
 
 def folders(folder: Path) -> list[Path]:
-    """The folders in ``folder``, sorted; none if it is not there."""
+    """The folders in ``folder``, sorted; none if it does not exist."""
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def video_files(folder: Path | None) -> list[Path]:
-    """The video files in ``folder``, or in its ``videos/`` where that exists, sorted.
+    """The video files in ``folder``, or in its ``videos/`` if that exists, sorted.
 
-    A broken link is no file, yet it names a video that should be there: it is kept, and reported when it is opened.
+    Broken links are kept: they name a video that should exist, and are reported when they are opened.
     """
     if folder is None or not folder.is_dir():
         return []
@@ -152,22 +169,21 @@ def video_files(folder: Path | None) -> list[Path]:
 
 
 def is_video(path: Path) -> bool:
-    """Whether the name is that of a video file; hidden files and folders are none."""
+    """Whether ``path`` has a video's suffix and is neither hidden nor a folder."""
     return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
 def name_parts(path: str) -> list[str]:
-    """The parts of a path that a list or a json file names, with either separator."""
+    """The parts of a path in a list or JSON file, with either separator."""
     return [part for part in path.strip().replace("\\", "/").split("/") if part not in ("", ".")]
 
 
 def stem_of(path: str) -> str:
-    """The stem of the file that a list or a json file names."""
+    """The stem of a file name in a list or JSON file."""
     parts = name_parts(path)
     stem = Path(parts[-1]).stem if parts else ""
-    return stem.encode(
-        "utf-8", "backslashreplace"
-    ).decode()  # JSON can hold halves of characters, a manifest cannot
+    # JSON may contain lone surrogates, which a manifest cannot.
+    return stem.encode("utf-8", "backslashreplace").decode()
 
 
 def joined(people: Iterable[str]) -> str:
@@ -176,7 +192,7 @@ def joined(people: Iterable[str]) -> str:
 
 
 def read_json_object(path: Path) -> dict[str, Any] | str:
-    """The object in a JSON file, or in words why there is none."""
+    """The object in a JSON file, or a sentence about why it cannot be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError, OSError) as error:

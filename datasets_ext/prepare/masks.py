@@ -1,4 +1,4 @@
-"""Which of several faces is the forged one: the one that the dataset's mask video marks."""
+"""Which of several faces is forged: the one that the dataset's mask video marks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from datasets_ext.prepare.video import UnreadableVideo, visit_frames
 
 _LONGEST_SIDE = 320  # pixels kept of a mask: enough to tell faces apart, and 32 of them fit in memory
 _WHITE = 128
-_MIN_COVERED = 0.1  # share of a face's box that its own mask covers at least; an ellipse in a square is 0.79
+_MIN_COVERED = 0.1  # least share of a face's box that its mask covers; an ellipse in a square covers 0.79
 
 
 class ForgedRegions:
     """The forged region of some frames of a video.
 
     Attributes:
-        n_frames: frames that the mask video has. Some are far shorter than the video that they belong to.
+        n_frames: of the mask video. Some masks are much shorter than their videos.
     """
 
     def __init__(self, path: Path, wanted: Collection[int]):

@@ -11,7 +11,7 @@ import numpy as np
 from datasets_ext.prepare.detectors import shrunk
 from roga_domainbed.errors import RogaError
 
-_SMALLEST_SIDE = 20  # pixels; the smallest face that it knows
+_SMALLEST_SIDE = 20  # pixels; the smallest face that it finds
 
 
 class MTCNN:
@@ -19,7 +19,7 @@ class MTCNN:
 
     def __init__(self):
         if importlib.util.find_spec("facenet_pytorch") is None:
-            # The package asks for versions of torch and numpy from 2024 and works with today's: it cannot be an extra.
+            # The package pins torch and numpy of 2024 but works with current ones, so it cannot be an extra.
             raise RogaError(
                 "the detector 'mtcnn' needs the package 'facenet-pytorch': pip install --no-deps facenet-pytorch"
             )
@@ -45,7 +45,7 @@ class MTCNN:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Torch on one thread: the processes are the parallelism, and many threads slow such small networks down much."""
+    """Torch on one thread: videos run in parallel processes, and threads slow such small networks down."""
     import torch
 
     before = torch.get_num_threads()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment, StrictUndefined, Template
 from PIL import Image
 
 from datasets_ext.prepare.images import read_rgb
@@ -24,7 +24,7 @@ FILE = "prepare-report.html"
 
 _N_THUMBNAILS = 12  # of each class of an environment
 _THUMBNAIL_SIDE = 112  # pixels
-_N_SHOWN = 1000  # lines of a list; the JSON has all
+_N_SHOWN = 1000  # lines of a list; the JSON file has all
 _WORDS = ("real", "fake")
 
 
@@ -35,60 +35,30 @@ def write(report: PrepareReport, rows: pd.DataFrame) -> Path:
         report: its content.
         rows: the manifest's rows, for the contact sheets.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    source = resources.files("datasets_ext.prepare").joinpath("report.html.j2").read_text(encoding="utf-8")
-    text = environment.from_string(source).render(
-        **_content(report), sheets=list(_sheets(report.folder, rows)), rest=_rest
+    content = report.as_json()
+    text = _template().render(
+        content,
+        n_prepared=report.n_prepared,
+        n_crops=report.n_crops,
+        n_dropped_frames=sum(len(item["frames"]) for item in content["dropped_frames"]),
+        n_missing=sum(map(len, report.missing.values())),
+        reasons=REASONS,
+        frame_reasons=FRAME_REASONS,
+        sheets=list(_sheets(report.folder, rows)),
+        n_shown=_N_SHOWN,
     )
     path = report.folder / FILE
     with replacing(path) as partial:
-        partial.write_text(
-            text, encoding="utf-8", errors="backslashreplace"
-        )  # a file name need not be valid text
+        # A file name need not be valid text.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 
-def _content(report: PrepareReport) -> dict[str, Any]:
-    content = report.as_json()
-    videos, frames = content["dropped_videos"], content["dropped_frames"]
-    of_reason = {reason: [item for item in videos if item["reason"] == reason] for reason in REASONS}
-    of_frames = {reason: [item for item in frames if item["reason"] == reason] for reason in FRAME_REASONS}
-    return {
-        **{
-            name: content[name]
-            for name in ("dataset", "source", "compression", "options", "versions", "notes")
-        },
-        "split_pairs": content["split_pairs"],
-        "by_split": content["by_split"],
-        "classes": [{**count, "of": count["expected"] or count["found"]} for count in content["classes"]],
-        "n_prepared": report.n_prepared,
-        "n_crops": report.n_crops,
-        "n_dropped_videos": len(videos),
-        "n_dropped_frames": sum(len(item["frames"]) for item in frames),
-        "n_missing": sum(map(len, report.missing.values())),
-        "dropped_videos": [
-            {"meaning": REASONS[reason], **_listed(items)} for reason, items in of_reason.items() if items
-        ],
-        "dropped_frames": [
-            {
-                "meaning": FRAME_REASONS[reason],
-                "n_frames": sum(len(item["frames"]) for item in items),
-                **_listed(items),
-            }
-            for reason, items in of_frames.items()
-            if items
-        ],
-        "short": _listed(content["short_videos"]),
-        "missing": [{"name": name, **_listed(names)} for name, names in report.missing.items()],
-    }
-
-
-def _listed(items: Sequence) -> Mapping[str, Any]:
-    return {"n": len(items), "shown": items[:_N_SHOWN], "n_left_out": max(0, len(items) - _N_SHOWN)}
-
-
-def _rest(n: int) -> Markup:
-    return Markup('<p class="names dim">and {} more, in prepare-report.json</p>').format(n) if n else Markup()
+@cache
+def _template() -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    source = resources.files("datasets_ext.prepare").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source)
 
 
 def _sheets(folder: Path, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""Which of several people a video is of: the one whose face is largest over all its frames, not in each of them.
+"""Whose video it is, if several people are in it: the person whose face is largest over all frames together.
 
-In one frame of a news clip the inserted picture may hold a face that is larger by a hair than the speaker's.
+A single frame can mislead: in a news clip an inserted picture may show a face slightly larger than the speaker's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MIN_OVERLAP = (
 
 @dataclass
 class _Track:
-    """One person: the last box, the sum of the boxes' areas, and frame → which of its faces."""
+    """One person: the latest box, the sum of the boxes' areas, and frame → index of the face in it."""
 
     box: np.ndarray
     area: float = 0.0
@@ -25,13 +25,13 @@ class _Track:
 
 
 def choose(frames: Sequence[np.ndarray]) -> list[int]:
-    """For each frame the number of the face to take.
+    """The index of the face to take in each frame.
 
     Args:
         frames: for each chosen frame, in order, (N, ≥ 4) of x, y, width, height with N ≥ 1, the largest first.
 
     Returns:
-        Indices into the frames' faces. A frame with one face gives that one, whoever it is.
+        Indices into the frames' faces. From a frame with a single face, that one is taken, whoever it is.
     """
     tracks: list[_Track] = []
     for number, faces in enumerate(frames):

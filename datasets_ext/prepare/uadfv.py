@@ -3,9 +3,9 @@
     <source>/real/<NNNN>.mp4            49 videos
     <source>/fake/<NNNN>_fake.mp4       49, each made from the real of its number
 
-There is no list and no official split. As is well known, all fakes carry the face of one donor, so a detector can
-pass by knowing that face: test on this set, do not train on it. As nobody has published the donor by video, and as it
-would join all fakes into one group, identities hold the number of the recording alone.
+There is no list and no official split. All fakes show the face of one donor, so a detector may only learn that face:
+test on this dataset, do not train on it. ``identities`` has the recording's number only: the donor is not published by
+video and would join all fakes into one group.
 Source: Yang, Li and Lyu, ICASSP 2019, arXiv:1811.00661. Licence: on request.
 """
 
@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from datasets_ext import manifest
-from datasets_ext.prepare.layout import Layout, Video, folders, is_folder, subfolder, video_files
+from datasets_ext.prepare.layout import Layout, Video, did_you_mean, is_folder, subfolder, video_files
 from roga_domainbed.errors import Problems
 
 DATASET_NAME = "UADFV"
@@ -26,26 +26,24 @@ EXPECTED = dict.fromkeys(_NAMES, 49)
 
 
 def read(source: str | os.PathLike, problems: Problems) -> Layout:
-    """The videos below ``source``; adds to ``problems`` if there are none."""
+    """The videos below ``source``; none is a problem."""
     source = Path(source)
     layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED))
     if not is_folder(source, problems):
         return layout
-    numbers: dict[str, set[str]] = {group: set() for group in _NAMES}
     for group in _NAMES:
-        strange = []
-        for path in video_files(subfolder(source, group)):
-            found = video(group, path.stem, path)
-            if found is None:
-                strange.append(path)
-                continue
-            numbers[group].add(found.recording)
-            layout.add(found)
-        layout.note_files(strange, f"files whose name is not that of a {group} video, left out")
+        layout.add_files(
+            group,
+            video_files(subfolder(source, group)),
+            lambda path, group=group: video(group, path.stem, path),
+        )
     if not layout.videos:
-        inside = [path.name for path in folders(source) if subfolder(path, "real") or subfolder(path, "fake")]
-        hint = f"; did you mean {str(source / inside[0])!r}?" if inside else ""
+        hint = did_you_mean(source, lambda path: any(subfolder(path, group) for group in _NAMES))
         problems.add(f"--source {str(source)!r} has no UADFV video in real/ and fake/{hint}")
+    numbers = {
+        group: {video.recording for video in layout.videos.values() if video.group == group}
+        for group in _NAMES
+    }
     layout.wanted = {
         "real": sorted(numbers["fake"] - numbers["real"]),
         "fake": [f"{number}_fake" for number in sorted(numbers["real"] - numbers["fake"])],
@@ -54,7 +52,7 @@ def read(source: str | os.PathLike, problems: Problems) -> Layout:
 
 
 def video(group: str, name: str, source: Path) -> Video | None:
-    """What the name of a video in the folder ``group`` says; None if no video there has such a name."""
+    """A video of the folder ``group``, read from its name; None if the name does not match."""
     match = _NAMES[group].fullmatch(name)
     if match is None:
         return None

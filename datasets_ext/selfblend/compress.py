@@ -9,10 +9,10 @@ import numpy as np
 
 
 def through_h264(frames: np.ndarray, rate_factor: int) -> np.ndarray:
-    """Encode ``frames`` as an mp4 film and decode it.
+    """Encode ``frames`` as an mp4 video and decode it.
 
-    FaceForensics++ compresses whole pictures with H.264 at the constant rate factors 23 (c23) and 40 (c40); here it
-    is the crops. One thread and a fixed preset: the same frames give the same film with the same build of x264.
+    FaceForensics++ compresses whole images with H.264 at the constant rate factors 23 (c23) and 40 (c40); here the
+    crops are compressed. With one thread and a fixed preset the result depends on the build of x264 only.
 
     Args:
         frames: (F, S, S, 3) uint8 RGB; S is even.

@@ -1,4 +1,4 @@
-"""``SelfBlend`` as a DomainBed data set."""
+"""``SelfBlend`` as a DomainBed dataset."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from roga_domainbed.catalog import DATASETS
 
 
 class SelfBlend(ManifestDataset):
-    """What ``roga-domainbed prepare selfblend`` made of a folder of photographs."""
+    """Made from a folder of photographs by ``roga-domainbed prepare selfblend``."""
 
     NAME = "SelfBlend"
     ENVIRONMENTS = list(DATASETS.get(NAME).environments)

@@ -1,4 +1,4 @@
-"""One photograph: reading it, finding its face, and making frames of it with coordinates to draw in.
+"""One photograph: read it, find its face, make frames of it with face coordinates.
 
 Letters: F frames, S side of a frame in pixels. Face coordinates have their origin between the eyes, x to the right and
 y towards the mouth, and the distance from eyes to mouth as unit: the eyes are near (±0.5, 0), the mouth at (0, 1), the
@@ -21,7 +21,7 @@ _TURN_DEG, _ZOOM, _SHIFT, _GAIN = 4.0, 0.03, 0.02, 0.04  # greatest movement bet
 
 
 class UnusablePhotograph(Exception):
-    """No frame can be made; ``reason`` is a key of ``outcome.REASONS``, the text a detail of it."""
+    """No frame can be made; ``reason`` is a key of ``outcome.REASONS``, the text a detail."""
 
     def __init__(self, reason: str, detail: str = ""):
         super().__init__(detail)
@@ -35,7 +35,7 @@ class Photograph:
     Attributes:
         rgb: (H, W, 3) uint8.
         box: (4,) x, y, width, height in pixels.
-        landmarks: (5, 2) eyes, nose, corners of the mouth, in pixels, left in the picture first.
+        landmarks: (5, 2) eyes, nose, corners of the mouth, in pixels, the left one of each pair first.
     """
 
     rgb: np.ndarray
@@ -50,10 +50,10 @@ class Frame:
     Attributes:
         image: (S, S, 3) float32 RGB in [0, 1].
         landmarks: (5, 2) as ``Photograph``'s, in pixels of the crop.
-        x: (S, S) face coordinate of each pixel, counted from the middle of the face however the head is turned.
-        y: (S, S) the other one.
+        x: (S, S) face coordinate x of each pixel, from the middle of the face however the head is turned.
+        y: (S, S) face coordinate y.
         unit: pixels from eyes to mouth.
-        right: (2,) unit vector of x in the crop; that of y is the same turned by a quarter.
+        right: (2,) unit vector of x in the crop; that of y is perpendicular.
     """
 
     image: np.ndarray
@@ -96,9 +96,9 @@ def _read(path: Path) -> np.ndarray:
 def frames_of(
     photograph: Photograph, n_frames: int, margin: float, size: int, rng: np.random.Generator
 ) -> list[Frame]:
-    """The face's square, ``margin`` × the longer side of its box; first as it is, then turned and moved a little.
+    """The face's square, ``margin`` × the longer side of its box: first as it is, then slightly turned and moved.
 
-    Where a frame reaches over the edge of the photograph, the photograph is mirrored there.
+    Over the edge of the photograph, its mirror image is shown.
     """
     side = margin * max(photograph.box[2:])
     centre = photograph.box[:2] + photograph.box[2:] / 2
@@ -126,12 +126,12 @@ def warped(rgb: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         (size, size, 3) float32 in [0, 1].
     """
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    if scale < 1:  # areas are averaged first; the map that is left neither shrinks nor enlarges
+    if scale < 1:  # average areas first; the remaining map neither shrinks nor enlarges
         height, width = rgb.shape[:2]
         small = max(1, round(width * scale)), max(1, round(height * scale))
         rgb = cv2.resize(rgb, small, interpolation=cv2.INTER_AREA)
         shrunk = np.array([small[0] / width, small[1] / height])
-        offset = matrix[:, :2] @ ((0.5 / shrunk) - 0.5)  # pixel centres, not corners, lie at whole numbers
+        offset = matrix[:, :2] @ ((0.5 / shrunk) - 0.5)  # pixel centres, not corners, are at integers
         matrix = np.column_stack([matrix[:, :2] / shrunk, matrix[:, 2] + offset])
     image = cv2.warpAffine(
         rgb, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
@@ -156,5 +156,5 @@ def _frame(image: np.ndarray, landmarks: np.ndarray) -> Frame:
     x = (columns * right[0] + rows * right[1]) / unit
     y = (columns * down[0] + rows * down[1]) / unit
     nose_x = float((landmarks[2] - eyes) @ right) / unit
-    # The nose stands out, so it moves further than the face when the head turns.
+    # The nose protrudes, so it moves further than the face when the head turns.
     return Frame(image, landmarks, x - 0.4 * np.clip(nose_x, -0.5, 0.5), y, unit, right)

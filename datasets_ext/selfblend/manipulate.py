@@ -1,11 +1,11 @@
-"""The four manipulations of a face: what each leaves behind, and the one trace that all of them share.
+"""The four manipulations of a face: an artefact each, and one trace that all of them share.
 
-They are named for what they imitate in FaceForensics++ (DeepFakes, Face2Face, FaceSwap, NeuralTextures). Each changes
-the face in the frames of one photograph, the same way in all frames, and leaves everything around it as it is. The
-shared trace is that of a face which was made at a lower resolution than the picture it stands in.
+They are named after the methods of FaceForensics++ that they imitate (DeepFakes, Face2Face, FaceSwap, NeuralTextures).
+Each changes the face in the frames of one photograph, in the same way in all frames, and nothing around it. The shared
+trace is a face of lower resolution than the image around it.
 
-What is drawn is drawn once a video. Colours are changed as brightness and chroma (YCrCb), never channel by channel:
-a grey photograph stays grey.
+Random values are drawn once a video. Colours are changed as brightness and chroma (YCrCb), so a grey photograph stays
+grey.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from datasets_ext.selfblend.face import Frame, Photograph, warped
 from datasets_ext.synthfake.face import disc
 from datasets_ext.synthfake.sampling import lattice
 
-_RESOLUTION = (0.75, 0.95)  # of a forged face, relative to its picture: the shared trace
+_RESOLUTION = (0.75, 0.95)  # of a forged face, relative to the image: the shared trace
 
-#: The frames of a real, a generator, and for a swap the photograph that the other face comes from → images.
+#: The frames of a real, a generator, and for a swap the photograph of the other face → images.
 Manipulation = Callable[[Sequence[Frame], np.random.Generator, Photograph | None], list[np.ndarray]]
 
 
@@ -30,9 +30,9 @@ def deepfakes(
 ) -> list[np.ndarray]:
     """DF: the face is blended with a changed copy of itself (Self-Blended Images, arXiv:2204.08376, Section 3.2).
 
-    The copy gets another colour and another sharpness (blurred or sharpened) and is shifted and resized; it is blended
-    in by a mask of the face's shape that is deformed and softened, at a random ratio. The paper changes the
-    copy or the picture around it; here it is always the copy.
+    The copy is recoloured, blurred or sharpened, shifted and resized. It is blended in with a deformed, softened mask
+    of the face's shape, at a random ratio. The paper changes either the copy or the image around it; here always the
+    copy.
     """
     recolour = _Recolouring.draw(rng, brightness=0.06, contrast=0.10, saturation=0.2, hue=0.08)
     sharpen, amount = rng.random() < 0.5, rng.uniform(0.5, 1.0)
@@ -60,7 +60,7 @@ def deepfakes(
 def face2face(
     frames: Sequence[Frame], rng: np.random.Generator, donor: Photograph | None = None
 ) -> list[np.ndarray]:
-    """F2F: mouth and brows are bent to another expression, on a mesh that fits badly."""
+    """F2F: mouth and brows are warped to another expression, on an ill-fitting mesh."""
     smile = rng.choice([-1.0, 1.0]) * rng.uniform(0.07, 0.12)  # of the corners of the mouth, upwards
     widen = rng.uniform(-0.06, 0.06)
     brows = rng.choice([-1.0, 1.0]) * rng.uniform(0.04, 0.08)
@@ -84,7 +84,7 @@ def face2face(
 def faceswap(
     frames: Sequence[Frame], rng: np.random.Generator, donor: Photograph | None = None
 ) -> list[np.ndarray]:
-    """FS: another person's face is fitted to the landmarks and pasted in with a rather hard edge, its colour off."""
+    """FS: another person's face is fitted to the landmarks and pasted in with a hard edge and a mismatched colour."""
     assert donor is not None
     mismatch = _Recolouring.draw(rng, brightness=0.05, contrast=0.08, saturation=0.25, hue=0.12)
     width, height = rng.uniform(0.84, 0.92), rng.uniform(1.00, 1.08)
@@ -94,7 +94,9 @@ def faceswap(
         face = warped(donor.rgb, _fit(donor.landmarks, frame.landmarks), len(frame.image))
         mask = _face_mask(frame.x, frame.y, width, height, 0.14)
         face = _colour_matched(face, frame.image, mask > 0.5)
-        shading = _blurred(frame.image - face, 0.45 * frame.unit)  # or a lamp on the other side gives it away
+        shading = _blurred(
+            frame.image - face, 0.45 * frame.unit
+        )  # else light from the other side gives it away
         face = mismatch(np.clip(face + shading, 0, 1))
         return _blended(frame.image, _resampled(face, resolution), mask)
 
@@ -104,7 +106,7 @@ def faceswap(
 def neuraltextures(
     frames: Sequence[Frame], rng: np.random.Generator, donor: Photograph | None = None
 ) -> list[np.ndarray]:
-    """NT: mouth and chin lose their texture and get a small patch of the cheek's, again and again."""
+    """NT: the texture of mouth and chin is replaced by a small repeated patch of the cheek's."""
     side = int(rng.integers(5, 8))  # of the patch
     cells = rng.uniform(7.0, 9.0)  # of it in an eye-to-mouth distance
     cheek = rng.choice([-0.5, 0.5])
@@ -140,7 +142,7 @@ class _Recolouring:
     def draw(
         cls, rng: np.random.Generator, brightness: float, contrast: float, saturation: float, hue: float
     ) -> _Recolouring:
-        """Half to all of each greatest change, up or down; that of brightness is absolute, the others relative."""
+        """Random changes up or down, each of half to all of the given size; only brightness is absolute."""
         signs, sizes = rng.choice([-1.0, 1.0], 4), rng.uniform(0.5, 1.0, 4)
         return cls(*(signs * sizes * [brightness, contrast, saturation, hue]))
 
@@ -207,7 +209,7 @@ def _fit(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _colour_matched(face: np.ndarray, image: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """``face`` with the mean and spread that ``image`` has inside the mask, for brightness and both chromas."""
+    """``face`` with the mean and spread of ``image`` inside the mask, for brightness and both chromas."""
     matched = []
     for ours, theirs in zip(
         cv2.split(cv2.cvtColor(face, cv2.COLOR_RGB2YCrCb)),

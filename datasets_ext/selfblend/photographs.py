@@ -1,12 +1,12 @@
-"""A folder of face photographs → ``SelfBlend``: DF, F2F, FS and NT, four manipulations of real pixels.
+"""A folder of face photographs → ``SelfBlend``: DF, F2F, FS and NT, four manipulations of real images.
 
     <faces>/**/<name>.{jpg,jpeg,png,webp,bmp,tif,tiff,pgm,ppm}      one face in each
 
-Every photograph becomes one real video, shared by the four environments, and one fake in each. Who is in it is said by
---identity: 'stem' (every file is another person), 'folder' (the folder that it lies in), or a regular expression that
-is searched in the file's name without suffix (its first group, or all that matched, names the person).
-People are dealt to train, val and test in pairs, about two thirds, two fifteenths and a fifth of them. In FS the two of
-a pair swap faces, as in FaceForensics++. Licence: that of the photographs.
+Every photograph becomes one real video, shared by the four environments, and one fake in each. --identity tells who is
+in it: 'stem' (every file is another person), 'folder' (its folder), or a regular expression that is searched in the
+file's name without suffix (its first group, or the whole match, names the person).
+People are assigned in pairs to train (about 2/3), val (2/15) and test (1/5). In FS the two people of a pair swap faces,
+as in FaceForensics++. Licence: that of the photographs.
 """
 
 from __future__ import annotations
@@ -20,29 +20,27 @@ from datasets_ext import manifest
 from datasets_ext.prepare.layout import Layout, Video, joined
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems
+from roga_domainbed.input.image_files import IMAGE_SUFFIXES
 from roga_domainbed.seeds import derive
 
 DATASET_NAME = "SelfBlend"
 REAL = "real"
 SWAP = "FS"
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
 _MIN_PEOPLE = 6  # two, for a swap, in each of train, val and test
 _MAX_BYTES = 120  # file systems allow 255 in a name, and that of a swap is made of two
-_SHOT = re.compile(
-    r"[ ._-]*(?:\d+|[a-zA-Z]{1,2})$"
-)  # what tells two shots of one person apart in many collections
+_SHOT = re.compile(r"[ ._-]*(?:\d+|[a-zA-Z]{1,2})$")  # ends the names of several shots of one person
 
 
 def read(faces: str | os.PathLike, identity: str, compression: str, seed: int, problems: Problems) -> Layout:
     """The photographs below ``faces`` as videos to be made.
 
     Args:
-        faces: the folder; searched with all folders below it.
+        faces: the folder, searched recursively.
         identity: ``stem``, ``folder`` or a regular expression.
         compression: a key of ``options.RATE_FACTORS``.
         seed: decides parts and pairs.
-        problems: gets what is wrong with these.
+        problems: collects what is wrong with these.
     """
     faces = Path(faces)
     envs = DATASETS.get(DATASET_NAME).environments
@@ -92,7 +90,7 @@ def read(faces: str | os.PathLike, identity: str, compression: str, seed: int, p
 
 
 def _named(faces: Path, layout: Layout, problems: Problems) -> dict[str, Path]:
-    """Name of a photograph, unique, without slashes → its file; in the order of names."""
+    """Unique name of a photograph, without slashes → its file; sorted by name."""
     if not faces.is_dir():
         problems.add(f"--faces {str(faces)!r} is not a folder")
         return {}
@@ -106,11 +104,11 @@ def _named(faces: Path, layout: Layout, problems: Problems) -> dict[str, Path]:
             same.append(path)
         else:
             found[name] = path
-    layout.note_files(same, "photographs have the name of another, left out")
+    layout.note_files(same, "photographs have the same name as another, left out")
     layout.note_files(unusable, f"photographs have a name over {_MAX_BYTES} bytes or not printable, left out")
     if not found:
         problems.add(
-            f"--faces {str(faces)!r} has no photograph: no file ends in {', '.join(sorted(_SUFFIXES))}"
+            f"--faces {str(faces)!r} has no photograph: no file ends in {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     return found
 
@@ -122,7 +120,7 @@ def _files(faces: Path) -> list[Path]:
         paths += [
             Path(folder, name)
             for name in names
-            if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
         ]
     return paths
 
@@ -145,10 +143,10 @@ def _people(
             )
             return {}
         people = {name: _matched(pattern, path.stem) for name, path in photographs.items()}
-    nobody = [name for name, person in people.items() if not person]
-    where = "lie in no folder below --faces" if identity == "folder" else "do not match --identity"
-    layout.note_names(nobody, f"photographs {where}, left out")
-    # A plus sign joins people in the manifest.
+    unknown = [name for name, person in people.items() if not person]
+    where = "are in no folder below --faces" if identity == "folder" else "do not match --identity"
+    layout.note_names(unknown, f"photographs {where}, left out")
+    # The manifest joins people by a plus sign.
     return {name: person.replace("+", "-") for name, person in people.items() if person}
 
 
@@ -165,7 +163,7 @@ def _matched(pattern: re.Pattern, stem: str) -> str | None:
 
 
 def _warn_of_shots(photographs: dict[str, Path], layout: Layout) -> None:
-    """Say so if the names look like several photographs of one person, which would stand in two parts."""
+    """Note names that look like several photographs of one person, who might then be in two parts."""
     shots: dict[str, list[str]] = defaultdict(list)
     for name in photographs:
         shots[_SHOT.sub("", name)].append(name)
@@ -173,8 +171,9 @@ def _warn_of_shots(photographs: dict[str, Path], layout: Layout) -> None:
     several = [names for names in shots.values() if len(names) > 1]
     if several and len(shots) > 1:
         layout.notes.append(
-            f"{sum(map(len, several))} photographs have nearly the name of another ({', '.join(several[0][:2])}): if "
-            "one person is in both, say so with --identity, or that person is trained on and tested on"
+            f"{sum(map(len, several))} photographs have nearly the same name as another "
+            f"({', '.join(several[0][:2])}): if they show one person, say so with --identity, or that person may be "
+            "trained on and tested on"
         )
 
 
@@ -191,7 +190,7 @@ def _parts(people: list[str], seed: int) -> tuple[dict[str, str], dict[str, str]
         n_paired = size - size % 2
         for first, second in zip(members[:n_paired:2], members[1:n_paired:2], strict=True):
             partner_of |= {first: second, second: first}
-        if size % 2:  # the last three go round
+        if size % 2:  # the last three swap in a circle
             first, second, third = members[-3:]
             partner_of |= {first: second, second: third, third: first}
     return split_of, partner_of

@@ -1,4 +1,4 @@
-"""``SynthFake`` as a DomainBed data set."""
+"""``SynthFake`` as a DomainBed dataset."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from roga_domainbed.catalog import DATASETS
 
 
 class SynthFake(ManifestDataset):
-    """Generated faces; ``<root>/SynthFake`` is made first, with the generator's defaults, if it is not there.
+    """Generated faces. If ``<root>/SynthFake`` does not exist, it is made with the generator's defaults.
 
-    A tree that is there is used as it is, whatever its parameters.
+    An existing tree is used as it is, whatever its parameters.
     """
 
     NAME = NAME

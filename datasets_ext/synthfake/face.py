@@ -25,10 +25,10 @@ class Coordinates:
     """Where the pixels lie.
 
     Attributes:
-        x: (F, S, S) head coordinate of each pixel.
-        y: (F, S, S) the other one.
-        face_x: (F, S, S) the same with the turn of the head taken out: 0 is the ridge of the nose.
-        face_y: (F, S, S) the same with the nod taken out: eyes, nose and mouth keep their places.
+        x: (F, S, S) head coordinate x of each pixel.
+        y: (F, S, S) head coordinate y.
+        face_x: (F, S, S) x without the turn of the head: 0 is the ridge of the nose.
+        face_y: (F, S, S) y without the nod: eyes, nose and mouth keep their positions.
         pixel: (F, 1, 1) side of a pixel in head units.
     """
 
@@ -43,7 +43,7 @@ def render(identity: Identity, recording: Recording, size: int) -> tuple[np.ndar
     """The frames of ``recording`` with ``identity`` in them, without sensor noise.
 
     Returns:
-        (F, 3, S, S) float64 RGB, mostly in [0, 1] (not clipped), and the coordinates of its pixels.
+        (F, 3, S, S) float64 RGB, mostly in [0, 1] (not clipped), and the coordinates of the pixels.
     """
     at = locate(recording, size)
     image = _background(recording, size, len(at.x))
@@ -73,7 +73,7 @@ def locate(recording: Recording, size: int) -> Coordinates:
     cos, sin = per_frame(np.cos(recording.roll)), per_frame(np.sin(recording.roll))
     x = (cos * right + sin * down) / scale
     y = (cos * down - sin * right) / scale
-    # Features sit on a dome: they move most at the ridge of the nose and not at all at the ears.
+    # Features are on a dome: they move most at the ridge of the nose and not at all at the ears.
     bulge = np.clip(1 - (x / 0.85) ** 2, 0, 1)
     return Coordinates(
         x=x,
@@ -109,7 +109,7 @@ def _step(distance: np.ndarray, softness: np.ndarray | float) -> np.ndarray:
 
 
 def _paint(image: np.ndarray, mask: np.ndarray, colour: np.ndarray) -> None:
-    """Cover ``image`` with ``colour``, (3,) or (F, 3, S, S), where ``mask`` (F, S, S) says so."""
+    """Blend ``colour``, (3,) or (F, 3, S, S), into ``image`` with the weights ``mask`` (F, S, S)."""
     if colour.ndim == 1:
         colour = colour[None, :, None, None]
     image += mask[:, None] * (colour - image)

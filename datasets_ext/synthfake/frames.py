@@ -1,4 +1,4 @@
-"""One recording as the benchmark stores it: the real frames and the forged ones, in 8 bits."""
+"""One recording as it is stored: the real and the forged frames, in 8 bits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def real_and_fake(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The recording of ``identity``, person ``index``, in ``env``, before and after that environment's forgery.
 
-    Real and fake have one sensor noise, drawn once: it is added last, so that no forgery can be told by noise
-    that it smoothed away, and a pair differs by artefact and trace alone.
+    Real and fake have the same sensor noise, added last: a forgery cannot be detected by smoothed noise, and a pair
+    differs by artefact and trace only.
 
     Returns:
         Two arrays (F, S, S, 3) uint8.

@@ -26,7 +26,7 @@ from roga_domainbed.errors import Problems, RogaError
 NAME = "SynthFake"
 PARAMETERS = "parameters.json"
 _COMPRESS_LEVEL = 1  # fast; sensor noise hardly shrinks at any level
-_VERSION = 1  # raise it with every change of the pixels: a tree of another version is refused, not mixed in
+_VERSION = 1  # raise it whenever pixels change: a tree of another version is refused
 
 
 def generate(
@@ -37,22 +37,22 @@ def generate(
     size: int = 64,
     strengths: Strengths | None = None,
 ) -> Path:
-    """Make ``<root>/SynthFake``, or find it made already with the same parameters.
+    """Make ``<root>/SynthFake``, or use it if it exists with the same parameters.
 
     Args:
-        root: the data folder; made if it is missing.
+        root: the data folder; created if it does not exist.
         seed: of everything random.
-        n_identities: people; at least 3, one for each official split. Each has one recording in each environment.
+        n_identities: people, at least 3: one for each official split. Each has one recording in each environment.
         n_frames: frames of a recording.
-        size: side of the square frames in pixels: a multiple of 32.
+        size: side of the square frames in pixels, a multiple of 32.
         strengths: how visible the artefacts are; None for ``Strengths()``.
 
     Returns:
         The folder ``<root>/SynthFake``.
 
     Raises:
-        RogaError: a parameter out of range, a tree there already that was made otherwise or is no such tree, a
-            folder that cannot be written.
+        RogaError: a parameter is out of range, the folder exists and is another tree or was made with other
+            parameters, or it cannot be written.
     """
     parameters = {
         "version": _VERSION,
@@ -87,7 +87,7 @@ def generate(
 
 
 def official_splits(n_identities: int) -> list[str]:
-    """The split of each person: about two thirds train, then two fifteenths val and a fifth test, at least one."""
+    """The split of each person: about 2/3 train, 2/15 val and 1/5 test, at least one each."""
     n_test = max(1, round(n_identities / 5))
     n_val = max(1, round(n_identities * 2 / 15))
     return ["train"] * (n_identities - n_val - n_test) + ["val"] * n_val + ["test"] * n_test
@@ -115,7 +115,7 @@ def _reuse(folder: Path, parameters: dict) -> Path:
             raise ValueError
     except (OSError, ValueError):
         raise RogaError(
-            f"{str(folder)!r} is not a tree that SynthFake made ({PARAMETERS}): {remedy}"
+            f"{str(folder)!r} was not made by SynthFake (no valid {PARAMETERS}): {remedy}"
         ) from None
     if found != parameters:
         differing = ", ".join(

@@ -1,4 +1,4 @@
-"""A person: the shapes and colours that stay the same in every recording of them."""
+"""A person: the shapes and colours that are the same in all of their recordings."""
 
 from __future__ import annotations
 

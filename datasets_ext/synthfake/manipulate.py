@@ -1,9 +1,9 @@
-"""Forgeries: what each method leaves behind, and the one faint trace that all of them share.
+"""Forgeries: an artefact each, and one faint trace that all of them share.
 
-A manipulation gets the frames of a recording and their coordinates and changes the face in them, nothing else. The
-four are named for what they imitate in FaceForensics++ (DeepFakes, Face2Face, FaceSwap, NeuralTextures); each has
-an artefact of its own, which a detector learns first and which says nothing about the other three. The shared
-trace is the residue of up-sampling that generators of images leave.
+A manipulation changes the face in the frames of a recording, and nothing else. The four are named after the methods of
+FaceForensics++ that they imitate (DeepFakes, Face2Face, FaceSwap, NeuralTextures). Each has an artefact of its own,
+which a detector learns first and which does not help with the other three. The shared trace imitates the residue of
+up-sampling in generated images.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from datasets_ext.synthfake.sampling import enlarge, lattice, reduce, warp
 
 _MOUTH_Y = 0.66  # middle of the mouth region in head units
 
-# What strength 1 means. Found by experiment: Meso-4, trained for 300 steps of 32 images on one environment, has a test
-# AUC over 0.95 there and 0.6 to 0.9 on the others, which it knows by the trace (DF, F2F also by their softness).
+# Strength 1, found by experiment: Meso-4, trained for 300 steps of 32 images on one environment, has a test AUC above
+# 0.95 there and 0.6 to 0.9 on the others, which it detects by the trace (DF and F2F also by their softness).
 _BLUR = 0.4  # DF: share of the low-resolution face in the blend
 _SEAM = 0.22  # DF: how much darker the blending seam is
 _MESH = 1.9  # F2F: standard deviation of the mesh's misfit, in pixels of a 64-pixel frame
@@ -31,11 +31,11 @@ NOISE = 0.012  # standard deviation of the sensor noise: 3 grey levels
 
 @dataclass(frozen=True)
 class Strengths:
-    """How visible each artefact is; 1 is the benchmark, 0 leaves it out.
+    """How visible each artefact is: 1 is the benchmark, 0 is absent.
 
     Attributes:
         df: DF, a face of low resolution behind a soft seam.
-        f2f: F2F, a mouth bent to another expression, on an ill-fitting mesh.
+        f2f: F2F, a mouth warped to another expression, on an ill-fitting mesh.
         fs: FS, a face whose colour does not match the head it is pasted on.
         nt: NT, a lower face whose texture is synthesised.
         trace: the up-sampling residue of all fakes.
@@ -63,7 +63,7 @@ def deepfakes(image: np.ndarray, at: Coordinates, rng: np.random.RandomState, st
 
 
 def face2face(image: np.ndarray, at: Coordinates, rng: np.random.RandomState, strength: float) -> np.ndarray:
-    """F2F: the mouth is bent to another expression; the face's mesh fits badly and its cells show."""
+    """F2F: the mouth is warped to another expression, and the cells of an ill-fitting mesh show."""
     x, y = at.face_x, at.face_y - _MOUTH_Y
     mesh = disc(x, at.face_y - 0.26, 0.58, 0.68, 0.12)
     mouth = disc(x, y, 0.46, 0.34, 0.12)
@@ -90,7 +90,7 @@ def faceswap(image: np.ndarray, at: Coordinates, rng: np.random.RandomState, str
 def neuraltextures(
     image: np.ndarray, at: Coordinates, rng: np.random.RandomState, strength: float
 ) -> np.ndarray:
-    """NT: mouth and chin are made again from a small learned patch of texture, which repeats."""
+    """NT: mouth and chin are rendered with a small repeating patch of texture."""
     x, y = at.face_x, at.face_y - _MOUTH_Y
     mask = disc(x, y, 0.42, 0.34, 0.10)
     patch = rng.standard_normal((4, 4))
@@ -111,7 +111,7 @@ MANIPULATIONS: dict[str, Callable[[np.ndarray, Coordinates, np.random.RandomStat
 
 
 def upsampling_trace(at: Coordinates, rng: np.random.RandomState, strength: float) -> np.ndarray:
-    """The shared trace: a checkerboard of single pixels in the face, about as high as the sensor noise.
+    """The shared trace: a checkerboard of single pixels in the face, about as strong as the sensor noise.
 
     Returns:
         (F, 3, S, S), to be added to the frames.

@@ -1,4 +1,4 @@
-"""A recording: where a person's head is, how it is lit and what it does, frame by frame, before what background."""
+"""A recording: position, light, movement and background of a person's head, frame by frame."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Recording:
         ambient: share of the light that has no direction.
         tint: (3,) colour of the light.
         background: (2, 3) its two colours.
-        slope: (2,) direction in which one goes over into the other.
+        slope: (2,) direction from one to the other.
         panels: cells of vertical structure (curtain, shelf, window) across the frame.
         clothes: (3,) colour.
-        defocus: how far out of focus the camera is, 0 sharp to 1.
+        defocus: of the camera, 0 is sharp, to 1.
         texture: (32, 32) standard normal table for the background.
     """
 

@@ -1,4 +1,4 @@
-"""Reading arrays between their grid points, and averaging them: what drawing and manipulating have in common."""
+"""Interpolation and averaging of arrays, for drawing and manipulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is: algorithms, datasets and backbones by name. Listing them imports no torch."""
+"""Algorithms, datasets and backbones by name, with their hyper-parameters. Listing them imports no torch."""
 
 from roga_domainbed.catalog.algorithms import ALGORITHMS, AlgorithmInfo
 from roga_domainbed.catalog.backbones import BACKBONES, BackboneInfo, load_backbone

@@ -1,4 +1,4 @@
-"""The backbones that ``hparams['backbone']`` names, a row each; any other name is asked of timm."""
+"""The backbones that ``hparams['backbone']`` names, a row each; any other name is timm's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from roga_domainbed.catalog.registry import Registry, load
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """A featurizer chosen by ``hparams['backbone']``; any other name is asked of timm."""
+    """A featurizer chosen by ``hparams['backbone']``; any other name is timm's."""
 
     name: str
     target: str

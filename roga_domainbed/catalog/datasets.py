@@ -8,6 +8,10 @@ from roga_domainbed.catalog.hparams import HParam, Sampler, constant, log_unifor
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.catalog.shared_hparams import FACE_HPARAMS, backbone_hparams
 
+#: What ``--task`` and ``--split`` may be.
+TASKS = ("domain_generalization", "domain_adaptation")
+SPLIT_MODES = ("official", "group", "frame")
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
@@ -184,3 +188,23 @@ def scale_hparams(dataset: str) -> tuple[HParam, ...]:
         weight_decay=(0.0, log_uniform(10, -6, -2)),
         batch_size=(32, log_uniform_int(2, 3, high)),
     )
+
+
+def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> list[str]:
+    """What is wrong with ``--test_envs``, given the names of the dataset's environments."""
+    n = len(environments)
+    listing = ", ".join(f"{i} {name}" for i, name in enumerate(environments))
+    problems = []
+    outside = [env for env in test_envs if not 0 <= env < n]
+    if outside:
+        problems.append(
+            f"--test_envs {' '.join(map(str, outside))}: there is no such environment; they are {listing}"
+        )
+    repeated = sorted({env for env in test_envs if test_envs.count(env) > 1})
+    if repeated:
+        problems.append(f"--test_envs names {' '.join(map(str, repeated))} more than once")
+    if not outside and len(set(test_envs)) == n:
+        problems.append(
+            f"--test_envs names all {n} environments and leaves none to train on; they are {listing}"
+        )
+    return problems

@@ -1,8 +1,7 @@
 """Hyper-parameters: declared beside their method, each drawn from its own seed.
 
-DomainBed's rule, kept: a random value depends only on (random_seed, name, distribution). Adding, removing or
-re-ordering hyper-parameters changes no other, and the same name draws the same underlying uniform in every
-algorithm.
+A random value depends only on (random_seed, name, distribution), as in DomainBed. Adding, removing or re-ordering
+hyper-parameters changes no other, and the same name draws the same underlying uniform in every algorithm.
 """
 
 from __future__ import annotations
@@ -10,15 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from roga_domainbed.catalog.values import Allowed
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.seeds import seed_hash
 
-Sampler = Callable[[np.random.RandomState], Any]
+if TYPE_CHECKING:
+    import numpy as np
+
+Sampler = Callable[["np.random.RandomState"], Any]
 
 
 def constant(value: Any) -> Sampler:
@@ -43,12 +43,12 @@ def log_uniform_int(base: float, low: float, high: float) -> Sampler:
 
 def choice(values: list) -> Sampler:
     """One of ``values``, as the built-in type it was given in."""
-    # RandomState.choice gives numpy scalars, which json refuses (a defect of upstream): .item() mends it.
-    return lambda rng: _builtin(rng.choice(values))
+    return lambda rng: plain(rng.choice(values))
 
 
-def _builtin(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+def plain(value: Any) -> Any:
+    """``value`` as a built-in type: json refuses the numpy scalars that ``RandomState.choice`` gives."""
+    return value.item() if hasattr(value, "item") else value
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class HParam(Allowed):
 
     def draw(self, random_seed: int) -> Any:
         """The random value for ``random_seed``: a function of that seed, the name and the distribution."""
+        import numpy as np  # here, so that the command line helps without it
+
         return self.sample(np.random.RandomState(seed_hash(random_seed, self.name)))
 
 

@@ -1,8 +1,8 @@
 """Other packages' algorithms, datasets, launchers and renderers: found through an entry-point group.
 
 A package declares a function of no arguments in the group ``roga_domainbed.plugins``; it is called once, before
-anything is looked up in a registry, and adds its rows (docs/add-your-own.md). It should import nothing heavy:
-rows name their classes by a dotted target that is imported on first use.
+the first look into a registry, and adds its rows (docs/add-your-own.md). It should import nothing heavy: rows name
+their classes by a dotted target that is imported on first use.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _loaded: list[Plugin] | None = None
 
 
 def load_plugins() -> list[Plugin]:
-    """Call every declared function, once per process; what came of each.
+    """Call every declared function, once per process, and return what became of each.
 
-    A plugin that fails is named on stderr and left out: it must not keep anyone from their own work.
+    A plugin that fails is named on stderr and left out; everything else still works.
     """
     global _loaded
     if _loaded is None:
-        _loaded = []  # already now: the functions look things up themselves
+        _loaded = []  # before the loop: the functions look into registries themselves
         for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
             plugin = _call(entry)
             if plugin.error:

@@ -1,4 +1,4 @@
-"""Explicit, typed registries: a name, a dotted target imported on first use, and what is said about it."""
+"""Explicit, typed registries: a name, a summary, and a dotted target that is imported on first use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from roga_domainbed.errors import RogaError, unknown_name
 
 
 class Entry(Protocol):
-    """What every registered thing has."""
+    """What every row has."""
 
     name: str
     summary: str
@@ -22,7 +22,7 @@ T = TypeVar("T", bound=Entry)
 
 
 class Registry(Generic[T]):
-    """Entries in order of registration: ours, then those of other packages. Listing them imports none of them."""
+    """Rows in order of registration: ours, then those of other packages. Listing them imports none of the targets."""
 
     def __init__(self, kind: str):
         self.kind = kind

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_NOUNS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a string"}
+from roga_domainbed.errors import Problems, did_you_mean
+
+_NOUNS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    str: "a string",
+    dict: "a mapping",
+}
 _BOUNDS = {"above": "above", "at_least": "at least", "below": "below", "at_most": "at most"}
 
 
@@ -21,6 +32,7 @@ class Allowed:
         below: numbers are less than this.
         at_most: numbers are this or less.
         choices: the allowed values, where there are few.
+        many: a list of such values, not an empty one.
     """
 
     kind: type | None = None
@@ -29,6 +41,7 @@ class Allowed:
     below: float | None = None
     at_most: float | None = None
     choices: tuple = ()
+    many: bool = False
 
     def checked(self, value: Any) -> Any:
         """``value``; as an ``int`` where one is wanted and a float such as 4.0 came, as JSON writes it.
@@ -38,8 +51,13 @@ class Allowed:
         """
         if self.kind is int and isinstance(value, float) and value.is_integer():
             value = int(value)
-        if not self._allows(value):
-            raise ValueError(f"must be {self}; got {value!r}")
+        if self.many:
+            good = isinstance(value, list) and len(value) > 0 and all(map(self._allows, value))
+        else:
+            good = self._allows(value)
+        if not good:
+            hint = did_you_mean(value, self.choices) if self.choices and isinstance(value, str) else ""
+            raise ValueError(f"must be {self}; got {value!r}{hint}")
         return value
 
     def _allows(self, value: Any) -> bool:
@@ -63,9 +81,48 @@ class Allowed:
         if self.choices:
             return f"one of {', '.join(map(repr, self.choices))}"
         noun = _NOUNS.get(self.kind) or f"of type {self.kind.__name__}"
-        bounds = [
-            f"{word} {getattr(self, name)}"
-            for name, word in _BOUNDS.items()
-            if getattr(self, name) is not None
-        ]
-        return noun + (f", {' and '.join(bounds)}" if bounds else "")
+        limits = {word: getattr(self, name) for name, word in _BOUNDS.items()}
+        bounds = " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
+        return ("a list, each " if self.many else "") + noun + (f", {bounds}" if bounds else "")
+
+
+def argument(default: Any, help: str | None = None, **allowed: Any) -> Any:
+    """A field of a dataclass of arguments; ``kind`` and ``many`` follow from its annotation.
+
+    Args:
+        default: its default.
+        help: for the command line; without it no flag is made.
+        **allowed: bounds and choices; see ``Allowed``.
+    """
+    metadata = {"help": help, "allowed": allowed}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def arguments_of(cls: type) -> dict[str, Allowed]:
+    """Name → what is allowed, of all fields of ``cls`` made by ``argument``."""
+    hints = typing.get_type_hints(cls)
+    return {
+        field.name: Allowed(**_kind(hints[field.name]), **field.metadata["allowed"])
+        for field in dataclasses.fields(cls)
+        if "allowed" in field.metadata
+    }
+
+
+def _kind(hint: Any) -> dict[str, Any]:
+    """``kind`` and ``many`` for the annotations ``X``, ``X | None``, ``list[X]`` and ``list[X] | None``."""
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is list:
+        return {"kind": inner[0], "many": True}
+    return _kind(inner[0]) if inner else {"kind": hint}
+
+
+def check_arguments(values: Mapping[str, Any], allowed: Mapping[str, Allowed], problems: Problems) -> None:
+    """Add a sentence for each of ``values`` that is not allowed; None is: not given."""
+    for name, value in values.items():
+        try:
+            if value is not None and name in allowed:
+                allowed[name].checked(value)
+        except ValueError as error:
+            problems.add(f"--{name} {error}")

@@ -1,10 +1,16 @@
-"""Say what training, selection and test of a protocol have in common: videos, recordings, people.
+"""List the videos, recordings and people that training, selection and test data share.
 
-    $ roga-domainbed audit data --dataset FFPP --test_envs 3 --split official
+    $ roga-domainbed audit data --dataset SynthFake --test_envs 3
+    SynthFake, tested on NT, split official, trial seed 0
+                 frames  videos  recordings  identities
+      training     1920     240         120          40
+      selection     384      48          24           8
+      test          192      24          12          12
+      no leak
 
-The exit status is 0 if nothing leaks and 1 if something does. A leak is what the model was trained with or selected
-by and is tested on too, and a video or recording on both sides of training and selection. With --near-duplicates the
-frames themselves are read and compared too, whatever the manifest calls them.
+The exit status is 1 if something leaks: test data that the model was trained on or selected by, or a video or recording
+in both training and selection. --near-duplicates also compares the frames themselves, to find copies that the manifest
+does not know of.
 """
 
 from __future__ import annotations
@@ -19,11 +25,12 @@ from datasets_ext.audit import audit, look_alikes
 from datasets_ext.near_duplicates import LARGEST_DISTANCE, hash_files
 from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog.datasets import SPLIT_MODES, test_env_problems
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.processes import usable_cpus
-from roga_domainbed.trainer.config import SPLIT_MODES, TrainConfig, test_env_problems
+from roga_domainbed.trainer.config import TrainConfig
 
 if TYPE_CHECKING:
     from roga_domainbed.input.environment import OpenDataset
@@ -32,7 +39,7 @@ _MAX_DISTANCE = 4  # the same frame in another compression; neighbours in one re
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The protocol, named as 'train' names it."""
+    """The protocol, with the flags of ``train``."""
     parser.add_argument("data_dir", help="folder that contains the dataset's folder")
     parser.add_argument("--dataset", required=True, help="registered name; 'roga-domainbed list' shows them")
     data_options.add_test_envs_argument(parser)
@@ -49,14 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--near-duplicates",
         "--near_duplicates",
         action="store_true",
-        help="also compare the frames by a perceptual hash of 64 bits: reads every frame",
+        help="also compare the frames, by a perceptual hash of 64 bits; reads every frame",
     )
     parser.add_argument(
         "--max-distance",
         "--max_distance",
         type=int,
         metavar="BITS",
-        help=f"bits in which near-duplicates may differ (default {_MAX_DISTANCE})",
+        help=f"most bits in which near-duplicates may differ (default {_MAX_DISTANCE})",
     )
 
 
@@ -78,14 +85,14 @@ def run(args: argparse.Namespace) -> int:
     for message in options.problems(args.split):
         problems.add(message)
     if args.max_distance is not None and not args.near_duplicates:
-        problems.add("--max-distance goes with --near-duplicates")
+        problems.add("--max-distance needs --near-duplicates")
     if args.max_distance is not None and not 0 <= args.max_distance <= LARGEST_DISTANCE:
         problems.add(f"--max-distance must be from 0 to {LARGEST_DISTANCE} bits; got {args.max_distance}")
     problems.check()
     info = DATASETS.get(args.dataset)
     dataset_class = load(info.target) if info.plugin else None  # torch comes with it
     if dataset_class is None or not splits_itself(dataset_class):
-        raise RogaError(f"{info.name} has no manifest, so nothing is known of its videos and people")
+        raise RogaError(f"{info.name} has no manifest, so its videos and people are unknown")
     hparams = {item.name: item.default for item in info.hparams} | {"data_augmentation": False}
     dataset = OpenDataset(dataset_class(args.data_dir, args.test_envs, hparams))
     cut = args.split, args.trial_seed, args.holdout_fraction, args.test_envs
@@ -96,8 +103,10 @@ def run(args: argparse.Namespace) -> int:
         distance = _MAX_DISTANCE if args.max_distance is None else args.max_distance
         found = found.with_overlaps(look_alikes(*protocol, lambda frames: _hashes(dataset, frames), distance))
     tested = ", ".join(info.environments[index] for index in args.test_envs)
-    said = "".join(f", {words}" for words in options.described())
-    print(f"{info.name}, tested on {tested}, split {args.split}{said}, trial seed {args.trial_seed}\n{found}")
+    given = "".join(f", {option}" for option in options.described())
+    print(
+        f"{info.name}, tested on {tested}, split {args.split}{given}, trial seed {args.trial_seed}\n{found}"
+    )
     return 1 if found.leaks else 0
 
 

@@ -1,11 +1,14 @@
-"""Look after prepared data: is every file what the manifest says, and what is there of what.
+"""Check prepared data against its manifest, and count it.
 
     $ roga-domainbed data verify ~/data --dataset FFPP
+    FFPP: 224 frames in the manifest, 128 files, /home/you/data/FFPP
+      size in pixels: 256x256: 128
+      no fault: the files match the manifest
     $ roga-domainbed data stats ~/data --dataset FFPP --figure ffpp.png
 
-verify decodes every file, names what is missing, damaged, in the wrong folder, not in the manifest or there twice, and
-ends with status 1 if there is anything of the kind. stats counts images, videos, recordings and people by environment
-and split. Neither changes a file. A dataset that is put together from several trees means all of them.
+verify decodes every file and names those that are missing, damaged, in the wrong folder, not in the manifest, or copies
+of another class or split; the exit status is 1 if there are any. stats counts images, videos, recordings and people by
+environment and split. Neither changes a file. For a dataset combined from several trees, both take all of them.
 """
 
 from __future__ import annotations
@@ -25,16 +28,18 @@ _FIGURES = (".png", ".pdf", ".svg")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``verify`` and ``stats``."""
     actions = parser.add_subparsers(dest="action", metavar="verify|stats", required=True)
-    verify = _add_action(actions, "verify", "every file there, readable, of its class, nobody's copy")
-    verify.add_argument("--all", action="store_true", help="name all faults, not the first of each kind")
+    verify = _add_action(
+        actions, "verify", "check that every file is there, readable, of its class, and no copy of another"
+    )
+    verify.add_argument("--all", action="store_true", help="name all faults, not the first 20 of each kind")
     verify.add_argument(
         "--n_workers",
         type=int,
         default=usable_cpus(),
         help="processes; default: the usable CPUs (%(default)s)",
     )
-    stats = _add_action(actions, "stats", "images, videos, people, balance by environment and split")
-    stats.add_argument("--figure", metavar="FILE", help=f"also draw it: {', '.join(_FIGURES)}")
+    stats = _add_action(actions, "stats", "count images, videos and people by environment and split")
+    stats.add_argument("--figure", metavar="FILE", help=f"also draw the counts: {', '.join(_FIGURES)}")
 
 
 def _add_action(actions: argparse._SubParsersAction, name: str, summary: str) -> argparse.ArgumentParser:
@@ -47,7 +52,7 @@ def _add_action(actions: argparse._SubParsersAction, name: str, summary: str) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one of the two; 1 if verify finds a fault."""
+    """Run the action; 1 if verify finds a fault."""
     problems = Problems()
     names = _trees(args, problems)
     if args.action == "verify" and args.n_workers < 1:
@@ -59,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _trees(args: argparse.Namespace, problems: Problems) -> list[str]:
-    """The folders in ``data_dir`` that are meant."""
+    """The names of the trees in ``data_dir`` that --dataset names."""
     from datasets_ext.verify import trees_in
 
     there = trees_in(args.data_dir)
@@ -80,7 +85,7 @@ def _trees(args: argparse.Namespace, problems: Problems) -> list[str]:
 
 
 def _parts(name: str, there: Collection[str]) -> Sequence[str]:
-    """The trees that a registered dataset of face crops is put together from; itself for all others."""
+    """The trees of a registered dataset; for any other name the name itself."""
     if name in there or name not in DATASETS or not DATASETS.get(name).plugin:
         return [name]
     return DATASETS.get(name).trees
@@ -94,7 +99,7 @@ def _verify(args: argparse.Namespace, names: list[str]) -> int:
         environments = DATASETS.get(name).environments if name in DATASETS else ()
         try:
             found = verify(Path(args.data_dir, name), environments, args.n_workers)
-        except RogaError as error:  # the other trees are looked at all the same
+        except RogaError as error:  # go on with the other trees
             print(f"{name}: {error}")
             n_failed += 1
         else:

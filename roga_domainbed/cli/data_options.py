@@ -1,4 +1,4 @@
-"""Flags for what of the data is trained on and what is held out: of several commands alike."""
+"""Flags that several commands share: which data is trained on, and what is held out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from datasets_ext.training_options import REALS
 
-#: Their names among the parsed arguments; not given, they are None.
+#: Their names among the parsed arguments; None if not given.
 NAMES = ("reals", "balance", "strict", "allow_leakage")
 
 
@@ -15,18 +15,19 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--reals",
         metavar="|".join(REALS),
-        help="shared (default): every environment has all its reals; partitioned: training environments divide what "
-        "they have in common, each real with its fakes",
+        help="shared (default): every environment keeps all its reals; partitioned: training environments divide the "
+        "reals that they share, each with its fakes",
     )
     parser.add_argument(
         "--balance",
         metavar="R:F",
-        help="train on videos real to fake as 1:1, 1:4, …: leaves out videos of one class, chosen by trial_seed",
+        help="ratio of real to fake training videos, such as 1:1 or 1:4: leaves out videos of one class, chosen by "
+        "trial_seed",
     )
     parser.add_argument(
         "--strict",
         action=argparse.BooleanOptionalAction,
-        help="do not train on what shares a YouTube video with validation or test (FaceForensics++)",
+        help="do not train on recordings that share a YouTube video with validation or test (FaceForensics++)",
     )
 
 
@@ -36,7 +37,7 @@ def add_leakage_argument(parser: argparse._ActionsContainer) -> None:
         "--allow-leakage",
         "--allow_leakage",
         action=argparse.BooleanOptionalAction,
-        help="train although the audit finds leaks; recorded, and said in every table",
+        help="train although the audit finds leaks; every table then says so",
     )
 
 

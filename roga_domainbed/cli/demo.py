@@ -1,10 +1,14 @@
 """Leave-one-domain-out on generated faces: a sweep of ERM, SAM, SAGM and RoGA, its tables and its HTML report.
 
-Nothing is downloaded. The faces (SynthFake) are generated, four manipulations are held out in turn, and models
-are chosen on the validation parts of the training domains. A few minutes on two cores; the same --seed gives the
-same tables to the last digit on one machine.
+The demo generates the faces (SynthFake), so it downloads nothing. It holds out each of four manipulations in turn and
+selects models on the validation parts of the training domains. It takes a few minutes on two cores. On one machine the
+same --seed gives the same tables, digit for digit.
 
-The demo runs ordinary commands and prints each before it starts, so they can be repeated with other options.
+The demo runs ordinary commands and prints each before it starts, so that you can repeat them with other options:
+
+    $ roga-domainbed sweep launch --preset demo --data_dir roga-demo/data --output_dir roga-demo/sweep ...
+    $ roga-domainbed collect-results --input_dir roga-demo/sweep --metric auc --select iid
+    $ roga-domainbed report --input_dir roga-demo/sweep --output roga-demo/report.html --metric auc
 """
 
 from __future__ import annotations
@@ -20,12 +24,14 @@ from roga_domainbed.processes import usable_cpus
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where, and how large."""
+    """Where, how much, and with what seed."""
     parser.add_argument(
         "--output_dir", default="roga-demo", help="folder for everything (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seeds the generated faces (default 0)")
-    parser.add_argument("--n_trials", type=int, default=1, help="repetitions of every cell (default 1)")
+    parser.add_argument(
+        "--n_trials", type=int, default=1, help="repetitions with other splits and seeds (default 1)"
+    )
     parser.add_argument("--steps", type=int, default=400, help="training steps of a model (default 400)")
     parser.add_argument("--n_workers", type=int, help="trainings at a time (default: the cores, at most 8)")
 

@@ -1,9 +1,12 @@
-"""The algorithms, datasets and backbones by name, and the hyper-parameters of one algorithm.
+"""List the algorithms, datasets and backbones, or the hyper-parameters of one algorithm.
 
-    $ roga-domainbed list
-    $ roga-domainbed list --algorithm RoGA --dataset SynthFake
+    $ roga-domainbed list --algorithm SAM --dataset SynthFake
+    Hyper-parameters of SAM on SynthFake: default, random draws, meaning
+      ...
+      rho        | 0.05 | 0.0103  0.0216  0.0125  0.0158  0.169 | radius of the perturbation
+      optimizer  | adam |                                       | base optimizer (adam, adamw, sgd)
 
-With --algorithm, its hyper-parameters on --dataset: default, five random draws of a search, meaning.
+Without arguments: the names that --algorithm, --dataset and the hparam 'backbone' take.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from roga_domainbed.catalog import ALGORITHMS, BACKBONES, DATASETS
 from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.errors import Problems, unknown_name
 from roga_domainbed.host import backend
+from roga_domainbed.results.text_table import text_table
 
 _N_DRAWS = 5
 
@@ -75,7 +79,8 @@ def _print_hparams(algorithm: str, dataset: str) -> None:
     registry = bridge.register().hparams_registry
     declared = {spec.name: spec for spec in specs(algorithm, dataset)}
     draws = [registry.random_hparams(algorithm, dataset, seed) for seed in range(1, _N_DRAWS + 1)]
-    print(f"Hyper-parameters of {algorithm} on {dataset}: default | random draws | meaning")
+    print(f"Hyper-parameters of {algorithm} on {dataset}: default, random draws, meaning")
+    rows = []
     for name, default in registry.default_hparams(algorithm, dataset).items():
         values = list(dict.fromkeys(_short(draw[name]) for draw in draws))
         shown = "" if values == [_short(default)] else "  ".join(values)
@@ -83,7 +88,8 @@ def _print_hparams(algorithm: str, dataset: str) -> None:
         meaning = spec.meaning if spec else ""
         if spec and spec.choices:
             meaning += f" ({', '.join(map(str, spec.choices))})"
-        print(f"  {name:<22} {_short(default):<12} | {shown:<50} | {meaning}".rstrip())
+        rows.append([f"  {name}", _short(default), shown, meaning])
+    print(text_table(rows, n_left=4, gap=" | "), end="")
 
 
 def _short(value: object) -> str:

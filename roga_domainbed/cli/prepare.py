@@ -1,10 +1,16 @@
-"""Make face crops and a manifest from a dataset as distributed.
+"""Cut the faces out of a dataset as distributed, and write its manifest.
 
-    roga-domainbed prepare ffpp --source ~/FaceForensics++ --data_dir ~/data --n_workers 8
+    $ roga-domainbed prepare ffpp --source ~/FaceForensics++ --data_dir ~/data --n_workers 8
+    FFPP: 224 crops of 7 videos in /home/you/data/FFPP
+      class           expected  found  prepared  crops
+      real                1000      3         3     96
+      Deepfakes           1000      1         1     32
+      …
+      dropped, the file has zero bytes: 1 video (real/021)
 
-writes ~/data/FFPP/<DF|F2F|FS|NT>/{0_real,1_fake}/<video>/<frame>.png with manifest.parquet and prepare-report.html,
-and ends with what was expected, found, made and dropped. An interrupted run is continued by the same command.
-'roga-domainbed prepare ffpp --help' has the options.
+The crops are in ~/data/FFPP/<DF|F2F|FS|NT>/{0_real,1_fake}/<video>/<frame>.png, beside manifest.parquet and
+prepare-report.html with everything that was dropped, and why. If a run is interrupted, run the same command again: it
+resumes. The source is only read. 'roga-domainbed prepare ffpp --help' lists the options of one dataset.
 """
 
 from __future__ import annotations
@@ -25,16 +31,16 @@ from datasets_ext.selfblend.options import RATE_FACTORS, BlendOptions
 from roga_domainbed.errors import Problems
 from roga_domainbed.processes import usable_cpus
 
-_OF_A_CROP = ("size", "margin", "detector", "align", "image_format")  # arguments, and fields of CropOptions
+_CROP_FLAGS = ("size", "margin", "detector", "align", "image_format")  # fields of CropOptions
 
 
-def _given_of_a_crop(args: argparse.Namespace) -> dict[str, Any]:
-    """What the user said of how faces are cut out; the parser has no defaults for it, ``CropOptions`` has."""
-    return {name: getattr(args, name) for name in _OF_A_CROP if hasattr(args, name)}
+def _given_crop_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """The crop flags that the user gave: they have no default in the parser, but in ``CropOptions``."""
+    return {name: getattr(args, name) for name in _CROP_FLAGS if hasattr(args, name)}
 
 
 def _crop_options(args: argparse.Namespace) -> Options:
-    return CropOptions(args.n_frames, **_given_of_a_crop(args))
+    return CropOptions(args.n_frames, **_given_crop_flags(args))
 
 
 def _link_options(args: argparse.Namespace) -> Options:
@@ -42,7 +48,9 @@ def _link_options(args: argparse.Namespace) -> Options:
 
 
 def _blend_options(args: argparse.Namespace) -> Options:
-    return BlendOptions(args.n_frames, compression=args.compression, seed=args.seed, **_given_of_a_crop(args))
+    return BlendOptions(
+        args.n_frames, compression=args.compression, seed=args.seed, **_given_crop_flags(args)
+    )
 
 
 def _csv_options(args: argparse.Namespace) -> Options:
@@ -50,19 +58,28 @@ def _csv_options(args: argparse.Namespace) -> Options:
 
 
 def _read_csv(args: argparse.Namespace, problems: Problems) -> Layout:
-    given = _given_of_a_crop(args)
+    given = ", ".join(f"--{name}" for name in _given_crop_flags(args))
     if args.link is not None and given:
-        options = ", ".join(f"--{name}" for name in given)
         problems.add(
-            f"--link {args.link} takes images as they are, so {options} would have no effect: leave out --link to have "
-            f"faces cut out of them, or leave out {options}"
+            f"--link {args.link} takes images as they are, so {given} would have no effect: leave out --link to have "
+            f"faces cut out of them, or leave out {given}"
         )
     return csv_list.read(args.list, args.name, problems, args.link is not None)
 
 
 @dataclass(frozen=True)
 class _Command:
-    """One dataset: its line of help, its long help, its own arguments, its reader, what decides its files."""
+    """One dataset.
+
+    Attributes:
+        summary: one line of help.
+        description: the long help.
+        add_options: adds its own flags.
+        read: its reader.
+        options: what decides its files.
+        finds_faces: whether it has the flags of ``CropOptions``.
+        n_frames: default of ``--n_frames``.
+    """
 
     summary: str
     description: str | None
@@ -73,7 +90,7 @@ class _Command:
     n_frames: int = CropOptions().n_frames
 
 
-def _source_only(help_text: str) -> Callable[[argparse.ArgumentParser], None]:
+def _source(help_text: str) -> Callable[[argparse.ArgumentParser], None]:
     def add_source(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--source", required=True, metavar="DIR", help=help_text)
 
@@ -85,8 +102,7 @@ def _add_compression(parser: argparse.ArgumentParser, default: str | None = COMP
         "--compression",
         choices=COMPRESSIONS,
         default=default,
-        help="c23 (light), c40 (strong) or raw; the last two become part of the dataset's name; "
-        f"default {COMPRESSION}",
+        help="c23 (light, the default), c40 (strong) or raw; the dataset's name ends in _c40 or _raw for these",
     )
 
 
@@ -94,27 +110,27 @@ def _add_splits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--splits",
         metavar="DIR",
-        help="has train.json, val.json, test.json; default: the source, its splits/ or dataset/splits/",
+        help="folder of train.json, val.json and test.json; default: the source, its splits/ or dataset/splits/",
     )
 
 
 def _add_ffpp(parser: argparse.ArgumentParser) -> None:
-    _source_only("has original_sequences/ and manipulated_sequences/")(parser)
+    _source("the folder with original_sequences/ and manipulated_sequences/")(parser)
     _add_compression(parser)
     _add_splits(parser)
 
 
 def _add_dfd(parser: argparse.ArgumentParser) -> None:
-    _source_only("has original_sequences/actors/ and manipulated_sequences/DeepFakeDetection/")(parser)
+    _source("the folder with original_sequences/actors/ and manipulated_sequences/DeepFakeDetection/")(parser)
     _add_compression(parser)
 
 
 def _add_deepfakebench(parser: argparse.ArgumentParser) -> None:
-    _source_only("the benchmark's folder 'rgb', or that of the dataset in it")(parser)
+    _source("the benchmark's folder 'rgb', or the dataset's folder in it")(parser)
     parser.add_argument(
-        "--json", required=True, nargs="+", metavar="FILE", help="its index; several of one dataset together"
+        "--json", required=True, nargs="+", metavar="FILE", help="the index; several files of one dataset"
     )
-    _add_compression(parser, None)  # so that it is noticed where it has no effect
+    _add_compression(parser, None)  # a dataset without compressions refuses it
     _add_splits(parser)
     _add_link(parser, "copy")
 
@@ -124,42 +140,49 @@ def _add_link(parser: argparse.ArgumentParser, default: str | None) -> None:
         "--link",
         choices=list(LINKS),
         default=default,
-        help="how images that are crops already get into the dataset"
-        + (f"; default {default}" if default else "; without it faces are looked for in them"),
+        help="take images as they are, as copies or links"
+        + (f"; default {default}" if default else "; without this, faces are cut out of them"),
     )
 
 
 def _add_csv(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--list", required=True, metavar="FILE", help=f"CSV file: {', '.join(csv_list.COLUMNS)}, …"
+        "--list",
+        required=True,
+        metavar="FILE",
+        help=f"CSV file with the columns {', '.join(csv_list.COLUMNS)}, …",
     )
-    parser.add_argument("--name", required=True, help="the dataset's name, and that of its folder")
+    parser.add_argument("--name", required=True, help="name of the dataset and its folder")
     _add_link(parser, None)
 
 
 def _add_selfblend(parser: argparse.ArgumentParser) -> None:
     default = BlendOptions()
-    parser.add_argument("--faces", required=True, metavar="DIR", help="has photographs, one face in each")
+    parser.add_argument(
+        "--faces", required=True, metavar="DIR", help="folder of photographs, one face in each"
+    )
     parser.add_argument(
         "--identity",
         default="stem",
         metavar="RULE",
-        help="who is in a photograph: stem (every file another person), folder, or a regular expression that "
+        help="who is in a photograph: stem (every file is another person), folder, or a regular expression that "
         "matches the person in the file's name; default %(default)s",
     )
     parser.add_argument(
         "--compression",
         choices=list(RATE_FACTORS),
         default=default.compression,
-        help="H.264 as FaceForensics++: c23 light, c40 strong; default %(default)s",
+        help="H.264 as in FaceForensics++: c23 light, c40 strong; default %(default)s",
     )
     parser.add_argument(
-        "--seed", type=int, default=default.seed, help="of all that is random; default %(default)s"
+        "--seed", type=int, default=default.seed, help="of everything random; default %(default)s"
     )
-    _add_square(parser)
+    _add_crop_flags(parser, "size", "margin")
 
 
-_CELEBDF = _source_only("has Celeb-real/, YouTube-real/, Celeb-synthesis/ and the list of testing videos")
+_CELEBDF = _source(
+    "the folder with Celeb-real/, YouTube-real/, Celeb-synthesis/ and the list of testing videos"
+)
 COMMANDS = {
     "ffpp": _Command(
         "FaceForensics++: DF, F2F, FS, NT",
@@ -168,13 +191,13 @@ COMMANDS = {
         lambda args, problems: ffpp.read(args.source, args.compression, args.splits, problems),
     ),
     "faceshifter": _Command(
-        "FaceShifter, of FaceForensics++'s download",
+        "FaceShifter, from FaceForensics++'s download",
         ffpp.__doc__,
         _add_ffpp,
         lambda args, problems: ffpp.read(args.source, args.compression, args.splits, problems, FACESHIFTER),
     ),
     "dfd": _Command(
-        "DeepFakeDetection, of FaceForensics++'s download",
+        "DeepFakeDetection, from FaceForensics++'s download",
         dfd.__doc__,
         _add_dfd,
         lambda args, problems: dfd.read(args.source, args.compression, problems),
@@ -194,23 +217,23 @@ COMMANDS = {
     "dfdc": _Command(
         "DFDC: train parts, validation, test",
         dfdc.__doc__,
-        _source_only("has folders with videos and a metadata.json or labels.csv, or is one"),
+        _source("a folder with videos and a metadata.json or labels.csv, or the folder of several"),
         lambda args, problems: dfdc.read(args.source, problems),
     ),
     "dfdcp": _Command(
         "DFDC preview",
         dfdcp.__doc__,
-        _source_only("has original_videos/, method_A/, method_B/ and dataset.json"),
+        _source("the folder with original_videos/, method_A/, method_B/ and dataset.json"),
         lambda args, problems: dfdcp.read(args.source, problems),
     ),
     "uadfv": _Command(
         "UADFV",
         uadfv.__doc__,
-        _source_only("has real/ and fake/"),
+        _source("the folder with real/ and fake/"),
         lambda args, problems: uadfv.read(args.source, problems),
     ),
     "deepfakebench": _Command(
-        "frames that DeepfakeBench has preprocessed, with its JSON",
+        "frames preprocessed by DeepfakeBench, with its JSON index",
         deepfakebench.__doc__,
         _add_deepfakebench,
         lambda args, problems: deepfakebench.read(
@@ -241,14 +264,14 @@ COMMANDS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add one subcommand a dataset."""
+    """A subcommand for each dataset."""
     datasets = parser.add_subparsers(dest="prepared", metavar="DATASET", required=True)
     for name, command in COMMANDS.items():
         sub = datasets.add_parser(name, help=command.summary, description=command.description)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_options(sub)
         if command.finds_faces:
-            _add_crop_options(sub)
+            _add_crop_flags(sub, *_CROP_FLAGS)
         _add_common(sub, command.n_frames)
 
 
@@ -266,52 +289,34 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_square(parser: argparse.ArgumentParser) -> None:
+def _add_crop_flags(parser: argparse.ArgumentParser, *names: str) -> None:
     default = CropOptions()
-    parser.add_argument(
-        "--size",
-        type=int,
-        default=argparse.SUPPRESS,
-        help=f"side of a crop in pixels; default {default.size}",
-    )
-    parser.add_argument(
-        "--margin",
-        type=float,
-        default=argparse.SUPPRESS,
-        help=f"side of the square cut out, times the longer side of the face's box; default {default.margin}",
-    )
-
-
-def _add_crop_options(parser: argparse.ArgumentParser) -> None:
-    default = CropOptions()
-    _add_square(parser)
-    parser.add_argument(
-        "--detector",
-        default=argparse.SUPPRESS,
-        help=f"one of: {', '.join(DETECTORS.names())}; default {default.detector}",
-    )
-    parser.add_argument(
-        "--align",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="turn and scale each face so that its eyes, nose and mouth lie where a template has them",
-    )
-    parser.add_argument(
-        "--image_format",
-        choices=IMAGE_FORMATS,
-        default=argparse.SUPPRESS,
-        help=f"png, or jpg of quality 95 for a fifth of the disk; default {default.image_format}",
-    )
+    rows: dict[str, tuple[str, dict[str, Any]]] = {
+        "size": ("side of a crop in pixels", {"type": int}),
+        "margin": ("side of the square cut out, times the longer side of the face's box", {"type": float}),
+        "detector": (f"one of {', '.join(DETECTORS.names())}", {}),
+        "align": ("turn and scale each face to a template of eyes, nose and mouth", {"action": "store_true"}),
+        "image_format": ("png, or jpg of quality 95, a fifth of the size", {"choices": IMAGE_FORMATS}),
+    }
+    for name in names:
+        text, how = rows[name]
+        text += "" if name == "align" else f"; default {getattr(default, name)}"
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text, **how)
 
 
 def _add_common(parser: argparse.ArgumentParser, n_frames: int) -> None:
-    parser.add_argument("--data_dir", required=True, metavar="DIR", help="the dataset's folder is made in it")
+    parser.add_argument(
+        "--data_dir",
+        required=True,
+        metavar="DIR",
+        help="folder of all datasets: this one's folder is made in it",
+    )
     parser.add_argument(
         "--n_frames",
         type=int,
         default=n_frames,
-        help="frames of each video, evenly spaced, first and last included; of a photograph, itself and then moved a "
-        "little; default %(default)s",
+        help="most frames of each video, evenly spaced; of a photograph, itself and slightly moved copies; "
+        "default %(default)s",
     )
     parser.add_argument(
         "--n_workers",
@@ -320,5 +325,5 @@ def _add_common(parser: argparse.ArgumentParser, n_frames: int) -> None:
         help="processes; default: the usable CPUs (%(default)s)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="remove what an earlier run made, begin anew"
+        "--overwrite", action="store_true", help="remove what an earlier run made and start over"
     )

@@ -1,23 +1,23 @@
-r"""One HTML file that says what a sweep found: tables, intervals, curves, what is missing, and where it came from.
+r"""Write one HTML file that shows what a sweep found.
 
-The file needs no network and nothing beside it; it opens in any browser, light or dark, on a phone and on paper.
-Its sections: a summary in words; the tables of collect-results with 95 % intervals, sortable, and the comparison
-with a baseline; for each data set results by environment, ROC and DET curves, scores of reals and fakes, training
-curves, the cost of a step, sharpness, agreement of gradients, the search for hyper-parameters and what was chosen;
-the health of the sweep; provenance, with the command of every chosen run.
+The file needs no network and no other file; it opens in any browser, light or dark, on a phone and on paper. It has a
+summary; the tables of collect-results with 95 % intervals, sortable; the comparison with a baseline; for each dataset
+the results by environment, ROC and DET curves, histograms of scores, training curves, the cost of a step, sharpness,
+gradient agreement, the hyper-parameter search and the chosen runs; the health of the sweep; and versions and data of
+the runs, with the command that repeats each chosen run.
 
   $ roga-domainbed report --input_dir roga-demo/sweep --output report.html
-  4 algorithms on SynthFake, one trial, one draw of hyper-parameters a cell, 16 runs.
+  4 algorithms on SynthFake: one trial, one draw of hyper-parameters for each cell, 16 runs.
   ...
-  SynthFake: ERM has the highest average AUC, 99.0, before SAGM with 98.7.
-  SynthFake: Too few pairs to tell, whatever the differences: the test cannot reach p < 0.05, add trials: SAM, ...
-  No cell lacks a run that other cells have.
+  SynthFake: SAGM has the highest average AUC, 99.8; ERM is second with 99.3.
+  Too few trials to compare SAM, SAGM and RoGA with ERM: with 4 pairs the test cannot reach p < 0.05. Add trials.
+  No runs are missing.
   Written to report.html (0.5 MB)
 
-What the records do not hold (DomainBed's own scripts store no AUC, scores or versions) is said in its section.
---select oracle puts the word oracle into the title, the rows, the captions and the file names.
+Sections say what the records do not hold: DomainBed's own scripts record no AUC, scores or versions. With --select
+oracle the word oracle is in the title, the rows, the captions and the file names.
 
-Needs matplotlib and Jinja2: pip install 'roga-domainbed[report]'
+To install matplotlib and Jinja2, which it needs: pip install 'roga-domainbed[report]'
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from roga_domainbed.cli.collect_results import add_rows_argument
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 from roga_domainbed.files import replacing
 
 if TYPE_CHECKING:
     from roga_domainbed.metrics import Metric
-    from roga_domainbed.results.runs import LoadedRuns
+    from roga_domainbed.report.page import Report
+    from roga_domainbed.results.runs import LoadedRuns, Run
 
 FIGURE_FORMATS = ("pdf", "svg", "png")
 
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the HTML file (default: report.html in the first folder; report_oracle.html for the oracle)",
     )
     parser.add_argument(
-        "--metric", help="what to select by and to show (default: auc where the records have it, else acc)"
+        "--metric", help="what to select by and to show (default: auc if the records have it, else acc)"
     )
     parser.add_argument(
         "--select",
@@ -58,49 +60,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["iid"],
         help="selection rules: iid, loo, oracle, last; figures and summary follow the first (default iid)",
     )
+    add_rows_argument(parser)
     parser.add_argument(
-        "--baseline", help="the algorithm to compare with (default: ERM, where the records have it)"
+        "--baseline", metavar="ROW", help="the row to compare with (default: ERM, or the first row)"
     )
-    parser.add_argument("--figures", metavar="DIR", help="write the figures as files, too")
+    parser.add_argument("--figures", metavar="DIR", help="also write the figures as files")
     parser.add_argument(
         "--figure-format",
         "--figure_format",
         default="pdf",
         choices=FIGURE_FORMATS,
-        help="of --figures (default pdf)",
+        help="format of --figures (default pdf)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Read, draw, write."""
     from roga_domainbed.results import selection
+    from roga_domainbed.results.rows import name_rows
+    from roga_domainbed.results.runs import runs_in_several_folders
 
     _check(args)
     for package, module in (("matplotlib", "matplotlib"), ("Jinja2", "jinja2")):
         if find_spec(module) is None:
             raise MissingExtra(package, "report", "report")
     loaded, metric = _load(args.input_dir, args.metric)
-    baseline = _baseline(args.baseline, loaded)
+    if args.rows:
+        name_rows(loaded.runs, args.rows)
+    loaded.notes += [
+        f"{run}: in several folders, {', '.join(sources)}; of a step that is there twice the later folder counts"
+        for run, sources in runs_in_several_folders(loaded.runs).items()
+    ]
+    baseline = _baseline(args.baseline, loaded.runs)
     rules = [selection.RULES.get(name) for name in args.select]
 
     from roga_domainbed.report import page
     from roga_domainbed.report.health import run_health
     from roga_domainbed.report.study import study
-    from roga_domainbed.report.words import summary
 
     found = study(args.input_dir, loaded, rules, metric, baseline)
-    health = run_health(args.input_dir, loaded.runs)
-    report = page.make_report(found, health)
+    report = page.make_report(found, run_health(args.input_dir, loaded.runs))
     html = _drawn(report)
     output = _output(args)
-    _write(output, html)
-    figures = (
-        [] if args.figures is None else page.save_figures(report, Path(args.figures), args.figure_format)
-    )
-    for sentence in summary(found, health):
+    with replacing(output) as partial:
+        partial.write_text(html, encoding="utf-8")
+    for sentence in report.sentences:
         print(sentence.text)
     print(f"Written to {output} ({len(html.encode('utf-8')) / 1e6:.1f} MB)")
     if args.figures is not None:
+        figures = page.save_figures(report, Path(args.figures), args.figure_format)
         print(f"{len(figures)} figures in {args.figures}")
     return 0
 
@@ -121,7 +129,7 @@ def _check(args: argparse.Namespace) -> None:
     if output.is_dir():
         problems.add(f"--output {str(output)!r} is a folder; give the name of a file")
     elif not output.parent.is_dir():
-        problems.add(f"--output {str(output)!r}: the folder {str(output.parent)!r} is not there")
+        problems.add(f"--output {str(output)!r}: the folder {str(output.parent)!r} does not exist")
     if args.figures is not None and Path(args.figures).exists() and not Path(args.figures).is_dir():
         problems.add(f"--figures {args.figures!r} is a file; give a folder")
     problems.check()
@@ -136,12 +144,13 @@ def _output(args: argparse.Namespace) -> Path:
 
 
 def _load(folders: Sequence[str], wanted: str | None) -> tuple[LoadedRuns, Metric]:
-    """The runs of all folders, and the metric: the wanted one, else AUC where there is one, else accuracy."""
+    """The runs of all folders, and the metric: the wanted one, else AUC if there is one, else accuracy."""
     from roga_domainbed.metrics import get_metric
     from roga_domainbed.results import selection
+    from roga_domainbed.results.runs import load_sweeps
 
     for name in [wanted] if wanted else ["auc", "acc"]:
-        loaded = _load_metric(folders, name)
+        loaded = load_sweeps(folders, name)
         known = selection.metrics_in(loaded.runs)
         if name in known:
             return loaded, get_metric(name)
@@ -153,50 +162,23 @@ def _load(folders: Sequence[str], wanted: str | None) -> tuple[LoadedRuns, Metri
     )
 
 
-def _load_metric(folders: Sequence[str], metric: str) -> LoadedRuns:
-    from roga_domainbed.results import runs
+def _baseline(wanted: str | None, runs: Sequence[Run]) -> str:
+    from roga_domainbed.results.rows import rows_of
 
-    whole = runs.LoadedRuns()
-    for folder in folders:
-        whole.add(runs.load_runs(folder, metric))
-    if not whole.runs:
-        lines = whole.problems + whole.notes
-        unreadable = f" Unreadable: {'; '.join(lines[:3])}{'; …' * (len(lines) > 3)}." if lines else ""
-        raise RogaError(
-            f"no records under {', '.join(map(repr, folders))}: expected <job>/results.jsonl in it.{unreadable} Give "
-            "the output_dir of a sweep whose jobs have reached their first checkpoint"
-        )
-    whole.notes += [
-        f"{run}: in several folders, {', '.join(sources)}; of a step that is there twice the later folder counts"
-        for run, sources in runs.runs_in_several_folders(whole.runs).items()
-    ]
-    return whole
-
-
-def _baseline(wanted: str | None, loaded: LoadedRuns) -> str:
-    known = list(dict.fromkeys(run.args["algorithm"] for run in loaded.runs))
+    known = list(rows_of(runs))
     if wanted is not None and wanted not in known:
-        raise RogaError(unknown_name("algorithm of these records", wanted, known))
+        raise RogaError(unknown_name("row of these tables", wanted, known))
     return wanted or ("ERM" if "ERM" in known else known[0])
 
 
-def _drawn(report: object) -> str:
-    """The page, with a progress bar where someone watches."""
+def _drawn(report: Report) -> str:
+    """The page, with a progress bar on a terminal."""
     from tqdm import tqdm
 
     from roga_domainbed.report import page
 
-    bar = tqdm(
-        total=page.n_panels(report),
-        unit="panel",
-        desc="Drawing",
-        disable=not sys.stderr.isatty(),
-        leave=False,
-    )
-    with bar:
+    terminal = sys.stderr.isatty()
+    with tqdm(
+        total=page.n_panels(report), unit="panel", desc="Drawing", disable=not terminal, leave=False
+    ) as bar:
         return page.render_page(report, bar.update)
-
-
-def _write(path: Path, html: str) -> None:
-    with replacing(path) as partial:
-        partial.write_text(html, encoding="utf-8")

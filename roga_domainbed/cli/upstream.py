@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import Any
 
 from datasets_ext.training_options import REALS, TrainingOptions
-from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog.datasets import SPLIT_MODES
 from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host import backend
-from roga_domainbed.trainer.config import SPLIT_MODES
 
 #: The scripts that split data, and so take --split.
 _SPLITTING = ("train", "sweep")
@@ -79,13 +79,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_names(ours: argparse.Namespace) -> None:
     """Name what is misspelt: upstream raises a bare NotImplementedError, a sweep only in each of its jobs."""
-    problems = Problems()
-    for registry, names in ((DATASETS, ours.datasets), (ALGORITHMS, ours.algorithms)):
-        module = getattr(backend.host(), f"{registry.kind}s")
-        known = getattr(module, f"{registry.kind}s".upper())
+    problems, host = Problems(), backend.host()
+    for kind, names, module, known in (
+        ("dataset", ours.datasets, host.datasets, host.datasets.DATASETS),
+        ("algorithm", ours.algorithms, host.algorithms, host.algorithms.ALGORITHMS),
+    ):
         for name in names:
             if name not in vars(module):
-                problems.add(unknown_name(registry.kind, name, known))
+                problems.add(unknown_name(kind, name, known))
     problems.check()
 
 

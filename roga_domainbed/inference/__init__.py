@@ -1,1 +1,1 @@
-"""A saved run at work: evaluate and predict."""
+"""A saved run: evaluate it, predict with it."""

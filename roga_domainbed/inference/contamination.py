@@ -1,4 +1,4 @@
-"""What a saved model has seen of the data that it is to be evaluated on."""
+"""Contamination: what a saved model has seen of the data that it is evaluated on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from datasets_ext.audit import Audit, audit
-from datasets_ext.families import with_family
+from datasets_ext.combined import with_family
 from roga_domainbed.errors import RogaError
 from roga_domainbed.inference.evaluation_sets import Evaluated, EvaluationSet, own_sets
 from roga_domainbed.inference.saved_run import SavedRun
@@ -21,17 +21,17 @@ def own_leaks(own: Evaluated) -> list[str]:
 
 
 def seen_before(run: SavedRun, evaluated: Evaluated) -> tuple[list[str], list[str]]:
-    """What of ``evaluated`` the model was trained on or selected by.
+    """Which of ``evaluated`` the model was trained on or selected by.
 
-    Videos, recordings and people are compared where both datasets have a manifest, files (by what they are on the disk,
-    so that links count) where one has none.
+    Videos, recordings and people are compared if both datasets have a manifest, otherwise files, by device and inode,
+    so that links count.
 
     Args:
-        run: the saved run; its training data is looked for where it lay.
-        evaluated: other data than its own splits.
+        run: the saved run; its training data is expected where it was.
+        evaluated: data other than its own splits.
 
     Returns:
-        A sentence for each thing in common, and one for what could not be compared.
+        A sentence for each thing in common, and for each thing that could not be compared.
     """
     try:
         seen = _seen(own_sets(run, None).sets)

@@ -15,7 +15,7 @@ from roga_domainbed.catalog import DATASETS
 from roga_domainbed.engine.datasets.classes import class_indices
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host.backend import host
-from roga_domainbed.inference.image_files import ImageFiles, to_tensor
+from roga_domainbed.inference.model_inputs import ImageFiles, to_tensor
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.environment import Environment, OpenDataset
 from roga_domainbed.input.image_files import images_below
@@ -36,7 +36,7 @@ class EvaluationSet:
         role: what the run did with them: ``training``, ``selection``, ``test``; empty for other datasets.
         environment: where they are.
         indices: which they are.
-        rows: the manifest's rows of the environment, that ``indices`` count; None without a manifest.
+        rows: the manifest's rows of the environment, to which ``indices`` refer; None without a manifest.
     """
 
     env: int
@@ -50,7 +50,7 @@ class EvaluationSet:
 
 @dataclass
 class Evaluated:
-    """What there is to evaluate on.
+    """The data to evaluate on.
 
     Attributes:
         name: of the dataset or folder.
@@ -68,7 +68,7 @@ def own_sets(run: SavedRun, data_dir: str | None) -> Evaluated:
 
     Args:
         run: the saved run.
-        data_dir: where the dataset lies now; None for where it lay then.
+        data_dir: where the dataset is now; None for where it was.
     """
     config = run.config
     if data_dir is not None:
@@ -97,7 +97,7 @@ def dataset_sets(run: SavedRun, name: str, data_dir: str | None, part: str) -> E
         run: the saved run.
         name: registered name of the dataset.
         data_dir: the folder that holds it.
-        part: one of ``PARTS``. Where no part is published, ``test`` is everything, which a note says.
+        part: one of ``PARTS``. If no part is published, ``test`` is everything; a note says so.
     """
     info = DATASETS.get(name)
     if info.needs_data_dir and (data_dir is None or not Path(data_dir).is_dir()):
@@ -107,7 +107,7 @@ def dataset_sets(run: SavedRun, name: str, data_dir: str | None, part: str) -> E
             else f"--data_dir {data_dir!r} is not a folder"
         )
     every_env = list(range(len(info.environments)))
-    # As the run read its own images: of that size, and all as a test environment is read, without augmentation.
+    # Images of the size that the run had, all without augmentation, as in a test environment.
     hparams = {spec.name: spec.default for spec in info.hparams}
     hparams |= {"data_augmentation": False, "image_size": run.input_shape[-1]}
     dataset, names = open_dataset(host(), name, data_dir, every_env, hparams, run.config.seed)
@@ -138,8 +138,8 @@ def dataset_sets(run: SavedRun, name: str, data_dir: str | None, part: str) -> E
 def folder_sets(run: SavedRun, folder: str) -> Evaluated:
     """A folder of images: with a manifest, with class folders, or with environments that have class folders.
 
-    Class folders are called real and fake in one spelling or another. Folders below one are its videos; images that
-    lie in it directly are of no known video.
+    Class folders are called real and fake, spelled one way or another. Folders in them are videos; images directly in
+    them belong to no known video.
     """
     place = Path(folder)
     if not place.is_dir():
@@ -175,7 +175,7 @@ def folder_sets(run: SavedRun, folder: str) -> Evaluated:
 
 
 def choose(evaluated: Evaluated, wanted: Sequence[str] | None) -> Evaluated:
-    """The environments that are named, or numbered, in ``wanted``; all for None."""
+    """The environments with the names or numbers in ``wanted``; all for None."""
     if wanted is None:
         return evaluated
     names = {entry.env: entry.env_name for entry in evaluated.sets}
@@ -246,7 +246,7 @@ def _folders(place: Path) -> list[str]:
 
 
 def _labels(names: list[str]) -> dict[str, int] | None:
-    """Class folder → label, where all of ``names`` are understood; one class alone will do."""
+    """Class folder → label, if all of ``names`` are understood; one class alone is enough."""
     for extra in ((), ("real", "fake")):
         indices, classes = class_indices([*names, *extra])
         if names and classes == ["real", "fake"]:

@@ -1,4 +1,4 @@
-"""From images and videos to the faces in them, cut out as the training data was, and their probabilities."""
+"""From images and videos to the faces in them, cut out as the training data was."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import importlib.util
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from datasets_ext.prepare import report
@@ -21,14 +20,10 @@ from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
-from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.errors import MissingExtra, Problems, RogaError
-from roga_domainbed.inference.image_files import to_tensor
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.image_files import IMAGE_SUFFIXES, read_image
-from roga_domainbed.trainer.evaluation import decide
 
-BATCH_SIZE = 64
 VIDEO_SUFFIXES = tuple(".3gp .avi .flv .gif .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
 
 
@@ -38,7 +33,7 @@ class Face:
 
     Attributes:
         frame: index of the video's frame; None in an image.
-        box: x, y, width, height in pixels of the picture; None where nothing was looked for.
+        box: x, y, width, height in pixels of the picture; None without detection.
         detection_score: how sure the detector is.
         probability: of being fake.
     """
@@ -51,7 +46,7 @@ class Face:
 
 @dataclass
 class Prediction:
-    """What the model says of one file.
+    """One file with its faces and their probabilities.
 
     Attributes:
         path: the file.
@@ -71,7 +66,7 @@ class Prediction:
 
     @property
     def probability(self) -> float | None:
-        """Of a video: the mean over its faces; None for an image and where there is no face."""
+        """Of a video: the mean over its faces; None for an image, and without faces."""
         if self.kind != "video" or not self.faces:
             return None
         return float(np.mean([face.probability for face in self.faces]))
@@ -102,7 +97,7 @@ def find_inputs(inputs: Sequence[str]) -> list[tuple[str, str]]:
 def crops_of_training(run: SavedRun) -> tuple[CropOptions, str]:
     """How the faces that ``run`` was trained on were cut out, and in words how that is known.
 
-    It is in the report that ``prepare`` left beside the data; where that is not there, the defaults are the answer.
+    The report that ``prepare`` left beside the data has it; without that report, the defaults are assumed.
     """
     config = run.config
     name = config.dataset
@@ -121,7 +116,7 @@ class FaceCutter:
 
     Args:
         options: detector, margin and size of a crop, frames of a video.
-        detect: False takes every picture whole, as a crop that is there already.
+        detect: False takes every picture whole, as a finished crop.
         kinds: of the files that will come.
 
     Raises:
@@ -188,7 +183,7 @@ class FaceCutter:
     def _add(self, prediction: Prediction, index: int | None, face: np.ndarray, data: bytes) -> Image.Image:
         x, y, width, height, score = map(float, face[:5])
         prediction.faces.append(Face(index, (x, y, width, height), score))
-        # The file that 'prepare' would have written, decoded: JPEG costs pixels.
+        # Decoded from the file that 'prepare' would have written: JPEG changes pixels.
         return Image.open(io.BytesIO(data)).convert("RGB")
 
 
@@ -204,50 +199,6 @@ class _WholeFrames:
         self.images.append(Image.fromarray(rgb))
 
 
-def predict(run: SavedRun, files: Sequence[tuple[str, str]], cutter: FaceCutter) -> Iterator[Prediction]:
-    """What the model says of each file, in their order; faces of several files share a batch on the device.
-
-    Args:
-        run: a model that tells real from fake.
-        files: (path, ``image`` or ``video``).
-        cutter: makes the crops.
-
-    Raises:
-        RogaError: the model is for other inputs or other classes.
-    """
-    if run.num_classes != 2:
-        raise RogaError(
-            f"predict is for models that tell real from fake; this one knows {run.num_classes} classes"
-        )
-    read = to_tensor(run)
-    waiting: list[Prediction] = []
-    faces: list[Face] = []
-    inputs: list[torch.Tensor] = []
-    for path, kind in files:
-        prediction, crops = cutter.cut(path, kind)
-        waiting.append(prediction)
-        faces += prediction.faces
-        inputs += map(read, crops)
-        if len(inputs) >= BATCH_SIZE:
-            _score(run, faces, inputs)
-            yield from waiting
-            waiting, faces, inputs = [], [], []
-    _score(run, faces, inputs)
-    yield from waiting
-
-
-@torch.inference_mode()
-def _score(run: SavedRun, faces: Sequence[Face], inputs: Sequence[torch.Tensor]) -> None:
-    with evaluation_mode(run.algorithm):
-        for start in range(0, len(inputs), BATCH_SIZE):
-            batch = torch.stack(inputs[start : start + BATCH_SIZE]).to(run.device)
-            with run.autocast():
-                logits = run.algorithm.predict(batch).float().reshape(len(batch), -1).cpu()
-            _, probabilities = decide(logits)
-            for face, (_, fake) in zip(faces[start : start + BATCH_SIZE], probabilities, strict=True):
-                face.probability = float(fake)
-
-
 def _kind(path: str) -> str | None:
     lower = path.lower()
     if os.path.basename(lower).startswith("."):
@@ -259,7 +210,5 @@ def _kind_by_content(path: str) -> str:
     try:
         with Image.open(path):
             return "image"
-    except (
-        Exception
-    ):  # whatever Pillow says of it: then it is to be read as a video, and that fault is reported
+    except Exception:  # whatever Pillow says: reading it as a video will report the fault
         return "video"

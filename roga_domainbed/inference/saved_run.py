@@ -1,4 +1,4 @@
-"""A trained model from its file, on either backend: the network, and what the run that made it was."""
+"""A trained model loaded from its file, on either backend, with the arguments of its run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _KEYS = {
 
 @dataclass
 class SavedRun:
-    """A model and where it comes from.
+    """A trained model and its origin.
 
     Attributes:
         path: the model's file.
@@ -46,8 +46,8 @@ class SavedRun:
         num_classes: how many classes it tells apart.
         algorithm: the trained network, in evaluation mode, on ``device``.
         device: where it computes.
-        provenance: what the run's first record says of versions, backend and environments; empty where the file
-            lies apart from its records, or upstream's train made it.
+        provenance: versions, backend and environments, from the run's first record; empty if the file is not beside
+            its records, or upstream's train made it.
     """
 
     path: Path
@@ -61,17 +61,17 @@ class SavedRun:
 
     @property
     def config(self) -> TrainConfig:
-        """The arguments of ``train`` that would make this run; upstream's train may have taken some more."""
+        """The arguments of ``train`` that would make this run; upstream's train may have had others as well."""
         known = {field.name for field in fields(TrainConfig)}
         config = TrainConfig(**{name: value for name, value in self.args.items() if name in known})
-        # DomainBed's own train, with the plugin in it, has what the data were made of among its hyper-parameters.
+        # DomainBed's own train, with the plugin in it, has our options of the data among its hyper-parameters.
         for name, value in data_options(self.args, self.hparams).items():
             setattr(config, name, value)
         return config
 
     @property
     def precision(self) -> str:
-        """``bf16`` if the run's records were made in it and ``device`` is a GPU, ``fp32`` otherwise."""
+        """``bf16`` if the run was evaluated in it and ``device`` is a GPU, ``fp32`` otherwise."""
         on_gpu = self.device.type == "cuda"
         return "bf16" if on_gpu and self.provenance.get("precision") == "bf16" else "fp32"
 
@@ -150,7 +150,7 @@ def _model_file(where: Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What is in a model's file; nothing in it can run code."""
+    """The content of a model's file; nothing in it can run code."""
     try:
         with _numpy_scalars_allowed():
             saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -174,7 +174,7 @@ def _build(path: Path, saved: dict[str, Any], host: Host) -> Any:
     if name not in ALGORITHMS:
         raise RogaError(f"{str(path)!r}: {unknown_name('algorithm', str(name), ALGORITHMS.names())}")
     algorithm_class = host.algorithms.get_algorithm_class(name)
-    # Its weights come from the file: neither the network nor another file is asked for first ones.
+    # Its weights come from this file: none are fetched, and no other file is read.
     hparams = {**saved["model_hparams"], "pretrained": False, "weights": ""}
     n_domains = saved["model_num_domains"]
     is_upstreams = host.name == "upstream" and not ALGORITHMS.get(name).plugin
@@ -223,7 +223,7 @@ def _numpy_scalars_allowed() -> Iterator[None]:
 
 
 def _is_damaged(path: Path) -> bool:
-    # A truncated file that is no zip archive any more is taken for a pickle of old, and refused as one.
+    # torch takes a truncated zip archive for a pickle in its old format, and refuses it as one.
     with open(path, "rb") as file:
         return file.read(2) != b"PK"
 

@@ -1,1 +1,1 @@
-"""From files to minibatches on the device: decoded once, augmented in batches, read ahead."""
+"""From files to minibatches on the device: decoded once, augmented in batches, prefetched."""

@@ -10,7 +10,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from roga_domainbed.errors import RogaError
 
-#: Suffixes of what counts as an image, in lower case; other files are passed over.
+#: Suffixes of what counts as an image, in lower case; other files are skipped.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 #: Pillow's kinds of damage.
@@ -22,14 +22,16 @@ class UnreadableImage(RogaError):
 
     Attributes:
         path: the file; None if torch's own loader carried the error over from another process, as text alone.
+        reason: what is wrong with it.
     """
 
-    def __init__(self, message: str, path: str | None = None):
+    def __init__(self, message: str, path: str | None = None, reason: str = ""):
         super().__init__(message)
         self.path = path
+        self.reason = reason
 
     def __reduce__(self) -> tuple:
-        return UnreadableImage, (str(self), self.path)
+        return UnreadableImage, (str(self), self.path, self.reason)
 
 
 def read_image(
@@ -63,7 +65,7 @@ def read_image(
             reason = "it is in no image format" if os.path.getsize(path) else "it is empty"
         elif isinstance(error, OSError) and error.strerror:
             reason = error.strerror
-        raise UnreadableImage(f"cannot read the image {path!r} ({reason}): {remedy}", path) from None
+        raise UnreadableImage(f"cannot read the image {path!r} ({reason}): {remedy}", path, reason) from None
 
 
 @contextmanager
@@ -89,5 +91,5 @@ def images_below(folder: str) -> list[str]:
 
 
 def _raise(error: OSError) -> None:
-    # os.walk would pass over a folder that may not be read, and its images with it.
+    # os.walk would skip a folder that may not be read, and its images with it.
     raise error

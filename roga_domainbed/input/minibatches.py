@@ -1,8 +1,8 @@
 """Minibatches as a function of the step: which indices, and how each image is augmented.
 
-Nothing here has a state to save. The indices of environment e at step t come from ``generator(seed,
-"minibatch", t, e)``, and before sample j is read, torch, numpy and ``random`` are seeded with ``derive(seed,
-"sample", t, e, j)``: whatever augmentation the dataset draws is the same in any worker process.
+Nothing here has a state to save. The indices of environment e at step t come from ``generator(seed, "minibatch", t,
+e)``. Before sample j is read, torch, numpy and ``random`` are seeded with ``derive(seed, "sample", t, e, j)``, so the
+dataset draws the same augmentation in any worker process.
 """
 
 from __future__ import annotations

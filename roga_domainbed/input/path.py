@@ -1,8 +1,8 @@
-"""The input path of a run: how its samples become minibatches, the same for training and evaluation.
+"""The input path of a run: how samples become minibatches, for training and evaluation.
 
-``fast`` keeps decoded images, draws the augmentation of a minibatch at once and computes colours on the device;
-``exact`` calls the environment's own ``__getitem__`` for each sample. Both draw from counters alone, so neither the
-number of workers nor a resumed run changes what is drawn. The two draw different numbers from one distribution.
+``fast`` keeps decoded images, draws the augmentation of a whole minibatch at once and computes colours on the device.
+``exact`` calls the environment's own ``__getitem__`` for each sample. Both draw random numbers from counters alone, so
+neither the number of workers nor a resumed run changes a draw. The two draw different numbers from one distribution.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from roga_domainbed.input.prefetch import Prefetcher
 from roga_domainbed.input.store import Decoder, open_store
 from roga_domainbed.seeds import generator
 
-#: On a processor what a layer makes of 16 images may stay in its cache: Meso-4 takes half as long as with 64.
+#: On a processor the activations of 16 images may stay in its cache: Meso-4 takes half as long as with 64.
 _EVALUATION_BATCH = {"cpu": 16, "cuda": 256}
 
 
 @dataclass(frozen=True)
 class InputOptions:
-    """What the command line says of input.
+    """The command line's options of input.
 
     Attributes:
-        mode: ``fast`` or ``exact``; ``fast`` becomes ``exact`` for data that cannot be read that way.
+        mode: ``fast`` or ``exact``; ``fast`` becomes ``exact`` for data that cannot be read in batches.
         cache: ``auto``, ``off`` or a folder; see ``store.open_store``.
-        augmentation: name that replaces the data set's own on its augmented environments; None keeps it.
+        augmentation: name of one that replaces the dataset's own on augmented environments; None keeps it.
     """
 
     mode: str = "fast"
@@ -49,15 +49,15 @@ class InputPath:
     """Reads the environments of a run.
 
     Args:
-        environments: all of the data set.
+        environments: all of the dataset.
         options: of the command line.
-        name: of the data set.
+        name: of the dataset.
         seed: the run's ``--seed``.
-        n_workers: threads or processes that read ahead; 0 reads when asked.
+        n_workers: threads or processes that prefetch; 0 reads on demand.
         device: where batches go.
 
     Raises:
-        RogaError: an augmentation is asked for and the data cannot have it.
+        RogaError: an augmentation was chosen and the data cannot have it.
     """
 
     def __init__(
@@ -87,12 +87,12 @@ class InputPath:
     def _replace_augmentation(self, options: InputOptions) -> None:
         augmentation = named(options.augmentation)
         if self._images is None:
-            why = "--input exact" if options.mode == "exact" else "data whose transform is not known"
+            why = "--input exact" if options.mode == "exact" else "a dataset whose transform is not known"
             raise RogaError(f"hparam 'augmentation' works on decoded images and does not go with {why}")
         self._images = [images.augmented(augmentation) for images in self._images]
 
     def describe(self) -> dict[str, Any]:
-        """For the records: what of it makes numbers, the path and how training images are augmented."""
+        """For the records, what decides numbers: the path, and how training images are augmented."""
         if self._images is None:
             return {"path": "exact"}
         recipes = {images.recipe.augmentation for images in self._images} - {AUGMENTATIONS["none"]}
@@ -100,10 +100,10 @@ class InputPath:
         return {"path": "fast", "augmentation": "+".join(names) or "none"}
 
     def sentence(self) -> str:
-        """For the person: how images are read here."""
+        """For the person who watches: how images are read."""
         readers = f"{self._n_workers} read ahead"
         if self._images is None:
-            return f"Input: each image by the data set's own code; {readers}."
+            return f"Input: each image by the dataset's own code; {readers}."
         where = {
             "memory": "kept in memory",
             "file": "in a packed file",
@@ -140,7 +140,7 @@ class InputPath:
         """(position among ``parts``, x, y) of each batch of each part, without augmentation, in order.
 
         Args:
-            parts: (environment, indices). The readers of one list of parts stay for the next call with it.
+            parts: (environment, indices). Reader processes stay for the next call with the same parts.
         """
         size = _EVALUATION_BATCH[self._device.type]
         tasks, positions = [], []
@@ -170,7 +170,7 @@ class InputPath:
         return x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
 
     def _finished(self, x: Tensor, drawn: draws.Draws | None, recipe: Recipe) -> Tensor:
-        """The network's input on the device; what a worker already made on a processor is only moved."""
+        """The network's input on the device; if a worker has made it already, it is only moved."""
         if x.dtype == torch.float32:
             return x.to(self._device, non_blocking=True)
         x = x.to(self._device, non_blocking=True)
@@ -233,4 +233,4 @@ def _name_of(augmentation: Any) -> str:
     for name, known in AUGMENTATIONS.items():
         if known == augmentation:
             return name
-    return "the data set's own"
+    return "the dataset's own"

@@ -1,4 +1,4 @@
-"""Where decoded images are kept: in memory, in a packed file that is memory-mapped, or nowhere."""
+"""Where decoded images are kept: in memory, in a memory-mapped file, or nowhere."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ class Memory(Decoder):
 
 
 class Packed(Decoder):
-    """Reads from a file of all decoded images, one after the other, beside an index of their places and sizes.
+    """Reads from a file of all decoded images, one after the other, with an index of their offsets and sizes.
 
-    The operating system keeps of the file what fits and shares it between the jobs of a machine.
+    The operating system caches as much of the file as fits, and the jobs of a machine share it.
     """
 
     kind = "file"
@@ -96,21 +96,21 @@ class Packed(Decoder):
         """The image, (H, W, 3) uint8; not to be written to."""
         offsets, shapes = self._places[env]
         height, width = map(int, shapes[index])
-        if not height:  # could not be read when the file was made: the attempt says why
+        if not height:  # could not be read when the file was made: reading it raises the reason
             return super().get(env, index)
         start = int(offsets[index])
         return np.asarray(self._bytes[start : start + 3 * height * width]).reshape(height, width, 3)
 
 
 def open_store(environments: Sequence[Images], cache: str, name: str) -> Decoder:
-    """The store that ``cache`` asks for.
+    """The store that ``cache`` names.
 
     Args:
         environments: of the run.
-        cache: ``auto`` keeps images in memory where all of them need at most a quarter of what is available, and
-            decodes at each access otherwise; ``off`` always does that; anything else is the folder of a packed file,
-            which is made there if it is not there yet.
-        name: what the packed file's name begins with.
+        cache: ``auto`` keeps images in memory if all of them need at most a quarter of what is available, and decodes
+            at each access otherwise; ``off`` always decodes at each access; anything else is the folder of a packed
+            file, which is made if it is not there yet.
+        name: prefix of the packed file's name.
     """
     if cache == OFF:
         return Decoder(environments)
@@ -121,9 +121,9 @@ def open_store(environments: Sequence[Images], cache: str, name: str) -> Decoder
 
 
 def packed_file(environments: Sequence[Images], folder: Path, name: str) -> Path:
-    """The packed file of these images in ``folder``, made first if need be, by one process at a time.
+    """The packed file of these images in ``folder``, made first if necessary, by one process at a time.
 
-    Its name carries a hash of the content, so a tree that changes gets another file.
+    Its name has a hash of the content, so a changed tree gets another file.
 
     Raises:
         RogaError: the folder cannot be written or is too small.
@@ -161,11 +161,11 @@ def _pack(environments: Sequence[Images], path: Path) -> None:
                     file.write(np.ascontiguousarray(pixels).data)
                 index[f"offset{env}"] = np.array(offsets, np.int64)
                 index[f"shape{env}"] = np.array(shapes, np.int32)
-        np.savez(path.with_suffix(".npz"), **index)  # first: whoever sees the packed file finds its index
+        np.savez(path.with_suffix(".npz"), **index)  # first: the packed file must never be without its index
 
 
 def _decoded(images: Images, pool: ThreadPoolExecutor):
-    """All images in order, decoded by several threads; a chunk at a time, so that few wait in memory."""
+    """All images in order, decoded by several threads, a chunk at a time to save memory."""
 
     def read(index: int) -> np.ndarray:
         try:
@@ -179,7 +179,7 @@ def _decoded(images: Images, pool: ThreadPoolExecutor):
 
 
 def available_memory() -> int:
-    """Bytes that a new process may take without swapping: the machine's, and the control group's where lower."""
+    """Bytes that a process may take without swapping: of the machine, or of the control group if that has less."""
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():

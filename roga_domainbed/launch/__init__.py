@@ -1,7 +1,7 @@
-"""Commands in, outcomes out: the launchers by name. No torch, and nothing of what the commands do.
+"""Jobs in, outcomes out: the launchers by name. No torch, and nothing of what the jobs do.
 
-To add one: a function ``(commands, options) -> iterator of outcomes`` in a file here and a row below; from
-another package, ``LAUNCHERS.add(...)``.
+To add one: a function ``(jobs, options) -> iterator of outcomes`` in a file here and a row below; from another
+package, ``LAUNCHERS.add(...)``.
 """
 
 from __future__ import annotations
@@ -11,51 +11,32 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from roga_domainbed.catalog.registry import Registry
+from roga_domainbed.launch.job import Job
 from roga_domainbed.launch.jobfile import STOPPED
 
-
-@dataclass(frozen=True)
-class Command:
-    """One job to run.
-
-    Attributes:
-        argv: the arguments of the entry, for ``roga_domainbed.cli:main`` ``("train", …)``.
-        output_dir: its folder; the launcher makes it when the job starts, and writes job.log and job.json there.
-        text: the command for display.
-        retry: whether the folder may exist already; otherwise a folder that exists belongs to another launch
-            of the same sweep, and the job is left to it.
-    """
-
-    argv: tuple[str, ...]
-    output_dir: str
-    text: str
-    retry: bool = False
+__all__ = ["LAUNCHERS", "Job", "Launcher", "LauncherInfo", "Options", "Outcome"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one command ended.
+    """How one job ended.
 
     Attributes:
-        command: the command.
+        job: the job.
         exit_code: 0 for success; negative: ended by that signal, as in ``subprocess``; None if it is unknown
-            because the worker died, or if the command was not run.
-        seconds: wall time.
-        log_path: where stdout and stderr went; empty if there is no log.
+            because the worker died, or if the job was not run.
         note: what the exit code does not say, else empty.
         skipped: True if another launch has the job.
     """
 
-    command: Command
+    job: Job
     exit_code: int | None
-    seconds: float = 0.0
-    log_path: str = ""
     note: str = ""
     skipped: bool = False
 
     @property
     def stopped(self) -> bool:
-        """Whether it was told to stop, and goes on when it is launched again."""
+        """Whether it was told to stop; launched again, it resumes."""
         return self.exit_code == STOPPED
 
     @property
@@ -80,33 +61,40 @@ class Options:
 
 
 class Launcher(Protocol):
-    """Runs commands and yields one outcome each, as they end; closing the iterator ends what still runs."""
+    """Runs jobs and yields one outcome each, as they end; closing the iterator ends those that still run."""
 
-    def __call__(self, commands: Sequence[Command], options: Options) -> Iterator[Outcome]:
+    def __call__(self, jobs: Sequence[Job], options: Options) -> Iterator[Outcome]:
         """Start."""
         ...
 
 
 @dataclass(frozen=True)
 class LauncherInfo:
-    """A launcher: ``target`` is ``"module:function"``, a ``Launcher``."""
+    """A launcher.
+
+    Attributes:
+        name: of ``--command_launcher``.
+        target: ``"module:function"``, a ``Launcher``.
+        summary: one line.
+        runs: whether the jobs run; False where they are only shown.
+    """
 
     name: str
     target: str
     summary: str
+    runs: bool = True
 
 
 LAUNCHERS: Registry[LauncherInfo] = Registry("launcher")
-LAUNCHERS.add(
+for _info in (
     LauncherInfo(
         "local", "roga_domainbed.launch.local:launch_local", "--n_workers warm processes on this machine"
-    )
-)
-LAUNCHERS.add(
-    LauncherInfo("dummy", "roga_domainbed.launch.dummy:launch_dummy", "print the commands, run nothing")
-)
-LAUNCHERS.add(
+    ),
+    LauncherInfo(
+        "dummy", "roga_domainbed.launch.dummy:launch_dummy", "print the commands, run nothing", runs=False
+    ),
     LauncherInfo(
         "multi_gpu", "roga_domainbed.launch.multi_gpu:launch_multi_gpu", "as local, a worker for each GPU"
-    )
-)
+    ),
+):
+    LAUNCHERS.add(_info)

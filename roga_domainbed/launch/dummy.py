@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from roga_domainbed.launch import Command, Options, Outcome
+from roga_domainbed.launch import Job, Options, Outcome
 
 
-def launch_dummy(commands: Sequence[Command], options: Options) -> Iterator[Outcome]:
-    """Print ``Dummy launcher: <command>`` for every command."""
-    for command in commands:
-        print(f"Dummy launcher: {command.text}")
-        yield Outcome(command, 0)
+def launch_dummy(jobs: Sequence[Job], options: Options) -> Iterator[Outcome]:
+    """Print ``Dummy launcher: <command>`` for every job."""
+    for job in jobs:
+        print(f"Dummy launcher: {job.text}")
+        yield Outcome(job, 0)

@@ -1,4 +1,4 @@
-"""``job.json`` and ``job.log``: what a job folder says about the process that works in it."""
+"""``job.json`` and ``job.log``: which process works in a job's folder, or how it ended."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def is_running(folder: str | os.PathLike) -> bool:
             return time.time() - (Path(folder) / JOB_FILE).stat().st_mtime < STALE_AFTER_S
         except OSError:
             return False
-    if not _is_alive(job.pid):
-        return False
-    return job.process_started is None or job.process_started == _process_started(job.pid)
+    if job.process_started is not None:
+        return job.process_started == _process_started(job.pid)
+    return _is_alive(job.pid)
 
 
 def describe_exit(code: int | None) -> str:
@@ -117,6 +117,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _process_started(pid: int) -> int | None:
+    """When process ``pid`` started, in the kernel's ticks; None where there is none, or no /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -20,30 +20,30 @@ from dataclasses import replace
 from pathlib import Path
 
 from roga_domainbed.errors import RogaError
-from roga_domainbed.launch import Command, Options, Outcome
-from roga_domainbed.launch.jobfile import LOG_FILE, describe_exit, read_job_file, write_job_file
+from roga_domainbed.launch import Job, Options, Outcome
+from roga_domainbed.launch.jobfile import describe_exit, read_job_file, write_job_file
 from roga_domainbed.processes import usable_cpus
 
 
-def launch_local(commands: Sequence[Command], options: Options) -> Iterator[Outcome]:
-    """Run ``commands`` in ``options.n_workers`` processes (1 by default), in order."""
-    n_workers = min(options.n_workers or 1, len(commands))
-    yield from run_in_pool(commands, options, [{}] * n_workers)
+def launch_local(jobs: Sequence[Job], options: Options) -> Iterator[Outcome]:
+    """Run ``jobs`` in ``options.n_workers`` processes (1 by default), in order."""
+    n_workers = min(options.n_workers or 1, len(jobs))
+    yield from run_in_pool(jobs, options, [{}] * n_workers)
 
 
 def run_in_pool(
-    commands: Sequence[Command], options: Options, environments: Sequence[Mapping[str, str]]
+    jobs: Sequence[Job], options: Options, environments: Sequence[Mapping[str, str]]
 ) -> Iterator[Outcome]:
-    """Run ``commands`` with one worker for each of ``environments``, which are added to ours.
+    """Run ``jobs`` with one worker for each of ``environments``, which are added to ours.
 
-    Yields an outcome for every command, as they end. A worker that dies takes its job with it: that job is
+    Yields an outcome for every job, as they end. A worker that dies takes its job with it: that job is
     marked failed and a new worker takes the next.
 
     Raises:
         RogaError: if a worker cannot start at all.
     """
     threads_each = str(max(1, usable_cpus() // max(1, len(environments))))
-    waiting = deque(commands)
+    waiting = deque(jobs)
     outcomes: queue.Queue[Outcome | Exception] = queue.Queue()
     slots = [
         _Slot(
@@ -57,7 +57,7 @@ def run_in_pool(
     try:
         for slot in slots:
             slot.thread.start()
-        for _ in commands:
+        for _ in jobs:
             outcome = outcomes.get()
             if isinstance(outcome, Exception):
                 raise outcome
@@ -91,10 +91,10 @@ class _Slot:
         try:
             while not self._stopping:
                 try:
-                    command = self._waiting.popleft()
+                    job = self._waiting.popleft()
                 except IndexError:
                     break
-                outcome = self._run(command)
+                outcome = self._run(job)
                 if self._stopping:
                     break
                 self._outcomes.put(outcome)
@@ -113,28 +113,27 @@ class _Slot:
             worker.stdout.close()
             return worker.returncode
 
-    def _run(self, command: Command) -> Outcome:
+    def _run(self, job: Job) -> Outcome:
         if self._worker is None and not self._start():
-            return Outcome(command, None, note="interrupted")
-        job = {"argv": command.argv, "output_dir": command.output_dir, "retry": command.retry}
+            return Outcome(job, None, note="interrupted")
+        request = {"argv": job.argv, "output_dir": job.output_dir, "retry": job.retry}
         try:
-            self._worker.stdin.write(json.dumps(job) + "\n")
+            self._worker.stdin.write(json.dumps(request) + "\n")
             self._worker.stdin.flush()
             answer = self._worker.stdout.readline()
         except OSError:
             answer = ""
-        log = os.path.join(command.output_dir, LOG_FILE)
         if answer:
             fields = json.loads(answer)
             if fields.get("skipped"):
-                return Outcome(command, None, note="another launch of this sweep has it", skipped=True)
+                return Outcome(job, None, note="another launch of this sweep has it", skipped=True)
             if "error" in fields:
-                return Outcome(command, None, note=fields["error"])
-            return Outcome(command, fields["exit_code"], fields["seconds"], log)
+                return Outcome(job, None, note=fields["error"])
+            return Outcome(job, fields["exit_code"])
         code = self._retire()
         if not self._stopping:
-            _mark_failed(command.output_dir, code)
-        return Outcome(command, None, log_path=log, note=f"its worker process {describe_exit(code)}")
+            _mark_failed(job.output_dir, code)
+        return Outcome(job, None, note=f"its worker process {describe_exit(code)}")
 
     def _start(self) -> bool:
         command = [sys.executable, "-m", "roga_domainbed.launch.worker", "--entry", self._options.entry]

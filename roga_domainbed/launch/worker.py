@@ -1,7 +1,7 @@
 """A warm worker: imports once, then forks a child for each job it reads from stdin.
 
 Protocol, one JSON object a line. To the worker: ``{"argv", "output_dir", "retry"}``. From it: ``{"ready": true}``
-once, then for each job ``{"exit_code", "seconds"}``, with ``"error"`` if its folder cannot be written, or
+once, then for each job ``{"exit_code"}``, with ``"error"`` if its folder cannot be written, or
 ``{"skipped": true}``. Closing its stdin ends it. If the launcher
 dies, the worker ends its job and itself.
 """
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 continue
             log = os.open(Path(folder) / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
-            _answer(answers, {"exit_code": None, "seconds": 0.0, "error": str(error)})
+            _answer(answers, {"exit_code": None, "error": str(error)})
             continue
         if fork:
             with warnings.catch_warnings():
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             pid, poll = child.pid, child.poll
         os.close(log)
         exit_code = _watch(folder, started_now(tuple(job_argv), pid), poll, parent, start)
-        _answer(answers, {"exit_code": exit_code, "seconds": time.monotonic() - start})
+        _answer(answers, {"exit_code": exit_code})
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Algorithms against a baseline, in numbers and in words."""
+"""The rows of a table against a baseline, in numbers and in sentences."""
 
 from __future__ import annotations
 
@@ -6,31 +6,25 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from roga_domainbed.metrics import ACCURACY, Metric
-from roga_domainbed.results.runs import Run
-from roga_domainbed.results.selection import (
-    Rule,
-    group_by_test_env,
-    held_out_with,
-    sweep_value,
-)
+from roga_domainbed.metrics import Metric
+from roga_domainbed.results.selected import Selected
+from roga_domainbed.results.selection import Rule
 from roga_domainbed.results.statistics import Comparison, average_ranks, compare, holm
 
 SIGNIFICANT = 0.05
-LABELS = ("Algorithm", "Difference", "95 % interval", "p (Holm)", "Win/tie/loss", "Pairs", "Average rank")
 
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """Every algorithm of a sweep against one, for one selection rule.
+    """Every row against one, for one selection rule.
 
     Attributes:
-        baseline: the algorithm that the others are compared with.
+        baseline: the row that the others are compared with.
         rule: the selection rule.
         metric: what is compared.
-        found: one for every other algorithm; fractions.
-        ranks: average rank of every algorithm, the baseline's too.
-        blocks: how many (dataset, test environment, trial) the ranks are over.
+        found: one for every other row; fractions.
+        ranks: average rank of every row, the baseline's too; NaN where a row has no value.
+        blocks: how many (dataset, test environment, trial) the ranks are over: those that all other rows have.
     """
 
     baseline: str
@@ -40,95 +34,90 @@ class ComparisonTable:
     ranks: Mapping[str, float]
     blocks: int
 
+    labels = ("Algorithm", "Difference", "95 % interval", "p (Holm)", "Win/tie/loss", "Pairs", "Average rank")
+
     @property
-    def header(self) -> str:
+    def title(self) -> str:
         """The sentence above the table."""
         return f"Compared with {self.baseline}, metric: {self.metric.name}, model selection method: {self.rule.title}"
 
     def rows(self) -> list[list[str]]:
-        """The cells below ``LABELS``, the baseline first; differences in percentage points."""
+        """The texts below ``labels``, the baseline first; differences in percentage points."""
         own = [self.baseline, "", "", "", "", "", _rank(self.ranks[self.baseline])]
-        return [own] + [[*_cells(row), _rank(self.ranks[row.algorithm])] for row in self.found]
+        return [own] + [[*_texts(row), _rank(self.ranks[row.name])] for row in self.found]
 
     def notes(self) -> list[str]:
-        """What the columns are, and what the comparison says."""
+        """What the columns are, then what the comparison shows."""
         return [
-            "Pairs: (dataset, test environment, trial) that both have; p: Wilcoxon signed-rank test, Holm-corrected; "
-            f"ranks over the {self.blocks} that all have.",
+            "Pairs: the (dataset, test environment, trial) that both have. p: Wilcoxon signed-rank test, "
+            f"Holm-corrected. Ranks: over the {self.blocks} (dataset, test environment, trial) that all have.",
             *verdicts(self.found, self.baseline, self.metric),
         ]
 
 
-def comparison_table(
-    runs: Sequence[Run], rule: Rule, baseline: str, metric: Metric = ACCURACY
-) -> ComparisonTable:
-    """Compare every algorithm of ``runs`` with ``baseline``."""
-    values = values_by_algorithm(runs, rule, metric)
-    found = compare(values, baseline, lower_is_better=metric.lower_is_better)
-    ranks, blocks = average_ranks(values, lower_is_better=metric.lower_is_better)
-    return ComparisonTable(baseline, rule, metric, tuple(found), ranks, blocks)
+def comparison_table(selected: Selected, baseline: str) -> ComparisonTable:
+    """Compare every row with ``baseline``, one of them."""
+    metric = selected.metric
+    found = compare(selected.values, baseline, lower_is_better=metric.lower_is_better)
+    ranked = {row: values for row, values in selected.values.items() if values}
+    ranks, blocks = average_ranks(ranked, lower_is_better=metric.lower_is_better)
+    ranks = {row: ranks.get(row, math.nan) for row in selected.values}
+    return ComparisonTable(baseline, selected.rule, metric, tuple(found), ranks, blocks)
 
 
-def values_by_algorithm(
-    runs: Sequence[Run], rule: Rule, metric: Metric = ACCURACY
-) -> dict[str, dict[tuple, float]]:
-    """Algorithm → (dataset, test environment, trial) → the test metric of the run the rule picks."""
-    by_dataset: dict[str, list[Run]] = {}
-    for run in runs:
-        by_dataset.setdefault(run.args["dataset"], []).append(run)
-    values: dict[str, dict[tuple, float]] = {}
-    for (trial, dataset, algorithm, env), group in group_by_test_env(runs).items():
-        own = values.setdefault(algorithm, {})
-        tested = held_out_with(by_dataset[dataset], env)
-        value = None if tested is None else sweep_value(group, rule, env, metric, tested=tested)
-        if value is not None:
-            own[dataset, env, trial] = value
-    return values
-
-
-def verdicts(found: Sequence[Comparison], baseline: str, metric: Metric = ACCURACY) -> list[str]:
-    """What the comparison says, one sentence for each kind of outcome."""
-    groups: dict[str, list[str]] = {"better": [], "worse": [], "noise": [], "few": [], "none": []}
+def verdicts(found: Sequence[Comparison], baseline: str, metric: Metric) -> list[str]:
+    """What the comparison shows: one sentence for each kind of outcome."""
+    better, worse, alike, too_few, apart = [], [], [], [], []
     judged = [row for row in found if row.pairs]
-    # The smallest p-value of n pairs is 2 / 2ⁿ; corrected, what each algorithm could reach at best.
-    best = dict(
-        zip([row.algorithm for row in judged], holm([2.0 ** (1 - row.pairs) for row in judged]), strict=True)
-    )
+    # The smallest p-value of n pairs is 2 / 2ⁿ; corrected, what each row could reach at best.
+    smallest = iter(holm([2.0 ** (1 - row.pairs) for row in judged]))
     for row in found:
         if not row.pairs:
-            groups["none"].append(row.algorithm)
-        elif best[row.algorithm] >= SIGNIFICANT:
-            groups["few"].append(row.algorithm)
+            apart.append(row)
+        elif next(smallest) >= SIGNIFICANT:
+            too_few.append(row)
         elif row.p_value >= SIGNIFICANT:
-            groups["noise"].append(row.algorithm)
+            alike.append(row)
         else:
-            better = (row.difference < 0) == metric.lower_is_better
-            groups["better" if better else "worse"].append(row.algorithm)
-    sentences = {
-        "better": f"Better than {baseline}, beyond noise",
-        "worse": f"Worse than {baseline}, beyond noise",
-        "noise": f"Differences from {baseline} within noise (p >= {SIGNIFICANT})",
-        "few": "Too few pairs to tell, whatever the differences: the test cannot reach "
-        f"p < {SIGNIFICANT}, add trials",
-        "none": f"No pair in common with {baseline}",
-    }
-    return [f"{text}: {', '.join(groups[kind])}." for kind, text in sentences.items() if groups[kind]]
+            (better if (row.difference < 0) == metric.lower_is_better else worse).append(row)
+    sentences = [
+        f"{text}: {listed([row.name for row in rows])}."
+        for text, rows in (
+            (f"Better than {baseline} (p < {SIGNIFICANT})", better),
+            (f"Worse than {baseline} (p < {SIGNIFICANT})", worse),
+            (f"No significant difference from {baseline} (p >= {SIGNIFICANT})", alike),
+            (f"No pair in common with {baseline}", apart),
+        )
+        if rows
+    ]
+    if too_few:
+        pairs = sorted({row.pairs for row in too_few})
+        n = (
+            f"{pairs[0]} pair{'s' * (pairs[0] > 1)}"
+            if len(pairs) == 1
+            else f"{pairs[0]} to {pairs[-1]} pairs"
+        )
+        names = listed([row.name for row in too_few])
+        sentences.append(
+            f"Too few trials to compare {names} with {baseline}: with {n} the test cannot reach "
+            f"p < {SIGNIFICANT}. Add trials."
+        )
+    return sentences
 
 
-def _cells(row: Comparison) -> list[str]:
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, or ``a, b and c``; with semicolons where names have commas."""
+    comma = "; " if any("," in name for name in names) else ", "
+    return names[0] if len(names) == 1 else f"{comma.join(names[:-1])} and {names[-1]}"
+
+
+def _texts(row: Comparison) -> list[str]:
     if not row.pairs:
-        return [row.algorithm, "X", "X", "X", "X", "0"]
+        return [row.name, "X", "X", "X", "X", "0"]
     low, high = row.interval
     interval = "X" if math.isnan(low) else f"{100 * low:+.1f} to {100 * high:+.1f}"
     outcome = f"{row.wins}/{row.ties}/{row.losses}"
-    return [
-        row.algorithm,
-        f"{100 * row.difference:+.1f}",
-        interval,
-        f"{row.p_value:.3f}",
-        outcome,
-        str(row.pairs),
-    ]
+    return [row.name, f"{100 * row.difference:+.1f}", interval, f"{row.p_value:.3f}", outcome, str(row.pairs)]
 
 
 def _rank(rank: float) -> str:

@@ -1,4 +1,4 @@
-"""How the runs of a sweep fared: finished, failed, unfinished, or gone without a record."""
+"""The state of every run of a sweep: finished, running, failed or unfinished, and whether it has records."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from roga_domainbed.launch.job import State, folder_state
 from roga_domainbed.launch.jobfile import JOB_FILE, LOG_FILE, describe_exit, read_job_file
+from roga_domainbed.results.rows import row_name
 from roga_domainbed.results.runs import Run
-from roga_domainbed.sweep.jobs import State, folder_state
 
 
 @dataclass(frozen=True)
@@ -17,17 +18,17 @@ class RunHealth:
 
     Attributes:
         folder: its path.
-        dataset: from its records, else from the arguments in its job file; ``?`` where neither says.
-        algorithm: likewise.
+        dataset: from its records, else from the arguments in its job file; ``?`` if neither has it.
+        row: likewise; the row of the tables that the run belongs to.
         test_envs: likewise, such as ``0 2``.
         state: what the folder shows.
         last_step: the highest step it has a record of; None where there is no record.
-        detail: for a run that failed how it ended and where its log is; else empty.
+        detail: of a failed run: how it ended and where its log is; else empty.
     """
 
     folder: str
     dataset: str
-    algorithm: str
+    row: str
     test_envs: str
     state: State
     last_step: int | None
@@ -40,7 +41,7 @@ class RunHealth:
 
 
 def run_health(folders: Sequence[str | os.PathLike], runs: Sequence[Run]) -> list[RunHealth]:
-    """Every folder below ``folders`` that has records or a job file, in sorted order."""
+    """Every run folder below ``folders`` that has records or a job file, in sorted order."""
     args_of = {run.source: run.args for run in runs}
     last_steps: dict[str, int] = {}
     for run in runs:
@@ -58,9 +59,10 @@ def _of_folder(source: str, args: dict | None, last_step: int | None) -> RunHeal
     state, job = folder_state(source), read_job_file(source)
     names = ["?", "?", "?"]
     if args is not None:
-        names = [args["dataset"], args["algorithm"], " ".join(map(str, args["test_envs"]))]
+        names = [args["dataset"], row_name(args), " ".join(map(str, args["test_envs"]))]
     elif job is not None:
-        names = [_option(job.argv, option) for option in ("--dataset", "--algorithm", "--test_envs")]
+        row = "--row" if "--row" in job.argv else "--algorithm"
+        names = [_option(job.argv, option) for option in ("--dataset", row, "--test_envs")]
     detail = ""
     if state is State.FAILED:
         log = os.path.join(source, LOG_FILE)

@@ -1,4 +1,4 @@
-"""The 95 % interval of a table's cell, and over what it was taken."""
+"""The 95 % interval of every cell, and whether it is over videos, samples or trials."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from roga_domainbed.metrics import Metric
 from roga_domainbed.metrics.binary import auc
 from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.report.scores import Scores, StoredScores
-from roga_domainbed.report.study import Candidate, CellKey, Study
+from roga_domainbed.results.selected import CellKey, JudgedRun, Selected
 from roga_domainbed.results.statistics import auc_interval, mean_interval
 
-#: ``Interval.over`` → what an interval over it answers.
+#: ``Interval.over`` → what such an interval says.
 OVER = {
-    "videos": "how far the value moves with other test videos; the models stay as they are",
-    "samples": "how far the value moves with other test samples (videos are not known); the models stay as they are",
-    "trials": "how far the mean moves with other trials; the test set stays as it is",
+    "videos": "how much the value would change with other test videos and the same models",
+    "samples": "how much the value would change with other test samples and the same models; videos are not known",
+    "trials": "how much the mean would change with other trials and the same test set",
 }
 
 
@@ -41,50 +41,45 @@ class Interval:
     note: str = ""
 
 
-def cell_intervals(study: Study, stored: StoredScores) -> dict[CellKey, Interval]:
-    """The interval of every cell of the first rule's tables.
+def cell_intervals(selected: Selected, stored: StoredScores) -> dict[CellKey, Interval]:
+    """The interval of every cell.
 
-    From stored scores, resampled by video, where they belong to the very step the rule chose and give the number
-    that is in the table; otherwise over trials, cut where the metric ends.
+    By resampling the videos of stored scores, where these are of the step the rule chose and give the number that is
+    in the table; otherwise over trials, cut at the limits of the metric.
 
     Args:
-        study: whose cells.
+        selected: what a rule chose.
         stored: the scores of the chosen runs on their test environments.
     """
-    cells: dict[CellKey, list[Candidate]] = {}
-    for candidate in study.chosen:
-        if not math.isnan(candidate.test):
-            cells.setdefault(candidate.cell, []).append(candidate)
-    return {cell: _interval(trials, study.metric, stored) for cell, trials in cells.items()}
+    return {cell: _interval(trials, selected.metric, stored) for cell, trials in selected.trials.items()}
 
 
-def _interval(trials: Sequence[Candidate], metric: Metric, stored: StoredScores) -> Interval:
+def _interval(trials: Sequence[JudgedRun], metric: Metric, stored: StoredScores) -> Interval:
     try:
         return _over_scores(trials, metric.name, stored)
     except RogaError as error:
         why = str(error)
     low, high = mean_interval([trial.test for trial in trials])
     if math.isnan(low):
-        few = f"{len(trials)} trial{'s' * (len(trials) > 1)}, an interval over trials needs 3"
-        return Interval(note=f"{why}; {few}")
+        return Interval(note=f"{why}; an interval over trials needs 3, not {len(trials)}")
     return Interval(max(low, 0.0), min(high, metric.most), "trials", why)
 
 
-def _over_scores(trials: Sequence[Candidate], metric: str, stored: StoredScores) -> Interval:
-    """Raises RogaError with the reason if the scores cannot give one."""
+def _over_scores(trials: Sequence[JudgedRun], metric: str, stored: StoredScores) -> Interval:
+    """The interval from stored scores; RogaError says why there is none."""
     if metric not in ("auc", "video_auc", "acc"):
-        raise RogaError(f"intervals over videos are made for acc, auc and video_auc, not for {metric}")
+        raise RogaError(f"intervals over videos exist for acc, auc and video_auc, not for {metric}")
     earlier = sorted({trial.step for trial in trials if trial.step != trial.last_step})
     found = [stored[trial.source, trial.env] for trial in trials if (trial.source, trial.env) in stored]
     if len(found) < len(trials):
         raise RogaError("no stored scores")
     if earlier:
         raise RogaError(
-            f"stored scores are of the last step, the rule chose step {', '.join(map(str, earlier))}"
+            f"the stored scores are of the last step, the rule chose step {', '.join(map(str, earlier))}"
         )
     first = found[0]
     if not first.has_videos and metric == "video_auc":
-        raise RogaError("the stored scores know no videos")
+        raise RogaError("the stored scores name no videos")
     for other in found[1:]:
         if not np.array_equal(first.samples, other.samples) or not np.array_equal(first.labels, other.labels):
             raise RogaError("the trials were tested on different samples")
@@ -100,7 +95,7 @@ def _over_scores(trials: Sequence[Candidate], metric: str, stored: StoredScores)
         value = np.mean([auc(column, labels) for column in columns.T])
     shown = float(np.mean([trial.test for trial in trials]))
     if abs(value - shown) > 1e-4:
-        raise RogaError(f"the stored scores give {100 * value:.2f}, the records {100 * shown:.2f}: not used")
+        raise RogaError(f"the stored scores give {100 * value:.2f}, the records {100 * shown:.2f}")
     return Interval(*limits, "videos" if first.has_videos else "samples")
 
 

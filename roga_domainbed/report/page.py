@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, and its figures as files."""
+"""The report: one self-contained HTML file, and its figures as files."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.intervals import cell_intervals
 from roga_domainbed.report.page_tables import PageTable
 from roga_domainbed.report.scores import Scores, read_stored
-from roga_domainbed.report.study import Candidate, Study
-from roga_domainbed.report.tables import Table
-from roga_domainbed.report.words import ranking, summary
+from roga_domainbed.report.study import Study
+from roga_domainbed.report.summary import Sentence, ranking, summary
 from roga_domainbed.results.records import SCORES
+from roga_domainbed.results.selected import JudgedRun
 
-#: Characters that HTML or SVG cannot carry, whatever names are made of.
+#: Characters that are not allowed in HTML or SVG; names may contain them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -38,38 +38,38 @@ class Block:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is shown, before it is drawn.
+    """Everything on the page, before it is drawn.
 
     Attributes:
-        study: what it is about.
-        health: of every run folder.
+        study: the sweep.
+        health: the state of every run folder.
+        sentences: the summary.
         results: the tables of each rule, and the comparison with the baseline.
         blocks: dataset → figures in the order of the page.
-        problems: one sentence for everything that could not be read.
+        problems: one sentence for each thing that could not be read.
     """
 
     study: Study
     health: Sequence[RunHealth]
+    sentences: tuple[Sentence, ...]
     results: tuple[PageTable, ...]
     blocks: dict[str, list[Block]]
     problems: tuple[str, ...]
 
 
 def make_report(study: Study, health: Sequence[RunHealth]) -> Report:
-    """Read the stored scores of the chosen runs and put tables and figures together; nothing is drawn yet."""
-    stored, score_problems = read_stored((c.source, c.env) for c in study.chosen)
-    intervals = cell_intervals(study, stored)
-    results = [
-        page_tables.result_table(table, study, intervals)
-        for table in study.tables.tables
-        if _shown(table, study)
-    ]
-    comparison = page_tables.comparison_table(study)
+    """Read the stored scores of the chosen runs and make tables and figures; nothing is drawn yet."""
+    stored, score_problems = read_stored((c.source, c.env) for c in study.first.chosen)
+    intervals = cell_intervals(study.first, stored)
+    several = len(study.datasets) > 1  # averages over one dataset would repeat its table
+    tables = [table for table in study.tables.tables if table.dataset is not None or several]
+    results = [page_tables.result_table(table, study, intervals) for table in tables]
+    results += filter(None, [page_tables.comparison(study)])
     blocks = {}
     for dataset in study.datasets:
         lines = _lines(study, dataset)
         tables = {
-            "environments": page_tables.cells_table(study, dataset, intervals),
+            "environments": page_tables.intervals_table(study, dataset, intervals),
             "hparams": page_tables.chosen_table(study, dataset),
             "cost": page_tables.cost_table(study, dataset),
         }
@@ -87,19 +87,20 @@ def make_report(study: Study, health: Sequence[RunHealth]) -> Report:
         ]
         blocks[dataset] = [
             Block(figure, tuple(tables[name] for name in names if tables.get(name)))
-            for figure, names in _absent_together(figures)
+            for figure, names in _merge_missing(figures)
         ]
     return Report(
         study,
         health,
-        tuple(results) + ((comparison,) if comparison else ()),
+        tuple(summary(study, health)),
+        tuple(results),
         blocks,
         (*study.loaded.problems, *study.loaded.notes, *score_problems),
     )
 
 
 def save_figures(report: Report, folder: Path, suffix: str) -> list[Path]:
-    """Every figure that there is as a file of its own; the names carry *oracle* where test data decided.
+    """Write every figure that has panels to a file; its name has *oracle* where test data decided.
 
     Args:
         report: from ``make_report``.
@@ -111,9 +112,7 @@ def save_figures(report: Report, folder: Path, suffix: str) -> list[Path]:
     for dataset, blocks in report.blocks.items():
         for block in blocks:
             if block.figure.panels:
-                name = file_name(
-                    block.figure, dataset, report.study.datasets, oracle="oracle" in report.study.rule.title
-                )
+                name = file_name(block.figure, dataset, report.study.datasets, oracle=bool(report.study.mark))
                 paths.append(folder / f"{name}.{suffix}")
                 save_figure(block.figure, paths[-1])
     return paths
@@ -124,7 +123,7 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
 
     Args:
         report: from ``make_report``.
-        tick: called after every panel that was drawn, of ``n_panels``; for a progress bar.
+        tick: called after each of the ``n_panels`` panels; for a progress bar.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -151,18 +150,12 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         report=report,
         study=study,
         version=__version__,
-        title=f"{', '.join(study.datasets)}: {study.metric.title}" + " (oracle)" * study.is_oracle,
-        sentences=summary(study, report.health),
+        title=f"{', '.join(study.datasets)}: {study.metric.title}" + " (oracle)" * study.has_oracle,
         health_table=page_tables.health_table(report.health),
         troubled=[
             run for run in report.health if run.state is not page_tables.State.DONE or not run.has_records
         ],
-        gaps=[
-            (table.dataset, gap)
-            for table in study.tables_of(study.rule)
-            if table.dataset
-            for gap in table.gaps
-        ],
+        missing=[(table.dataset, line) for table in study.tables_of(study.rule) for line in table.missing],
         provenance=page_tables.provenance_table(study),
         unknown_origin=sum(not run.provenance for run in study.folder_of.values()),
         has_data_hash=any("hash" in name for name in page_tables.recorded_facts(study)),
@@ -177,8 +170,8 @@ def n_panels(report: Report) -> int:
     return sum(len(block.figure.panels) for blocks in report.blocks.values() for block in blocks)
 
 
-def _absent_together(figures: Sequence[Figure]) -> list[tuple[Figure, list[str]]]:
-    """Figures with their names; neighbours that are not there for the same reason are one, with several names."""
+def _merge_missing(figures: Sequence[Figure]) -> list[tuple[Figure, list[str]]]:
+    """Figures with their names; neighbours that are missing for the same reason become one with several names."""
     kept: list[tuple[Figure, list[str]]] = []
     for figure in figures:
         if kept and figure.missing and figure.missing == kept[-1][0].missing:
@@ -189,15 +182,9 @@ def _absent_together(figures: Sequence[Figure]) -> list[tuple[Figure, list[str]]
     return kept
 
 
-def _shown(table: Table, study: Study) -> bool:
-    """Averages over datasets are worth a table only where there are several datasets."""
-    return table.dataset is not None or len(study.datasets) > 1
-
-
 def _lines(study: Study, dataset: str) -> tuple[Line, ...]:
-    (table,) = [table for table in study.tables_of(study.rule) if table.dataset == dataset]
-    averages = {name: study.metric.rank(value) for name, value in ranking(table)}
-    present = [a for a in study.algorithms if study.chosen_in(dataset, algorithm=a)]
+    averages = {name: study.metric.rank(value) for name, value in ranking(study.table(dataset))}
+    present = [row for row in study.rows if study.chosen_in(dataset, row=row)]
     return lines_for(present, averages, study.baseline)
 
 
@@ -205,19 +192,19 @@ def _by_cell(study: Study, dataset: str, stored: dict) -> dict[tuple[str, int], 
     found: dict[tuple[str, int], list[Scores]] = {}
     for c in study.chosen_in(dataset):
         if (c.source, c.env) in stored:
-            found.setdefault((c.algorithm, c.env), []).append(stored[c.source, c.env])
+            found.setdefault((c.row, c.env), []).append(stored[c.source, c.env])
     return found
 
 
 def _whose(study: Study, dataset: str) -> str:
-    """Stored scores are those of the last step; the rule may have chosen an earlier one."""
+    """Stored scores are of the last step; the rule may have chosen an earlier one."""
     chosen = study.chosen_in(dataset)
     earlier = sum(c.step != c.last_step for c in chosen)
     if not earlier:
-        return "Of the chosen runs after their last step, the one the rule chose."
+        return "Scores of the chosen runs at their last step, which the rule chose."
     return (
-        f"Of the chosen runs after their last step, where scores are stored; in {earlier} of {len(chosen)} runs the "
-        "rule chose an earlier step, which the tables show."
+        f"Scores of the chosen runs at their last step; in {earlier} of {len(chosen)} runs the rule chose an "
+        "earlier step, which the tables show."
     )
 
 
@@ -225,20 +212,18 @@ def _without_scores(problems: Sequence[str]) -> str:
     if problems:
         return f"The stored scores cannot be used: {problems[0]}."
     return (
-        f"The chosen runs have stored no scores of fake ({SCORES} in a run's folder): DomainBed's own scripts write "
-        "none, and a task of more than two classes has none."
+        f"The chosen runs have no stored scores ({SCORES} in the run's folder): DomainBed's own scripts write none, "
+        "and only tasks of two classes have any."
     )
 
 
-def _reproductions(study: Study) -> list[tuple[str, list[tuple[Candidate, str]]]]:
-    """For each row of the tables its chosen runs with their commands."""
+def _reproductions(study: Study) -> list[tuple[str, list[tuple[JudgedRun, str]]]]:
+    """For each row of the tables the chosen runs with their commands."""
     rows = []
     for dataset in study.datasets:
-        for algorithm in study.algorithms:
-            chosen = study.chosen_in(dataset, algorithm=algorithm)
+        for row in study.rows:
+            chosen = study.chosen_in(dataset, row=row)
             if chosen:
                 commands = [(c, page_tables.reproduction(c, study)) for c in chosen]
-                rows.append(
-                    (f"{algorithm} on {dataset}" + " (oracle)" * ("oracle" in study.rule.title), commands)
-                )
+                rows.append((f"{row} on {dataset}{study.mark}", commands))
     return rows

@@ -1,4 +1,4 @@
-"""``scores.parquet``: what the model of a run's last step said of every sample, read back for curves and intervals."""
+"""Read ``scores.parquet``: the scores of every sample by the model of a run's last step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Scores:
     Attributes:
         scores: (N,) float64, probability of fake.
         labels: (N,) int, 0 real and 1 fake.
-        clusters: (N,) keys: label and video, or the sample itself where videos are not known.
+        clusters: (N,) keys of label and video, or of the sample where videos are not known.
         has_videos: whether ``clusters`` are videos.
         samples: (N,) index of the sample in its environment, ascending.
     """
@@ -33,15 +33,15 @@ class Scores:
     samples: np.ndarray
 
 
-#: (run folder, test environment) → what was stored of it.
+#: (run folder, test environment) → its scores.
 StoredScores = Mapping[tuple[str, int], Scores]
 
 
 def read_stored(wanted: Iterable[tuple[str, int]]) -> tuple[dict[tuple[str, int], Scores], list[str]]:
-    """The in-split scores that are there, and a sentence for every file that cannot be used.
+    """The in-split scores of those that have stored any, and a sentence for every file that cannot be used.
 
     Args:
-        wanted: run folders with the index of an environment each.
+        wanted: (run folder, index of the environment).
     """
     stored, problems = {}, {}
     for folder, env in wanted:
@@ -56,7 +56,7 @@ def read_stored(wanted: Iterable[tuple[str, int]]) -> tuple[dict[tuple[str, int]
 
 
 def read_scores(folder: str | os.PathLike, env: int, split: str = "in") -> Scores | None:
-    """The scores of one environment's split; None if the run has stored none, as for tasks that are not binary.
+    """The scores of one environment's split; None if the run stored none or its task is not binary.
 
     Args:
         folder: of the run.
@@ -64,7 +64,7 @@ def read_scores(folder: str | os.PathLike, env: int, split: str = "in") -> Score
         split: ``in``, ``out`` or ``uda``.
 
     Raises:
-        RogaError: the file cannot be read, lacks a column, or holds something that is no score or no label.
+        RogaError: the file cannot be read, lacks a column, or has a score or label that is invalid.
     """
     path = os.path.join(folder, SCORES)
     if not os.path.exists(path):
@@ -85,7 +85,7 @@ def read_scores(folder: str | os.PathLike, env: int, split: str = "in") -> Score
     table = table.sort_values("index", kind="stable")
     scores, labels = table["score"].to_numpy(np.float64), table["label"].to_numpy()
     if not np.isfinite(scores).all() or not np.isin(labels, (0, 1)).all():
-        raise RogaError(f"{path}: scores that are not finite, or labels that are neither 0 nor 1")
+        raise RogaError(f"{path}: has scores that are not finite, or labels other than 0 and 1")
     has_videos = bool(table["video"].notna().all())
     keys = table["video"].astype(str) if has_videos else table["index"].astype(str)
     clusters = (table["label"].astype(str) + "/" + keys).to_numpy(dtype=object)

@@ -1,36 +1,37 @@
 """Result tables as values: what upstream's ``collect_results`` prints, before it is printed.
 
-One table a dataset (algorithms by environments), then one of averages (algorithms by datasets), for each
-selection rule. Numbers are percentages. A cell is mean and error over trials; the error is the population
-standard deviation divided by the square root of the number of trials, as upstream defines it.
+For each selection rule: one table a dataset (rows by environments), then one of averages (rows by datasets). Numbers
+are percentages. A cell is mean and error over trials; the error is the population standard deviation divided by the
+square root of the number of trials, as upstream defines it.
 
-Two behaviours, as in ``selection``. By default an average over trials takes complete trials only, and a dataset
-that the catalog does not know is shown after those it knows. With ``compat="upstream"`` a trial's average is
-over whatever test environments it has, unknown datasets are dropped, and nothing is said of missing runs.
+Two behaviours, as in ``results.selection``. By default an average over trials takes complete trials only, and a
+dataset that the catalog does not know is shown after those it knows. With ``compat="upstream"`` a trial's average is
+over whatever test environments it has, unknown datasets are dropped, and missing runs are not listed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from roga_domainbed.catalog import ALGORITHMS, DATASETS
-from roga_domainbed.metrics import ACCURACY, Metric
+from roga_domainbed.catalog import DATASETS
+from roga_domainbed.metrics import Metric
 from roga_domainbed.report.comparison import ComparisonTable
-from roga_domainbed.report.gaps import missing_runs
-from roga_domainbed.report.unfinished import UnfinishedRun
+from roga_domainbed.report.incomplete import UnfinishedRun, missing_runs
 from roga_domainbed.results.records import DATA_OPTIONS
+from roga_domainbed.results.rows import rows_of
 from roga_domainbed.results.runs import Run
+from roga_domainbed.results.selected import Selected, environment_name
 from roga_domainbed.results.selection import (
     UPSTREAM,
     Rule,
     environments_in,
-    group_by_test_env,
     held_out_with,
-    sweep_value,
 )
+
+MOST_MISSING = 12  # lines below a table
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,16 @@ class Cell:
     error: float
     n: int
 
+    def text(self, plus_minus: str) -> str:
+        """Mean and error with one decimal each."""
+        return f"{self.mean:.1f} {plus_minus} {self.error:.1f}"
+
 
 @dataclass(frozen=True)
 class Row:
-    """An algorithm's cells; None where there is no run. ``average`` is None if any cell is."""
+    """The cells of one row; None where there is no run. ``average`` is None if any cell is."""
 
+    name: str
     algorithm: str
     cells: tuple[Cell | None, ...]
     average: float | None
@@ -60,10 +66,10 @@ class Table:
         rule: the selection rule.
         metric: what the cells show.
         columns: environment names, or dataset names.
-        rows: one for every algorithm of the sweep.
-        caveats: what a reader must know about how the runs were made; printed in the header.
+        rows: one for every algorithm of the sweep, or for every row that its plan or ``--rows`` names.
+        caveats: how the runs were made, where it is not the default; printed in the title.
         trials: for every column the number of trials the sweep has there; empty if not to be checked.
-        gaps: runs that are missing, in words, one line a cell; empty for upstream's tables.
+        missing: the missing runs, one line a cell; empty for upstream's tables.
         unfinished: runs that count and have not finished; empty for upstream's tables.
     """
 
@@ -74,7 +80,7 @@ class Table:
     rows: tuple[Row, ...]
     caveats: tuple[str, ...] = ()
     trials: tuple[int, ...] = ()
-    gaps: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     unfinished: tuple[UnfinishedRun, ...] = ()
 
     @property
@@ -82,13 +88,58 @@ class Table:
         """Whether test data chose what the cells show."""
         return "oracle" in self.rule.title
 
+    @property
+    def title(self) -> str:
+        """Dataset and rule, then metric and caveats where they are not upstream's default."""
+        name = "Averages" if self.dataset is None else f"Dataset: {self.dataset}"
+        return f"{name}, model selection method: {self.rule.title}{self.remarks}"
+
+    @property
+    def remarks(self) -> str:
+        """Metric and caveats, each after a comma; empty for plain accuracy."""
+        found = list(self.caveats)
+        if self.metric.name != "acc":
+            unit = f", {self.metric.unit}" * (self.metric.unit != "%")
+            lower = " (lower is better)" * self.metric.lower_is_better
+            found.insert(0, f"metric: {self.metric.name}{lower}{unit}")
+        return "".join(f", {remark}" for remark in found)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The head of every column."""
+        return "Algorithm", *self.columns, "Avg"
+
     def is_short(self, row: Row, column: int) -> bool:
-        """Whether a cell is made of fewer trials than the sweep has; column −1 is the row's average."""
+        """Whether a cell is the mean of fewer trials than the sweep has; column −1 is the row's average."""
         if not self.trials:
             return False
         columns = range(len(row.cells)) if column < 0 else [column]
         cells = [(row.cells[index], self.trials[index]) for index in columns]
         return any(cell is not None and cell.n < trials for cell, trials in cells)
+
+    def texts(self, row: Row, plus_minus: str) -> list[str]:
+        """A row's cells and its average; ``X`` for None, ``*`` after the mean of fewer trials than the sweep has."""
+        texts = ["X" if cell is None else cell.text(plus_minus) for cell in row.cells]
+        texts.append("X" if row.average is None else f"{row.average:.1f}")
+        columns = [*range(len(row.cells)), -1]
+        return [
+            text + "*" * (text != "X" and self.is_short(row, column))
+            for text, column in zip(texts, columns, strict=True)
+        ]
+
+    def notes(self) -> list[str]:
+        """The lines below the table: what ``*`` means, and which runs are missing."""
+        notes = []
+        if any(self.is_short(row, -1) for row in self.rows):
+            trials = " or ".join(map(str, sorted(set(self.trials))))
+            notes.append(f"* mean of fewer trials than the sweep has ({trials})")
+        if self.missing:
+            notes.append(f"Missing runs in {len(self.missing)} cell{'s' * (len(self.missing) > 1)}:")
+            notes += [f"  {line}" for line in self.missing[:MOST_MISSING]]
+            more = len(self.missing) - MOST_MISSING
+            if more > 0:
+                notes.append(f"  and in {more} more; collect-results --format json lists all")
+        return notes
 
 
 @dataclass(frozen=True)
@@ -102,90 +153,88 @@ class Tables:
 
 def build_tables(
     runs: Sequence[Run],
-    rules: Sequence[Rule],
-    metric: Metric = ACCURACY,
+    selected: Sequence[Selected],
     *,
     compat: str | None = None,
     n_records: int | None = None,
     unfinished: Sequence[UnfinishedRun] = (),
 ) -> Tables:
-    """Apply every rule to every group of runs.
+    """Tables of what the rules selected.
 
     Args:
         runs: all runs of a sweep.
-        rules: in the order in which the tables shall come.
-        metric: what to select by and to show.
+        selected: of ``runs``, with the same ``compat``, in the order in which the tables shall come.
         compat: None or ``"upstream"``.
-        n_records: the number of records to report, where ``runs`` were merged; their number by default.
+        n_records: the number of records to show, where ``runs`` were merged; their number by default.
         unfinished: those of the runs that have not finished.
     """
-    groups = group_by_test_env(runs)
-    algorithms = _catalog_order(ALGORITHMS.names(), (key[2] for key in groups), keep_unknown=True)
-    datasets = _catalog_order(DATASETS.names(), (key[1] for key in groups), keep_unknown=compat != UPSTREAM)
-    layouts = [_layout(runs, dataset, algorithms, unfinished, compat) for dataset in datasets]
+    rows = rows_of(runs)
+    present = dict.fromkeys(run.args["dataset"] for run in runs if run.args["test_envs"])
+    datasets = [name for name in DATASETS.names() if name in present]
+    if compat != UPSTREAM:
+        datasets += [name for name in present if name not in DATASETS]
+    layouts = [_layout(runs, dataset, rows, unfinished, compat) for dataset in datasets]
     tables = []
-    for rule in rules:
-        averages: dict[str, list[Cell | None]] = {algorithm: [] for algorithm in algorithms}
+    for own in selected:
+        averages: dict[str, list[Cell | None]] = {name: [] for name in rows}
         for layout in layouts:
-            rows = []
-            for algorithm in algorithms:
-                trials = _values(groups, layout, algorithm, rule, metric, compat)
-                rows.append(_row(algorithm, [_cell(list(values.values())) for values in trials]))
-                averages[algorithm].append(_average_cell(trials, compat))
-            columns = tuple(layout.columns)
-            trials = (layout.trials,) * len(columns) if layout.trials else ()
-            notes = layout.caveats, trials, layout.gaps, layout.unfinished
-            tables.append(Table(layout.dataset, rule, metric, columns, tuple(rows), *notes))
-        rows = [_row(algorithm, cells) for algorithm, cells in averages.items()]
+            found = []
+            for name, algorithm in rows.items():
+                by_env = _by_env(own.values.get(name, {}), layout)
+                found.append(_row(name, algorithm, [_cell(list(trials.values())) for trials in by_env]))
+                averages[name].append(_average_cell(by_env, compat))
+            tables.append(
+                Table(
+                    layout.dataset, own.rule, own.metric, layout.columns, tuple(found), layout.caveats,
+                    (layout.trials,) * len(layout.columns) if layout.trials else (), layout.missing, layout.unfinished,
+                )
+            )  # fmt: skip
+        found = [_row(name, rows[name], cells) for name, cells in averages.items()]
         caveats = tuple(dict.fromkeys(caveat for layout in layouts for caveat in layout.caveats))
         trials = () if compat == UPSTREAM else tuple(layout.trials for layout in layouts)
-        tables.append(Table(None, rule, metric, tuple(datasets), tuple(rows), caveats, trials))
+        tables.append(Table(None, own.rule, own.metric, tuple(datasets), tuple(found), caveats, trials))
     return Tables(sum(map(len, runs)) if n_records is None else n_records, tuple(tables))
 
 
 @dataclass(frozen=True)
 class _Layout:
+    """What the tables of one dataset share, whatever the rule."""
+
     dataset: str
     columns: tuple[str, ...]
     test_envs: tuple[int, ...]
-    tested: dict[int, tuple[int, ...] | None]
-    caveats: tuple[str, ...]
+    caveats: tuple[str, ...] = ()
     trials: int = 0
-    gaps: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     unfinished: tuple[UnfinishedRun, ...] = ()
 
 
 def _layout(
     runs: Sequence[Run],
     dataset: str,
-    algorithms: Sequence[str],
+    rows: Iterable[str],
     unfinished: Sequence[UnfinishedRun],
     compat: str | None,
 ) -> _Layout:
     runs = [run for run in runs if run.args["dataset"] == dataset]
-    names = list(DATASETS.get(dataset).environments) if dataset in DATASETS else []
+    n_known = len(DATASETS.get(dataset).environments) if dataset in DATASETS else 0
     if compat == UPSTREAM:
-        indices = range(len(names))
-        tested = {index: (index,) for index in indices}
-        return _Layout(dataset, tuple(names), tuple(indices), tested, ())
-    names += [f"env{index}" for index in range(len(names), environments_in(runs))]
-    # Where no run held out one environment alone, the protocol tests on some environments at once and never on
-    # the others: those are no gaps, so they get no column.
-    lists = {run.held_out for run in runs}
-    if any(len(envs) == 1 for envs in lists):
-        indices = range(len(names))
-    else:
-        indices = sorted({env for envs in lists for env in envs if env < len(names)})
-    names = [names[index] for index in indices]
-    tested = {index: held_out_with(runs, index) for index in indices}
+        test_envs = range(n_known)
+        return _Layout(dataset, tuple(environment_name(dataset, env) for env in test_envs), tuple(test_envs))
+    test_envs = range(max(n_known, environments_in(runs)))
+    # Where no run held out one environment alone, the sweep tests on some environments at once and never on the
+    # others: those lack no run, so they get no column.
+    together = {run.held_out for run in runs}
+    if not any(len(envs) == 1 for envs in together):
+        test_envs = sorted({env for envs in together for env in envs if env in test_envs})
+    tested = {environment_name(dataset, env): held_out_with(runs, env) for env in test_envs}
     return _Layout(
         dataset,
-        tuple(names),
-        tuple(indices),
-        tested,
+        tuple(tested),
+        tuple(test_envs),
         _caveats(runs, dataset),
         len({run.args["trial_seed"] for run in runs}),
-        missing_runs(runs, algorithms, dict(zip(names, tested.values(), strict=True))),
+        missing_runs(runs, rows, tested),
         tuple(run for run in unfinished if run.dataset == dataset),
     )
 
@@ -210,27 +259,13 @@ def _caveats(runs: Sequence[Run], dataset: str) -> tuple[str, ...]:
     return tuple(caveats)
 
 
-def _values(
-    groups: dict[tuple[int, str, str, int], list[Run]],
-    layout: _Layout,
-    algorithm: str,
-    rule: Rule,
-    metric: Metric,
-    compat: str | None,
-) -> list[dict[int, float]]:
-    """For every test environment: trial → test metric of the best run, where there is one."""
-    by_env: list[dict[int, float]] = []
-    trials = sorted({key[0] for key in groups if key[1:3] == (layout.dataset, algorithm)})
-    for env in layout.test_envs:
-        values = {}
-        for trial in trials:
-            group = groups.get((trial, layout.dataset, algorithm, env))
-            if group and layout.tested[env] is not None:
-                value = sweep_value(group, rule, env, metric, tested=layout.tested[env], compat=compat)
-                if value is not None:
-                    values[trial] = value
-        by_env.append(values)
-    return by_env
+def _by_env(values: Mapping[tuple[str, int, int], float], layout: _Layout) -> list[dict[int, float]]:
+    """For every column of the table trial → value."""
+    by_env: dict[int, dict[int, float]] = {env: {} for env in layout.test_envs}
+    for dataset, env, trial in sorted(values, key=lambda key: key[2]):
+        if dataset == layout.dataset and env in by_env:
+            by_env[env][trial] = values[dataset, env, trial]
+    return list(by_env.values())
 
 
 def _average_cell(by_env: list[dict[int, float]], compat: str | None) -> Cell | None:
@@ -251,15 +286,7 @@ def _cell(values: Sequence[float]) -> Cell | None:
     return Cell(float(mean), float(error), len(values))
 
 
-def _row(algorithm: str, cells: Sequence[Cell | None]) -> Row:
+def _row(name: str, algorithm: str, cells: Sequence[Cell | None]) -> Row:
     means = [cell.mean for cell in cells if cell is not None]
     complete = bool(cells) and len(means) == len(cells)
-    return Row(algorithm, tuple(cells), float(np.mean(means)) if complete else None)
-
-
-def _catalog_order(known: list[str], present: Iterable[str], *, keep_unknown: bool) -> list[str]:
-    present = list(dict.fromkeys(present))
-    ordered = [name for name in known if name in present]
-    if keep_unknown:
-        ordered += [name for name in present if name not in known]
-    return ordered
+    return Row(name, algorithm, tuple(cells), float(np.mean(means)) if complete else None)

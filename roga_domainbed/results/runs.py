@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from roga_domainbed.errors import RogaError
 from roga_domainbed.results.records import RECORDS, Record, data_options, is_done, read_records
+from roga_domainbed.results.rows import row_name
 
 #: (environment, split, metric) of a record key
 METRIC_KEY = re.compile(r"env(\d+)_(in|out)_(\w+)")
@@ -96,14 +98,14 @@ class RunKey(NamedTuple):
     """The arguments that identify a run of a sweep, in whichever folder it is."""
 
     dataset: str
-    algorithm: str
+    row: str
     test_envs: tuple[int, ...]
     trial_seed: int
     hparams_seed: int
 
     def __str__(self) -> str:
         return (
-            f"{self.algorithm} on {self.dataset}, test_envs {list(self.test_envs)}, trial {self.trial_seed}, "
+            f"{self.row} on {self.dataset}, test_envs {list(self.test_envs)}, trial {self.trial_seed}, "
             f"hparams_seed {self.hparams_seed}"
         )
 
@@ -139,6 +141,26 @@ def load_runs(folder: str | os.PathLike, metric: str) -> LoadedRuns:
     return loaded
 
 
+def load_sweeps(folders: Iterable[str | os.PathLike], metric: str) -> LoadedRuns:
+    """The runs of several sweeps as one; a folder that is named twice is read once.
+
+    Raises:
+        RogaError: there is no record in any of them.
+    """
+    folders = list({os.path.realpath(folder): os.fspath(folder) for folder in folders}.values())
+    found = LoadedRuns()
+    for folder in folders:
+        found.add(load_runs(folder, metric))
+    if not found.runs:
+        lines = found.problems + found.notes
+        unreadable = f" Unreadable: {'; '.join(lines[:3])}{'; …' * (len(lines) > 3)}." if lines else ""
+        raise RogaError(
+            f"no records under {', '.join(map(repr, folders))}: expected <job>/results.jsonl in it.{unreadable} Give "
+            "the output_dir of a sweep whose jobs have written their first record"
+        )
+    return found
+
+
 def as_runs(records: Iterable[Record], metric: str | None = None, source: str = "") -> list[Run]:
     """Group consecutive ``records`` with the same args, hparams and keys.
 
@@ -160,9 +182,7 @@ def runs_in_several_folders(runs: Iterable[Run]) -> dict[RunKey, list[str]]:
     folders: dict[RunKey, dict[str, None]] = {}
     for run in runs:
         args = run.args
-        key = RunKey(
-            args["dataset"], args["algorithm"], run.held_out, args["trial_seed"], args["hparams_seed"]
-        )
+        key = RunKey(args["dataset"], row_name(args), run.held_out, args["trial_seed"], args["hparams_seed"])
         folders.setdefault(key, {})[run.source] = None
     return {key: list(found) for key, found in folders.items() if len(found) > 1}
 

@@ -1,9 +1,9 @@
 """Model selection: which step of which run a table shows.
 
-Runs are grouped by trial, dataset, algorithm and test environment. In a group, a *rule* picks one step for every
-``hparams_seed``, the seed whose step has the best validation metric wins, and the test metric of that step is the
-group's *sweep value*. A seed has one run; for leave-one-domain-out it has one more for every pair of environments that
-were held out together.
+A *group* is all runs of one (trial, dataset, row, test environment); a row is an algorithm, or one setting of it. In a
+group, the runs with one ``hparams_seed`` are judged together: there is one, or for leave-one-domain-out one for each
+further environment that was held out. A *rule* picks one of their steps; tables show the test metric of the best
+hparams of the group (``results.selected``).
 
 Ties are broken as upstream breaks them: within a run the first record wins (leave-one-domain-out: the smallest step),
 between seeds the largest ``hparams_seed``. Where upstream is wrong, the default differs from it:
@@ -29,6 +29,7 @@ import numpy as np
 
 from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.metrics import ACCURACY, Metric
+from roga_domainbed.results.rows import row_name
 from roga_domainbed.results.runs import METRIC_KEY, Run
 
 UPSTREAM = "upstream"
@@ -94,7 +95,7 @@ class RankedRun:
 
 
 def group_by_test_env(runs: Iterable[Run]) -> dict[GroupKey, list[Run]]:
-    """(trial_seed, dataset, algorithm, test_env) → runs, in order of first appearance.
+    """(trial_seed, dataset, row, test_env) → runs, in order of first appearance.
 
     A run with several test environments is in the group of each.
     """
@@ -102,7 +103,7 @@ def group_by_test_env(runs: Iterable[Run]) -> dict[GroupKey, list[Run]]:
     for run in runs:
         args = run.args
         for env in args["test_envs"]:
-            key = (args["trial_seed"], args["dataset"], args["algorithm"], env)
+            key = (args["trial_seed"], args["dataset"], row_name(args), env)
             groups.setdefault(key, []).append(run)
     return groups
 
@@ -196,23 +197,6 @@ def choose(
             return None
         best = int(np.nanargmax(ranks))
     return Choice(float(val[best]), float(test[best]), steps[best])
-
-
-def sweep_value(
-    runs: Iterable[Run],
-    rule: Rule,
-    test_env: int,
-    metric: Metric = ACCURACY,
-    *,
-    tested: tuple[int, ...] | None = None,
-    compat: str | None = None,
-) -> float | None:
-    """The test metric of the best run of one group, or None. Arguments as in ``rank_runs``."""
-    ranked = rank_runs(runs, rule, test_env, metric, tested=tested, compat=compat)
-    if not ranked:
-        return None
-    value = ranked[0].choice.test
-    return None if math.isnan(value) and compat != UPSTREAM else value
 
 
 def _iid(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:

@@ -1,25 +1,15 @@
-"""Uncertainty of results, and comparisons of algorithms: pure functions of arrays."""
+"""Confidence intervals, and comparisons of the rows of a table: pure functions of arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 RESAMPLES = 2000
 FEWEST_TO_RESAMPLE = 6
-
-
-def mean_and_error(values: ArrayLike) -> tuple[float, float]:
-    """Mean over trials and its error as upstream prints it: population standard deviation / √n.
-
-    Args:
-        values: (n,) float, one a trial.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    return float(values.mean()), float(values.std() / np.sqrt(len(values)))
 
 
 def mean_interval(
@@ -32,22 +22,21 @@ def mean_interval(
 ) -> tuple[float, float]:
     """Confidence interval of a mean by the studentized cluster bootstrap; with few clusters, by Student's t.
 
-    Whole clusters (trials, videos) are drawn with replacement, and the mean's distance from the observed one is
-    measured in its own standard error: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5.
-    Percentile intervals are too short for the few trials of a sweep. The standard error of a mean over clusters
-    of unequal size is that of a ratio estimator. Fewer than ``FEWEST_TO_RESAMPLE`` clusters have too few distinct
-    resamples for a quantile (of three, an interval of nominal 95 % covers 82 %): there the same mean and
-    standard error go with Student's quantiles.
+    Whole clusters (trials, videos) are drawn with replacement. The distance of each resample's mean from the observed
+    mean is divided by the resample's own standard error (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
+    section 12.5): percentile intervals are too short for the few trials of a sweep. Clusters may differ in size, so
+    the standard error is that of a ratio estimator. Fewer than ``FEWEST_TO_RESAMPLE`` clusters have too few distinct
+    resamples (of three, a 95 % interval would cover 82 %): they get Student's t with the same standard error.
 
     Args:
         values: (N,) float.
-        clusters: (N,) keys; values of one cluster are not independent. Every value its own cluster by default.
+        clusters: (N,) keys; values of one cluster are not independent. By default each value is a cluster.
         level: nominal coverage.
         resamples: how many.
         seed: of the resampling.
 
     Returns:
-        Lower and upper limit; both NaN with fewer than three clusters, which say nothing of a spread.
+        Lower and upper limit; both NaN with fewer than three clusters.
     """
     values = np.asarray(values, dtype=np.float64)
     keys = np.arange(len(values)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
@@ -71,55 +60,6 @@ def mean_interval(
     return float(mean[0] - low * error[0]), float(mean[0] - high * error[0])
 
 
-def metric_interval(
-    metric: Callable[[np.ndarray, np.ndarray], float],
-    scores: ArrayLike,
-    labels: ArrayLike,
-    clusters: ArrayLike,
-    *,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Confidence interval of any metric by the BCa bootstrap over videos, reals and fakes drawn apart.
-
-    Frames of a video are drawn together: taken as independent, they make an interval far too short. Bias
-    correction and acceleration (jackknife over videos): Efron, Better Bootstrap Confidence Intervals, JASA 1987.
-
-    Args:
-        metric: function of scores and labels, such as ``metrics.binary.auc``.
-        scores: (N,) float.
-        labels: (N,) int 0 or 1, equal within a cluster.
-        clusters: (N,) keys, the video of every frame.
-        level: nominal coverage.
-        resamples: how many; the metric is computed that often, and once for every video.
-        seed: of the resampling.
-
-    Raises:
-        ValueError: if a class has fewer than two videos, or the metric refuses the data.
-    """
-    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
-    of_class = _videos(labels, clusters)
-
-    def value(videos: Sequence[np.ndarray]) -> float:
-        rows = np.concatenate(videos)
-        return metric(scores[rows], labels[rows])
-
-    observed = value(of_class[0] + of_class[1])
-    rng = np.random.RandomState(seed)
-    drawn = np.array(
-        [
-            value([videos[i] for videos in of_class for i in rng.randint(0, len(videos), len(videos))])
-            for _ in range(resamples)
-        ]
-    )
-    left_out = [
-        np.array([value(own[:i] + own[i + 1 :] + other) for i in range(len(own))])
-        for own, other in (of_class, of_class[::-1])
-    ]
-    return _bca(observed, drawn, left_out, level)
-
-
 def auc_interval(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -129,20 +69,22 @@ def auc_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Confidence interval of the AUC: what ``metric_interval`` gives for it, some hundred times faster.
+    """Confidence interval of the AUC by the BCa bootstrap over videos; reals and fakes are drawn separately.
 
-    The AUC is a ratio of sums over pairs of videos: W_rf counts the pairs of frames of real r and fake f that are
-    in the right order (ties half), P_rf all pairs. With the counts c and d of how often each video was drawn, the
-    AUC of a resample is c'Wd / c'Pd, so all of them are two products of matrices.
+    Frames of one video are drawn together: treated as independent, they make the interval far too short. BCa (bias
+    correction and acceleration): Efron, Better Bootstrap Confidence Intervals, JASA 1987. The result equals that of
+    ``scipy.stats.bootstrap`` over the two lists of videos, ten times faster: the AUC is a ratio of sums over pairs of
+    videos. W_rf counts the pairs of frames of real r and fake f in the right order (ties half), P_rf all pairs; with
+    c and d, how often each video was drawn, the AUC of a resample is c'Wd / c'Pd.
 
     Args:
-        scores: (N,) float, or (N, T) of T trials that were tested on the same frames; then the interval is that
-            of the mean AUC over the trials.
+        scores: (N,) float, or (N, T) of T trials tested on the same frames; then the interval is that of their mean
+            AUC.
         labels: (N,) int 0 or 1, equal within a cluster.
         clusters: (N,) keys, the video of every frame.
         level: nominal coverage.
         resamples: how many.
-        seed: of the resampling; the same videos are drawn as by ``metric_interval``.
+        seed: of the resampling.
 
     Raises:
         ValueError: if a class has fewer than two videos.
@@ -184,20 +126,20 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An algorithm against the baseline over the pairs that both have.
+    """A row of a table against the baseline, over the pairs that both have.
 
     Attributes:
-        algorithm: its name.
+        name: of the row.
         pairs: how many (dataset, test environment, trial) both have.
-        difference: mean of algorithm − baseline, in the unit of the values.
+        difference: mean of row − baseline, in the unit of the values.
         interval: its 95 % confidence interval, from ``mean_interval`` over pairs.
-        p_value: two-sided Wilcoxon signed-rank test, Holm-corrected over the algorithms; NaN without pairs.
-        wins: pairs in which the algorithm is better.
+        p_value: two-sided Wilcoxon signed-rank test, Holm-corrected over the rows; NaN without pairs.
+        wins: pairs in which the row is better.
         ties: pairs no further apart than ``tie_within``.
-        losses: the rest.
+        losses: pairs in which the row is worse.
     """
 
-    algorithm: str
+    name: str
     pairs: int
     difference: float
     interval: tuple[float, float]
@@ -214,10 +156,10 @@ def compare(
     lower_is_better: bool = False,
     tie_within: float = 0.0005,
 ) -> list[Comparison]:
-    """Every algorithm against ``baseline``, paired.
+    """Every row against ``baseline``, paired.
 
     Args:
-        values: algorithm → (dataset, test environment, trial) → value.
+        values: row → (dataset, test environment, trial) → value.
         baseline: a key of ``values``.
         lower_is_better: for error rates.
         tie_within: differences up to it are ties; by default what a percentage with one decimal cannot show.
@@ -225,8 +167,8 @@ def compare(
     from scipy.stats import wilcoxon
 
     found = []
-    for algorithm, own in values.items():
-        if algorithm == baseline:
+    for name, own in values.items():
+        if name == baseline:
             continue
         keys = sorted(own.keys() & values[baseline].keys())
         gains = np.array([own[key] - values[baseline][key] for key in keys])
@@ -234,27 +176,16 @@ def compare(
         p_value = float("nan") if not keys else float(wilcoxon(gains).pvalue) if gains.any() else 1.0
         wins, losses = int((better > tie_within).sum()), int((better < -tie_within).sum())
         difference = float(gains.mean()) if keys else float("nan")
-        found.append(
-            (
-                algorithm,
-                len(keys),
-                difference,
-                mean_interval(gains),
-                p_value,
-                wins,
-                len(keys) - wins - losses,
-                losses,
-            )
-        )
-    judged = [row for row in found if row[1]]
-    corrected = dict(zip([row[0] for row in judged], holm([row[4] for row in judged]).tolist(), strict=True))
-    return [Comparison(*row[:4], corrected.get(row[0], row[4]), *row[5:]) for row in found]
+        counts = wins, len(keys) - wins - losses, losses
+        found.append(Comparison(name, len(keys), difference, mean_interval(gains), p_value, *counts))
+    corrected = iter(holm([row.p_value for row in found if row.pairs]).tolist())
+    return [replace(row, p_value=next(corrected)) if row.pairs else row for row in found]
 
 
 def average_ranks(
     values: Mapping[str, Mapping[tuple, float]], *, lower_is_better: bool = False
 ) -> tuple[dict[str, float], int]:
-    """Mean rank of each algorithm (1 is best, ties share) over the blocks that all have, and their number.
+    """Mean rank of each row (1 is best, ties share) over the blocks that all rows have, and the number of blocks.
 
     Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 2006, section 3.2.2. NaN without
     a common block.
@@ -279,7 +210,7 @@ def _ratio(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _videos(labels: np.ndarray, clusters: ArrayLike) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The rows of each video: those of the reals, those of the fakes; two of each at least."""
+    """The indices of each video's frames, first of the real videos, then of the fake ones."""
     inverse = np.unique(clusters, return_inverse=True)[1]
     order = np.argsort(inverse, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
@@ -292,7 +223,7 @@ def _videos(labels: np.ndarray, clusters: ArrayLike) -> tuple[list[np.ndarray], 
 def _pairs_in_order(
     scores: np.ndarray, reals: Sequence[np.ndarray], fakes: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """(reals, fakes): how many pairs of their frames have the fake's score above the real's, ties half."""
+    """(reals, fakes): in how many pairs of frames the fake has the higher score; ties count half."""
     of_reals = scores[np.concatenate(reals)]
     starts = np.cumsum([0, *map(len, reals[:-1])])
     columns = []
@@ -306,7 +237,14 @@ def _pairs_in_order(
 def _bca(
     observed: float, drawn: np.ndarray, left_out: Sequence[np.ndarray], level: float
 ) -> tuple[float, float]:
-    """The BCa interval from resampled values and, for each sampled group, the values without one member each."""
+    """The BCa interval.
+
+    Args:
+        observed: the value of the sample.
+        drawn: (resamples,) values of the resamples.
+        left_out: for each group that was resampled, the values with one member left out.
+        level: nominal coverage.
+    """
     from scipy.stats import norm
 
     below = (np.mean(drawn < observed) + np.mean(drawn <= observed)) / 2

@@ -1,1 +1,1 @@
-"""Sweeps: a grid of train arguments, and each of them as a job with a folder. No torch."""
+"""Sweeps: a plan, and a job with a folder for each of its trainings. No torch."""

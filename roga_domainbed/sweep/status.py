@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from roga_domainbed.sweep.jobs import UNFINISHED, Job, State
+from roga_domainbed.launch import Job
+from roga_domainbed.launch.job import UNFINISHED, State
+from roga_domainbed.results.text_table import text_table
 
 _COLUMNS = (State.DONE, State.RUNNING, State.FAILED, State.INCOMPLETE, State.NOT_LAUNCHED)
 
@@ -28,21 +30,16 @@ def summary_line(states: Iterable[State]) -> str:
 
 
 def status_table(jobs: Iterable[tuple[Job, State]]) -> str:
-    """A row for each dataset and algorithm, in the order of the jobs, then the totals."""
+    """A row for each dataset and row of the plan, in the order of the jobs, then the totals."""
+    jobs = list(jobs)
     counts: dict[tuple[str, str], Counter] = {}
     for job, state in jobs:
-        key = (job.train_args["dataset"], job.train_args["algorithm"])
-        counts.setdefault(key, Counter())[state] += 1
+        counts.setdefault((job.train_args["dataset"], job.row), Counter())[state] += 1
     total = sum(counts.values(), Counter())
-    rows = [["Dataset", "Algorithm", *(state.value.lower() for state in _COLUMNS), "jobs"]]
+    named = any("row" in job.train_args for job, _ in jobs)
+    rows = [
+        ["Dataset", "Row" if named else "Algorithm", *(state.value.lower() for state in _COLUMNS), "jobs"]
+    ]
     for names, count in [*counts.items(), (("total", ""), total)]:
         rows.append([*names, *(str(count[state]) for state in _COLUMNS), str(count.total())])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "".join(
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        + "\n"
-        for row in rows
-    )
+    return text_table(rows, n_left=2)

@@ -1,8 +1,8 @@
-"""Checkpoints: the files a run goes on from, when to write one, and whether one belongs to this run.
+"""Checkpoints: the files a run resumes from, when to write one, and whether one belongs to this run.
 
-``checkpoint_<steps>.pt`` holds the state after that many steps; the two newest are kept, so that a damaged one does
-not cost the run, and all go when the run is done. Nothing random is in it: what a step draws is a function of its
-number. It is read with ``weights_only``, so a file from elsewhere can run no code.
+``checkpoint_<steps>.pt`` holds the state after that many steps. The two newest are kept, in case one is damaged; all
+are removed when the run is done. No random state is in it: what a step draws is a function of its number. It is read
+with ``weights_only``, so a file from elsewhere cannot run code.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ COST_SHARE = 0.01
 
 _FORMAT = 1
 _NAME = re.compile(r"checkpoint_(\d+)\.pt")
-#: Where a folder is says nothing about the run; the data's content is compared in another way.
+#: The same run may lie elsewhere; the data's content is compared by ``data_identity``.
 _PLACES = ("output_dir", "data_dir")
 
 
 @dataclass
 class Checkpoint:
-    """What a run needs to go on.
+    """What a run resumes from.
 
     Attributes:
-        settings: arguments and hyper-parameters; those of the run that goes on must be equal.
-        data: what tells the data and their splits; must be equal too.
-        made_by: versions and device; where they differ, numbers may.
+        settings: arguments and hyper-parameters; the resumed run's must be equal.
+        data: identifies the data and their splits; must be equal too.
+        made_by: versions and device; if they differ, numbers may.
         steps_done: number of updates.
-        record_due: whether the record of the last of them is still to be made.
+        record_due: whether the record of the last update is still to be made.
         records_bytes: length of the records file.
         output_bytes: length of ``out.txt``.
-        window: what the steps since the last record reported.
+        window: the values of the running means since the last record.
         algorithm: from ``ObjectState.capture``.
     """
 
@@ -68,10 +68,10 @@ _AS_JSON = ("settings", "data", "made_by")
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the file so that it is whole or not there, even if the power fails; remove all but the ``KEPT`` newest.
+    """Write the file, whole or not at all, even if the power fails; remove all but the ``KEPT`` newest.
 
     Raises:
-        RogaError: it cannot be written; those from before are intact then.
+        RogaError: it cannot be written; earlier ones are intact then.
     """
     path = folder / f"checkpoint_{checkpoint.steps_done}.pt"
     content = {"format": _FORMAT, **{name: getattr(checkpoint, name) for name in _FIELDS}}
@@ -84,49 +84,19 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def write_durably(path: Path, content: dict[str, Any]) -> None:
-    """``torch.save`` under a temporary name, on disk before it gets its own.
+    """``torch.save`` in one step: the file is on disk before it gets its name.
 
     Raises:
         RogaError: the disk is full or may not be written; an earlier file of that name is intact then.
     """
+    # In memory first: torch hides what went wrong with a file behind its own error that the archive has no end.
+    stream = io.BytesIO()
+    torch.save(content, stream)
     try:
-        with replacing(path, durable=True) as partial, open(partial, "wb", buffering=0) as file:
-            _save(content, file)
+        with replacing(path, durable=True) as partial, open(partial, "wb") as file:
+            file.write(stream.getbuffer())
     except OSError as error:
         raise RogaError(f"cannot write {str(path)!r}: {error.strerror}") from None
-
-
-def _save(content: dict[str, Any], file: io.RawIOBase) -> None:
-    whole = _Whole(file)
-    try:
-        torch.save(content, whole)
-    except RuntimeError:
-        if whole.error is not None:  # torch hides it behind its own failure to end the archive
-            raise whole.error from None
-        raise
-
-
-class _Whole:
-    """A file without a buffer, whose every write is whole or raises; ``error`` is what it raised."""
-
-    def __init__(self, file: io.RawIOBase):
-        self._file = file
-        self.error: BaseException | None = None
-
-    def write(self, data: Any) -> int:
-        """Write all of ``data``."""
-        left = memoryview(data).cast("B")
-        n_bytes = len(left)
-        try:
-            while len(left):
-                left = left[self._file.write(left) :]
-        except BaseException as error:  # a full disk, or torch's handler that says a loader process has died
-            self.error = error
-            raise
-        return n_bytes
-
-    def flush(self) -> None:
-        """Nothing is kept back."""
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
@@ -149,9 +119,9 @@ def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
 
 
 def load(file: Path | io.BytesIO) -> Any:
-    """What ``torch.save`` wrote, be it elsewhere: no code is run.
+    """What ``torch.save`` wrote, on any machine; no code is run.
 
-    What was in a GPU's memory goes to that of this process, if it has one; Adam's step counts stay where they were.
+    Tensors of a GPU go to the GPU of this process, if it has one; Adam's step counts stay on the processor.
     """
     on_cpu = not torch.cuda.is_available()
     return torch.load(
@@ -170,7 +140,7 @@ def _require_whole(path: Path) -> None:
 
 
 def set_aside(path: Path) -> str:
-    """Rename a file that is no checkpoint, so that it is neither counted nor lost; the sentence that says so."""
+    """Rename a file that is no checkpoint, so that it is neither read nor lost; the notice about it."""
     aside = path.with_name(f"damaged_{path.name}")
     path.replace(aside)
     return f"{path.name} is damaged or no checkpoint of this trainer: it is called {aside.name} now"
@@ -182,7 +152,7 @@ def exists(folder: Path) -> bool:
 
 
 def delete_all(folder: Path) -> None:
-    """Remove every checkpoint of ``folder``."""
+    """Remove all checkpoints in ``folder``."""
     for _, path in _files(folder):
         path.unlink()
 
@@ -231,13 +201,13 @@ class Schedule:
 
 
 def settings(args: dict[str, Any], hparams: dict[str, Any], backend: str) -> dict[str, Any]:
-    """What must be equal before the data are read: arguments (but for folders), hyper-parameters, backend."""
+    """What must be equal before the data are read: arguments (except folders), hyper-parameters, backend."""
     kept = {name: value for name, value in args.items() if name not in _PLACES}
     return {"args": kept, "hparams": dict(hparams), "backend": backend}
 
 
 def data_identity(experiment: Any) -> dict[str, Any]:
-    """What must be equal of the data: of each environment its size, and digests of labels, files and splits."""
+    """What must be equal about the data: the size of each environment, and digests of labels, files and splits."""
     identity = {"n_steps": experiment.n_steps, "checkpoint_freq": experiment.checkpoint_freq}
     for name, environment, split in zip(
         experiment.names, experiment.dataset.environments, experiment.splits, strict=True
@@ -267,7 +237,7 @@ def differences(there: Any, here: Any, name: str = "") -> list[str]:
 
 
 def require_equal(there: dict[str, Any], here: dict[str, Any], output_dir: str) -> None:
-    """Refuse to go on with an unfinished run that is another.
+    """Refuse to resume a run with other settings or data.
 
     Raises:
         RogaError: naming each difference.
@@ -277,7 +247,7 @@ def require_equal(there: dict[str, Any], here: dict[str, Any], output_dir: str) 
         shown = "".join(f"\n  {line}" for line in found)
         raise RogaError(
             f"--output_dir {output_dir!r} holds an unfinished run with other settings:{shown}\n"
-            "Give the same to go on with it, choose another folder, or pass --overwrite to replace it"
+            "Use the same settings to resume it, choose another folder, or pass --overwrite to replace it"
         )
 
 

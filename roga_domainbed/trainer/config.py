@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.catalog.datasets import SPLIT_MODES, TASKS, test_env_problems
+from roga_domainbed.catalog.values import argument, arguments_of, check_arguments
 from roga_domainbed.errors import Problems, RogaError, unknown_name
-
-TASKS = ("domain_generalization", "domain_adaptation")
-EVAL_PARTS = ("all", "needed")
-PRECISIONS = ("auto", "fp32", "bf16")
-INPUT_MODES = ("fast", "exact")
-SPLIT_MODES = ("official", "group", "frame")
 
 #: The arguments upstream's ``train`` has; the others are ours.
 UPSTREAM_ARGS = (
@@ -23,60 +19,94 @@ UPSTREAM_ARGS = (
     "save_model_every_checkpoint seed skip_model_save steps task test_envs trial_seed uda_holdout_fraction"
 ).split()
 
+_SEED = {"at_least": 0, "below": 2**63}
+
 
 @dataclass
 class TrainConfig:
-    """One run. Names, defaults and meaning of the first sixteen are upstream's (``train --help`` explains them)."""
+    """One run. Names, defaults and meaning of the first sixteen are upstream's."""
 
-    data_dir: str | None = None
-    dataset: str = "RotatedMNIST"
-    algorithm: str = "ERM"
-    task: str = "domain_generalization"
-    hparams: str | None = None
-    hparams_seed: int = 0
-    trial_seed: int = 0
-    seed: int = 0
-    steps: int | None = None
-    checkpoint_freq: int | None = None
-    test_envs: list[int] = field(default_factory=lambda: [0])
-    output_dir: str = "train_output"
-    holdout_fraction: float = 0.2
-    uda_holdout_fraction: float = 0
-    skip_model_save: bool = False
-    save_model_every_checkpoint: bool = False
-    split: str | None = None
+    data_dir: str | None = argument(None, "folder that contains the dataset's folder")
+    dataset: str = argument("RotatedMNIST", "registered name; 'roga-domainbed list' shows them")
+    algorithm: str = argument("ERM", "registered name")
+    task: str = argument(TASKS[0], " or ".join(TASKS), choices=TASKS)
+    hparams: str | None = argument(
+        None, "JSON object that overrides hyper-parameters, such as '{\"lr\": 0.001}'"
+    )
+    hparams_seed: int = argument(0, "0: defaults; otherwise seeds the random hyper-parameters", **_SEED)
+    trial_seed: int = argument(
+        0, "seeds the splits and, with hparams_seed, the random hyper-parameters", **_SEED
+    )
+    seed: int = argument(0, "seeds everything else", **_SEED)
+    steps: int | None = argument(None, "training steps (default: the dataset's)", at_least=1)
+    checkpoint_freq: int | None = argument(None, "steps between records (default: the dataset's)", at_least=1)
+    test_envs: list[int] = argument([0], "indices of the held-out environments")
+    output_dir: str = argument("train_output", "folder of the run")
+    holdout_fraction: float = argument(0.2, "share of the out-split", above=0, below=1)
+    uda_holdout_fraction: float = argument(
+        0, "share of unlabelled test-environment samples", at_least=0, below=1
+    )
+    skip_model_save: bool = argument(False, "write no model file")
+    save_model_every_checkpoint: bool = argument(False, "write model_step<N>.pkl at every record")
+    split: str | None = argument(
+        None,
+        "official parts, cut by recording and identity (group), or DomainBed's cut by image (frame) (default: "
+        "official where the dataset has a manifest, frame otherwise)",
+        choices=SPLIT_MODES,
+    )
     reals: str = TrainingOptions.reals
     balance: str | None = None
     strict: bool = False
     allow_leakage: bool = False
-    n_workers: int | None = None
-    checkpoint_every: int | None = None
+    row: str | None = argument(None, "name of the run's row in result tables (default: the algorithm)")
+    n_workers: int | None = argument(
+        None, "processes that read images ahead (default: the dataset's, at most the threads)", at_least=0
+    )
+    checkpoint_every: int | None = argument(
+        None,
+        "steps between checkpoints to resume from, 0 for none (default: at a record, or a minute after the last, "
+        "taking at most one percent of the time)",
+        at_least=0,
+    )
     skip_unreadable: bool = False
-    input: str = "fast"
-    cache: str = "auto"
-    precision: str = "auto"
-    compile: bool = False
-    profile: bool = False
-    eval_every: int | None = None
-    eval_max_per_env: int | None = None
-    eval_parts: str = "all"
-    overwrite: bool = False
+    input: str = argument(
+        "fast",
+        "fast: decode each image once, augment whole minibatches, where the dataset allows it; exact: run the "
+        "dataset's own code for each image",
+        choices=("fast", "exact"),
+    )
+    cache: str = argument(
+        "auto",
+        "auto: keep decoded images in memory if a quarter of the free memory holds them; off: decode at each access; "
+        "a folder: keep them there in a packed file that the jobs of a machine share",
+    )
+    precision: str = argument(
+        "auto", "auto uses bf16 (autocast) on GPUs that have it", choices=("auto", "fp32", "bf16")
+    )
+    compile: bool = argument(False, "compile the network with torch.compile; the first steps wait for it")
+    profile: bool = argument(False, "print where the time of ten steps goes, and write a trace of them")
+    eval_every: int | None = argument(
+        None, "steps between evaluations, and so records; wins over --checkpoint_freq", at_least=1
+    )
+    eval_max_per_env: int | None = argument(
+        None,
+        "evaluate at most so many samples of each split, the same ones each time; the last record has all",
+        at_least=1,
+    )
+    eval_parts: str = argument(
+        "all",
+        "needed: evaluate what is trained on in the last record only; no selection rule reads it",
+        choices=("all", "needed"),
+    )
+    overwrite: bool = argument(False, "replace a run that --output_dir already holds, finished or not")
 
     def record_args(self) -> dict[str, Any]:
         """What a record carries as ``args``: upstream's sixteen, and of ours those that change numbers."""
         values = asdict(self)
         args = {name: values[name] for name in UPSTREAM_ARGS}
-        if self.split is not None:
-            args["split"] = self.split
         args |= self.training_options.given()
-        if self.allow_leakage:
-            args["allow_leakage"] = True
-        if self.skip_unreadable:
-            args["skip_unreadable"] = True
-        for name in ("input", "precision", "compile", "eval_every", "eval_max_per_env", "eval_parts"):
-            if values[name] != _OF_OURS[name]:
-                args[name] = values[name]
-        return args
+        changed = {name: value for name, value in values.items() if value != _DEFAULTS.get(name)}
+        return args | {name: changed[name] for name in _OF_OURS if name in changed}
 
     @property
     def training_options(self) -> TrainingOptions:
@@ -95,39 +125,13 @@ class TrainConfig:
                 self._check_data_dir(problems)
             for message in test_env_problems(self.test_envs, info.environments):
                 problems.add(message)
-        if self.task not in TASKS:
-            problems.add(unknown_name("task", self.task, TASKS))
-        if self.split is not None and self.split not in SPLIT_MODES:
-            problems.add(unknown_name("split", self.split, SPLIT_MODES))
+        check_arguments(asdict(self), arguments_of(TrainConfig), problems)
         for message in self.training_options.problems(self.split):
             problems.add(message)
-        if not 0 < self.holdout_fraction < 1:
-            problems.add(f"--holdout_fraction must lie between 0 and 1; got {self.holdout_fraction}")
-        if not 0 <= self.uda_holdout_fraction < 1:
-            problems.add(
-                f"--uda_holdout_fraction must be at least 0 and below 1; got {self.uda_holdout_fraction}"
-            )
-        elif self.task == "domain_adaptation" and self.uda_holdout_fraction == 0:
+        if self.task == "domain_adaptation" and self.uda_holdout_fraction == 0:
             problems.add(
                 "--task domain_adaptation needs unlabelled data: give --uda_holdout_fraction above 0, for example 0.5"
             )
-        if self.precision not in PRECISIONS:
-            problems.add(unknown_name("precision", self.precision, PRECISIONS))
-        if self.eval_parts not in EVAL_PARTS:
-            problems.add(unknown_name("eval_parts", self.eval_parts, EVAL_PARTS))
-        for name in ("steps", "checkpoint_freq", "eval_every", "eval_max_per_env"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                problems.add(f"--{name} must be at least 1; got {value}")
-        if self.checkpoint_every is not None and self.checkpoint_every < 0:
-            problems.add(f"--checkpoint_every must be at least 0; got {self.checkpoint_every}")
-        if self.input not in INPUT_MODES:
-            problems.add(unknown_name("input", self.input, INPUT_MODES))
-        if self.n_workers is not None and self.n_workers < 0:
-            problems.add(f"--n_workers must be at least 0; got {self.n_workers}")
-        for name in ("seed", "trial_seed", "hparams_seed"):
-            if not 0 <= getattr(self, name) < 2**63:
-                problems.add(f"--{name} must lie in [0, 2**63); got {getattr(self, name)}")
 
     def _check_data_dir(self, problems: Problems) -> None:
         if self.data_dir is None:
@@ -136,28 +140,11 @@ class TrainConfig:
             problems.add(f"--data_dir {self.data_dir!r} is not a folder")
 
 
-#: Defaults of our own arguments that change numbers or records; in a record's ``args`` only where they differ.
-_OF_OURS = {entry.name: entry.default for entry in fields(TrainConfig) if entry.name not in UPSTREAM_ARGS}
-
-
-def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> list[str]:
-    """What is wrong with ``--test_envs``, given the names of the dataset's environments."""
-    n = len(environments)
-    listing = ", ".join(f"{i} {name}" for i, name in enumerate(environments))
-    problems = []
-    outside = [env for env in test_envs if not 0 <= env < n]
-    if outside:
-        problems.append(
-            f"--test_envs {' '.join(map(str, outside))}: there is no such environment; they are {listing}"
-        )
-    repeated = sorted({env for env in test_envs if test_envs.count(env) > 1})
-    if repeated:
-        problems.append(f"--test_envs names {' '.join(map(str, repeated))} more than once")
-    if not outside and len(set(test_envs)) == n:
-        problems.append(
-            f"--test_envs names all {n} environments and leaves none to train on; they are {listing}"
-        )
-    return problems
+#: Our own arguments that change numbers or tables; a record's ``args`` have those that are not the default.
+_OF_OURS = (
+    "split allow_leakage row skip_unreadable input precision compile eval_every eval_max_per_env eval_parts"
+).split()
+_DEFAULTS = asdict(TrainConfig())
 
 
 def require_finite(values: dict[str, float], step: int) -> None:

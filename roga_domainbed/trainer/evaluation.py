@@ -27,7 +27,7 @@ class EvaluatedSplit:
         env_name: its name.
         part: ``in``, ``out`` or ``uda``, as the record keys name it.
         environment: where its samples are.
-        scores: what the network says of it.
+        scores: of the network, for each sample.
     """
 
     env: int
@@ -42,7 +42,7 @@ def evaluate(experiment: Experiment, complete: bool = True) -> list[EvaluatedSpl
 
     Args:
         experiment: the run; ``--eval_max_per_env`` and ``--eval_parts`` of its arguments may leave samples out.
-        complete: score everything whatever they say, as a run's last record does.
+        complete: score everything nevertheless, as for a run's last record.
     """
     parts = [
         (env, part, indices if complete else _subset(experiment, env, part, indices))
@@ -135,7 +135,7 @@ def predict(
 def split_scores(
     logits: Tensor, labels: np.ndarray, environment: Environment, indices: Sequence[int]
 ) -> SplitScores:
-    """What (N, C) ``logits`` say of the samples ``indices`` of ``environment``."""
+    """The scores of the samples ``indices`` of ``environment``, from their (N, C) ``logits``."""
     predicted, probabilities = decide(logits)
     return SplitScores(
         labels=labels,

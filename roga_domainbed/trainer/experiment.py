@@ -16,6 +16,7 @@ import torchvision
 from datasets_ext.leakage import audit_record, audited, leakage_notices
 from roga_domainbed import __version__
 from roga_domainbed.catalog import ALGORITHMS
+from roga_domainbed.catalog.datasets import test_env_problems
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.host import checkout
 from roga_domainbed.host.backend import Host
@@ -25,7 +26,7 @@ from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import distributed
-from roga_domainbed.trainer.config import TrainConfig, test_env_problems
+from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
 from roga_domainbed.trainer.splits import EnvironmentSplit, drop_unreadable, split_environments
 from roga_domainbed.upstream import defects
@@ -88,7 +89,7 @@ class Experiment:
         self.checkpoint_freq = config.eval_every or config.checkpoint_freq or self.dataset.checkpoint_freq
         self.train_envs = [i for i in range(len(self.dataset)) if i not in config.test_envs]
 
-        #: a sentence for each image that was left out because it cannot be read
+        #: a sentence for each image that is left out because it cannot be read
         self.dropped: list[str] = []
         if config.skip_unreadable:
             self.dropped = drop_unreadable(self.dataset, self.splits, self.names)
@@ -116,7 +117,7 @@ class Experiment:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Inside, an error that is a known defect of upstream's algorithm becomes a sentence."""
+        """Inside, an error that is a known defect of upstream's algorithm is explained in a sentence."""
         try:
             yield
         except Exception as error:
@@ -174,7 +175,7 @@ def library_versions() -> dict[str, str]:
 def open_splits(
     config: TrainConfig, hparams: dict[str, Any], host: Host
 ) -> tuple[OpenDataset, list[str], str, list[EnvironmentSplit]]:
-    """A run's dataset, the names of its environments, its split mode and its splits: to train, and to evaluate again.
+    """A run's dataset, the names of its environments, its split mode and its splits.
 
     Raises:
         RogaError: data that is missing or does not fit the arguments.
@@ -219,9 +220,9 @@ def open_dataset(
 
 
 def _check_weights(hparams: dict[str, Any], input_shape: tuple[int, ...]) -> None:
-    """Refuse a file of weights that no network would read."""
+    """Refuse a file of weights that the network would not read."""
     if hparams.get("weights") and not hparams.get("backbone") and tuple(input_shape[1:]) != (224, 224):
         raise RogaError(
             f"hparam 'weights' is for a backbone or for images of 224x224; the network for inputs of shape "
-            f"{tuple(input_shape)} starts from random weights: drop it, or name a backbone"
+            f"{tuple(input_shape)} starts from random weights: leave it out, or name a backbone"
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from roga_domainbed.catalog import ALGORITHMS, BACKBONE_HPARAMS, DATASETS, INPUT_HPARAMS
-from roga_domainbed.catalog.hparams import HParam, constant, overridden, parse_overrides
+from roga_domainbed.catalog.hparams import HParam, constant, overridden, parse_overrides, plain
 from roga_domainbed.engine.hparams_registry import specs
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.host.backend import Host
@@ -35,8 +35,7 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
 
 
 def _plain(hparams: dict[str, Any]) -> dict[str, Any]:
-    # upstream leaves numpy scalars among its draws, which json refuses
-    return {name: value.item() if hasattr(value, "item") else value for name, value in hparams.items()}
+    return {name: plain(value) for name, value in hparams.items()}
 
 
 def _of_any_dataset(config: TrainConfig, host: Host) -> list[HParam]:

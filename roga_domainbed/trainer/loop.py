@@ -15,7 +15,7 @@ from roga_domainbed.errors import RogaError
 from roga_domainbed.files import sync_folder
 from roga_domainbed.input.minibatches import IndexSampler, seed_everything
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
-from roga_domainbed.results.records import RECORDS, append_record, cut_records, mark_done
+from roga_domainbed.results.records import RECORDS, SCORES, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.checkpoint import Checkpoint, write_durably
@@ -36,8 +36,8 @@ class TrainingLoop:
     Args:
         experiment: newly built.
         output_dir: the run's folder.
-        signals: what asks it to stop; where it does, a checkpoint is written.
-        start: the checkpoint to go on from; None starts with the first step.
+        signals: what asks it to stop; a checkpoint is written then.
+        start: the checkpoint to resume from; None starts with the first step.
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class TrainingLoop:
         made_anew = defects.MADE_ANEW.get(config.algorithm, ()) if experiment.is_upstreams else ()
         self._state = ObjectState(experiment.algorithm, made_anew)
         if start is not None:
-            self._go_on_from(start)
+            self._resume_from(start)
         self.steps_done = distributed.start_together(experiment.algorithm, self._state, self.steps_done)
         self.table = RecordTable(
             experiment.names, config.test_envs, experiment.n_steps, first_step=self.steps_done
         )
 
     def run(self) -> None:
-        """Every step that is left, with ``scores.parquet`` at the last, then ``model.pkl`` and ``done``.
+        """Take every step that is left; write ``scores.parquet`` at the last, then ``model.pkl`` and ``done``.
 
         Raises:
-            StopRequested: a signal came; unless checkpoints are off, one holds all that was done.
+            StopRequested: a signal came; unless checkpoints are off, one was written.
         """
         print(self.experiment.input.sentence())
         for message in self.experiment.dropped:
@@ -136,7 +136,7 @@ class TrainingLoop:
         require_finite_steps(experiment.algorithm)
         record: dict[str, Any] = {"step": step, "epoch": step / self.steps_per_epoch}
         record.update(self.running_means.means())
-        # A method that draws to predict draws the same whether or not the run went on from a checkpoint.
+        # A method that draws random numbers to predict draws the same in a resumed run.
         seed_everything(derive(config.seed, "evaluate", step))
         is_last = self.steps_done == experiment.n_steps
         with record_function("evaluation"):
@@ -150,7 +150,7 @@ class TrainingLoop:
         with self.signals.held():
             if is_last:
                 # Before the record: a run that has its last record has its scores.
-                write_scores(self.output_dir, evaluated)
+                write_scores(self.output_dir / SCORES, evaluated)
             self._append(record)
             self.running_means = RunningMeans()
             self.record_due = self._provenance_due = False
@@ -172,7 +172,7 @@ class TrainingLoop:
     def _check_state(self) -> None:
         if self._state.problems and not self._schedule.is_off:
             print(
-                f"Notice: no checkpoints of {self.experiment.config.algorithm}, a killed run starts anew: "
+                f"Notice: no checkpoints of {self.experiment.config.algorithm}, so a killed run starts anew: "
                 f"{'; '.join(self._state.problems)}."
             )
             self._schedule = checkpoint.Schedule(0)
@@ -201,7 +201,7 @@ class TrainingLoop:
                 ),
             )
 
-    def _go_on_from(self, start: Checkpoint) -> None:
+    def _resume_from(self, start: Checkpoint) -> None:
         folder = self.output_dir
         checkpoint.require_equal(start.data, self._identity, self.experiment.config.output_dir)
         try:
@@ -210,20 +210,20 @@ class TrainingLoop:
             cut_records(folder, start.records_bytes)
         except CannotRestore as error:
             raise RogaError(
-                f"the checkpoint in {str(folder)!r} cannot be put back: {error}; it was written by another version. "
+                f"the checkpoint in {str(folder)!r} cannot be restored: {error}; it was written by another version. "
                 "Pass --overwrite to start anew"
             ) from None
         except ValueError as error:
             raise RogaError(
-                f"{error}, which the checkpoint counts on: put the file back, or pass --overwrite to start anew"
+                f"{error}, which the checkpoint needs: put the file back, or pass --overwrite to start anew"
             ) from None
         self.steps_done, self.record_due, self.running_means = (
             start.steps_done,
             start.record_due,
             RunningMeans(start.window),
         )
-        self._provenance_due = start.records_bytes == 0  # the first record has it
-        one = {"processes": 1}  # of a run that nobody shares the provenance says nothing
+        self._provenance_due = start.records_bytes == 0  # it goes into the first record
+        one = {"processes": 1}  # the provenance of a run in one process does not have it
         changed = checkpoint.differences({**one, **start.made_by}, {**one, **self._made_by})
         print(f"Continued after {self.steps_done} of {self.experiment.n_steps} steps.")
         if changed:
@@ -262,7 +262,7 @@ class TrainingLoop:
 
 
 def run_settings(experiment: Experiment) -> dict[str, Any]:
-    """What a run that goes on must have in common with ``experiment``, as far as its arguments tell."""
+    """What a resumed run must have in common with ``experiment``, as far as its arguments tell."""
     return checkpoint.settings(experiment.config.record_args(), experiment.hparams, experiment.host.name)
 
 
@@ -278,7 +278,7 @@ def require_finite_steps(algorithm: torch.nn.Module) -> None:
 
 
 def require_finite_weights(algorithm: torch.nn.Module, step: int) -> None:
-    """Keep what is not a number out of the checkpoints: the run stops, and goes on from before it happened.
+    """Keep weights that are not finite out of the checkpoints: the run stops, and resumes from the one before.
 
     Raises:
         RogaError: a parameter is not finite.

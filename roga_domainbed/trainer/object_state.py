@@ -1,13 +1,13 @@
-"""The whole state of an algorithm, whatever its class keeps where: captured as plain values, put back in place.
+"""The whole state of an algorithm of any class: captured as plain values, restored in place.
 
-``state_dict`` is not enough to go on from: it lacks the optimizers, moving averages in attributes, counters that are
-plain numbers, gradients that a method leaves for its next step. So the object is walked: every attribute, container
-and tensor, each once, however many ways lead to it. What comes out holds plain Python values and tensors alone, which
-``torch.load(weights_only=True)`` reads; nothing in it names code to run.
+``state_dict`` is not enough to resume from: it lacks the optimizers, moving averages in attributes, counters that are
+plain numbers, gradients that a method leaves for its next step. So every attribute, container and tensor of the object
+is visited, once each. The result holds only plain Python values and tensors, which ``torch.load(weights_only=True)``
+reads; it cannot run code.
 
-Putting back needs a newly built object of the same kind. Tensors are written into those it has, so whatever shares
-them (an optimizer, a flat buffer) goes on sharing them. Functions, hooks and the like are no state: the new object's
-stay. An object that the constructor does not make cannot be put back; ``ObjectState.problems`` names it.
+Restoring needs a newly built object of the same class. Tensors are written into those it has, so that an optimizer or
+a flat buffer still shares them. Functions, hooks and the like are not state: the new object keeps its own. An object
+that the constructor does not make cannot be restored; ``ObjectState.problems`` names it.
 
 A captured value is a plain number or string as it is, or a tuple that starts with its kind:
 
@@ -52,19 +52,19 @@ Captured = Any
 
 
 class CannotRestore(Exception):
-    """What was captured does not fit the object it is put back into; the message says where."""
+    """The captured state does not fit the object; the message says where."""
 
 
 class ObjectState:
     """Captures and restores the state of one object.
 
     Args:
-        root: the object, newly built: what it consists of now is what ``restore`` can count on.
-        made_anew: paths of attributes that each update makes anew before it reads them, such as
-            ``("dist.kde",)``; they are no state.
+        root: the object, newly built: ``restore`` can restore the parts that it has now.
+        made_anew: paths of attributes that each update makes before it reads them, such as ``("dist.kde",)``; they
+            are not state.
 
     Attributes:
-        problems: after a ``capture``, a phrase for each part that could not be put back into a new object.
+        problems: after a ``capture``, a phrase for each part that could not be restored into a new object.
     """
 
     def __init__(self, root: Any, made_anew: Iterable[str] = ()):
@@ -87,13 +87,13 @@ class ObjectState:
         return captured
 
     def restore(self, captured: Captured) -> None:
-        """Put a captured state back.
+        """Restore a captured state.
 
         Args:
             captured: from ``capture`` of an object of the same class, built with the same arguments.
 
         Raises:
-            CannotRestore: it is another object's; part of it may have been written then.
+            CannotRestore: it is another object's; part of it may have been restored by then.
         """
         try:
             _Restore().value(captured, self._root, "")
@@ -102,14 +102,14 @@ class ObjectState:
 
 
 class _Capture:
-    """One walk. ``kinds`` has the path and class of every object and function that was met."""
+    """One visit of everything. ``kinds`` has the path and class of every object and function."""
 
     def __init__(self, made_anew: frozenset[str]):
         self.kinds: dict[str, str] = {}
         self.strange: list[str] = []
         self._made_anew = made_anew
         self._seen: dict[int, int] = {}
-        self._alive: list[Any] = []  # an id is one object's only while that lives
+        self._alive: list[Any] = []  # an id is unique only among living objects
 
     def value(self, value: Any, path: str) -> Captured:
         if type(value) in _PLAIN:
@@ -166,11 +166,14 @@ class _Capture:
             where = f"{path}.{name}" if path else name
             if where not in self._made_anew:
                 attributes[name] = self.value(item, where)
+        if attributes and all(item == ("kept",) for item in attributes.values()):
+            del self._seen[id(value)]
+            return ("kept",)  # such as a wrapper of a process group
         return "object", number, _class_name(cls), attributes
 
 
 def _item_path(path: str, key: Any) -> str:
-    """The parts of a module under the names they are used by."""
+    """The path of an item; parts of a module have the names by which they are used."""
     owner, _, last = path.rpartition(".")
     if last in ("_modules", "_parameters", "_buffers"):
         return f"{owner}.{key}" if owner else key
@@ -191,7 +194,7 @@ def _captured_tensor(value: Tensor, number: int) -> Captured:
 
 
 def _alone(tensor: Tensor) -> Tensor:
-    """The tensor, copied if it is a small part of a large storage, which would be written whole."""
+    """The tensor, copied if it is part of a larger storage, which would be written whole."""
     if tensor.layout is torch.strided and tensor.untyped_storage().nbytes() > tensor.nbytes:
         return tensor.clone()
     return tensor
@@ -202,13 +205,13 @@ def _class_name(cls: type) -> str:
 
 
 def _name_without_state(value: Any) -> str:
-    """Tells one function from another, so that a change is noticed."""
+    """Distinguishes functions, so that a change is noticed."""
     name = getattr(value, "__qualname__", None) or (str(value) if not callable(value) else "")
     return f"{type(value).__name__} {name}".rstrip()
 
 
 def _is_torchs_inside(cls: type) -> bool:
-    """Compiled code, streams, process groups and the like: no state, and no end to walking through it."""
+    """Compiled code, streams, process groups and the like: not state, and endless to visit."""
     return cls.__module__.startswith(("torch._", "torch.cuda", "torch.distributed", "torch.utils.hooks"))
 
 
@@ -217,14 +220,14 @@ def _shown(key: Any) -> str:
 
 
 class _Restore:
-    """One walk over what was captured, beside the object it is put back into."""
+    """Visits the captured state and the object side by side."""
 
     def __init__(self):
         self._made: dict[int, Any] = {}
-        self._taken: dict[int, Any] = {}  # parts of the object that hold a captured value already
+        self._taken: dict[int, Any] = {}  # parts of the object that are restored already
 
     def value(self, captured: Captured, current: Any, path: str) -> Any:
-        """What belongs in the place of ``current``: itself where it could be written to."""
+        """What takes the place of ``current``: ``current`` itself if it could be written to."""
         if not isinstance(captured, tuple) or type(captured) is torch.Size:
             return captured
         kind = captured[0]

@@ -67,10 +67,10 @@ def _require_cpp_compiler() -> None:
 
 
 def lay_out(algorithm: nn.Module, precision: str, device: torch.device) -> None:
-    """Put the weights into the memory layout that is fastest on ``device``; sums differ from another's in last digits.
+    """Put the weights into the memory layout that is fastest on ``device``; layouts differ in the last digits of sums.
 
     Tensor cores read channels-last without a copy, and on a processor convolution, norm and pooling all gain from it.
-    An algorithm from elsewhere keeps its layout: it may take ``view(-1)`` of a gradient, which this one does not allow.
+    Another package's algorithm keeps its layout: it may take ``view(-1)`` of a gradient, which this one does not allow.
     """
     if _is_known(type(algorithm)) and (device.type == "cpu" or precision == "bf16"):
         algorithm.to(memory_format=torch.channels_last)
@@ -84,7 +84,7 @@ def _is_known(algorithm: type) -> bool:
 def fuse_optimizers(algorithm: Any, device: torch.device) -> None:
     """Let torch's own optimizers among the attributes of ``algorithm`` step in one kernel, where they can.
 
-    Only optimizers that have not stepped and were not told how to step are changed.
+    Only optimizers that have not stepped, and for which nobody chose ``foreach`` or ``fused``, are changed.
     """
     if device.type == "cpu" and not _FUSED_ON_CPU:
         return

@@ -51,7 +51,7 @@ def train(config: TrainConfig) -> Path:
     Raises:
         RogaError: for everything the user can put right, all of it at once where it can be seen before the
             data is loaded.
-        Stopped: SIGTERM or SIGUSR1 came; the same call goes on.
+        Stopped: SIGTERM or SIGUSR1 came; the same call resumes the run.
         KeyboardInterrupt: Ctrl-C came; likewise.
     """
     problems = Problems()
@@ -102,7 +102,7 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
                 notices.append("an unfinished run without a checkpoint was here; it starts anew")
     experiment = Experiment(config, hparams, host())
     distributed.share(experiment)
-    # Only now, when nothing but the training itself can fail, does an earlier run give way.
+    # An earlier run is removed only now, when nothing but the training itself can fail.
     with signals.held():
         notices += [checkpoint.set_aside(path) for path in damaged]
         if start is None:
@@ -158,7 +158,8 @@ class _FollowingLoop(TrainingLoop):
 
 
 def _what_then(output_dir: Path) -> str:
-    return f"the same command {'goes on' if checkpoint.exists(output_dir) else 'starts anew: there is no checkpoint'}"
+    resumed = checkpoint.exists(output_dir)
+    return f"the same command {'resumes it' if resumed else 'starts anew: there is no checkpoint'}"
 
 
 def _note(file: TextIO, text: str) -> None:
@@ -167,19 +168,19 @@ def _note(file: TextIO, text: str) -> None:
 
 
 def _settings_of_records(output_dir: Path) -> dict[str, Any] | None:
-    """What the first record of an unfinished run says of its settings; None if there is no record."""
+    """The settings in the first record of an unfinished run; None if there is no record."""
     if not (output_dir / RECORDS).exists():
         return None
     records = read_records(output_dir / RECORDS).records
     if not records:
         return None
     first = records[0]
-    backend = first.get("provenance", {}).get("backend", "upstream")  # whose train notes none
+    backend = first.get("provenance", {}).get("backend", "upstream")  # whose train does not note it
     return checkpoint.settings(first["args"], first.get("hparams", {}), backend)
 
 
 def _cut(path: Path, n_bytes: int) -> None:
-    """Cut off what was written after a checkpoint, so that no line is there twice."""
+    """Cut off what was written after a checkpoint, so that no line appears twice."""
     if path.exists() and path.stat().st_size > n_bytes:
         os.truncate(path, n_bytes)
 

@@ -17,7 +17,7 @@ class RunningMeans:
     say, is left alone until the record, because reading it would wait for the GPU at every step.
 
     Args:
-        values: what ``settled`` gave, to go on from.
+        values: what ``settled`` gave, of a resumed run.
     """
 
     def __init__(self, values: Mapping[str, list[float]] | None = None) -> None:

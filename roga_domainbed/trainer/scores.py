@@ -1,12 +1,11 @@
-"""``scores.parquet``: what the trained model says of every sample, so that any metric can be made without it.
+"""``scores.parquet``: the trained model's score of every sample, so that any metric can be computed without the model.
 
-One row a sample of every split, in the order of evaluation. Written at the last step, always of all samples; the
+One row for each sample of every split, in the order of evaluation. Written at the last step, always of all samples; the
 metrics of its rows are those of the run's last record. Importing this loads no torch.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,50 +15,34 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from roga_domainbed.files import replacing
-from roga_domainbed.results.records import SCORES
 
 if TYPE_CHECKING:
     from roga_domainbed.trainer.evaluation import EvaluatedSplit
 
-#: Column → what it holds.
-COLUMNS = {
-    "env": "index of the environment",
-    "env_name": "its name",
-    "split": "in, out or uda, as in the record keys",
-    "index": "index of the sample in the environment",
-    "video": "key of its video, equal for the frames of one and for no others; null where videos are not known",
-    "path": "its file, relative to the dataset's folder; null where it is none",
-    "label": "its class; 1 is fake",
-    "predicted": "the class with the largest logit",
-    "score": "binary tasks: probability of class 1; null otherwise",
-    "probabilities": "other tasks: probability of each class, unless that takes too much room; null otherwise",
-}
-
 #: Probabilities of more than two classes are left out where those of a run exceed this: DomainNet's would take 800 MB.
 MOST_PROBABILITIES = 2**24
 
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
-        ("env", pa.int32()),
+        ("env", pa.int32()),  # index of the environment
         ("env_name", pa.string()),
-        ("split", pa.string()),
-        ("index", pa.int32()),
-        ("video", pa.string()),
-        ("path", pa.string()),
-        ("label", pa.int32()),
-        ("predicted", pa.int32()),
-        ("score", pa.float64()),
+        ("split", pa.string()),  # in, out or uda, as in the record keys
+        ("index", pa.int32()),  # of the sample in the environment
+        (
+            "video",
+            pa.string(),
+        ),  # key of its video, equal for the frames of one and for no others; null if not known
+        ("path", pa.string()),  # its file, relative to the dataset's folder; null if it is none
+        ("label", pa.int32()),  # 1 is fake
+        ("predicted", pa.int32()),  # the class with the largest logit
+        ("score", pa.float64()),  # binary tasks: probability of class 1; null otherwise
+        # other tasks: probability of each class, if there is room for them; null otherwise
         ("probabilities", pa.list_(pa.float32())),
     ]
 )
 
 
-def write_scores(folder: str | os.PathLike, evaluated: Sequence[EvaluatedSplit]) -> Path:
-    """Write ``folder``'s ``scores.parquet``, whole or not at all; see ``write_scores_file``."""
-    return write_scores_file(Path(folder) / SCORES, evaluated)
-
-
-def write_scores_file(path: Path, evaluated: Sequence[EvaluatedSplit]) -> Path:
+def write_scores(path: Path, evaluated: Sequence[EvaluatedSplit]) -> None:
     """Write a file of scores, whole or not at all.
 
     Raises:
@@ -72,10 +55,9 @@ def write_scores_file(path: Path, evaluated: Sequence[EvaluatedSplit]) -> Path:
         "use_dictionary": ["env_name", "split", "video"],
         "column_encoding": {"path": "DELTA_BYTE_ARRAY"},
     }
-    with replacing(path) as partial, pq.ParquetWriter(partial, _SCHEMA, **how) as writer:
+    with replacing(path) as partial, pq.ParquetWriter(partial, SCHEMA, **how) as writer:
         for split in evaluated:
             writer.write_table(_table(split, with_probabilities=roomy))
-    return path
 
 
 def _table(split: EvaluatedSplit, *, with_probabilities: bool) -> pa.Table:
@@ -100,7 +82,7 @@ def _table(split: EvaluatedSplit, *, with_probabilities: bool) -> pa.Table:
         "score": scores.fake,
         "probabilities": probabilities,
     }
-    return pa.table([_column(columns[column.name], column.type, n) for column in _SCHEMA], schema=_SCHEMA)
+    return pa.table([_column(columns[column.name], column.type, n) for column in SCHEMA], schema=SCHEMA)
 
 
 def _column(values: object, kind: pa.DataType, n: int) -> pa.Array:

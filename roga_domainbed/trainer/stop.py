@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop, delivered where it can: between updates, never within one."""
+"""Signals that ask a run to stop, delivered between updates, never within one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from roga_domainbed.processes import STOP_SIGNALS
 
 
 class StopRequested(BaseException):
-    """A signal asked for the end. No error: what catches ``Exception`` must not swallow it.
+    """A signal asked the run to stop. Not an ``Exception``, so that no handler of errors swallows it.
 
     Attributes:
         name: of the signal.
@@ -28,17 +28,16 @@ class StopRequested(BaseException):
 
 
 class Stopped(RogaError):
-    """A run ended because it was told to; the same command goes on with it."""
+    """A run ended because it was told to; the same command resumes it."""
 
     STATUS = STOPPED
 
 
 class StopSignals:
-    """Inside this context, ``STOP_SIGNALS`` raise ``StopRequested``: at once, or after the ``held`` block they came in.
+    """Inside this context, ``STOP_SIGNALS`` raise ``StopRequested``: at once, or at the end of the ``held`` block.
 
-    A second Ctrl-C raises ``KeyboardInterrupt`` wherever it comes. In another thread than the main one, which
-    alone receives signals, nothing changes. Worker processes that inherit the handlers ignore the signals: where a
-    whole process group is told to stop, they go on serving until the step is done.
+    A second Ctrl-C raises ``KeyboardInterrupt`` at once. Outside the main thread, which alone receives signals, nothing
+    changes. Forked processes that inherit the handlers ignore the signals.
     """
 
     def __init__(self):

@@ -1,16 +1,17 @@
 """The only file that writes into the host's registries.
 
-On the embedded engine there is nothing to write: it reads the catalog. On an upstream checkout our algorithms,
-datasets, hyper-parameters, backbones, launchers and splits are put where upstream's scripts look for them: module
-attributes, the name lists, ``hparams_registry._hparams``, ``networks.Featurizer``, ``command_launchers.REGISTRY``
-and ``misc.split_dataset``. Running it twice changes nothing. It has to run before upstream's sweep script is
-imported, which copies the list of datasets.
+The embedded engine reads the catalog, so there is nothing to write. In an upstream checkout our algorithms, datasets,
+hyper-parameters, backbones, launchers and splits are put where upstream's scripts look for them: module attributes,
+lists of names, ``hparams_registry._hparams``, ``networks.Featurizer``, ``command_launchers.REGISTRY`` and
+``misc.split_dataset``. Running it twice changes nothing. It must run before upstream's sweep script is imported, which
+copies the list of datasets.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +20,6 @@ from roga_domainbed.catalog.hparams import HParam
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.errors import RogaError
 from roga_domainbed.host.backend import Host, host
-from roga_domainbed.upstream.featurizer_slot import any_featurizer
 from roga_domainbed.upstream.launchers import upstream_launchers
 from roga_domainbed.upstream.splits import StockSplits
 
@@ -42,7 +42,7 @@ def register() -> Host:
         _wrap(current.fast_data_loader, "InfiniteDataLoader", _refusing_small_sets)
         _add_launchers(current.command_launchers)
         if hasattr(current.algorithms, "URM"):  # a fork may be older
-            _wrap(current.algorithms.URM, "_modify_generator_output", any_featurizer(current.networks))
+            _wrap(current.algorithms.URM, "_modify_generator_output", _with_any_featurizer(current.networks))
     return current
 
 
@@ -120,7 +120,7 @@ def _with_backbones(original: Any) -> Any:
 
 
 def _own_start(hparams: dict[str, Any]) -> bool:
-    """Whether the first weights are not the ones that upstream's ResNet always fetches; ours is the same network."""
+    """Whether to start from other weights than upstream's ResNet always fetches; ours is the same network."""
     return bool(hparams.get("weights")) or not hparams.get("pretrained", True)
 
 
@@ -136,10 +136,39 @@ def _refusing_small_sets(original: Any) -> Any:
     def InfiniteDataLoader(dataset: Any, weights: Any, batch_size: int, num_workers: int) -> Any:
         if weights is None and len(dataset) < batch_size:
             raise RogaError(
-                f"a split of {len(dataset)} samples cannot give minibatches of {batch_size}; DomainBed would wait "
-                f"for one for ever. Lower the hparam batch_size to {len(dataset)} or less, or train with "
+                f"a split of {len(dataset)} samples cannot give minibatches of {batch_size}: DomainBed would wait "
+                f"for ever. Lower the hparam batch_size to {len(dataset)} or less, or train with "
                 "'roga-domainbed train', which repeats samples"
             )
         return original(dataset, weights, batch_size, num_workers)
 
     return InfiniteDataLoader
+
+
+def _with_any_featurizer(networks: ModuleType) -> Callable[[Any], Any]:
+    """The wrapper for ``URM._modify_generator_output``, which fails with featurizers that are not DomainBed's.
+
+    The method sets ``featurizer.activation`` after asserting that the featurizer is one of four classes. Ours have
+    the slot as well; for them the method works on an empty stand-in of such a class, whose slot is then taken over.
+    """
+
+    def wrapper(original: Any) -> Any:
+        def _modify_generator_output(self: Any) -> None:
+            featurizer = self.featurizer
+            if not type(featurizer).__module__.startswith("roga_domainbed."):
+                original(self)
+                return
+            from torch import nn
+
+            stand_in = networks.ResNet.__new__(networks.ResNet)  # its constructor would fetch weights
+            nn.Module.__init__(stand_in)
+            self.featurizer = stand_in
+            try:
+                original(self)
+            finally:
+                self.featurizer = featurizer
+            featurizer.activation = stand_in.activation
+
+        return _modify_generator_output
+
+    return wrapper

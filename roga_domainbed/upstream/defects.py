@@ -1,8 +1,8 @@
-"""What DomainBed's own algorithms get wrong on current libraries, in one sentence each.
+"""Known defects of DomainBed's own algorithms on current libraries, in one sentence each.
 
-Observed on DomainBed at commit b93c22a with torch 2.14. The checkout stays as it is; a run that cannot work is
-refused before it starts (``refusals``) or, where only the attempt tells, at its first step (``explain``). A run
-that works and is not what it seems gets a line (``notices``).
+Observed with DomainBed at commit b93c22a and torch 2.14. The checkout is not changed. A run that cannot work is refused
+before it starts (``refusals``) or, if only the attempt tells, at its first step (``explain``). A run that works but is
+not what it seems gets a notice (``notices``).
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def refusals(job: Job) -> list[str]:
 
 
 def notices(job: Job) -> list[str]:
-    """What the person who reads the numbers of ``job`` should know."""
+    """What a reader of the numbers of ``job`` should know."""
     return _messages(_NOTICES, job)
 
 

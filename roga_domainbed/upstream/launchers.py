@@ -1,8 +1,8 @@
 """Upstream's launchers and ours, for upstream's sweep: its jobs re-enter through the plugin.
 
-Upstream's sweep makes shell commands that start ``python -m domainbed.scripts.train``. A process started that way
-knows no plugin, so each command is rewritten to the same interpreter's ``roga_domainbed upstream train`` before it
-is launched. Job folders are named before that, and stay as they are.
+Upstream's sweep makes shell commands that start ``python -m domainbed.scripts.train``, which does not know the plugin.
+So each command is rewritten to ``roga_domainbed upstream train`` of the same interpreter before it is launched. Job
+folders are named before that and do not change.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
-from roga_domainbed.launch import LAUNCHERS, Command, LauncherInfo, Options
-from roga_domainbed.launch.jobfile import describe_exit
+from roga_domainbed.launch import LAUNCHERS, Job, LauncherInfo, Options
+from roga_domainbed.launch.job import failure_line
 
 #: What upstream knows as a launcher: takes shell commands, returns nothing.
 UpstreamLauncher = Callable[[list[str]], None]
@@ -49,22 +49,18 @@ def _rewriting(launcher: UpstreamLauncher) -> UpstreamLauncher:
 
 def _adapted(info: LauncherInfo) -> UpstreamLauncher:
     def launch(commands: Sequence[str]) -> None:
-        jobs = [_as_command(command) for command in commands]
-        failed = 0
-        for outcome in load(info.target)(jobs, Options(preload=_PRELOAD)):
-            if outcome.failed:
-                failed += 1
-                note = f" ({outcome.note})" if outcome.note else ""
-                log = f"; log: {outcome.log_path}" if outcome.log_path else ""
-                folder = outcome.command.output_dir
-                print(f"Job {folder} {describe_exit(outcome.exit_code)}{note}{log}", file=sys.stderr)
+        jobs = [_as_job(command) for command in commands]
+        outcomes = load(info.target)(jobs, Options(preload=_PRELOAD))
+        failed = [outcome for outcome in outcomes if outcome.failed]
+        for outcome in failed:
+            print(failure_line(outcome.job, outcome.exit_code, outcome.note), file=sys.stderr)
         if failed:
-            raise RogaError(f"{failed} of {len(jobs)} jobs failed; their messages are above")
+            raise RogaError(f"{len(failed)} of {len(jobs)} jobs failed; their messages are above")
 
     return launch
 
 
-def _as_command(command: str) -> Command:
+def _as_job(command: str) -> Job:
     if not command.startswith(_SCRIPTS):
         raise RogaError(
             f"this launcher runs the jobs of DomainBed's sweep alone; got the command {command!r}"
@@ -74,5 +70,5 @@ def _as_command(command: str) -> Command:
         output_dir = argv[argv.index("--output_dir") + 1]
     except (ValueError, IndexError):
         raise RogaError(f"this job has no --output_dir: {command!r}") from None
-    # Upstream's sweep has made the folder already; a job that runs or is done is left alone all the same.
-    return Command(argv, output_dir, reenter(command), retry=True)
+    # Upstream's sweep has made the folder already; a job that runs or is done is left alone nevertheless.
+    return Job(argv, output_dir, reenter(command), retry=True)

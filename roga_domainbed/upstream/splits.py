@@ -1,9 +1,9 @@
-"""Official and group splits for upstream's own train script, which knows nothing of manifests.
+"""Official and group splits for upstream's own train script, which does not know manifests.
 
-That script cuts every environment with ``misc.split_dataset`` as soon as the dataset is built. Here the dataset's
-own split is computed and audited when it is built, and handed out when its environments come to be cut. The mode
-travels as the hyper-parameter ``split``, beside it ``reals``, ``balance``, ``strict`` and ``allow_leakage``:
-hyper-parameters are the only thing of ours that upstream's records, job folders and sweeps carry along.
+That script splits every environment with ``misc.split_dataset`` as soon as the dataset is built. Here the dataset's
+own split is computed and audited when it is built, and returned when an environment is to be split. The mode is the
+hyper-parameter ``split``, and ``reals``, ``balance``, ``strict`` and ``allow_leakage`` are hyper-parameters too: they
+are all that upstream's records, job folders and sweeps carry along.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from roga_domainbed.errors import RogaError
 from roga_domainbed.input.environment import OpenDataset, split_modes, splits_itself
 from roga_domainbed.seeds import seed_hash
 
-#: DomainBed's own way to split, which is left to it.
+#: DomainBed's own split, which is left to DomainBed.
 FRAME = "frame"
 
 
@@ -45,7 +45,7 @@ class StockSplits:
         return {} if mode is None else {"split": (mode, mode)}
 
     def watch(self, dataset_class: type) -> type:
-        """``dataset_class``, whose instances' environments ``of`` knows how to split."""
+        """``dataset_class``, with instances whose environments ``of`` can split."""
         if not splits_itself(dataset_class):
             return dataset_class
 
@@ -59,12 +59,12 @@ class StockSplits:
         return watched
 
     def of(self, environment: Dataset, n: int, seed: int) -> tuple[Subset, Subset] | None:
-        """The parts of ``environment``, or None for what upstream shall cut itself.
+        """The parts of ``environment``, or None if upstream shall split it.
 
         Args:
-            environment: what upstream is about to cut.
-            n: the samples that it would hold out.
-            seed: the seed that it would shuffle with.
+            environment: what upstream is about to split.
+            n: how many samples it would hold out.
+            seed: with which it would shuffle.
 
         Returns:
             (out, in), in the order of upstream's ``split_dataset``.
@@ -110,7 +110,7 @@ class _Planned:
 
 
 def default_mode(info: DatasetInfo) -> str | None:
-    """How a dataset is split where nothing is said; None if it has no way of its own."""
+    """How a dataset is split by default; None if it does not split itself."""
     if not info.plugin:
         return None
     dataset_class = load(info.target)

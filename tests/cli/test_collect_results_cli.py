@@ -125,7 +125,7 @@ def test_two_sweeps_in_one_folder_are_noticed(tmp_path, capsys):
     write_run(tmp_path / "b", args={"output_dir": "b"})
     assert collect("--input_dir", tmp_path) == 0
     err = capsys.readouterr().err
-    assert "1 runs are read from several folders each" in err
+    assert "1 runs are in several folders each" in err
     assert f"trial 0, hparams_seed 0: {tmp_path / 'a'}, {tmp_path / 'b'}" in err
 
 
@@ -234,7 +234,7 @@ def test_an_unfinished_run_is_named_in_every_format_with_notes_and_not_in_upstre
             assert json.loads(out)["unfinished_runs"] == {
                 "Debug28": [
                     {
-                        "dataset": "Debug28", "algorithm": "ERM", "test_envs": [1], "trial_seed": 0,
+                        "dataset": "Debug28", "algorithm": "ERM", "row": "ERM", "test_envs": [1], "trial_seed": 0,
                         "hparams_seed": 7, "last_step": 300, "folder": run,
                     }
                 ]
@@ -242,7 +242,7 @@ def test_an_unfinished_run_is_named_in_every_format_with_notes_and_not_in_upstre
             continue
         noted = NOTED.replace("_", "\\_") in out.replace("{[}", "[").replace("{]}", "]")
         assert noted == (name != "text")
-        assert ("1 run that counts here has not finished:" in out) == (name != "text")
+        assert ("1 run has not finished and counts up to its last record:" in out) == (name != "text")
     for flags in ([], ["--latex"]):
         assert collect("--input_dir", tmp_path, "--compat", "upstream", *flags) == 0
         out, err = capsys.readouterr()
@@ -268,7 +268,7 @@ def test_only_the_unfinished_runs_of_a_table_are_named_and_the_first_few_of_many
     assert collect("--input_dir", tmp_path, "--algorithms", "SAM", "--format", "markdown") == 0
     out, err = capsys.readouterr()
     assert "ERM" not in out + err
-    assert "8 runs that count here have not finished:" in out
+    assert "8 runs have not finished and count up to the last record:" in out
     assert "and 3 more; collect-results --format json lists all" in out
     assert "and 3 more like these" in err
 
@@ -361,9 +361,9 @@ def test_missing_runs_are_listed_and_thin_cells_marked(tmp_path, capsys):
     assert [cell.strip() for cell in sam.split("  ") if cell.strip()] == [
         "SAM", "50.0 +/- 0.0", "50.0 +/- 0.0*", "X", "X"
     ]  # fmt: skip
-    assert "* fewer trials than the 2 of the sweep\n" in out
+    assert "* mean of fewer trials than the sweep has (2)\n" in out
     assert "Missing runs in 2 cells:\n" in out
-    assert "  SAM, 1: trial 1 has none of 1 hparams\n  SAM, 2: no run\n" in out
+    assert "  SAM, 1: trial 1 has no run\n  SAM, 2: no run\n" in out
     assert collect("--input_dir", tmp_path, "--select", "iid", "--compat", "upstream") == 0
     out = capsys.readouterr().out
     assert "*" not in out
@@ -386,24 +386,24 @@ def test_a_comparison_with_a_baseline_follows_the_tables(tmp_path, capsys):
     (sam,) = [line.split() for line in compared.splitlines() if line.startswith("SAM ")]
     assert sam[1] == "+2.0"
     assert sam[-3:] == ["9/0/0", "9", "1.00"]
-    assert "Better than ERM, beyond noise: SAM.\n" in compared
-    assert "Differences from ERM within noise (p >= 0.05): SAGM.\n" in compared
+    assert "Better than ERM (p < 0.05): SAM.\n" in compared
+    assert "No significant difference from ERM (p >= 0.05): SAGM.\n" in compared
     assert collect("--input_dir", tmp_path, "--compare", "EMR") == 2
-    assert "unknown algorithm of these records 'EMR'" in capsys.readouterr().err
+    assert "unknown row of these tables 'EMR'" in capsys.readouterr().err
     assert collect("--input_dir", tmp_path, "--compare", "ERM", "--format", "csv") == 2
-    assert "--compare has no place in a csv of cells" in capsys.readouterr().err
+    assert "--format csv cannot hold --compare" in capsys.readouterr().err
     assert collect("--input_dir", tmp_path, "--compare", "ERM", "--compat", "upstream") == 2
-    assert "--compare is none of upstream's tables" in capsys.readouterr().err
+    assert "upstream has no table for --compare" in capsys.readouterr().err
 
     arguments = ["--input_dir", tmp_path, "--select", "iid", "--compare", "ERM", "--format"]
     assert collect(*arguments, "markdown") == 0
     markdown = capsys.readouterr().out
     assert "| SAM | +2.0 |" in markdown
-    assert "Better than ERM, beyond noise: SAM." in markdown
+    assert "Better than ERM (p \\< 0.05): SAM." in markdown
     assert collect(*arguments, "latex") == 0
     latex = capsys.readouterr().out
     assert r"\textbf{95 \% interval" in latex
-    assert "Better than ERM, beyond noise: SAM." in latex
+    assert r"Better than ERM (p \textless{} 0.05): SAM." in latex
     assert collect(*arguments, "json") == 0
     first, second = json.loads(capsys.readouterr().out)["comparisons"]
     assert {first["algorithm"], second["algorithm"]} == {"SAM", "SAGM"}
@@ -412,7 +412,7 @@ def test_a_comparison_with_a_baseline_follows_the_tables(tmp_path, capsys):
     assert (sam["wins"], sam["ties"], sam["losses"], sam["pairs"], sam["average_rank"]) == (9, 0, 0, 9, 1.0)
 
 
-def test_five_pairs_cannot_be_beyond_noise_and_the_comparison_says_so(tmp_path, capsys):
+def test_the_comparison_of_five_pairs_says_that_they_are_too_few(tmp_path, capsys):
     """Wilcoxon's signed-rank test of n differences has 2 / 2**n as its smallest p: 0.0625 for five."""
     for trial in range(5):
         for algorithm, value in (("ERM", 0.5), ("SAM", 0.9)):
@@ -421,6 +421,67 @@ def test_five_pairs_cannot_be_beyond_noise_and_the_comparison_says_so(tmp_path, 
     assert collect("--input_dir", tmp_path, "--select", "iid", "--compare", "ERM") == 0
     out = capsys.readouterr().out
     assert (
-        "Too few pairs to tell, whatever the differences: the test cannot reach p < 0.05, add trials: SAM."
+        "Too few trials to compare SAM with ERM: with 5 pairs the test cannot reach p < 0.05. Add trials."
         in out
     )
+
+
+def settings_of_sam(folder, name):
+    """SAM at three ρ, two trials, two hparams seeds; ``name(rho)`` is the args or hparams that tell them apart.
+
+    The better hparams seed, by validation, is 1. Its test accuracy is ρ in trial 0 and ρ + 0.2 in trial 1.
+    """
+    for place, rho in enumerate((0.2, 0.05, 0.1)):
+        for trial in range(2):
+            for seed in range(2):
+                args, fields = name(rho)
+                args |= {"algorithm": "SAM", "trial_seed": trial, "hparams_seed": seed}
+                values = {"env0_in_acc": seed * (rho + 0.2 * trial), "env1_out_acc": 0.5 + 0.1 * seed}
+                write_run(folder / f"{place}{trial}{seed}", args=args, **fields, **values)
+    write_run(folder / "erm", args={"trial_seed": 0, "hparams_seed": 0})
+
+
+#: Mean and error over the trials ρ and ρ + 0.2, in percent.
+MEANS = {"0.05": "15.0 +/- 7.1", "0.1": "20.0 +/- 7.1", "0.2": "30.0 +/- 7.1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "rows"),
+    [
+        (lambda rho: ({"row": f"SAM, ρ {rho}"}, {}), (), "SAM, ρ {}"),
+        (lambda rho: ({}, {"hparams": {"rho": rho}}), ("--rows", "algorithm,hparams.rho"), "SAM, rho {}"),
+    ],
+    ids=["of a plan", "of upstream's records"],
+)
+def test_settings_of_one_algorithm_are_rows_of_their_own(tmp_path, capsys, name, flags, rows):
+    settings_of_sam(tmp_path, name)
+    arguments = ["--input_dir", tmp_path, "--select", "iid", *flags]
+    assert collect(*arguments, "--compare", rows.format(0.05)) == 0
+    out, err = capsys.readouterr()
+    assert "several folders" not in err
+    dataset = out.split("-------- ")[1].splitlines()[2:6]
+    cells = [[cell.strip() for cell in line.split("  ") if cell.strip()][:2] for line in dataset]
+    assert cells == [["ERM", "50.0 +/- 0.0*"], *([rows.format(rho), mean] for rho, mean in MEANS.items())]
+    assert [line.split("  ")[0] for line in out.split("Compared with")[1].splitlines()[2:6]] == [
+        rows.format(0.05), "ERM", rows.format(0.1), rows.format(0.2)
+    ]  # fmt: skip
+    assert collect(*arguments, "--format", "json") == 0
+    content = json.loads(capsys.readouterr().out)
+    found = {(cell["algorithm"], cell["row"]) for cell in content["cells"]}
+    assert found == {("ERM", "ERM"), *(("SAM", rows.format(rho)) for rho in MEANS)}
+    assert content["missing_runs"]["Debug28"][-1] == f"{rows.format(0.2)}, 2: no run"
+
+
+def test_an_unknown_key_of_rows_lists_those_there_are(tmp_path, capsys):
+    write_run(tmp_path / "a", hparams={"rho": 0.05})
+    assert collect("--input_dir", tmp_path, "--rows", "algorithm,hparams.roh") == 2
+    assert (
+        "unknown key of --rows 'hparams.roh' (did you mean 'hparams.rho'?); known: "
+        in capsys.readouterr().err
+    )
+
+
+def test_settings_that_rows_do_not_tell_apart_are_noticed(tmp_path, capsys):
+    settings_of_sam(tmp_path, lambda rho: ({}, {"hparams": {"rho": rho}}))
+    assert collect("--input_dir", tmp_path) == 0
+    assert "4 runs are in several folders each" in capsys.readouterr().err

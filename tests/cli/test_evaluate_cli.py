@@ -51,7 +51,7 @@ def trained_resnet(trained, tmp_path_factory):
 
 
 @pytest.mark.parametrize("run", ["trained", "trained_resnet"])
-def test_the_runs_own_splits_give_the_numbers_of_its_last_record_to_the_bit(run, request, capsys):
+def test_the_runs_own_splits_give_the_numbers_of_its_last_record_bit_for_bit(run, request, capsys):
     _, folder = request.getfixturevalue(run)
     capsys.readouterr()  # what the training printed
     last = json.loads((folder / "results.jsonl").read_text().splitlines()[-1])

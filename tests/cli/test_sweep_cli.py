@@ -33,14 +33,14 @@ def folders(tmp_path, capsys):
     return found
 
 
-def launch_stand_in(commands, options):
+def launch_stand_in(jobs, options):
     """A launcher: the job that holds out environment 2 alone fails, the others are done."""
-    for command in commands:
-        os.makedirs(command.output_dir, exist_ok=command.retry)
-        failed = "--test_envs 2 --trial_seed 0" in shlex.join(command.argv)
+    for job in jobs:
+        os.makedirs(job.output_dir, exist_ok=job.retry)
+        failed = "--test_envs 2 --trial_seed 0" in shlex.join(job.argv)
         if not failed:
-            mark_done(command.output_dir)
-        yield Outcome(command, 137 if failed else 0)
+            mark_done(job.output_dir)
+        yield Outcome(job, 137 if failed else 0)
 
 
 @pytest.fixture
@@ -203,12 +203,12 @@ def test_all_faults_come_at_once(tmp_path, capsys, on_engine):
         "unknown algorithm 'Roga' (did you mean 'RoGA'?)",
         "algorithm 'Fishr' is in upstream DomainBed alone",
         "unknown launcher 'loca' (did you mean 'local'?)",
-        "unknown task 'x'",
-        "--n_trials must be at least 1; got 0",
-        "--steps must be at least 1; got 0",
-        "--holdout_fraction must be between 0 and 1; got 1.0",
+        "--task must be one of 'domain_generalization', 'domain_adaptation'; got 'x'",
+        "--n_trials must be a whole number, at least 1; got 0",
+        "--steps must be a whole number, at least 1; got 0",
+        "--holdout_fraction must be a finite number, above 0 and below 1; got 1.0",
         "--hparams is not valid JSON",
-        "--balance must be videos real to fake in whole numbers",
+        "--balance must be the ratio of real to fake videos",
         "known: shared, partitioned",
         "--data_dir is required for SynthFake",
     ):
@@ -233,14 +233,14 @@ def test_default_names_are_those_the_backend_can_run(tmp_path, capsys, on_engine
         assert name not in out
 
 
-def launch_until_terminated(commands, options):
+def launch_until_terminated(jobs, options):
     """A launcher that is told to end while a job runs."""
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(20)
-        yield Outcome(commands[0], 0)
+        yield Outcome(jobs[0], 0)
     finally:
-        Path(commands[0].output_dir).parent.joinpath("cleaned up").touch()
+        Path(jobs[0].output_dir).parent.joinpath("cleaned up").touch()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGTERM")
@@ -265,22 +265,22 @@ def test_launch_goes_on_with_what_was_stopped_or_killed_and_leaves_what_failed(t
     (alone / "train.lock").touch()  # train was started without a launcher
     sweep("launch", tmp_path, *stand_in)
     out = capsys.readouterr().out
-    assert "3 jobs go on from their last checkpoint." in out
+    assert "3 jobs resume from their last checkpoint." in out
     assert "2 jobs failed or are incomplete and stay as they are; --retry" in out
     assert "About to launch 3 jobs." in out
 
 
-def launch_stopped(commands, options):
+def launch_stopped(jobs, options):
     """A launcher whose jobs are told to stop."""
-    for command in commands:
-        yield Outcome(command, STOPPED)
+    for job in jobs:
+        yield Outcome(job, STOPPED)
 
 
 def test_jobs_that_were_told_to_stop_have_not_failed(tmp_path, capsys):
     with LAUNCHERS.temporarily(LauncherInfo("stopping", f"{__name__}:launch_stopped", "")):
         assert sweep("launch", tmp_path, "--command_launcher", "stopping", "--skip_confirmation") == STOPPED
     captured = capsys.readouterr()
-    assert "6 jobs were told to stop; the same command goes on with them." in captured.out
+    assert "6 jobs were told to stop; the same command resumes them." in captured.out
     assert "exited with" not in captured.err
 
 

@@ -1,4 +1,4 @@
-"""Pictures and films of real faces, where a package that carries some is installed."""
+"""The detector of squares, and photographs and videos of real faces if a package that has some is installed."""
 
 import importlib.util
 from pathlib import Path
@@ -23,3 +23,20 @@ def photographs() -> Path:
 def photograph(photographs) -> np.ndarray:
     """One face, (H, W, 3) uint8 RGB."""
     return np.asarray(Image.open(photographs / "single_face.jpg").convert("RGB"))
+
+
+@pytest.fixture
+def few_thumbnails(monkeypatch):
+    """One image instead of twelve in a report's contact sheets: they take a third of a small preparation's time."""
+    monkeypatch.setattr("datasets_ext.prepare.report_page._N_THUMBNAILS", 1)
+
+
+@pytest.fixture
+def squares(few_thumbnails):
+    """``--detector squares``, which finds the bright squares of ``prepare_videos``."""
+    from prepare_videos import SQUARES
+
+    from datasets_ext.prepare.detectors import DETECTORS
+
+    with DETECTORS.temporarily(SQUARES):
+        yield

@@ -1,15 +1,20 @@
-"""Small videos with a bright square for a face, a detector that finds it, and a tree of them like FF++."""
+"""Small videos with a bright square for a face, a detector that finds it, and a tree of them like FF++.
+
+A test file that imports this is skipped without the extra 'prepare'.
+"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
+import pytest
 
 from datasets_ext.prepare.detectors import DetectorInfo
+
+av = pytest.importorskip("av", reason="preparing videos needs the extra 'prepare'")
+cv2 = pytest.importorskip("cv2", reason="preparing videos needs the extra 'prepare'")
 
 WIDTH, HEIGHT, SIDE = 96, 64, 20
 SQUARES = DetectorInfo("squares", target="prepare_videos:SquareDetector")

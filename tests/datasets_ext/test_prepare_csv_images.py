@@ -4,28 +4,18 @@ import csv
 
 import numpy as np
 import pytest
-
-pytest.importorskip("av", reason="preparing images needs the extra 'prepare'")
-pytest.importorskip("cv2", reason="preparing images needs the extra 'prepare'")
-
 from PIL import Image
-from prepare_videos import SIDE, SQUARES, level, write_video
+from prepare_videos import SIDE, level, write_video
 
 from datasets_ext import manifest
 from datasets_ext.prepare import csv_list, driver
-from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.link import LinkOptions
 from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.errors import RogaError
 
+pytestmark = pytest.mark.usefixtures("squares")
 OPTIONS = CropOptions(n_frames=3, size=32, margin=1.5, detector="squares")
 COLUMNS = ("path", "env", "label", "video")
-
-
-@pytest.fixture(autouse=True)
-def _squares():
-    with DETECTORS.temporarily(SQUARES):
-        yield
 
 
 @pytest.fixture
@@ -122,6 +112,8 @@ def test_damaged_and_missing_images_are_dropped_with_their_reason(source, tmp_pa
     assert {outcome.key: outcome.reason for outcome in report.outcomes if outcome.reason} == {
         "Lab fake/w": "unreadable"
     }
+    with pytest.raises(RogaError, match="nothing was prepared"):
+        prepared(listed(source, ("nowhere.png", "Lab", "0", "v")), tmp_path / "nothing")
 
 
 def test_lines_that_contradict_each_other_are_named(source, tmp_path):
@@ -142,7 +134,7 @@ def test_lines_that_contradict_each_other_are_named(source, tmp_path):
     path = listed(source, *rows, columns=(*COLUMNS, "recording", "frame"))
     summary = prepared(path, tmp_path).summary()
     assert frames(tmp_path) == {(0, "one"): [0], (1, "two"): [1]}
-    assert "5 lines are wrong, left out: line 3 says something else of Lab real/one" in summary
+    assert "5 lines are wrong, left out: line 3 contradicts earlier lines of Lab real/one" in summary
     assert "1 files are listed as real and as fake, left out: c.png" in summary
 
 
@@ -157,7 +149,7 @@ def test_crops_made_elsewhere_are_taken_as_they_are(source, tmp_path):
     assert frames(tmp_path) == {(0, "v0"): [0, 2, 4], (1, "v1"): [1, 3]}
     made = tmp_path / "Mine/Lab/0_real/v0/0002.jpg"
     assert made.stat().st_ino == (source / "2.jpg").stat().st_ino
-    assert "is no image, and --link takes images as they are" in report.summary()
+    assert "is not an image; --link takes images only" in report.summary()
     assert prepared(source / "list.csv", tmp_path, LinkOptions(32, "hardlink")).n_resumed == 2
 
 
@@ -171,8 +163,3 @@ def test_images_that_come_or_go_make_their_video_anew(source, tmp_path):
     assert frames(tmp_path) == {(0, "v"): [0, 1, 2], (0, "w"): [2]}
     prepared(listed(source, *rows[1:]), tmp_path)
     assert frames(tmp_path) == {(0, "v"): [1, 2], (0, "w"): [2]}
-
-
-def test_a_list_without_a_usable_image_is_one_error(source, tmp_path):
-    with pytest.raises(RogaError, match="nothing was prepared"):
-        prepared(listed(source, ("nowhere.png", "Lab", "0", "v")), tmp_path)

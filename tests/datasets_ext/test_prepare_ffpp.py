@@ -4,14 +4,11 @@ import errno
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("av", reason="preparing videos needs the extra 'prepare'")
-pytest.importorskip("cv2", reason="preparing videos needs the extra 'prepare'")
-
 from PIL import Image
 from prepare_videos import SQUARES, SquareDetector, fake_folder, level, real_folder, small_tree, write_video
 
@@ -26,10 +23,8 @@ OPTIONS = CropOptions(n_frames=4, size=32, margin=1.5, detector="squares")
 
 
 @pytest.fixture(autouse=True)
-def _squares():
+def _squares(squares):
     SquareDetector.n_calls = 0
-    with DETECTORS.temporarily(SQUARES):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +43,20 @@ def source(_tree, tmp_path):
     return copy
 
 
+@pytest.fixture(scope="module")
+def made(_tree, tmp_path_factory):
+    """The data folder that an unbroken run makes, and its report."""
+    out = tmp_path_factory.mktemp("made")
+    with DETECTORS.temporarily(SQUARES):
+        return out, prepared(_tree, out)
+
+
+@pytest.fixture
+def out(made, tmp_path):
+    """A copy of it for each test."""
+    return shutil.copytree(made[0], tmp_path / "out")
+
+
 def prepared(source, out, compression="c23", splits=None, **changes):
     return driver.prepare(
         lambda problems: ffpp.read(source, compression, splits, problems),
@@ -64,9 +73,9 @@ def read_report(out: Path) -> dict:
     return json.loads((out / "FFPP" / "prepare-report.json").read_text())
 
 
-def test_a_tree_becomes_environments_of_crops(source, tmp_path):
-    report = prepared(source, tmp_path / "out")
-    root = tmp_path / "out" / "FFPP"
+def test_a_tree_becomes_environments_of_crops(made):
+    out, report = made
+    root = out / "FFPP"
     folders = sorted(path.relative_to(root).as_posix() for path in root.glob("*/*/*"))
     assert folders == [
         "DF/0_real/000",
@@ -88,27 +97,30 @@ def test_a_tree_becomes_environments_of_crops(source, tmp_path):
         "0011.png",
     ]  # no square in 0
     assert (report.n_prepared, report.n_crops) == (6, 5 * 4 + 3)
-    assert os.listdir(tmp_path / "out") == ["FFPP"]  # nothing left of the staging
+    assert os.listdir(out) == ["FFPP"]  # nothing left of the staging
 
 
-def test_a_crop_shows_the_face_of_its_own_frame_in_the_middle(source, tmp_path):
-    prepared(source, tmp_path)
+def test_a_crop_shows_the_face_of_its_own_frame_and_reals_of_all_environments_are_the_same_files(made):
     for index in (0, 3, 7, 11):
-        crop = np.asarray(
-            Image.open(tmp_path / f"FFPP/DF/1_fake/000_003/{index:04d}.png").convert("L"), float
-        )
+        crop = np.asarray(Image.open(made[0] / f"FFPP/DF/1_fake/000_003/{index:04d}.png").convert("L"), float)
         assert crop.shape == (32, 32)
         # The square of 20 in a window of 30 covers two thirds of the crop, about pixels 5.3 to 26.7.
         assert crop[8:24, 8:24].mean() == pytest.approx(level(index), abs=3)
         assert max(crop[:4].mean(), crop[-4:].mean(), crop[:, :4].mean(), crop[:, -4:].mean()) < 60
+    stats = [(made[0] / f"FFPP/{env}/0_real/000/0000.png").stat() for env in ("DF", "F2F", "NT")]
+    assert len({stat.st_ino for stat in stats}) == 1
+    assert stats[0].st_nlink == 3
+
+
+def write_lists(folder, val):
+    folder.mkdir()
+    for name, pairs in (("train", [["003", "000"]]), ("val", val), ("test", [["006", "007"]])):
+        (folder / f"{name}.json").write_text(json.dumps(pairs))
+    return folder
 
 
 def test_the_manifest_says_who_is_in_a_frame_and_where_it_belongs(source, tmp_path):
-    lists = tmp_path / "lists"
-    lists.mkdir()
-    for name, pair in (("train", ["003", "000"]), ("val", ["004", "005"]), ("test", ["006", "007"])):
-        (lists / f"{name}.json").write_text(json.dumps([pair]))
-    prepared(source, tmp_path, splits=lists)
+    prepared(source, tmp_path, splits=write_lists(tmp_path / "lists", [["004", "005"]]))
     rows = manifest.read(tmp_path / "FFPP")
     assert len(rows) == 3 * (4 + 3) + 4 * 4  # the reals in three environments, and four fakes
     assert set(rows["path"]) == set(files(tmp_path / "FFPP"))
@@ -133,13 +145,9 @@ def test_the_manifest_says_who_is_in_a_frame_and_where_it_belongs(source, tmp_pa
 
 
 def test_the_report_counts_by_class_and_official_split(source, tmp_path):
-    lists = tmp_path / "lists"
-    lists.mkdir()
-    for name, pairs in (("train", [["003", "000"]]), ("val", [["004", "005"], ["008", "009"]])):
-        (lists / f"{name}.json").write_text(json.dumps(pairs))
-    (lists / "test.json").write_text(json.dumps([["006", "007"]]))
     (real_folder(source) / "004.mp4").write_bytes(b"no video")
     write_video(real_folder(source) / "077.mp4", 2)  # in no list
+    lists = write_lists(tmp_path / "lists", [["004", "005"], ["008", "009"]])
     prepared(source, tmp_path, splits=lists)
     rows = {
         (row["name"], row["split"]): (row["expected"], row["found"], row["prepared"])
@@ -168,22 +176,15 @@ def test_jpg_is_smaller_and_is_a_dataset_like_any_other(source, tmp_path):
         prepared(source, tmp_path)
 
 
-def test_the_reals_of_the_environments_are_the_same_files(source, tmp_path):
-    prepared(source, tmp_path)
-    stats = [(tmp_path / f"FFPP/{env}/0_real/000/0000.png").stat() for env in ("DF", "F2F", "NT")]
-    assert len({stat.st_ino for stat in stats}) == 1
-    assert stats[0].st_nlink == 3
-
-
-def test_without_hard_links_the_reals_are_copied_and_the_report_says_so(source, tmp_path, monkeypatch):
-    linked = prepared(source, tmp_path / "linked")
+def test_without_hard_links_the_reals_are_copied_and_the_report_says_so(source, made, tmp_path, monkeypatch):
+    folder, linked = made
 
     def refuse(path, target):
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(driver.os, "link", refuse)
     copied = prepared(source, tmp_path / "copied")
-    assert files(tmp_path / "copied") == files(tmp_path / "linked")
+    assert files(tmp_path / "copied") == files(folder)
     assert "no hard links" in copied.summary()
     assert "no hard links" not in linked.summary()
 
@@ -226,33 +227,18 @@ def test_everything_that_is_dropped_is_reported_with_its_reason(source, tmp_path
 def test_a_wrong_count_of_frames_does_not_move_the_last_frame(source, tmp_path, monkeypatch, claimed):
     monkeypatch.setattr(video, "frame_counts", lambda path: (12, claimed))
     prepared(source, tmp_path)
-    assert sorted(os.listdir(tmp_path / "FFPP/F2F/1_fake/000_003")) == [
-        "0000.png",
-        "0003.png",
-        "0007.png",
-        "0011.png",
-    ]
+    names = sorted(os.listdir(tmp_path / "FFPP/F2F/1_fake/000_003"))
+    assert names == ["0000.png", "0003.png", "0007.png", "0011.png"]
 
 
-def test_worker_processes_make_the_same_files(source, tmp_path):
-    prepared(source, tmp_path / "one", n_workers=1)
-    prepared(source, tmp_path / "two", n_workers=2)
-    assert files(tmp_path / "one") == files(tmp_path / "two")
-    assert manifest.read(tmp_path / "one/FFPP").equals(manifest.read(tmp_path / "two/FFPP"))
-
-
-def test_a_second_run_decodes_nothing_and_gives_the_same_manifest(source, tmp_path):
-    prepared(source, tmp_path)
-    before = manifest.read(tmp_path / "FFPP")
-    SquareDetector.n_calls = 0
-    report = prepared(source, tmp_path)
-    assert SquareDetector.n_calls == 0
-    assert report.n_resumed == 6
-    assert manifest.read(tmp_path / "FFPP").equals(before)
+def test_worker_processes_make_the_same_files(source, made, tmp_path):
+    prepared(source, tmp_path, n_workers=2)
+    assert files(tmp_path / "FFPP") == files(made[0] / "FFPP")
+    assert manifest.read(tmp_path / "FFPP").equals(manifest.read(made[0] / "FFPP"))
 
 
 @pytest.mark.parametrize("after", [1, 6, 17])
-def test_an_interrupted_run_is_no_dataset_and_continues(source, tmp_path, monkeypatch, after):
+def test_an_interrupted_run_is_no_dataset_and_continues(source, made, tmp_path, monkeypatch, after):
     detect = SquareDetector.detect
 
     def interrupted(self, rgb):
@@ -272,40 +258,37 @@ def test_an_interrupted_run_is_no_dataset_and_continues(source, tmp_path, monkey
     SquareDetector.n_calls = 0
     prepared(source, tmp_path / "out")
     assert SquareDetector.n_calls == 24 - after // 4 * 4  # the video that was begun is done again
-    prepared(source, tmp_path / "unbroken")
-    assert files(tmp_path / "out") == files(tmp_path / "unbroken")
-    assert manifest.read(tmp_path / "out/FFPP").equals(manifest.read(tmp_path / "unbroken/FFPP"))
+    assert files(tmp_path / "out") == files(made[0])
+    assert manifest.read(tmp_path / "out/FFPP").equals(manifest.read(made[0] / "FFPP"))
     assert os.listdir(tmp_path / "out") == ["FFPP"]
 
 
 @pytest.mark.parametrize(
     "damage", [lambda whole: whole[:-20], lambda whole: whole[:-20] + b"\xff\xfe\n"], ids=["cut", "no text"]
 )
-def test_a_damaged_line_of_the_journal_costs_one_video(source, tmp_path, damage):
-    prepared(source, tmp_path)
-    journal = tmp_path / "FFPP/prepare-journal.jsonl"
+def test_a_damaged_line_of_the_journal_costs_one_video(source, out, damage):
+    journal = out / "FFPP/prepare-journal.jsonl"
     journal.write_bytes(damage(journal.read_bytes()))
-    report = prepared(source, tmp_path)
+    report = prepared(source, out)
     assert report.n_resumed == 5
     assert report.n_prepared == 6
-    assert prepared(source, tmp_path).n_resumed == 6
+    assert prepared(source, out).n_resumed == 6
 
 
-def test_a_file_that_was_replaced_and_crops_that_were_lost_are_made_again(source, tmp_path):
-    prepared(source, tmp_path)
+def test_a_file_that_was_replaced_and_crops_that_were_lost_are_made_again(source, out):
     real = real_folder(source) / "000.mp4"
     real.unlink()
     write_video(real, 8)
-    (tmp_path / "FFPP/F2F/1_fake/000_003/0003.png").unlink()
-    report = prepared(source, tmp_path)
+    (out / "FFPP/F2F/1_fake/000_003/0003.png").unlink()
+    report = prepared(source, out)
     assert report.n_resumed == 4
     for env in ("DF", "F2F", "NT"):
-        names = sorted(os.listdir(tmp_path / f"FFPP/{env}/0_real/000"))
+        names = sorted(os.listdir(out / f"FFPP/{env}/0_real/000"))
         assert names == ["0000.png", "0002.png", "0004.png", "0007.png"]
-    assert (tmp_path / "FFPP/F2F/1_fake/000_003/0003.png").is_file()
+    assert (out / "FFPP/F2F/1_fake/000_003/0003.png").is_file()
 
 
-def test_a_method_that_comes_later_gets_the_reals_too(source, tmp_path):
+def test_a_method_that_comes_later_gets_the_reals_too(source, made, tmp_path):
     only = tmp_path / "first"
     for path in (real_folder(source), fake_folder(source, "NeuralTextures").parent):
         target = only / path.relative_to(source)
@@ -316,41 +299,51 @@ def test_a_method_that_comes_later_gets_the_reals_too(source, tmp_path):
     SquareDetector.n_calls = 0
     prepared(source, tmp_path / "out")
     assert SquareDetector.n_calls == 3 * 4  # the three fakes that are new
-    prepared(source, tmp_path / "at once")
-    assert files(tmp_path / "out") == files(tmp_path / "at once")
+    assert files(tmp_path / "out") == files(made[0])
 
 
-def test_videos_prepared_from_another_part_of_the_data_are_kept(source, tmp_path):
-    prepared(source, tmp_path)
-    before = manifest.read(tmp_path / "FFPP")
+def test_a_second_run_decodes_nothing_and_keeps_videos_that_are_no_longer_in_the_source(source, out):
+    before = manifest.read(out / "FFPP")
+    report = prepared(source, out)
+    assert SquareDetector.n_calls == 0
+    assert report.n_resumed == 6
+    assert manifest.read(out / "FFPP").equals(before)
     for name in ("000_003", "003_000"):
         (fake_folder(source, "Deepfakes") / f"{name}.mp4").unlink()
-    report = prepared(source, tmp_path)
+    report = prepared(source, out)
     assert "2 videos prepared earlier are not in this source" in report.summary()
-    assert manifest.read(tmp_path / "FFPP").equals(before)
+    assert manifest.read(out / "FFPP").equals(before)
 
 
-def test_other_options_are_refused_and_named_unless_told_to_begin_anew(source, tmp_path):
-    prepared(source, tmp_path)
-    before = files(tmp_path)
+def test_other_options_are_refused_and_named_unless_told_to_start_over(source, out):
+    before = files(out)
     other = CropOptions(n_frames=2, size=16, margin=1.5, detector="squares")
     with pytest.raises(RogaError, match=r"n_frames was 4, now 2; size was 32, now 16.*--overwrite"):
-        prepared(source, tmp_path, options=other)
-    assert files(tmp_path) == before
-    assert len(manifest.read(tmp_path / "FFPP")) == len(before)
-    prepared(source, tmp_path, options=other, overwrite=True)
-    assert set(manifest.read(tmp_path / "FFPP")["frame"]) == {0, 11}
-    assert set(manifest.read(tmp_path / "FFPP")["path"]) == set(files(tmp_path / "FFPP"))
+        prepared(source, out, options=other)
+    assert files(out) == before
+    assert len(manifest.read(out / "FFPP")) == len(before)
+    prepared(source, out, options=other, overwrite=True)
+    assert set(manifest.read(out / "FFPP")["frame"]) == {0, 11}
+    assert set(manifest.read(out / "FFPP")["path"]) == set(files(out / "FFPP"))
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_that_is_not_ours_is_left_alone(source, tmp_path, overwrite):
+def test_a_folder_that_is_not_ours_is_left_alone(source, tmp_path):
     mine = tmp_path / "FFPP" / "DF" / "thesis.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("precious")
-    with pytest.raises(RogaError, match="was not made by 'prepare'"):
-        prepared(source, tmp_path, overwrite=overwrite)
-    assert mine.read_text() == "precious"
+    for overwrite in (False, True):
+        with pytest.raises(RogaError, match="was not made by 'prepare'"):
+            prepared(source, tmp_path, overwrite=overwrite)
+        assert mine.read_text() == "precious"
+
+
+@pytest.mark.parametrize(("compression", "name"), [("c40", "FFPP_c40"), ("raw", "FFPP_raw")])
+def test_each_compression_has_its_own_dataset(tmp_path, compression, name):
+    write_video(real_folder(tmp_path, compression) / "000.mp4", 2)
+    write_video(fake_folder(tmp_path, "FaceSwap", compression) / "000_003.mp4", 2)
+    prepared(tmp_path, tmp_path, compression=compression)
+    rows = manifest.read(tmp_path / name)
+    assert (set(rows["dataset"]), set(rows["compression"])) == ({name}, {compression})
 
 
 def test_nothing_prepared_is_an_error_with_the_reasons(tmp_path):
@@ -380,16 +373,6 @@ def test_a_full_disk_stops_the_run_with_one_sentence_and_keeps_what_is_finished(
             prepared(source, tmp_path)
     assert not (tmp_path / "FFPP/manifest.parquet").exists()
     assert prepared(source, tmp_path).n_resumed == 1
-
-
-@pytest.mark.parametrize(("compression", "name"), [("c40", "FFPP_c40"), ("raw", "FFPP_raw")])
-def test_each_compression_has_its_own_dataset(tmp_path, compression, name):
-    write_video(real_folder(tmp_path, compression) / "000.mp4", 2)
-    write_video(fake_folder(tmp_path, "FaceSwap", compression) / "000_003.mp4", 2)
-    prepared(tmp_path, tmp_path, compression=compression)
-    rows = manifest.read(tmp_path / name)
-    assert set(rows["dataset"]) == {name}
-    assert set(rows["compression"]) == {compression}
 
 
 def test_all_faults_of_the_user_come_at_once(tmp_path):

@@ -5,28 +5,18 @@ import json
 
 import numpy as np
 import pytest
-
-pytest.importorskip("av", reason="preparing videos needs the extra 'prepare'")
-pytest.importorskip("cv2", reason="preparing videos needs the extra 'prepare'")
-
 from PIL import Image
-from prepare_videos import SQUARES, fake_folder, level, real_folder, write_mask, write_video
+from prepare_videos import fake_folder, level, real_folder, write_mask, write_video
 
 from datasets_ext import manifest
 from datasets_ext.prepare import dfd, driver, ffpp, ffpp_layout
-from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.errors import RogaError
 
+pytestmark = pytest.mark.usefixtures("squares")
 OPTIONS = CropOptions(n_frames=4, size=32, margin=1.5, detector="squares")
 ACTORS = "original_sequences/actors/c23/videos"
 FAKE = "01_02__walk_down_hall__ABCD1234"
-
-
-@pytest.fixture(autouse=True)
-def _squares():
-    with DETECTORS.temporarily(SQUARES):
-        yield
 
 
 def prepared_dfd(source, out, compression="c23"):

@@ -11,10 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("av", reason="preparing videos needs the extra 'prepare'")
-pytest.importorskip("cv2", reason="preparing videos needs the extra 'prepare'")
-
 from prepare_videos import fake_folder, real_folder, write_video
 
 from datasets_ext import manifest

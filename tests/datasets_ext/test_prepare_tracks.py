@@ -2,10 +2,6 @@
 
 import numpy as np
 import pytest
-
-pytest.importorskip("av", reason="preparing videos needs the extra 'prepare'")
-pytest.importorskip("cv2", reason="preparing videos needs the extra 'prepare'")
-
 from PIL import Image
 from prepare_videos import HEIGHT, SQUARES, WIDTH, encode
 

@@ -1,4 +1,4 @@
-"""What the README claims: its links lead somewhere, its Python runs as written."""
+"""The README and docs/: links and pictures exist, the index has every page, the README's Python runs as written."""
 
 import os
 import re
@@ -14,14 +14,35 @@ from PIL import Image
 from datasets_ext import manifest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "RESULTS.md", *DOCS]
+
+
+def text_of(page):
+    return page.read_text(encoding="utf-8")
+
+
+def anchors(page):
+    """The fragments by which a page's headings can be linked to, made as GitHub makes them."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_files_lead_somewhere(page):
-    targets = re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8"))
-    for target in targets:
-        assert (page.parent / target).exists(), target
+def test_links_and_pictures_lead_somewhere(page):
+    links = re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text_of(page))
+    pictures = [(source, "") for source in re.findall(r'src(?:set)?="([^"]+)"', text_of(page))]
+    for target, fragment in links + pictures:
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        assert not fragment or fragment in anchors(path), f"{target}#{fragment}"
+
+
+def test_the_index_of_docs_links_every_page():
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", text_of(ROOT / "docs" / "README.md")))
+    assert linked == {page.name for page in DOCS} - {"README.md"}
 
 
 def write_faces(root):
@@ -41,7 +62,7 @@ def write_faces(root):
 
 def test_the_example_with_ones_own_faces_runs_as_written(tmp_path):
     write_faces(tmp_path / "data" / "MyFakes")
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", text_of(ROOT / "README.md"), re.DOTALL)
     (tmp_path / "my_fakes.py").write_text(code)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}  # also where the package is not installed
     command = [sys.executable, "my_fakes.py"]

@@ -23,8 +23,13 @@ def draw(rng, skill, videos, frames):
     return 1 / (1 + np.exp(skill / 2 - logits)), labels, [f"v{number:03d}" for number in video]
 
 
-def write_run(folder, args, *, steps=STEPS, videos=12, frames=3, scores=True, done=True, provenance=True):
-    """One run folder; gives its path. The number of scores is the same for every run, the draws are not."""
+def write_run(
+    folder, args, *, steps=STEPS, videos=12, frames=3, scores=True, done=True, provenance=True, metrics=None
+):
+    """One run folder; gives its path. The number of scores is the same for every run, the draws are not.
+
+    With ``metrics`` every metric has this value, and there are no scores.
+    """
     text = json.dumps(args, sort_keys=True)
     run = folder / hashlib.md5(text.encode()).hexdigest()
     run.mkdir(parents=True)
@@ -46,6 +51,9 @@ def write_run(folder, args, *, steps=STEPS, videos=12, frames=3, scores=True, do
         for env, name in enumerate(ENVS):
             harder = 0.6 if env in args["test_envs"] else 0.0
             for split in ("in", "out"):
+                if metrics is not None:
+                    record |= {f"env{env}_{split}_{name}": metrics for name in ("acc", "auc")}
+                    continue
                 skill = (SKILL.get(args["algorithm"], 1.5) - harder) * progress
                 values, labels, names = draw(rng, skill, videos, frames)
                 record[f"env{env}_{split}_acc"] = accuracy(values, labels)
@@ -65,7 +73,7 @@ def write_run(folder, args, *, steps=STEPS, videos=12, frames=3, scores=True, do
             }  # fmt: skip
         lines.append(json.dumps(record, sort_keys=True))
     (run / "results.jsonl").write_text("".join(line + "\n" for line in lines))
-    if scores:
+    if scores and rows:
         columns = list(zip(*rows, strict=True))
         names = ("env", "env_name", "split", "index", "video", "path", "label", "score")
         parquet.write_table(

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from roga_domainbed.errors import RogaError
-from roga_domainbed.sweep.grid import all_test_env_combinations, make_args_list
-from roga_domainbed.sweep.jobs import Job
+from roga_domainbed.sweep.jobs import train_job
+from roga_domainbed.sweep.plan import Plan, all_test_env_combinations
 
 DATA = Path(__file__).parents[1] / "data"
 ORACLE = json.loads((DATA / "sweep" / "sweep_args.json").read_text())
@@ -14,11 +14,10 @@ ALGORITHMS = json.loads((DATA / "sweep" / "upstream_algorithms.json").read_text(
 
 
 def grid(datasets, algorithms=("ERM",), n_trials=1, n_hparams=(0, 1), single=False, steps=None, **kwargs):
-    task = "domain_generalization"
-    data_dir = kwargs.pop("data_dir", "/data")
-    return make_args_list(
-        n_trials, datasets, algorithms, *n_hparams, steps, data_dir, task, 0.2, single, None, **kwargs
-    )
+    first, end = n_hparams
+    given = {"n_hparams_from": first, "n_hparams": end, "steps": steps, "single_test_envs": single, **kwargs}
+    plan = Plan(list(datasets), list(algorithms), n_trials=n_trials, **{"data_dir": "/data", **given})
+    return list(plan.train_args())
 
 
 @pytest.mark.parametrize("n", ORACLE["combos"])
@@ -63,13 +62,13 @@ def test_folders_of_the_bundled_sweep_are_found_again():
         folders = {name.split("/")[1] for name in archive.getnames()}
     args = grid(["VLCS"], n_trials=2, n_hparams=(0, 2), steps=1001, data_dir="/checkpoint/dlp/datasets_new")
     assert len(args) == ORACLE["ERM_VLCS_2hp_2trials"] == 40
-    assert {Job(one, "x").id for one in args} == folders
+    assert {train_job(one, "x").id for one in args} == folders
 
 
 def test_optional_arguments_enter_only_when_given():
-    plain = grid(["Debug28"], extra={"split": None, "skip_model_save": None})
+    plain = grid(["Debug28"], split=None, skip_model_save=False, rows=[])
     assert plain == grid(["Debug28"])
-    assert grid(["Debug28"], extra={"split": "frame"})[0] == {**plain[0], "split": "frame"}
+    assert grid(["Debug28"], split="frame")[0] == {**plain[0], "split": "frame"}
 
 
 def test_environments_can_be_held_out_together():

@@ -1,4 +1,4 @@
-"""``torchrun … train``: several processes train what one trains, and go on with what was stopped or killed."""
+"""``torchrun … train``: several processes train what one trains, and resume what was stopped or killed."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from small_runs import N_STEPS, at_step, checkpoints, comparable, start_child, use_small_images, wait
+from small_runs import N_STEPS, at_call, at_step, checkpoints, comparable, start_child, use_small_images, wait
 from torch import distributed as torch_distributed
 
 from roga_domainbed.algorithms.roga import RoGA
@@ -147,7 +147,7 @@ def test_without_torchrun_there_is_one_process(monkeypatch):
     assert distributed.join() == 0
 
 
-# --- runs that go on --------------------------------------------------------------------------------------
+# --- resumed runs --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def unbroken(tmp_path_factory):
 
 
 @needs_fork
-def test_a_killed_run_goes_on_to_the_bit(tmp_path, unbroken):
+def test_a_killed_run_resumes_bit_for_bit(tmp_path, unbroken):
     folder = tmp_path / "run"
     assert shared(folder, signals("SIGKILL", at=(5, 5))) == [-signal.SIGKILL, -signal.SIGKILL]
     assert checkpoints(folder) == ["checkpoint_2.pt", "checkpoint_4.pt"]
@@ -179,16 +179,12 @@ def stop_in_update(rank):
 
 def stop_in_evaluation(rank):
     """The second process waits in the all-reduce of the next step then."""
-    original, calls = training.evaluate, []
 
-    def evaluate(*args, **kwargs):
-        calls.append(None)
-        if len(calls) == 2:  # after step 4
-            time.sleep(0.5)
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(*args, **kwargs)
+    def stop():
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    training.evaluate = evaluate
+    at_call(pytest.MonkeyPatch(), training, "evaluate", 2, stop)  # after step 4
 
 
 @needs_fork
@@ -199,12 +195,14 @@ def stop_in_evaluation(rank):
         (stop_in_evaluation, ["checkpoint_4.pt", "checkpoint_5.pt"]),
     ],
 )
-def test_a_stopped_run_leaves_a_checkpoint_and_one_message_and_goes_on_to_the_bit(
+def test_a_stopped_run_leaves_a_checkpoint_and_one_message_and_resumes_bit_for_bit(
     stop, written, tmp_path, unbroken, capfd
 ):
     folder = tmp_path / "run"
     assert shared(folder, stop) == [Stopped.STATUS, 1]
-    assert capfd.readouterr().err == ("roga-domainbed train: stopped by SIGTERM; the same command goes on\n")
+    assert capfd.readouterr().err == (
+        "roga-domainbed train: stopped by SIGTERM; the same command resumes it\n"
+    )
     assert checkpoints(folder) == written
     assert shared(folder) == [0, 0]
     assert comparable(folder) == unbroken
@@ -221,12 +219,12 @@ def stays_shared(rank):
 
 
 @needs_fork
-def test_a_process_that_dies_ends_the_others_and_the_same_command_goes_on(tmp_path, unbroken, capfd):
+def test_a_process_that_dies_ends_the_others_and_the_same_command_resumes_it(tmp_path, unbroken, capfd):
     folder = tmp_path / "run"
     assert shared(folder, signals("SIGKILL", at=(N_STEPS, 5))) == [2, -signal.SIGKILL]
     err = capfd.readouterr().err
     assert err.startswith("roga-domainbed train: error: another process that shares the domains has stopped")
-    assert err.endswith("; the same command goes on\n")
+    assert err.endswith("; the same command resumes it\n")
     assert err.count("\n") == 1
     assert shared(folder) == [0, 0]
     assert comparable(folder) == unbroken
@@ -276,7 +274,7 @@ def test_what_the_first_process_refuses_ends_all_with_its_message(spoil, tmp_pat
 
 @pytest.mark.slow
 @needs_fork
-def test_sigterm_to_torchrun_stops_the_run_which_goes_on(tmp_path):
+def test_sigterm_to_torchrun_stops_the_run_which_resumes(tmp_path):
     folder = tmp_path / "run"
     steps = {"processes": 2, "steps": 100_000}
     with subprocess.Popen(command(folder, **steps), stderr=subprocess.PIPE, text=True) as torchrun:
@@ -286,7 +284,7 @@ def test_sigterm_to_torchrun_stops_the_run_which_goes_on(tmp_path):
         torchrun.send_signal(signal.SIGTERM)
         err = torchrun.communicate(timeout=60)[1]
     assert err.count("roga-domainbed train:") == 1
-    assert "roga-domainbed train: stopped by SIGTERM; the same command goes on\n" in err
+    assert "roga-domainbed train: stopped by SIGTERM; the same command resumes it\n" in err
     newest = max(int(name.removesuffix(".pt").rpartition("_")[2]) for name in checkpoints(folder))
     with subprocess.Popen(command(folder, **steps), stdout=subprocess.PIPE, text=True) as torchrun:
         for line in torchrun.stdout:

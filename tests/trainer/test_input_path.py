@@ -1,8 +1,5 @@
 """The fast path: the same whatever reads ahead, the samples' own images, kept where it says."""
 
-import gzip
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -17,9 +14,6 @@ from roga_domainbed.input.environment import environment_of
 from roga_domainbed.input.images import estimated_bytes, images_of
 from roga_domainbed.input.minibatches import IndexSampler
 from roga_domainbed.input.path import InputOptions, InputPath
-from roga_domainbed.trainer import profile
-from roga_domainbed.trainer.config import TrainConfig
-from roga_domainbed.trainer.run import train
 
 CPU = torch.device("cpu")
 SIDE = 16
@@ -214,59 +208,3 @@ def test_torchvisions_image_folders_are_read_fast_as_upstreams_are_made_of_them(
 def test_hparams_name_the_known_augmentations():
     (augmentation,) = [spec for spec in INPUT_HPARAMS if spec.name == "augmentation"]
     assert set(augmentation.choices) == {"", *AUGMENTATIONS}
-
-
-def run(folder, **kwargs):
-    config = {
-        "dataset": "Debug28",
-        "hparams": '{"batch_size": 8}',
-        "steps": 5,
-        "checkpoint_freq": 2,
-        "n_workers": 0,
-    }
-    train(TrainConfig(output_dir=str(folder), **{**config, **kwargs}))
-    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-
-
-def test_partial_evaluation_takes_fixed_samples_and_the_last_record_all(tmp_path):
-    records = run(tmp_path / "run", eval_max_per_env=4)
-    assert [record["env1_in_n"] for record in records] == [4, 4, 13]
-    assert [record["env1_out_n"] for record in records] == [3, 3, 3]
-
-
-def test_needed_parts_leave_out_what_is_trained_on_until_the_last_record(tmp_path):
-    first, _, last = run(tmp_path / "run", eval_parts="needed")
-    assert {"env0_in_acc", "env0_out_acc", "env1_out_acc"} <= first.keys()
-    assert "env1_in_acc" not in first
-    assert "env1_in_acc" in last
-
-
-def test_eval_every_sets_the_records(tmp_path):
-    records = run(tmp_path / "run", eval_every=3)
-    assert [record["step"] for record in records] == [0, 3, 4]
-    assert records[0]["args"]["eval_every"] == 3
-
-
-def test_records_say_how_numbers_were_computed(tmp_path):
-    made_by = run(tmp_path / "run", steps=1)[0]["provenance"]
-    assert made_by["input"] == {"path": "exact"}
-    assert (made_by["precision"], made_by["compiled"]) == ("fp32", False)
-
-
-def test_a_profile_is_a_table_of_ranges_and_a_trace(tmp_path, capsys):
-    run(tmp_path / "run", algorithm="SAM", profile=True)
-    table = capsys.readouterr().out.partition("range ")[2].partition("\nof 4 steps; peak memory")[0]
-    ms = {line[:14].strip(): float(line.split()[-2]) for line in table.splitlines()[1:]}
-    assert set(ms) == set(profile.RANGES) - {"checkpoint"}
-    assert list(ms.values()) == sorted(ms.values(), reverse=True)
-    assert ms["data"] + ms["update"] + ms["evaluation"] <= ms["step"]
-    assert ms["first pass"] + ms["second pass"] + ms["optimizer step"] <= ms["update"]
-    with gzip.open(tmp_path / "run" / profile.TRACE) as file:
-        assert {event.get("name") for event in json.load(file)["traceEvents"]} >= set(ms)
-
-
-def test_bf16_on_a_processor_trains_to_almost_the_same_loss(tmp_path):
-    plain = run(tmp_path / "a", steps=1)[0]["loss"]
-    half = run(tmp_path / "b", steps=1, precision="bf16")[0]["loss"]
-    assert half != plain
-    assert half == pytest.approx(plain, rel=0.02)

@@ -1,4 +1,4 @@
-"""State captured from an algorithm and put into a new one: it goes on as the old one would have, to the bit."""
+"""State captured from an algorithm and restored into a new one: it continues as the old one would have, bit for bit."""
 
 import functools
 import io

@@ -1,8 +1,9 @@
-"""A run that was stopped or killed goes on, and ends with the records and weights of one that was not."""
+"""A run that was stopped or killed resumes, and ends with the records and weights of one that was not."""
 
 import json
 import os
 import pickle
+import shutil
 import signal
 import time
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from small_runs import (
     N_STEPS,
+    at_call,
     at_step,
     checkpoints,
     comparable,
@@ -24,7 +26,7 @@ from roga_domainbed.cli import main
 from roga_domainbed.errors import RogaError
 from roga_domainbed.files import is_locked
 from roga_domainbed.launch.jobfile import LOCK_FILE
-from roga_domainbed.trainer import checkpoint
+from roga_domainbed.trainer import checkpoint, experiment
 from roga_domainbed.trainer import loop as training
 from roga_domainbed.trainer.stop import Stopped
 
@@ -45,7 +47,7 @@ def unbroken(tmp_path_factory):
     return comparable(folder)
 
 
-def go_on(folder, steps_done, **kwargs):
+def resume(folder, steps_done, **kwargs):
     run(folder, **kwargs)
     assert f"Continued after {steps_done} of {N_STEPS} steps." in (folder / "out.txt").read_text()
 
@@ -62,50 +64,20 @@ def stop_in_the_first_update(monkeypatch):
     at_step(monkeypatch, 0, lambda: send("SIGUSR1"))
 
 
-def stop_in_evaluation(monkeypatch):
-    original, calls = training.evaluate, []
-
-    def evaluate(*args, **kwargs):
-        calls.append(None)
-        if len(calls) == 2:  # after step 4
-            send("SIGTERM")
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(training, "evaluate", evaluate)
+def stop_in_evaluation(monkeypatch):  # after step 4
+    at_call(monkeypatch, training, "evaluate", 2, lambda: send("SIGTERM"))
 
 
 def stop_while_a_record_is_written(monkeypatch):
-    original, calls = training.append_record, []
-
-    def append(*args):
-        calls.append(None)
-        if len(calls) == 2:
-            send("SIGTERM")
-        original(*args)
-
-    monkeypatch.setattr(training, "append_record", append)
+    at_call(monkeypatch, training, "append_record", 2, lambda: send("SIGTERM"))
 
 
 def stop_while_a_checkpoint_is_written(monkeypatch):
-    original, calls = checkpoint.write_durably, []
-
-    def write(*args):
-        calls.append(None)
-        if len(calls) == 3:
-            send("SIGTERM")
-        original(*args)
-
-    monkeypatch.setattr(checkpoint, "write_durably", write)
+    at_call(monkeypatch, checkpoint, "write_durably", 3, lambda: send("SIGTERM"))
 
 
 def stop_before_the_first_step(monkeypatch):
-    original = training.TrainingLoop._minibatches
-
-    def minibatches(self, *args):
-        send("SIGTERM")
-        return original(self, *args)
-
-    monkeypatch.setattr(training.TrainingLoop, "_minibatches", minibatches)
+    at_call(monkeypatch, training.TrainingLoop, "_minibatches", 1, lambda: send("SIGTERM"))
 
 
 @pytest.mark.parametrize(
@@ -119,11 +91,11 @@ def stop_before_the_first_step(monkeypatch):
         (stop_before_the_first_step, 0),
     ],
 )
-def test_a_stopped_run_goes_on_to_the_bit(stop, steps_done, tmp_path, monkeypatch, unbroken, capsys):
+def test_a_stopped_run_resumes_bit_for_bit(stop, steps_done, tmp_path, monkeypatch, unbroken, capsys):
     folder = tmp_path / "run"
     with monkeypatch.context() as context:
         stop(context)
-        with pytest.raises(Stopped, match=r"stopped by SIG(TERM|USR1); the same command goes on"):
+        with pytest.raises(Stopped, match=r"stopped by SIG(TERM|USR1); the same command resumes it"):
             run(folder)
     assert f"checkpoint_{steps_done}.pt" in checkpoints(folder)
     capsys.readouterr()
@@ -142,13 +114,13 @@ def test_ctrl_c_leaves_a_checkpoint_too(tmp_path, monkeypatch, unbroken):
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "run", checkpoint_every=5)
     assert checkpoints(tmp_path / "run") == ["checkpoint_5.pt", "checkpoint_6.pt"]
-    go_on(tmp_path / "run", 6)
+    resume(tmp_path / "run", 6)
     assert comparable(tmp_path / "run") == unbroken
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["ERM", "Fish", "CDANN"])
-def test_other_algorithms_go_on_to_the_bit(algorithm, tmp_path, monkeypatch):
+def test_other_algorithms_resume_bit_for_bit(algorithm, tmp_path, monkeypatch):
     from roga_domainbed.host import backend
 
     cls = backend.host().algorithms.get_algorithm_class(algorithm)
@@ -157,11 +129,11 @@ def test_other_algorithms_go_on_to_the_bit(algorithm, tmp_path, monkeypatch):
         at_step(context, 6, lambda: send("SIGTERM"), cls)
         with pytest.raises(Stopped):
             run(tmp_path / "run", algorithm=algorithm)
-    go_on(tmp_path / "run", 7, algorithm=algorithm)
+    resume(tmp_path / "run", 7, algorithm=algorithm)
     assert comparable(tmp_path / "run") == comparable(tmp_path / "unbroken")
 
 
-def test_a_run_killed_in_the_middle_of_a_record_goes_on_without_it(tmp_path, monkeypatch, unbroken):
+def test_a_run_killed_in_the_middle_of_a_record_resumes_without_it(tmp_path, monkeypatch, unbroken):
     folder = tmp_path / "run"
 
     def killed():
@@ -182,7 +154,7 @@ def test_a_run_killed_in_the_middle_of_a_record_goes_on_without_it(tmp_path, mon
     assert in_child(killed) == -signal.SIGKILL
     assert checkpoints(folder) == ["checkpoint_3.pt", "checkpoint_4.pt"]
     assert not (folder / "results.jsonl").read_text().endswith("\n")
-    go_on(folder, 4)
+    resume(folder, 4)
     assert comparable(folder) == unbroken
     steps = [
         line.split()[0]
@@ -201,7 +173,7 @@ def test_records_after_the_checkpoint_are_cut_off(tmp_path, unbroken):
 
     assert in_child(killed) == -signal.SIGKILL
     assert len((folder / "results.jsonl").read_text().splitlines()) == 3
-    go_on(folder, 6)
+    resume(folder, 6)
     assert comparable(folder) == unbroken
 
 
@@ -218,20 +190,29 @@ def test_sigterm_to_the_whole_group_stops_in_order_with_loader_processes(tmp_pat
 
     assert in_child(stopped) == 75
     assert "checkpoint_6.pt" in checkpoints(folder)
-    go_on(folder, 6, n_workers=2)
+    resume(folder, 6, n_workers=2)
     assert comparable(folder) == unbroken
 
 
-def stopped_run(folder, monkeypatch, step=5, **kwargs):
-    with monkeypatch.context() as context:
-        at_step(context, step, lambda: send("SIGTERM"))
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_small_images(monkeypatch)
+        at_step(monkeypatch, 5, lambda: send("SIGTERM"))
         with pytest.raises(Stopped):
-            run(folder, **kwargs)
+            run(folder)
+    return folder
 
 
-def test_another_runs_arguments_are_refused_naming_each_difference(tmp_path, monkeypatch):
-    folder = tmp_path / "run"
-    stopped_run(folder, monkeypatch)
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """A folder of its own with a run that was stopped after 6 steps."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
+
+
+def test_another_runs_arguments_are_refused_naming_each_difference(stopped):
+    folder = stopped
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(RogaError) as caught:
         run(
@@ -254,10 +235,9 @@ def test_another_runs_arguments_are_refused_naming_each_difference(tmp_path, mon
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_other_data_are_refused(tmp_path, monkeypatch):
+def test_other_data_are_refused(stopped, monkeypatch):
     from roga_domainbed.engine.datasets import Debug28
 
-    stopped_run(tmp_path / "run", monkeypatch)
     original = Debug28.__init__
 
     def with_other_labels(self, *args):
@@ -266,7 +246,7 @@ def test_other_data_are_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Debug28, "__init__", with_other_labels)
     with pytest.raises(RogaError, match=r"environment 1\.labels: '\w+' there, '\w+' here"):
-        run(tmp_path / "run")
+        run(stopped)
 
 
 def flipped_bit(path):
@@ -316,11 +296,10 @@ def torch_with_code(path):
     ],
 )
 def test_a_damaged_or_foreign_checkpoint_falls_back_to_the_one_before(
-    damage, tmp_path, monkeypatch, unbroken, capsys
+    damage, stopped, tmp_path, monkeypatch, unbroken, capsys
 ):
-    folder = tmp_path / "run"
+    folder = stopped
     monkeypatch.chdir(tmp_path)
-    stopped_run(folder, monkeypatch)
     damage(folder / "checkpoint_6.pt")
     run(folder)
     out = capsys.readouterr().out
@@ -333,7 +312,10 @@ def test_a_damaged_or_foreign_checkpoint_falls_back_to_the_one_before(
 
 def test_without_a_readable_checkpoint_the_same_run_starts_anew(tmp_path, monkeypatch, unbroken, capsys):
     folder = tmp_path / "run"
-    stopped_run(folder, monkeypatch, checkpoint_every=0)
+    with monkeypatch.context() as context:
+        at_step(context, 5, lambda: send("SIGTERM"))
+        with pytest.raises(Stopped):
+            run(folder, checkpoint_every=0)
     assert checkpoints(folder) == []
     with pytest.raises(RogaError, match=r"args.seed: 0 there, 1 here"):
         run(folder, seed=1)
@@ -342,20 +324,18 @@ def test_without_a_readable_checkpoint_the_same_run_starts_anew(tmp_path, monkey
     assert comparable(folder) == unbroken
 
 
-def test_overwrite_starts_anew(tmp_path, monkeypatch, capsys):
-    folder = tmp_path / "run"
-    stopped_run(folder, monkeypatch)
+def test_overwrite_starts_anew(stopped, capsys):
+    folder = stopped
     run(folder, seed=1, overwrite=True)
     assert "Continued" not in capsys.readouterr().out
     assert [record["args"]["seed"] for record in comparable(folder)[0]] == [1, 1, 1]
     assert checkpoints(folder) == []
 
 
-def test_missing_records_are_not_made_up(tmp_path, monkeypatch):
-    stopped_run(tmp_path / "run", monkeypatch)
-    (tmp_path / "run" / "results.jsonl").unlink()
+def test_missing_records_are_not_made_up(stopped):
+    (stopped / "results.jsonl").unlink()
     with pytest.raises(RogaError, match="has 0 bytes, and no record ends after"):
-        run(tmp_path / "run")
+        run(stopped)
 
 
 def test_two_trainings_in_one_folder_are_one(tmp_path, unbroken):
@@ -381,14 +361,11 @@ def test_two_trainings_in_one_folder_are_one(tmp_path, unbroken):
     assert comparable(folder) == unbroken
 
 
-def test_another_machine_is_a_notice_and_goes_into_the_next_record(tmp_path, monkeypatch, capsys):
-    from roga_domainbed.trainer import provenance
-
-    stopped_run(tmp_path / "run", monkeypatch)
-    monkeypatch.setattr(provenance, "__version__", "0.0.0")
-    run(tmp_path / "run")
+def test_another_machine_is_a_notice_and_goes_into_the_next_record(stopped, monkeypatch, capsys):
+    monkeypatch.setattr(experiment, "__version__", "0.0.0")
+    run(stopped)
     assert "numbers may differ in their last digits: roga_domainbed: " in capsys.readouterr().out
-    records, _ = comparable(tmp_path / "run")
+    records, _ = comparable(stopped)
     assert [("provenance" in record) for record in records] == [True, False, True]
     assert records[2]["provenance"]["roga_domainbed"] == "0.0.0"
 
@@ -398,7 +375,7 @@ def test_the_command_line_ends_with_75_and_says_so(tmp_path, monkeypatch, capsys
     flags = ["--dataset", "Debug28", "--algorithm", "RoGA", "--steps", "3", "--n_workers", "0"]
     flags += ["--hparams", '{"batch_size": 4, "backbone": "meso4"}', "--output_dir", str(tmp_path / "run")]
     assert main(["train", *flags]) == 75
-    assert "stopped by SIGUSR1; the same command goes on" in capsys.readouterr().err
+    assert "stopped by SIGUSR1; the same command resumes it" in capsys.readouterr().err
     monkeypatch.undo()
     assert main(["train", *flags, "--checkpoint_every", "-1"]) == 2
 

@@ -1,23 +1,49 @@
 """Whole runs on 16 random images an environment: records, files, reproducibility, refusals."""
 
+import gzip
 import json
+import shutil
 
 import pytest
 import torch
+from small_runs import records_of, use_small_images
 
 from roga_domainbed import catalog
 from roga_domainbed.engine.datasets import Debug28
 from roga_domainbed.errors import RogaError
+from roga_domainbed.trainer import profile
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
 
 SMALL = {
     "dataset": "Debug28",
-    "hparams": '{"batch_size": 8}',
+    "hparams": '{"batch_size": 8, "backbone": "meso4"}',
     "steps": 5,
     "checkpoint_freq": 2,
     "n_workers": 0,
 }
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    use_small_images(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run with ``SMALL``; not to be changed."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as context:
+        use_small_images(context)
+        run(folder, save_model_every_checkpoint=True)
+    return folder
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(finished, tmp_path / "run")
+
 
 # The keys of a record that upstream's trainer writes for ERM on three environments.
 UPSTREAM_KEYS = {
@@ -28,7 +54,7 @@ UPSTREAM_KEYS = {
 
 def run(folder, **kwargs):
     train(TrainConfig(output_dir=str(folder), **{**SMALL, **kwargs}))
-    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    return records_of(folder)
 
 
 def numbers(records):
@@ -37,22 +63,23 @@ def numbers(records):
     return [{key: value for key, value in record.items() if key not in skipped} for record in records]
 
 
-def test_records_have_upstreams_keys_steps_and_epochs(tmp_path):
-    records = run(tmp_path / "run")
+def test_records_have_upstreams_keys_steps_and_epochs(finished):
+    records = records_of(finished)
     assert [record["step"] for record in records] == [0, 2, 4]
     # 16 images, 3 held out: 13/8 steps an epoch
     assert [record["epoch"] for record in records] == [0.0, 2 * 8 / 13, 4 * 8 / 13]
     assert all(record.keys() >= UPSTREAM_KEYS for record in records)
     assert records[0]["args"] == {
         **TrainConfig(**SMALL).record_args(),
-        "output_dir": str(tmp_path / "run"),
+        "save_model_every_checkpoint": True,
+        "output_dir": str(finished),
     }
     assert records[0]["provenance"]["backend"] in ("engine", "upstream")
     assert records[0]["provenance"]["split"] == "frame"
 
 
-def test_binary_tasks_carry_auc_ap_and_eer_with_a_reason_where_there_is_none(tmp_path):
-    for record in run(tmp_path / "run"):
+def test_binary_tasks_carry_auc_ap_and_eer_with_a_reason_where_there_is_none(finished):
+    for record in records_of(finished):
         for env in range(3):
             for part, n in (("in", 13), ("out", 3)):
                 assert record[f"env{env}_{part}_n"] == n
@@ -64,9 +91,8 @@ def test_binary_tasks_carry_auc_ap_and_eer_with_a_reason_where_there_is_none(tmp
                         assert 0 <= record[key] <= 1
 
 
-def test_files_of_a_finished_run(tmp_path):
-    folder = tmp_path / "run"
-    run(folder, save_model_every_checkpoint=True)
+def test_files_of_a_finished_run(finished):
+    folder = finished
     assert {path.name for path in folder.iterdir()} == {
         "results.jsonl", "scores.parquet", "out.txt", "err.txt", "model.pkl", "done",
         "model_step0.pkl", "model_step2.pkl", "model_step4.pkl",
@@ -77,30 +103,36 @@ def test_files_of_a_finished_run(tmp_path):
     assert set(model) == {
         "args", "model_input_shape", "model_num_classes", "model_num_domains", "model_hparams", "model_dict",
     }  # fmt: skip
-    assert model["model_input_shape"] == (3, 28, 28)
+    assert model["model_input_shape"] == (3, 32, 32)
     assert model["model_num_domains"] == 2
 
 
-def test_random_hparams_leave_a_model_that_loads_without_running_code(tmp_path):
-    run(tmp_path / "run", hparams_seed=3, hparams=None, steps=1)
+def test_random_hparams_leave_a_model_that_loads_without_running_code(tmp_path, monkeypatch):
+    monkeypatch.undo()  # 28 pixels, for the default network
+    run(tmp_path / "run", hparams_seed=3, hparams='{"batch_size": 4}', steps=1)
     torch.load(tmp_path / "run" / "model.pkl", weights_only=True)
 
 
+def model_of(folder):
+    return torch.load(folder / "model.pkl", weights_only=True)["model_dict"]
+
+
 @pytest.mark.parametrize("algorithm", ["ERM", "RoGA"])
-def test_the_same_seed_gives_the_same_numbers_and_weights_and_another_does_not(tmp_path, algorithm):
-    first = run(tmp_path / "a", algorithm=algorithm)
-    assert numbers(first) == numbers(run(tmp_path / "b", algorithm=algorithm))
-    a, b = (torch.load(tmp_path / name / "model.pkl", weights_only=True)["model_dict"] for name in "ab")
-    assert all(torch.equal(a[key], b[key]) for key in a)
+def test_the_same_seed_gives_the_same_numbers_and_weights_and_another_does_not(tmp_path, algorithm, finished):
+    a, b = finished if algorithm == "ERM" else tmp_path / "a", tmp_path / "b"
+    first = records_of(a) if algorithm == "ERM" else run(a, algorithm=algorithm)
+    assert numbers(first) == numbers(run(b, algorithm=algorithm))
+    assert all(torch.equal(value, model_of(b)[key]) for key, value in model_of(a).items())
     assert numbers(first) != numbers(run(tmp_path / "c", algorithm=algorithm, seed=1))
 
 
-def test_loader_processes_change_no_number(tmp_path):
-    assert numbers(run(tmp_path / "a")) == numbers(run(tmp_path / "b", n_workers=2))
+def test_loader_processes_change_no_number(tmp_path, finished):
+    assert numbers(records_of(finished)) == numbers(run(tmp_path / "b", n_workers=2))
 
 
 def test_an_environment_smaller_than_its_batch_trains_and_is_named_once(tmp_path, capsys):
-    records = run(tmp_path / "run", hparams=None, steps=2)  # batch 64 of 13 images: upstream hangs here
+    # batch 64 of 13 images: upstream hangs here
+    records = run(tmp_path / "run", hparams='{"batch_size": 64, "backbone": "meso4"}', steps=2)
     assert records[-1]["step"] == 1
     notices = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Notice")]
     assert notices == [
@@ -117,7 +149,10 @@ def test_records_of_roga_carry_its_step_values(tmp_path):
 
 
 def test_class_balanced_training_runs(tmp_path):
-    assert len(run(tmp_path / "run", hparams='{"batch_size": 8, "class_balanced": true}')) == 3
+    assert (
+        len(run(tmp_path / "run", hparams='{"batch_size": 8, "backbone": "meso4", "class_balanced": true}'))
+        == 3
+    )
 
 
 def test_domain_adaptation_hands_over_unlabelled_images_of_the_test_environment(tmp_path, monkeypatch):
@@ -132,14 +167,13 @@ def test_domain_adaptation_hands_over_unlabelled_images_of_the_test_environment(
 
     monkeypatch.setattr(ERM, "update", spy)
     records = run(tmp_path / "run", task="domain_adaptation", uda_holdout_fraction=0.5, test_envs=[1])
-    assert all(len(unlabeled) == 1 and unlabeled[0].shape == (8, 3, 28, 28) for unlabeled in seen)
+    assert all(len(unlabeled) == 1 and unlabeled[0].shape == (8, 3, 32, 32) for unlabeled in seen)
     assert "env1_uda_acc" in records[0], "named by the environment, not by its position"
     assert records[0]["env1_uda_n"] + records[0]["env1_in_n"] == 13
 
 
-def test_a_run_that_exists_is_not_overwritten_unless_asked(tmp_path):
-    folder = tmp_path / "run"
-    run(folder)
+def test_a_run_that_exists_is_not_overwritten_unless_asked(copied):
+    folder = copied
     before = (folder / "results.jsonl").read_bytes()
     with pytest.raises(RogaError, match="holds a finished run; choose another, or pass --overwrite"):
         run(folder)
@@ -170,7 +204,7 @@ def test_faults_that_need_the_classes_are_named_before_training(tmp_path, kwargs
 
 def test_a_loss_that_is_not_finite_stops_the_run_without_a_done_marker(tmp_path):
     with pytest.raises(RogaError, match=r"step \d: .* is (nan|inf)"):
-        run(tmp_path / "run", hparams='{"batch_size": 8, "lr": 1e30}')
+        run(tmp_path / "run", hparams='{"batch_size": 8, "backbone": "meso4", "lr": 1e30}')
     assert not (tmp_path / "run" / "done").exists()
 
 
@@ -197,9 +231,8 @@ def test_every_dataset_of_the_catalog_says_its_environments():
         assert len(info.environments) == len(set(info.environments)) >= 3
 
 
-def test_an_earlier_run_survives_a_replacement_that_cannot_start(tmp_path):
-    folder = tmp_path / "run"
-    run(folder)
+def test_an_earlier_run_survives_a_replacement_that_cannot_start(copied):
+    folder = copied
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(RogaError, match="is DomainBed's own"):
         run(folder, overwrite=True, algorithm="Fishr")
@@ -208,9 +241,8 @@ def test_an_earlier_run_survives_a_replacement_that_cannot_start(tmp_path):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_replacement_leaves_nothing_of_the_earlier_run(tmp_path):
-    folder = tmp_path / "run"
-    run(folder, save_model_every_checkpoint=True)
+def test_a_replacement_leaves_nothing_of_the_earlier_run(copied):
+    folder = copied
     run(folder, overwrite=True, skip_model_save=True, steps=1)
     assert {path.name for path in folder.iterdir()} == {
         "results.jsonl", "scores.parquet", "out.txt", "err.txt", "done",
@@ -219,7 +251,7 @@ def test_a_replacement_leaves_nothing_of_the_earlier_run(tmp_path):
 
 def test_err_txt_says_why_a_run_stopped(tmp_path):
     with pytest.raises(RogaError):
-        run(tmp_path / "run", hparams='{"batch_size": 8, "lr": 1e30}')
+        run(tmp_path / "run", hparams='{"batch_size": 8, "backbone": "meso4", "lr": 1e30}')
     assert (tmp_path / "run" / "err.txt").read_text().startswith("error: step ")
 
 
@@ -241,3 +273,47 @@ def test_numbers_out_of_range_are_refused(tmp_path, hparams, message):
     with pytest.raises(RogaError, match=message):
         run(tmp_path / "run", hparams=hparams)
     assert not (tmp_path / "run").exists()
+
+
+def test_partial_evaluation_takes_fixed_samples_and_the_last_record_all(tmp_path):
+    records = run(tmp_path / "run", eval_max_per_env=4)
+    assert [record["env1_in_n"] for record in records] == [4, 4, 13]
+    assert [record["env1_out_n"] for record in records] == [3, 3, 3]
+
+
+def test_needed_parts_leave_out_what_is_trained_on_until_the_last_record(tmp_path):
+    first, _, last = run(tmp_path / "run", eval_parts="needed")
+    assert {"env0_in_acc", "env0_out_acc", "env1_out_acc"} <= first.keys()
+    assert "env1_in_acc" not in first
+    assert "env1_in_acc" in last
+
+
+def test_eval_every_sets_the_records(tmp_path):
+    records = run(tmp_path / "run", eval_every=3)
+    assert [record["step"] for record in records] == [0, 3, 4]
+    assert records[0]["args"]["eval_every"] == 3
+
+
+def test_records_say_how_numbers_were_computed(finished):
+    made_by = records_of(finished)[0]["provenance"]
+    assert made_by["input"] == {"path": "exact"}
+    assert (made_by["precision"], made_by["compiled"]) == ("fp32", False)
+
+
+def test_a_profile_is_a_table_of_ranges_and_a_trace(tmp_path, capsys):
+    run(tmp_path / "run", algorithm="SAM", profile=True)
+    table = capsys.readouterr().out.partition("range ")[2].partition("\nof 4 steps; peak memory")[0]
+    ms = {line[:14].strip(): float(line.split()[-2]) for line in table.splitlines()[1:]}
+    assert set(ms) == set(profile.RANGES) - {"checkpoint"}
+    assert list(ms.values()) == sorted(ms.values(), reverse=True)
+    assert ms["data"] + ms["update"] + ms["evaluation"] <= ms["step"]
+    assert ms["first pass"] + ms["second pass"] + ms["optimizer step"] <= ms["update"]
+    with gzip.open(tmp_path / "run" / profile.TRACE) as file:
+        assert {event.get("name") for event in json.load(file)["traceEvents"]} >= set(ms)
+
+
+def test_bf16_on_a_processor_trains_to_almost_the_same_loss(tmp_path):
+    plain = run(tmp_path / "a", steps=1)[0]["loss"]
+    half = run(tmp_path / "b", steps=1, precision="bf16")[0]["loss"]
+    assert half != plain
+    assert half == pytest.approx(plain, rel=0.02)

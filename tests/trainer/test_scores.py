@@ -14,11 +14,12 @@ from roga_domainbed.input.environment import Environment, environment_of
 from roga_domainbed.metrics import METRICS
 from roga_domainbed.metrics.split import SplitScores
 from roga_domainbed.metrics.video import video_scores
+from roga_domainbed.results.records import SCORES
 from roga_domainbed.trainer import scores as scores_file
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.evaluation import EvaluatedSplit
 from roga_domainbed.trainer.run import train
-from roga_domainbed.trainer.scores import COLUMNS, SCORES, write_scores
+from roga_domainbed.trainer.scores import SCHEMA, write_scores
 
 SKLEARN = {
     "acc": lambda y, p: sk.accuracy_score(y, p > 0.5),
@@ -63,7 +64,7 @@ def test_every_metric_made_from_the_scores_is_that_of_the_last_record(finished):
 
 def test_the_columns_say_what_each_sample_is(finished):
     data, _, scores = finished
-    assert list(scores.columns) == list(COLUMNS)
+    assert list(scores.columns) == SCHEMA.names
     rows = manifest.read(data / "SynthFake").set_index("path")
     for row in scores.itertuples():
         source = rows.loc[row.path]
@@ -84,7 +85,7 @@ def multi_class(n_classes, n=4):
 
 def test_more_than_two_classes_have_probabilities_and_no_score(tmp_path):
     split = multi_class(3)
-    write_scores(tmp_path, [split, split])
+    write_scores(tmp_path / SCORES, [split, split])
     rows = pd.read_parquet(tmp_path / SCORES)
     assert rows["score"].isna().all()
     assert rows["video"].isna().all()
@@ -94,14 +95,14 @@ def test_more_than_two_classes_have_probabilities_and_no_score(tmp_path):
 
 def test_probabilities_that_would_fill_the_disk_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(scores_file, "MOST_PROBABILITIES", 11)
-    write_scores(tmp_path, [multi_class(3)])  # 12 of them
+    write_scores(tmp_path / SCORES, [multi_class(3)])  # 12 of them
     rows = pd.read_parquet(tmp_path / SCORES)
     assert rows["probabilities"].isna().all()
     assert rows["predicted"].tolist() == multi_class(3).scores.predicted.tolist()
 
 
 def test_a_file_that_cannot_be_written_leaves_the_earlier_one_and_no_litter(tmp_path, monkeypatch):
-    write_scores(tmp_path, [multi_class(3)])
+    write_scores(tmp_path / SCORES, [multi_class(3)])
     before = (tmp_path / "scores.parquet").read_bytes()
 
     def full(*args):
@@ -109,7 +110,7 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_one_and_no_litter(tmp_
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     with pytest.raises(OSError, match="No space left"):
-        write_scores(tmp_path, [multi_class(4)])
+        write_scores(tmp_path / SCORES, [multi_class(4)])
     assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
     assert (tmp_path / "scores.parquet").read_bytes() == before
 

@@ -7,9 +7,19 @@ from typing import Any
 
 import torch
 
+from roga_domainbed.catalog.hparams import HParam, log_uniform, log_uniform_int
 from roga_domainbed.engine.algorithms._minibatches import number, pool, unpool
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
+
+
+def penalty_hparams(prefix: str, weight: float, meaning: str) -> tuple[HParam, HParam]:
+    """The two hyper-parameters of an annealed penalty; ``weight`` is the default of the first, ``meaning`` its text."""
+    iters = "steps before the penalty's full weight"
+    return (
+        HParam(f"{prefix}_lambda", weight, log_uniform(10, -1, 5), meaning, at_least=0),
+        HParam(f"{prefix}_penalty_anneal_iters", 500, log_uniform_int(10, 0, 4), iters, at_least=0),
+    )
 
 
 class AnnealedPenalty(ERM):

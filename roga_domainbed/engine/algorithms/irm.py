@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from roga_domainbed.catalog.hparams import HParam, log_uniform, log_uniform_int
-from roga_domainbed.engine.algorithms._annealed import AnnealedPenalty
+from roga_domainbed.engine.algorithms._annealed import AnnealedPenalty, penalty_hparams
 from roga_domainbed.engine.algorithms._minibatches import require_two_samples
 from roga_domainbed.engine.lib.misc import Minibatch
 
@@ -22,16 +21,7 @@ class IRM(AnnealedPenalty):
     """
 
     PREFIX = "irm"
-    HPARAMS = (
-        HParam("irm_lambda", 1e2, log_uniform(10, -1, 5), "weight of the invariance penalty", at_least=0),
-        HParam(
-            "irm_penalty_anneal_iters",
-            500,
-            log_uniform_int(10, 0, 4),
-            "steps before the penalty's full weight",
-            at_least=0,
-        ),
-    )
+    HPARAMS = penalty_hparams("irm", 1e2, "weight of the invariance penalty")
 
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from roga_domainbed.catalog.hparams import HParam, log_uniform, log_uniform_int
-from roga_domainbed.engine.algorithms._annealed import AnnealedPenalty
+from roga_domainbed.engine.algorithms._annealed import AnnealedPenalty, penalty_hparams
 
 
 class VREx(AnnealedPenalty):
@@ -19,16 +18,7 @@ class VREx(AnnealedPenalty):
     """
 
     PREFIX = "vrex"
-    HPARAMS = (
-        HParam("vrex_lambda", 1e1, log_uniform(10, -1, 5), "weight of the variance of the risks", at_least=0),
-        HParam(
-            "vrex_penalty_anneal_iters",
-            500,
-            log_uniform_int(10, 0, 4),
-            "steps before the penalty's full weight",
-            at_least=0,
-        ),
-    )
+    HPARAMS = penalty_hparams("vrex", 1e1, "weight of the variance of the risks")
 
     def risk_and_penalty(
         self, logits: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]

@@ -1,4 +1,4 @@
-"""Datasets by name: a dataset is a list of environments. The catalog says which there are."""
+"""Datasets by name: a dataset is a list of environments. The catalog lists them."""
 
 from __future__ import annotations
 

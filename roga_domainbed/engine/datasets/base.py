@@ -1,4 +1,4 @@
-"""What a dataset is to the trainer: environments in a fixed order, and how long to train on them."""
+"""The base class of datasets: environments in a fixed order, and how long to train on them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class MultipleDomainDataset:
 
 
 class NoDataDirectory(RogaError, ValueError):
-    """A dataset that lies on disk was asked for without ``--data_dir``.
+    """A dataset on disk was asked for without ``--data_dir``.
 
     Also a ``ValueError``, which is what DomainBed raises.
     """

@@ -1,4 +1,4 @@
-"""Which class a folder's name means, the same in every environment."""
+"""The class that a folder's name means, the same in every environment."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _FAKE = {"fake", "fakes", "deepfake", "deepfakes", "manipulated", "forged", "syn
 def class_indices(folders: Iterable[str]) -> tuple[dict[str, int], list[str]]:
     """Number the class folders of a dataset.
 
-    Folders that are called real and fake in one spelling or another (``0_real``, ``Fake``, ``Celeb-synthesis``) are
-    mapped by what they mean: real is 0 and fake is 1, whatever the alphabet says. Of just two names one
-    that is understood settles the other. All other names are numbered in alphabetical order.
+    Folders that are called real and fake, spelled one way or another (``0_real``, ``Fake``, ``Celeb-synthesis``), are
+    mapped by meaning: real is 0 and fake is 1, whatever their alphabetical order. If only one of two names is
+    understood, the other is the other class. All other names are numbered in alphabetical order.
 
     Args:
         folders: names of the class folders in all environments together.

@@ -1,8 +1,8 @@
-"""Handwritten digits dealt out to environments: colour or rotation is the domain.
+"""Handwritten digits distributed over environments: colour or rotation is the domain.
 
 Input: MNIST, 70 000 grey images of 28×28 (Y. LeCun, C. Cortes, C. Burges), as its four idx files in
-``<data_dir>/MNIST/raw``; torchvision fetches them where there is a network. Train and test parts are pooled,
-shuffled by a constant permutation and dealt round-robin, so every job of a sweep sees the same environments.
+``<data_dir>/MNIST/raw``; torchvision downloads them if they are missing. Train and test parts are pooled, shuffled by a
+constant permutation and distributed round-robin, so every job of a sweep sees the same environments.
 """
 
 from __future__ import annotations

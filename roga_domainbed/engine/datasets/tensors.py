@@ -1,4 +1,4 @@
-"""An environment that is held in memory."""
+"""An environment in memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class TensorEnvironment(Environment):
     Args:
         images: (N, …), of any type.
         labels: (N,) class indices.
-        read: from a stored image to the float tensor that is handed out; None where they are the same. A
-            module-level function or a partial of one, since loader processes may have to pickle it.
+        read: from a stored image to a float tensor; None if they are the same. A module-level function or a
+            partial of one, because loader processes may have to pickle it.
     """
 
     def __init__(

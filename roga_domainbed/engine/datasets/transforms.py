@@ -1,4 +1,4 @@
-"""From a PIL image to the network's input, with and without augmentation (DomainBed's, to the number)."""
+"""From a PIL image to the network's input, with DomainBed's augmentation and without."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Figures of a report: each a value with its panels, drawn once for the page and once more for a paper."""
+"""The figures of a report: values with panels, drawn as inline SVG for the page and as files for a paper."""

@@ -1,4 +1,4 @@
-"""What stored scores show: ROC and DET curves, and where the scores of reals and of fakes lie."""
+"""Figures of stored scores: ROC and DET curves, and histograms of the scores of reals and fakes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scipy.stats import norm
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import DASHES, MUTED, SERIES, line_style
 from roga_domainbed.report.scores import Scores
-from roga_domainbed.report.study import environment_name
+from roga_domainbed.results.selected import environment_name
 
-#: Where curves of several trials are averaged: every percent, and dense at the low rates that matter.
+#: The rates at which the curves of several trials are averaged: every percent, and more of the low rates.
 FALSE_POSITIVE_RATES = np.unique(np.concatenate([np.linspace(0, 1, 101), np.geomspace(1e-4, 1.0, 81)]))
 BINS = 25
 _DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
 
-#: (algorithm, test environment) → the scores of every trial.
+#: (row, test environment) → the scores of every trial.
 TestScores = Mapping[tuple[str, int], Sequence[Scores]]
 
 
@@ -28,14 +28,14 @@ def detection_figures(
     """ROC, DET and histograms.
 
     Args:
-        dataset: whose environments these are.
+        dataset: its name.
         scores: of the test environments.
-        lines: the algorithms to draw.
-        whose: a sentence on the step at which the scores were taken.
-        missing: why there are no scores, where there are none.
+        lines: the rows to draw.
+        whose: a sentence on the step that the scores are of.
+        missing: the reason, if there are no scores.
     """
     labels = {line.label for line in lines}
-    envs = sorted({env for algorithm, env in scores if algorithm in labels})
+    envs = sorted({env for row, env in scores if row in labels})
     curves, histograms = [], []
     for env in envs:
         own = {line: scores[line.label, env] for line in lines if (line.label, env) in scores}
@@ -49,12 +49,12 @@ def detection_figures(
             for line, trials in own.items()
         ]
     drawn = tuple(line for line in lines if any(line in means for _, means in curves))
-    one_class = "" if curves else missing or "The test environments have one class each: no curve."
+    one_class = "" if curves else missing or "Each test environment has one class only, so there is no curve."
     return [
         Figure(
             "roc",
             "ROC curves",
-            f"Share of fakes found against share of reals accused. {whose} Curves of several trials are "
+            f"Share of fakes detected against share of reals taken for fakes. {whose} Curves of several trials are "
             "averaged at equal false-positive rates (Fawcett 2006). Dashed: chance.",
             tuple(Panel(name, lambda axes, m=means: _roc(axes, m)) for name, means in curves),
             drawn,
@@ -63,8 +63,8 @@ def detection_figures(
         Figure(
             "det",
             "DET curves",
-            "Fakes missed against reals accused, both on a normal-deviate scale (Martin et al. 1997): lower left is "
-            f"better, straight lines are Gaussian scores. {whose}",
+            "Fakes missed against reals taken for fakes, both on a normal-deviate scale (Martin et al. 1997). Lower "
+            f"left is better; Gaussian scores give straight lines. {whose}",
             tuple(Panel(name, lambda axes, m=means: _det(axes, m)) for name, means in curves),
             drawn,
             one_class,
@@ -72,8 +72,8 @@ def detection_figures(
         Figure(
             "scores",
             "Scores of reals and fakes",
-            f"Density of the predicted probability of fake, all trials together. {whose} Where the two lie on "
-            "the same side of ½ the accuracy is near chance even if the AUC is high.",
+            f"Density of the predicted probability of fake, all trials together. {whose} Where both classes lie on "
+            "the same side of ½, the accuracy is near chance even if the AUC is high.",
             tuple(histograms),
             (Line("real", 0), Line("fake", 1)),
             "" if histograms else missing,
@@ -82,9 +82,9 @@ def detection_figures(
 
 
 def mean_roc(trials: Sequence[Scores]) -> np.ndarray | None:
-    """(G,) true-positive rates at ``FALSE_POSITIVE_RATES``, the mean over trials; None if none has both classes.
+    """(G,) mean over trials of the true-positive rates at ``FALSE_POSITIVE_RATES``; None if no trial has both classes.
 
-    Between two points of a trial's curve it is a straight line, as where thresholds are mixed at random.
+    Between two points of a trial's curve the rates are interpolated linearly.
     """
     from sklearn.metrics import roc_curve
 
@@ -116,7 +116,7 @@ def _det(axes: Axes, means: Mapping[Line, np.ndarray]) -> None:
     axes.set_xticks(ticks, names)
     axes.set_yticks(ticks, names)
     limits = (ticks[0] - 0.1, ticks[-1] + 0.1)
-    axes.set(xlim=limits, ylim=limits, xlabel="reals accused (%)", ylabel="fakes missed (%)")
+    axes.set(xlim=limits, ylim=limits, xlabel="reals taken for fakes (%)", ylabel="fakes missed (%)")
 
 
 def _histogram(axes: Axes, trials: Sequence[Scores]) -> None:

@@ -1,10 +1,9 @@
-"""Figures onto paper and onto the page: files through matplotlib's Agg, PDF and SVG canvases, or inline SVG."""
+"""Draw figures: as PDF, SVG or PNG files, and as inline SVG for the page."""
 
 from __future__ import annotations
 
 import io
 import math
-import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.transforms import Affine2D
 
+from roga_domainbed.files import replacing
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import (
     CSS_VARIABLES,
@@ -42,10 +42,7 @@ _DECIMALS = re.compile(r"(\.\d\d)\d+")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """All panels of a figure in one file, for a paper; the suffix of ``path`` is one of ``FORMATS``.
-
-    Written under another name first: an earlier file of the name survives a full disk.
-    """
+    """Write all panels of a figure into one file; the suffix of ``path`` is one of ``FORMATS``."""
     columns = min(len(figure.panels), MOST_COLUMNS)
     rows = math.ceil(len(figure.panels) / columns)
     height = max(panel.height for panel in figure.panels)
@@ -68,9 +65,8 @@ def save_figure(figure: Figure, path: Path) -> None:
                 handles=handles, loc="outside upper center", ncols=min(len(handles), 2 + 2 * columns)
             )
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[path.suffix[1:]]
-        partial = path.with_name(f"{path.stem}.part{path.suffix}")
-        canvas.savefig(partial, metadata=metadata, dpi=300)
-    os.replace(partial, path)
+        with replacing(path) as partial:
+            canvas.savefig(partial, format=path.suffix[1:], metadata=metadata, dpi=300)
 
 
 def inline_svg(panel: Panel, prefix: str) -> str:
@@ -78,7 +74,7 @@ def inline_svg(panel: Panel, prefix: str) -> str:
 
     Args:
         panel: what to draw.
-        prefix: unique on the page; put before every id, for ids of all figures share one page.
+        prefix: put before every id to make it unique on the page.
     """
     buffer = io.StringIO()
     with paper_style(), _quiet_about_glyphs(True):
@@ -92,7 +88,7 @@ def inline_svg(panel: Panel, prefix: str) -> str:
 
 
 def swatch(line: Line, *, markers: bool) -> str:
-    """A piece of an algorithm's line for the page's legend, inside an ``<svg>`` of 28 by 10."""
+    """The sample of a line in the page's legend: SVG elements, 28 wide and 10 high."""
     color = f"var({CSS_VARIABLES[SERIES[line.slot]]})"
     if markers:
         path = MarkerStyle(MARKERS[line.slot])
@@ -110,8 +106,7 @@ def swatch(line: Line, *, markers: bool) -> str:
 def _fit(axes: Axes) -> None:
     """Let the only axes of a figure, with their labels, fill it.
 
-    What the constrained layout does for any number of axes, in a fifth of the time: it measures twice, and drawing
-    through ``savefig`` draws twice.
+    The constrained layout would do the same in five times the time: it measures and draws twice.
     """
     canvas = axes.figure
     renderer = FigureCanvasAgg(canvas).get_renderer()
@@ -124,7 +119,7 @@ def _fit(axes: Axes) -> None:
 
 
 def _for_the_page(svg: str, prefix: str) -> str:
-    """Without what the page has itself, with unique ids, two decimals, and variables for colours."""
+    """Drop what the page does not need, make ids unique, cut to two decimals, replace colours by CSS variables."""
     svg = _DROPPED.sub("", svg)
     head, _, body = svg.partition(">")
     head = re.sub(r'\s(width|height|xmlns:xlink|xmlns|version)="[^"]*"', "", head)
@@ -140,7 +135,7 @@ def _for_the_page(svg: str, prefix: str) -> str:
 
 @contextmanager
 def _quiet_about_glyphs(quiet: bool) -> Iterator[None]:
-    """In SVG text is text, whatever letters matplotlib's own font lacks; in PDF and PNG they are missing."""
+    """Ignore warnings of letters that matplotlib's font lacks: SVG text uses the font of the page."""
     with warnings.catch_warnings():
         if quiet:
             warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
@@ -148,7 +143,7 @@ def _quiet_about_glyphs(quiet: bool) -> Iterator[None]:
 
 
 def file_name(figure: Figure, dataset: str, datasets: Sequence[str], *, oracle: bool) -> str:
-    """A figure's file name without suffix; it starts with the data set where there are several."""
+    """A figure's file name without suffix; it starts with the dataset if there are several."""
     safe = re.sub(r"[^A-Za-z0-9.-]+", "-", dataset).strip("-.")
     place = f"{datasets.index(dataset) + 1}-{safe}_" if len(datasets) > 1 else ""
     return place + figure.name + "_oracle" * oracle

@@ -1,8 +1,7 @@
-"""The table as a picture: one panel a test environment, one row an algorithm, a point and its 95 % interval."""
+"""The main table as a figure: a panel for each test environment, a point with its 95 % interval for each row."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
@@ -10,25 +9,26 @@ from matplotlib.axes import Axes
 from roga_domainbed.report.figures.figure import Figure, Panel
 from roga_domainbed.report.figures.style import INK, MUTED, SERIES
 from roga_domainbed.report.intervals import OVER, Interval
-from roga_domainbed.report.study import CellKey, Study, environment_name
+from roga_domainbed.report.study import Study
+from roga_domainbed.results.selected import CellKey, environment_name
 
 LONGEST_NAME = 22  # letters; more would leave less than half of a panel for the points
 
 
 def by_environment(study: Study, dataset: str, intervals: Mapping[CellKey, Interval]) -> Figure:
-    """Mean over trials with its interval; points rather than bars, for the axis does not start at zero."""
-    rows = [a for a in study.algorithms if study.chosen_in(dataset, algorithm=a)]
-    means: dict[tuple[str, int], list[float]] = {}
-    for candidate in study.chosen_in(dataset):
-        if not math.isnan(candidate.test):
-            means.setdefault((candidate.algorithm, candidate.env), []).append(100 * candidate.test)
-    envs = sorted({env for _, env in means})
-    shown = {key: sum(values) / len(values) for key, values in means.items()}
+    """Mean over trials with its interval; points, not bars, because the axis does not start at zero."""
+    rows = [row for row in study.rows if study.chosen_in(dataset, row=row)]
+    shown = {
+        (row, env): 100 * sum(c.test for c in trials) / len(trials)
+        for (of, row, env), trials in study.first.trials.items()
+        if of == dataset
+    }
+    envs = sorted({env for _, env in shown})
     title = study.metric.title
     axis = f"{title} ({study.metric.unit})"
     panels = []
     for env in envs:
-        cells = {a: (shown[a, env], intervals[dataset, a, env]) for a in rows if (a, env) in shown}
+        cells = {row: (shown[row, env], intervals[dataset, row, env]) for row in rows if (row, env) in shown}
         panels.append(
             Panel(
                 environment_name(dataset, env),
@@ -37,28 +37,28 @@ def by_environment(study: Study, dataset: str, intervals: Mapping[CellKey, Inter
             )
         )
     used = sorted({i.over for cell, i in intervals.items() if cell[0] == dataset and i.over})
-    lines = [f"Over {over}: {OVER[over]}." for over in used]
+    lines = [f"An interval over {over}: {OVER[over]}." for over in used]
     without = [i.note for cell, i in intervals.items() if cell[0] == dataset and not i.over]
     if len(without) == len(shown) and len(set(without)) == 1:
         lines.append(f"No point has an interval: {without[0]}.")
     elif without:
-        lines.append(f"{len(without)} of {len(shown)} points have no interval; the table of cells says why.")
+        lines.append(f"{len(without)} of {len(shown)} points have no interval; the table below says why.")
     return Figure(
         "environments",
-        f"{title[0].upper()}{title[1:]} of each held-out environment",
+        f"{title[0].upper()}{title[1:]} on each held-out environment",
         "Mean over trials in percent with its 95 % interval. The axis does not start at zero. "
         + " ".join(lines),
         tuple(panels),
-        missing="" if panels else "The rule chose nothing here.",
+        missing="" if panels else "The rule chose no run.",
     )
 
 
 def _draw(axes: Axes, cells: Mapping[str, tuple[float, Interval]], rows: list[str], label: str) -> None:
-    for place, algorithm in enumerate(rows):
-        if algorithm not in cells:
+    for place, row in enumerate(rows):
+        if row not in cells:
             axes.text(0.02, place, "no run", transform=axes.get_yaxis_transform(), va="center", color=MUTED)
             continue
-        mean, interval = cells[algorithm]
+        mean, interval = cells[row]
         if interval.over:
             axes.plot(
                 [100 * interval.low, 100 * interval.high], [place, place], color=SERIES[0], lw=2.2, alpha=0.55
@@ -75,5 +75,5 @@ def _draw(axes: Axes, cells: Mapping[str, tuple[float, Interval]], rows: list[st
 
 
 def _short(name: str) -> str:
-    """A name that leaves room for the data; the middle goes, for variants of a method differ at the end."""
+    """A name that leaves room for the data: cut in the middle, because variants of a method differ at the end."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 10]}…{name[-9:]}"

@@ -1,4 +1,4 @@
-"""What a figure is: a title, a caption, panels that know how to draw themselves, or the reason why it is not there."""
+"""A figure as a value: title, caption and panels that draw themselves, or the reason why it is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Lines of algorithms in one figure; with more no reader tells them apart.
+#: Lines in one figure; more cannot be told apart.
 MOST_LINES = 8
 
 
@@ -18,7 +18,7 @@ class Panel:
     """One pair of axes.
 
     Attributes:
-        title: above the axes, and what a screen reader says.
+        title: above the axes; read aloud by a screen reader.
         draw: puts the data and the labels into the axes it is given.
         height: in inches; the width is that of a column.
     """
@@ -30,7 +30,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Line:
-    """How one algorithm is drawn in every figure: ``slot`` numbers colour, dash and marker."""
+    """How one row of the tables is drawn in every figure: ``slot`` is the index of its colour, dash and marker."""
 
     label: str
     slot: int
@@ -43,11 +43,11 @@ class Figure:
     Attributes:
         name: of its file, without suffix.
         title: of its section.
-        caption: what is drawn, from what, and what not to read into it.
+        caption: what is drawn, from which runs, and how to read it.
         panels: at least one, unless ``missing`` is set.
-        legend: what is drawn in it, mostly algorithms; empty where rows are labelled themselves.
+        legend: the lines that are drawn; empty where the axes name the rows.
         missing: why there is no figure; empty if there is one.
-        has_markers: whether markers tell the algorithms apart, not dashes.
+        has_markers: whether lines differ in their markers rather than dashes.
     """
 
     name: str
@@ -59,15 +59,15 @@ class Figure:
     has_markers: bool = False
 
 
-def lines_for(algorithms: Sequence[str], averages: dict[str, float], baseline: str) -> tuple[Line, ...]:
-    """The algorithms that figures with lines show: all, or the baseline and the best where there are too many.
+def lines_for(rows: Sequence[str], averages: dict[str, float], baseline: str) -> tuple[Line, ...]:
+    """The rows that figures with lines show: all, or the baseline and the best ones if there are too many.
 
     Args:
-        algorithms: in the order of the tables.
-        averages: algorithm → a number, larger is better.
-        baseline: always among them.
+        rows: in the order of the tables.
+        averages: row → a number, larger is better.
+        baseline: always shown.
     """
-    kept = list(algorithms)
+    kept = list(rows)
     if len(kept) > MOST_LINES:
         others = [name for name in kept if name != baseline]
         best = sorted(others, key=lambda name: averages.get(name, float("-inf")), reverse=True)

@@ -1,52 +1,60 @@
-"""The search for hyper-parameters: every run, whether validation predicts the test, and what each value is worth."""
+"""The search for hyper-parameters: validation against test, and validation against each hyper-parameter."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 
+from roga_domainbed.metrics import Metric
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import INK, point_style
-from roga_domainbed.report.study import Candidate, Study, environment_name
+from roga_domainbed.report.study import Study
+from roga_domainbed.results.runs import is_number
+from roga_domainbed.results.selected import JudgedRun, environment_name
 
-MOST_POINTS = 1500  # of one figure: a page with more is megabytes, and dots cover dots
+MOST_POINTS = 1500  # of one figure: more make the page large and hide each other
 MOST_HPARAMS = 8
+
+#: A run with its place in the axes.
+Point = tuple[JudgedRun, float, float]
 
 
 def search_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[Figure]:
     """Validation against test, and validation against each hyper-parameter that was varied."""
     slots = {line.label: line for line in lines}
     runs = [
-        c
-        for c in study.candidates[study.rule.name]
-        if c.dataset == dataset and c.algorithm in slots and math.isfinite(c.val) and math.isfinite(c.test)
+        run
+        for run in study.first.judged
+        if run.dataset == dataset and run.row in slots and math.isfinite(run.val) and math.isfinite(run.test)
     ]
-    searched = len({c.hparams_seed for c in runs}) > 1
     shown, thinned = _thinned(runs)
-    missing = "" if searched else "Every cell has one draw of hyper-parameters: there was no search."
+    drawn = tuple(line for line in lines if any(run.row == line.label for run in shown))
+    tests, hparams = [], []
+    missing = "Every cell has one draw of hyper-parameters: nothing was searched."
+    if len({run.hparams_seed for run in runs}) > 1:
+        missing = ""
+        for env in sorted({run.env for run in shown}):
+            own = [(run, 100 * run.val, 100 * run.test) for run in shown if run.env == env]
+            tests.append(
+                Panel(environment_name(dataset, env), partial(_against_test, own, slots, study.metric))
+            )
+        for name in _varied(shown):
+            own = [
+                (run, run.hparams[name], 100 * run.val) for run in shown if _is_finite(run.hparams.get(name))
+            ]
+            hparams.append(Panel(name, partial(_against_hparam, own, slots, name)))
+    circled = f"Circled: the chosen runs.{thinned}"
     metric = study.metric.title
-    envs = sorted({c.env for c in shown})
-    varied = _varied(study, shown) if searched else []
-    drawn = tuple(line for line in lines if any(c.algorithm == line.label for c in shown))
     return [
         Figure(
             "validation",
             "Validation against test",
-            f"Each point is a run at its best step: what the rule saw against {metric} of the held-out environment, in "
-            f"percent. Circled: the chosen ones.{thinned}",
-            tuple(
-                Panel(
-                    environment_name(dataset, env),
-                    lambda axes, own=[c for c in shown if c.env == env]: _against_test(
-                        axes, own, slots, metric
-                    ),
-                )
-                for env in envs
-            )
-            if searched
-            else (),
+            f"Each point is a run at its best step: the value the rule selects by against the {metric} on the held-out "
+            f"environment, in percent. {circled}",
+            tuple(tests),
             drawn,
             missing,
             has_markers=True,
@@ -54,73 +62,62 @@ def search_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[Fi
         Figure(
             "hparams",
             "Hyper-parameters",
-            f"Each point is a run: the value that was drawn against {metric} as the rule saw it, in percent. "
-            f"Circled: the chosen ones.{thinned}",
-            tuple(
-                Panel(name, lambda axes, name=name: _against_hparam(axes, study, shown, slots, name))
-                for name in varied
-            ),
+            f"Each point is a run: the value that was drawn against the value the rule selects by ({metric}), in "
+            f"percent. {circled}",
+            tuple(hparams),
             drawn,
-            missing or ("" if varied else "The runs have no numeric hyper-parameter that differs."),
+            missing or ("" if hparams else "No numeric hyper-parameter differs between the runs."),
             has_markers=True,
         ),
     ]
 
 
-def _thinned(runs: list[Candidate]) -> tuple[list[Candidate], str]:
-    """At most ``MOST_POINTS`` runs, the chosen ones among them, and a sentence if some are left out."""
+def _thinned(runs: list[JudgedRun]) -> tuple[list[JudgedRun], str]:
+    """At most ``MOST_POINTS`` runs, all chosen ones among them, and a sentence if some are left out."""
     if len(runs) <= MOST_POINTS:
         return runs, ""
-    chosen = [c for c in runs if c.is_chosen]
-    others = [c for c in runs if not c.is_chosen]
+    chosen = [run for run in runs if run.is_chosen]
+    others = [run for run in runs if not run.is_chosen]
     every = math.ceil(len(others) / max(1, MOST_POINTS - len(chosen)))
-    return others[::every] + chosen, f" One in {every} of the {len(runs)} runs is drawn, and all chosen ones."
+    return others[::every] + chosen, f" Of {len(runs)} runs one in {every} is drawn, and every chosen one."
 
 
-def _varied(study: Study, runs: Sequence[Candidate]) -> list[str]:
+def _varied(runs: Sequence[JudgedRun]) -> list[str]:
+    """The first numeric hyper-parameters with more than one value."""
     values: dict[str, set] = {}
-    for candidate in runs:
-        for name, value in study.folder_of[candidate.source].hparams.items():
-            if _is_number(value):
+    for run in runs:
+        for name, value in run.hparams.items():
+            if _is_finite(value):
                 values.setdefault(name, set()).add(value)
     return sorted(name for name, found in values.items() if len(found) > 1)[:MOST_HPARAMS]
 
 
-def _against_test(axes: Axes, runs: Sequence[Candidate], slots: dict[str, Line], metric: str) -> None:
-    _scatter(axes, [(c, 100 * c.val, 100 * c.test) for c in runs], slots)
-    axes.set(xlabel="as the rule saw it (%)", ylabel=f"{metric} of the test (%)")
+def _against_test(points: Sequence[Point], slots: Mapping[str, Line], metric: Metric, axes: Axes) -> None:
+    _scatter(axes, points, slots)
+    axes.set(xlabel="validation (%)", ylabel=f"test {metric.title} (%)")
 
 
-def _against_hparam(
-    axes: Axes, study: Study, runs: Sequence[Candidate], slots: dict[str, Line], name: str
-) -> None:
-    points = []
-    for candidate in runs:
-        value = study.folder_of[candidate.source].hparams.get(name)
-        if _is_number(value):
-            points.append((candidate, value, 100 * candidate.val))
+def _against_hparam(points: Sequence[Point], slots: Mapping[str, Line], name: str, axes: Axes) -> None:
     values = [x for _, x, _ in points]
     if min(values) > 0 and max(values) > 8 * min(values):
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(
-            "{x:g}"
-        )  # not 10 to the power of …: that is mathematics, which text is not
+        axes.xaxis.set_major_formatter("{x:g}")  # powers of ten would need mathtext, which is off
         axes.xaxis.set_minor_formatter("")
     else:
         axes.locator_params(axis="x", nbins=5)
     _scatter(axes, points, slots)
-    axes.set(xlabel=name, ylabel="as the rule saw it (%)")
+    axes.set(xlabel=name, ylabel="validation (%)")
 
 
-def _scatter(axes: Axes, points: Sequence[tuple[Candidate, float, float]], slots: dict[str, Line]) -> None:
-    for algorithm, line in slots.items():
-        own = [(x, y) for c, x, y in points if c.algorithm == algorithm]
+def _scatter(axes: Axes, points: Sequence[Point], slots: Mapping[str, Line]) -> None:
+    for row, line in slots.items():
+        own = [(x, y) for run, x, y in points if run.row == row]
         if own:
             axes.scatter(*zip(*own, strict=True), s=11, alpha=0.65, linewidths=0, **point_style(line))
-    chosen = [(x, y) for c, x, y in points if c.is_chosen]
+    chosen = [(x, y) for run, x, y in points if run.is_chosen]
     if chosen:
         axes.scatter(*zip(*chosen, strict=True), s=34, facecolors="none", edgecolors=INK, linewidths=0.8)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_finite(value: object) -> bool:
+    return is_number(value) and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""How figures look: on paper in these colours; on the page each of them stands for a CSS variable."""
+"""The style of figures: these colours on paper; on the page each becomes a CSS variable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from roga_domainbed.report.figures.figure import Line
 
 INK, MUTED, RULE = "#1f2328", "#6a737d", "#d5dbe1"
 
-#: One colour, dash and marker a slot: neither colour alone nor shape alone tells lines apart.
+#: A colour, a dash and a marker for each slot, so that lines differ in more than their colour.
 SERIES = ("#1f6feb", "#c9372c", "#0b8a6a", "#9a5b00", "#7d4cc2", "#b8408f", "#4d6b8a", "#6b7d00")
 DASHES = (
     "-",
@@ -24,7 +24,7 @@ DASHES = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-#: What a colour becomes on the page, where light and dark differ.
+#: The CSS variable for each colour: the page has a light and a dark theme.
 CSS_VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {
     color: f"--series-{slot}" for slot, color in enumerate(SERIES)
 }
@@ -52,11 +52,11 @@ _RC: dict[str, Any] = {
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
     "text.color": INK,
-    "text.parse_math": False,  # a name with dollar signs is a name
+    "text.parse_math": False,  # names may contain dollar signs
     "legend.frameon": False,
     "legend.fontsize": 8,
-    "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and takes the page's font
-    "svg.hashsalt": "roga-domainbed",  # equal data, equal file
+    "svg.fonttype": "none",  # text stays text: searchable, read aloud, in the font of the page
+    "svg.hashsalt": "roga-domainbed",  # the same data give the same file
     "pdf.fonttype": 42,  # publishers refuse type 3
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -66,7 +66,7 @@ _RC: dict[str, Any] = {
 
 @contextmanager
 def paper_style() -> Iterator[None]:
-    """Inside, matplotlib draws in this style; afterwards whatever was set before holds again."""
+    """Draw in this style inside the block; matplotlib's settings are restored afterwards."""
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -76,7 +76,7 @@ def paper_style() -> Iterator[None]:
 
 
 def line_style(line: Line, *, markers: bool = False) -> dict[str, Any]:
-    """Keyword arguments of ``Axes.plot``: told apart by colour, and by markers or else by dashes."""
+    """Keyword arguments of ``Axes.plot``: colour with markers, or colour with dashes."""
     style = {"color": SERIES[line.slot], "linewidth": 1.3}
     if markers:
         return style | {"marker": MARKERS[line.slot], "markersize": 3.5}
@@ -84,5 +84,5 @@ def line_style(line: Line, *, markers: bool = False) -> dict[str, Any]:
 
 
 def point_style(line: Line) -> dict[str, Any]:
-    """Keyword arguments of ``Axes.scatter`` for an algorithm."""
+    """Keyword arguments of ``Axes.scatter``."""
     return {"color": SERIES[line.slot], "marker": MARKERS[line.slot]}

@@ -1,4 +1,4 @@
-"""Along the steps: metrics, losses, sharpness, agreement of the domains' gradients; and what a step costs."""
+"""Curves over the training steps: metrics, losses, sharpness, gradient agreement; and the cost of a step."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from matplotlib.axes import Axes
 from roga_domainbed.metrics import Metric
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import line_style, point_style
-from roga_domainbed.report.study import Candidate, Study, environment_name
+from roga_domainbed.report.study import Study
 from roga_domainbed.results.records import Record
+from roga_domainbed.results.runs import is_number
+from roga_domainbed.results.selected import JudgedRun, environment_name
 
 MOST_POINTS = 120
 _OUT = re.compile(r"env(\d+)_out_(\w+)")
@@ -43,8 +45,8 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
         _figure(
             "training",
             "Training curves",
-            f"{title[0].upper()}{title[1:]} in {metric.unit} by step, mean over trials: solid, the held-out "
-            "environment, at which only an oracle looks; dotted, the mean of the training domains' validation parts.",
+            f"{title[0].upper()}{title[1:]} in {metric.unit} by step, mean over trials. Solid: the held-out "
+            "environment, which only an oracle uses. Dotted: mean over the validation parts of the training domains.",
             lines,
             [(name, test[name], f"{title} ({metric.unit})", val[name]) for name in test],
             f"No record has the {title}.",
@@ -53,8 +55,7 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
             "loss",
             "Training loss",
             of_runs
-            + "What an algorithm calls its loss is its own objective: levels of different algorithms need not "
-            "compare.",
+            + "Each algorithm records its own objective, so the levels of different algorithms are not comparable.",
             lines,
             [("loss", over_envs(lambda record: _number(record.get("loss"))), "loss", {})],
             "No record has a loss.",
@@ -64,28 +65,28 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
             "Sharpness and gradient norms",
             of_runs
             + "Sharpness: the loss at the perturbed point minus the loss at θ, as SAM, ASAM, GSAM, SAGM and "
-            "RoGA measure it on their minibatches; each has its own perturbation, so only its course compares.",
+            "RoGA measure it on their minibatches. Each has its own perturbation, so compare shapes, not levels.",
             lines,
             [
                 ("sharpness", over_envs(_sharpness), "perturbed loss − loss", {}),
-                ("norm of the gradient at θ", over_envs(lambda r: _number(r.get("grad_norm"))), "‖g‖", {}),
+                ("gradient norm at θ", over_envs(lambda r: _number(r.get("grad_norm"))), "‖g‖", {}),
             ],
-            "No record has a perturbed loss: none of these runs is of SAM, ASAM, GSAM, SAGM or RoGA, or their "
-            "trainer did not store it.",
+            "No record has a perturbed loss: only SAM, ASAM, GSAM, SAGM and RoGA have one, and DomainBed's own trainer "
+            "does not record it.",
         ),
         _figure(
             "alignment",
-            "Agreement of the domains' gradients",
+            "Gradient agreement between domains",
             of_runs
             + "Cosine: the mean over pairs of training domains of the cosine between their gradients (RoGA "
-            "measures it every tenth step). α‖g‖/ρ: how far the alignment term moves the ascent point, compared "
-            "with the perturbation; far below 1 it hardly matters.",
+            "measures it every tenth step). α‖g‖/ρ: size of the alignment term relative to the perturbation; far below "
+            "1 it hardly matters.",
             lines,
             [
                 ("cosine between domains", over_envs(lambda r: _number(r.get("cosine"))), "cosine", {}),
                 ("α‖g‖ / ρ, mean over domains", over_envs(_alpha_ratio), "α‖g‖ / ρ", {}),
             ],
-            "No record has a cosine between the domains' gradients: only RoGA writes it.",
+            "No record has a cosine between the domains' gradients: only RoGA records it.",
         ),
         _cost(study, dataset, lines),
     ]
@@ -103,7 +104,7 @@ def validation(record: Record, metric: Metric) -> float:
 
 
 def mean_curve(runs: Sequence[Sequence[Record]], reading: Reading) -> Curve | None:
-    """Steps that every run has a number at, thinned out evenly to ``MOST_POINTS``, and the mean there."""
+    """The mean over runs at the steps where every run has a number, thinned out evenly to ``MOST_POINTS`` steps."""
     found = []
     for run in runs:
         values = {record["step"]: reading(record) for record in run}
@@ -119,12 +120,12 @@ def mean_curve(runs: Sequence[Sequence[Record]], reading: Reading) -> Curve | No
     return np.array(steps), np.array([np.mean([values[step] for values in found]) for step in steps])
 
 
-def step_seconds(study: Study, candidates: Sequence[Candidate]) -> float:
-    """Median over the runs' records of the seconds a step took, the first step left out: it warms up."""
+def step_seconds(study: Study, runs: Sequence[JudgedRun]) -> float:
+    """Median over the runs' records of the seconds per step, without the first step, which warms up."""
     values = [
         _number(record.get("step_time"))
-        for candidate in candidates
-        for record in study.folder_of[candidate.source].records
+        for run in runs
+        for record in study.folder_of[run.source].records
         if record["step"] > 0
     ]
     values = [value for value in values if math.isfinite(value)]
@@ -151,7 +152,7 @@ def _figure(
     panels: Sequence[tuple[str, Mapping[Line, Curve], str, Mapping[Line, Curve]]],
     missing: str,
 ) -> Figure:
-    """The panels that have a curve; the reason if none has."""
+    """A figure of the panels that have a curve; ``missing`` is the reason if none has."""
     kept = [panel for panel in panels if panel[1]]
     drawn = tuple(line for line in lines if any(line in curves for _, curves, _, _ in kept))
     return Figure(
@@ -179,7 +180,7 @@ def _draw(axes: Axes, curves: Mapping[Line, Curve], label: str, dotted: Mapping[
 def _cost(study: Study, dataset: str, lines: Sequence[Line]) -> Figure:
     points, title = {}, study.metric.title
     for line in lines:
-        chosen = [c for c in study.chosen_in(dataset, algorithm=line.label) if not math.isnan(c.test)]
+        chosen = [c for c in study.chosen_in(dataset, row=line.label) if not math.isnan(c.test)]
         seconds = step_seconds(study, chosen)
         if chosen and math.isfinite(seconds):
             points[line] = 1000 * seconds, 100 * float(np.mean([c.test for c in chosen]))
@@ -187,15 +188,15 @@ def _cost(study: Study, dataset: str, lines: Sequence[Line]) -> Figure:
     def draw(axes: Axes) -> None:
         for line, (x, y) in points.items():
             axes.scatter([x], [y], s=42, **point_style(line))
-        axes.set(xlabel="milliseconds a step", ylabel=f"mean {title} ({study.metric.unit})")
-        axes.set_xlim(left=0)
+        axes.set(xlabel="ms per step", ylabel=f"mean {title} ({study.metric.unit})")
         axes.margins(0.15)
+        axes.set_xlim(left=0)
 
     return Figure(
         "cost",
         f"Cost of a step against {title}",
-        "Median seconds of an update over the chosen runs' records (the first step, which warms up, left out) against "
-        "the mean of all cells. Times compare only where the runs had the same machine to themselves.",
+        "Median time of a step over the records of the chosen runs, without the first step, which warms up, against "
+        "the mean over all cells. Times are comparable only if the runs had the same machine to themselves.",
         (Panel(dataset, draw),) if points else (),
         tuple(points),
         "" if points else "No record has a step time.",
@@ -213,4 +214,4 @@ def _alpha_ratio(record: Record) -> float:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    return float(value) if is_number(value) else math.nan

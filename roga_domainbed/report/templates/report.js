@@ -1,6 +1,6 @@
 "use strict";
-// A click on a head sorts its table; without a script the tables stand as they are. Cells sort by data-sort, as
-// numbers where all of a column are numbers; cells without it come last in either direction.
+// A click on a head sorts its table. Cells sort by data-sort, as numbers where all of a column are numbers; cells
+// without data-sort come last in either direction.
 for (const table of document.querySelectorAll("table.data")) {
   const heads = [...table.tHead.rows[0].cells];
   const body = table.tBodies[0];
@@ -25,7 +25,7 @@ for (const table of document.querySelectorAll("table.data")) {
     });
   });
 }
-// What is folded away on the screen is printed all the same.
+// Print the details that are closed on the screen, too.
 const folded = [...document.querySelectorAll("details")];
 let open = [];
 addEventListener("beforeprint", () => {

@@ -10,7 +10,16 @@ from roga_domainbed.host.backend import host
 class LabelSmoothingERM(host().algorithms.ERM):
     """ERM whose targets are smoothed (Szegedy et al., arXiv:1512.00567, Section 7)."""
 
-    HPARAMS = (HParam("smoothing", 0.1, uniform(0.0, 0.3), "probability mass spread over all classes"),)
+    HPARAMS = (
+        HParam(
+            "smoothing",
+            0.1,
+            uniform(0.0, 0.3),
+            "probability mass spread over all classes",
+            at_least=0,
+            below=1,
+        ),
+    )
 
     def update(self, minibatches, unlabeled=None):
         """One step on the pooled minibatches."""

@@ -58,6 +58,13 @@ class Page(HTMLParser):
         return [value for _, attribute, value in self.attributes if attribute == name]
 
 
+@pytest.fixture
+def no_drawing(monkeypatch):
+    """Pages and files without their drawings, which take most of the time: for tests of words and names."""
+    monkeypatch.setattr("roga_domainbed.report.page.inline_svg", lambda panel, prefix: "<svg></svg>")
+    monkeypatch.setattr("roga_domainbed.report.page.save_figure", lambda figure, path: path.touch())
+
+
 def report(folder, *flags):
     return main(["report", "--input_dir", str(folder), *map(str, flags)])
 
@@ -98,9 +105,9 @@ def test_every_id_is_unique_and_every_reference_has_one(full_page):
 
 def test_every_section_is_there(full_page):
     for title in (
-        "Summary", "Results", "AUC of each held-out environment", "ROC curves", "DET curves",
+        "Summary", "Results", "AUC on each held-out environment", "ROC curves", "DET curves",
         "Scores of reals and fakes", "Training curves", "Training loss", "Sharpness and gradient norms",
-        "Agreement of the domains' gradients", "Cost of a step against AUC", "Validation against test",
+        "Gradient agreement between domains", "Cost of a step against AUC", "Validation against test",
         "Hyper-parameters", "Sweep health", "Provenance", "Commands",
     ):  # fmt: skip
         assert title in full_page.text, title
@@ -130,6 +137,7 @@ def test_the_commands_train_the_chosen_runs_again(full, full_page):
         main([*words[1:], "--no_such_flag"])
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_runs_of_domainbeds_own_script_with_the_plugin_are_repeated_by_it(tmp_path):
     write_run(tmp_path / "sweep", arguments(), steps=(0,), videos=2, scores=False, provenance=False)
     assert "<pre>roga-domainbed upstream train --algorithm ERM" in page_of(tmp_path / "sweep").source
@@ -140,16 +148,17 @@ def test_equal_panels_are_equal_to_the_byte():
     assert inline_svg(panel, "a-") == inline_svg(panel, "a-")
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_where_records_hold_no_more_than_upstreams_each_section_says_so(tmp_path, sweep_folder):
     page = page_of(sweep_folder("vlcs_sweep"))
     for sentence in (
-        "Numbers are the accuracy of the held-out environment",
-        "have stored no scores of fake (scores.parquet in a run's folder)",
+        "Numbers are the accuracy on the held-out environment",
+        "have no stored scores (scores.parquet in the run's folder)",
         "No record has a perturbed loss",
         "No record has a cosine between the domains' gradients",
-        "recorded no versions, backend or split: DomainBed's own scripts do not",
+        "recorded no versions, backend or split, as with DomainBed's own scripts",
         "No run recorded a hash of its data",
-        "One algorithm: there is nothing to compare",
+        "There is only one algorithm, so there is no comparison",
     ):
         assert sentence in page.text, sentence
     assert "python -m domainbed.scripts.train" in page.text
@@ -160,6 +169,7 @@ def test_where_records_hold_no_more_than_upstreams_each_section_says_so(tmp_path
         assert cell in page.text
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_an_oracle_is_named_in_title_rows_captions_and_files(full, tmp_path):
     page = page_of(full, "--select", "oracle", "--figures", tmp_path / "figures", "--figure-format", "svg")
     assert "AUC (oracle)" in re.search("<title>(.*?)</title>", page.source)[1]
@@ -173,6 +183,7 @@ def test_an_oracle_is_named_in_title_rows_captions_and_files(full, tmp_path):
     assert files == sorted(f"{name}_oracle.svg" for name in names)
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_without_a_name_the_file_of_an_oracle_is_named_after_it(tmp_path):
     write_run(tmp_path, arguments(), steps=(0,), videos=2, scores=False)
     assert report(tmp_path, "--select", "iid", "oracle") == 0
@@ -197,6 +208,23 @@ def test_names_are_only_names(tmp_path):
     assert "49" not in re.findall(r"<title>.*?</title>", page.source)[0], "templates inside names are not run"
 
 
+@pytest.mark.usefixtures("no_drawing")
+def test_rows_of_one_algorithm_are_told_apart_on_the_whole_page(tmp_path):
+    folder = tmp_path / "sweep"
+    for row in ("RoGA, ρ 0.1", "RoGA, ρ 0.05"):
+        write_run(folder, arguments(algorithm="RoGA", row=row), videos=4, frames=2)
+    write_run(folder, arguments(), videos=4, frames=2)
+    page = page_of(folder)
+    heads = re.findall(r'<th scope="row"[^>]*>(.*?)</th>', page.source)
+    assert heads[:3] == ["ERM", "RoGA, ρ 0.05", "RoGA, ρ 0.1"]
+    assert "2 algorithms in 3 rows on SynthFake" in page.text
+    legends = re.findall(r'aria-label="Lines">(.*?)</ul>', page.source, re.DOTALL)
+    assert re.sub("<.*?>", "", legends[0]).split("\n")[1:-1] == ["ERM", "RoGA, ρ 0.05", "RoGA, ρ 0.1"]
+    assert "RoGA, ρ 0.05 on SynthFake: 1 run" in page.text
+    assert report(folder, "--rows", "algorithm", "--output", folder.parent / "page.html") == 0
+    assert "ρ 0.05" not in re.sub("<pre>.*?</pre>", "", (folder.parent / "page.html").read_text("utf-8"))
+
+
 def test_long_names_leave_room_for_the_data(tmp_path):
     long = "An_algorithm_with_a_name_of_more_than_sixty_letters_is_a_sentence"
     write_run(tmp_path / "sweep", arguments(algorithm=long), steps=(0,), videos=2, scores=False)
@@ -206,9 +234,11 @@ def test_long_names_leave_room_for_the_data(tmp_path):
     assert f">{long}</th>" in page.source
 
 
-@pytest.mark.parametrize(("suffix", "head"), [("pdf", b"%PDF"), ("svg", b"<?xml"), ("png", b"\x89PNG")])
-def test_figures_are_files_too(tmp_path, suffix, head):
-    panels = tuple(Panel(HOSTILE[:20], lambda axes: axes.plot([1, 2], [3, 4])) for _ in range(4))
+@pytest.mark.parametrize(
+    ("suffix", "head", "n_panels"), [("pdf", b"%PDF", 1), ("svg", b"<?xml", 1), ("png", b"\x89PNG", 4)]
+)
+def test_figures_are_files_too(tmp_path, suffix, head, n_panels):
+    panels = tuple(Panel(HOSTILE[:20], lambda axes: axes.plot([1, 2], [3, 4])) for _ in range(n_panels))
     figure = Figure("loss", "Loss", "", panels, (Line("ERM", 0), Line("$x_1$", 1)))
     path = tmp_path / f"loss.{suffix}"
     path.write_text("an earlier one")
@@ -217,11 +247,12 @@ def test_figures_are_files_too(tmp_path, suffix, head):
     assert [path.name for path in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_an_unfinished_run_is_noted_below_its_table_and_named_with_the_step_of_its_last_record(tmp_path):
     folder = write_sweep(tmp_path / "sweep", algorithms=["ERM"], envs=[0], scores=False)
     run = write_run(folder, arguments("SynthFake", "SAM"), steps=(0, 40), scores=False, done=False)
     page = page_of(folder)
-    assert "1 run that counts here has not finished: see Sweep health." in page.text
+    assert "1 run has not finished: see Sweep health." in page.text
     assert f"{run} : SAM on SynthFake, test envs 0: incomplete; last record at step 40" in page.text
 
 
@@ -237,6 +268,7 @@ def test_a_folder_without_records_is_one_sentence(tmp_path, capsys):
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_damaged_runs_are_named_on_the_page_of_the_others(tmp_path):
     folder = write_sweep(tmp_path / "sweep", algorithms=["ERM"], envs=[0], steps=(0,), videos=3)
     run = next(folder.iterdir())
@@ -246,21 +278,21 @@ def test_damaged_runs_are_named_on_the_page_of_the_others(tmp_path):
     (folder / "gone").mkdir()
     (folder / "gone" / "job.json").write_text(
         json.dumps(
-            {"argv": ["--dataset", "SynthFake", "--algorithm", "SAM", "--test_envs", "1"], "exit_code": 3,
-             "started": 0, "seconds": 1, "host": "h", "pid": 1}
+            {"argv": ["--dataset", "SynthFake", "--algorithm", "SAM", "--test_envs", "1", "--row", "SAM, ρ 0.1"],
+             "exit_code": 3, "started": 0, "seconds": 1, "host": "h", "pid": 1}
         )
     )  # fmt: skip
     page = page_of(folder)
     assert "line 2: not a JSON record, skipped" in page.text
     assert "The stored scores cannot be used: " in page.text
-    assert "SAM on SynthFake, test envs 1: failed, exited with 3; no record" in page.text
+    assert "SAM, ρ 0.1 on SynthFake, test envs 1: failed, exited with 3; no records" in page.text
 
 
 FAULTS = [
     (["--metric", "acu"], "unknown metric 'acu' (did you mean 'auc'?)"),
     (["--select", "idd"], "unknown selection rule 'idd' (did you mean 'iid'?)"),
-    (["--baseline", "erm"], "unknown algorithm of these records 'erm' (did you mean 'ERM'?)"),
-    (["--output", "no/such/folder/report.html"], "the folder 'no/such/folder' is not there"),
+    (["--baseline", "erm"], "unknown row of these tables 'erm' (did you mean 'ERM'?)"),
+    (["--output", "no/such/folder/report.html"], "the folder 'no/such/folder' does not exist"),
     (["--output", "."], "--output '.' is a folder"),
 ]
 
@@ -310,11 +342,11 @@ def test_too_many_lines_are_the_baseline_and_the_best():
 
 
 @pytest.mark.slow
-def test_a_browser_sorts_by_any_column_and_has_no_complaint(full, tmp_path):
+def test_a_browser_sorts_by_any_column_and_has_no_complaint(full_page, tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium here")
-    source = page_of(full).source
+    source = full_page.source
     click = (
         "<script>const heads = document.querySelectorAll('table.data')[0].querySelectorAll('thead button');"
         "heads[1].click(); heads[1].click();</script></body>"

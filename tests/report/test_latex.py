@@ -9,9 +9,10 @@ import pytest
 
 from roga_domainbed.metrics import get_metric
 from roga_domainbed.report.comparison import comparison_table
-from roga_domainbed.report.latex import escape, render_latex
+from roga_domainbed.report.renderers.latex import escape, render_latex
 from roga_domainbed.report.tables import build_tables
 from roga_domainbed.results.runs import as_runs
+from roga_domainbed.results.selected import select
 from roga_domainbed.results.selection import RULES
 
 AWKWARD = ["ERM_v2", "50% off", "R&D", "#1 {best} \\method", "$x^2$", "a~b", "p<q>r|s"]
@@ -35,17 +36,18 @@ def record(algorithm, dataset, env, trial):
 
 def document():
     """Every algorithm on two data sets with hostile names, runs missing, and a comparison."""
-    runs = as_runs(
+    records = [
         record(algorithm, dataset, env, trial)
         for algorithm in AWKWARD
         for dataset in ("Faces_100% & more", "B<2>")
         for env in range(3)
         for trial in range(2)
         if (algorithm, env, trial) != ("R&D", 1, 1)
-    )
-    metric, rules = get_metric("tpr_at_fpr_1pct"), [RULES.get("iid"), RULES.get("oracle")]
-    tables = build_tables(runs, rules, metric)
-    return render_latex(replace(tables, comparisons=(comparison_table(runs, rules[0], AWKWARD[0], metric),)))
+    ]
+    runs, metric = as_runs(records), get_metric("tpr_at_fpr_1pct")
+    selected = [select(runs, RULES.get(name), metric) for name in ("iid", "oracle")]
+    comparison = comparison_table(selected[0], AWKWARD[0])
+    return render_latex(replace(build_tables(runs, selected), comparisons=(comparison,)))
 
 
 def test_characters_that_computer_modern_prints_as_others_are_escaped():

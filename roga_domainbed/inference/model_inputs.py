@@ -1,4 +1,4 @@
-"""Image files that are no registered dataset, read as the images that a model was trained on."""
+"""Image files of no registered dataset, read like the images that a model was trained on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from roga_domainbed.input.image_files import read_image
 
 
 class ToTensor(Protocol):
-    """From an RGB image to a network's input, at once or, for reading in batches, in two steps.
+    """From an RGB image to the network's input, in one step, or in two for reading in batches.
 
     Attributes:
         recipe: from ``pixels`` to the input.
@@ -32,7 +32,7 @@ class ToTensor(Protocol):
     recipe: Recipe
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """(H, W, 3) uint8, what the recipe begins with."""
+        """(H, W, 3) uint8, to which the recipe is applied."""
         ...
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
@@ -44,7 +44,7 @@ class ImageFiles(Environment):
     """Image files with labels.
 
     Args:
-        folder: what the paths count from.
+        folder: to which the paths are relative.
         relative_paths: N files, with forward slashes.
         labels: N classes.
         videos: N keys, or None.
@@ -84,7 +84,7 @@ def to_tensor(run: SavedRun) -> ToTensor:
     """How images became inputs when ``run`` was trained.
 
     Raises:
-        RogaError: it was trained on something other than image files, or its dataset is not known here.
+        RogaError: it was trained on something other than image files, or its dataset is unknown here.
     """
     name = run.args.get("dataset")
     if name not in DATASETS:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from roga_domainbed.report.comparison import LABELS
+from roga_domainbed.report.incomplete import unfinished_notes
+from roga_domainbed.report.renderers.text import AVERAGES_WIDTH, DATASET_WIDTH
 from roga_domainbed.report.tables import Table, Tables
-from roga_domainbed.report.text import AVERAGES_WIDTH, DATASET_WIDTH, footnotes, format_cells, remarks
-from roga_domainbed.report.unfinished import notes
 from roga_domainbed.results.selection import UPSTREAM
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    "<": r"\textless{}",  # these three are other characters in the document's font
+    "<": r"\textless{}",  # the document's font prints other characters for these three
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     **{character: f"\\{character}" for character in "_%&#${}"},
@@ -44,42 +43,43 @@ def render_latex(tables: Tables, *, compat: str | None = None) -> str:
             lines += ["", f"\\subsection{{Model selection: {rule.title}}}"]
         lines += ["", f"\\subsubsection{{{_title(table, compat)}}}", "", *_tabular(table, compat)]
     for comparison in tables.comparisons:
-        lines += ["", f"\\subsection{{{escape(comparison.header)}}}", ""]
-        rows = [[escape(cell) for cell in row] for row in ([*LABELS], *comparison.rows())]
+        lines += ["", f"\\subsection{{{escape(comparison.title)}}}", ""]
+        rows = [[escape(cell) for cell in row] for row in (comparison.labels, *comparison.rows())]
         lines += _layout(rows, max(len(cell) for row in rows for cell in row), None)
-        lines += [escape(line) + r"\\" for line in comparison.notes()]
+        lines += _notes(comparison.notes())
     lines.append(r"\end{document}")
     return "".join(line + "\n" for line in lines)
 
 
 def escape(text: str) -> str:
-    """``text`` with every character that LaTeX would read as a command made printable."""
+    """``text`` with every character escaped that is special in LaTeX."""
     return _SPECIAL_PATTERN.sub(lambda match: _SPECIAL[match[0]], text)
 
 
 def _title(table: Table, compat: str | None) -> str:
-    title = (table.dataset or "Averages") + remarks(table)
+    title = (table.dataset or "Averages") + table.remarks
     return title if compat == UPSTREAM else escape(title)
 
 
 def _tabular(table: Table, compat: str | None) -> list[str]:
     width = AVERAGES_WIDTH if table.dataset is None else DATASET_WIDTH
-    labels = ["Algorithm", *table.columns, "Avg"]
     if compat == UPSTREAM:
-        labels = [label.replace("%", r"\%") for label in labels]
-        names = [row.algorithm for row in table.rows]
+        labels = [label.replace("%", r"\%") for label in table.labels]
+        names = [row.name for row in table.rows]
     else:
-        labels = [escape(label) for label in labels]
-        names = [escape(row.algorithm) for row in table.rows]
-    rows = [[name, *format_cells(table, row, r"$\pm$")] for name, row in zip(names, table.rows, strict=True)]
-    return [
-        *_layout([labels, *rows], width, compat),
-        *(escape(line.strip()) + r"\\" for line in (*footnotes(table), *notes(table.unfinished))),
-    ]
+        labels = [escape(label) for label in table.labels]
+        names = [escape(row.name) for row in table.rows]
+    rows = [[name, *table.texts(row, r"$\pm$")] for name, row in zip(names, table.rows, strict=True)]
+    notes = [*table.notes(), *unfinished_notes(table.unfinished)]
+    return [*_layout([labels, *rows], width, compat), *_notes(notes)]
+
+
+def _notes(lines: Sequence[str]) -> list[str]:
+    return [escape(line.strip()) + r"\\" for line in lines]
 
 
 def _layout(rows: Sequence[Sequence[str]], width: int, compat: str | None) -> list[str]:
-    """Rows of escaped cells, the first of them the labels, as a table no wider than the page."""
+    """A table no wider than the page; its cells are escaped, its first row has the labels."""
     labels, *rows = rows
     return [
         r"\begin{center}",

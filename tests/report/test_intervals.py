@@ -1,4 +1,4 @@
-"""What the interval of a cell is taken over, against the slow way to the same numbers."""
+"""What the interval of a cell is taken over, and that it is the interval of ``results.statistics``."""
 
 import math
 from dataclasses import replace
@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from made_sweep import STEPS, arguments, write_run, write_sweep
 from pyarrow import parquet
-from scipy.stats import rankdata
 
 from roga_domainbed.errors import RogaError
 from roga_domainbed.metrics import get_metric
@@ -18,13 +17,7 @@ from roga_domainbed.report.scores import read_scores, read_stored
 from roga_domainbed.report.study import study
 from roga_domainbed.results.runs import load_runs
 from roga_domainbed.results.selection import RULES
-from roga_domainbed.results.statistics import mean_interval, metric_interval
-
-
-def rank_auc(scores, labels):
-    fakes = int(labels.sum())
-    return (rankdata(scores)[labels == 1].sum() - fakes * (fakes + 1) / 2) / (fakes * (len(labels) - fakes))
-
+from roga_domainbed.results.statistics import auc_interval, mean_interval
 
 CELL = ("SynthFake", "ERM", 0)
 
@@ -34,9 +27,9 @@ def studied(folder, rule="last", metric="auc"):
 
 
 def interval_of(found, cell=CELL):
-    stored, problems = read_stored((c.source, c.env) for c in found.chosen)
+    stored, problems = read_stored((c.source, c.env) for c in found.first.chosen)
     assert problems == []
-    return cell_intervals(found, stored)[cell]
+    return cell_intervals(found.first, stored)[cell]
 
 
 def one_cell(folder, trials=1, **kwargs):
@@ -45,18 +38,18 @@ def one_cell(folder, trials=1, **kwargs):
 
 def test_stored_scores_give_the_interval_over_videos(tmp_path):
     found = studied(one_cell(tmp_path / "sweep"))
-    rows = parquet.read_table(found.chosen[0].source + "/scores.parquet").to_pandas()
+    rows = parquet.read_table(found.first.chosen[0].source + "/scores.parquet").to_pandas()
     rows = rows[(rows["env"] == 0) & (rows["split"] == "in")]
     videos = rows["label"].astype(str) + "/" + rows["video"]
-    slow = metric_interval(rank_auc, rows["score"], rows["label"], videos.to_numpy(dtype=str))
+    expected = auc_interval(rows["score"], rows["label"], videos.to_numpy(dtype=str))
     got = interval_of(found)
-    assert (got.low, got.high) == pytest.approx(slow, abs=1e-12)
+    assert (got.low, got.high) == pytest.approx(expected, abs=1e-12)
     assert got.over == "videos"
 
 
 def test_the_interval_of_an_accuracy_is_that_of_the_share_of_right_frames(tmp_path):
     found = studied(one_cell(tmp_path / "sweep"), metric="acc")
-    scores = read_scores(found.chosen[0].source, 0)
+    scores = read_scores(found.first.chosen[0].source, 0)
     right = [accuracy([score], [label]) for score, label in zip(scores.scores, scores.labels, strict=True)]
     got = interval_of(found)
     assert (got.low, got.high) == pytest.approx(mean_interval(right, scores.clusters))
@@ -64,37 +57,37 @@ def test_the_interval_of_an_accuracy_is_that_of_the_share_of_right_frames(tmp_pa
 
 def test_an_earlier_step_than_that_of_the_scores_has_no_interval_over_videos(tmp_path):
     folder = one_cell(tmp_path / "sweep", trials=3, steps=(0, 40))
-    path = Path(studied(folder).chosen[0].source) / "results.jsonl"
+    path = Path(studied(folder).first.chosen[0].source) / "results.jsonl"
     path.write_text(path.read_text().replace('"env1_out_auc": 0', '"env1_out_auc": 9', 1))
     got = interval_of(studied(folder, rule="iid"))
     assert got.over == "trials"
-    assert "stored scores are of the last step, the rule chose step 0" in got.note
+    assert "the stored scores are of the last step, the rule chose step 0" in got.note
 
 
 def test_without_scores_it_is_over_trials_and_one_trial_has_none(tmp_path):
     found = studied(one_cell(tmp_path / "three", trials=3, scores=False))
     got = interval_of(found)
     assert got.over == "trials"
-    assert (got.low, got.high) == pytest.approx(mean_interval([c.test for c in found.chosen]))
+    assert (got.low, got.high) == pytest.approx(mean_interval([c.test for c in found.first.chosen]))
     alone = interval_of(studied(one_cell(tmp_path / "one", scores=False)))
     assert alone.over == ""
     assert math.isnan(alone.low)
-    assert alone.note == "no stored scores; 1 trial, an interval over trials needs 3"
+    assert alone.note == "no stored scores; an interval over trials needs 3, not 1"
 
 
 def test_an_interval_over_trials_ends_where_the_metric_does(tmp_path):
     found = studied(one_cell(tmp_path, trials=3, scores=False, steps=(0,)))
-    apart = tuple(replace(c, test=test) for c, test in zip(found.chosen, (0.2, 0.5, 0.8), strict=True))
+    apart = tuple(replace(c, test=test) for c, test in zip(found.first.chosen, (0.2, 0.5, 0.8), strict=True))
     low, high = mean_interval([0.2, 0.5, 0.8])
     assert low < 0
     assert high > 1
-    got = interval_of(replace(found, candidates={"last": apart}))
+    got = cell_intervals(replace(found.first, judged=apart), {})[CELL]
     assert (got.low, got.high) == (0.0, 1.0)
 
 
 def test_scores_that_do_not_give_the_number_of_the_table_are_not_used(tmp_path):
     found = studied(one_cell(tmp_path / "sweep"))
-    path = found.chosen[0].source + "/scores.parquet"
+    path = found.first.chosen[0].source + "/scores.parquet"
     table = parquet.read_table(path).to_pandas()
     parquet.write_table(pa.Table.from_pandas(table.assign(score=1 - table["score"])), path)
     assert "the records" in interval_of(found).note

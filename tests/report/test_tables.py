@@ -7,11 +7,12 @@ import pytest
 
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.metrics import ACCURACY, get_metric
-from roga_domainbed.report.latex import escape, render_latex
 from roga_domainbed.report.renderers import RENDERERS as FORMATS
+from roga_domainbed.report.renderers.latex import escape, render_latex
+from roga_domainbed.report.renderers.text import render_text
 from roga_domainbed.report.tables import Cell, Row, Table, Tables, build_tables
-from roga_domainbed.report.text import format_cell, header, render_text
-from roga_domainbed.results.runs import as_runs, load_runs
+from roga_domainbed.results.runs import Run, as_runs, load_runs
+from roga_domainbed.results.selected import select
 from roga_domainbed.results.selection import RULES, UPSTREAM
 
 DATA = Path(__file__).parents[1] / "data" / "report"
@@ -40,9 +41,10 @@ def each_env(n_envs=3, **kwargs):
     return [record(test_envs=(env,), n_envs=n_envs, **kwargs) for env in range(n_envs)]
 
 
-def tables_of(records, *args, **options):
-    """The tables of a sweep with these records."""
-    return build_tables(as_runs(records), *args, **options)
+def tables_of(records, rules=(IID,), metric=ACCURACY, compat=None):
+    """The tables of records, or of runs."""
+    runs = records if isinstance(records[0], Run) else as_runs(records)
+    return build_tables(runs, [select(runs, rule, metric, compat=compat) for rule in rules], compat=compat)
 
 
 @pytest.mark.parametrize("suffix", RENDERERS)
@@ -55,14 +57,14 @@ def tables_of(records, *args, **options):
     ],
 )
 def test_tables_equal_upstreams_byte_for_byte(sweep_folder, sweep, oracle, compat, suffix):
-    runs = load_runs(sweep_folder(sweep), "acc").runs
-    got = RENDERERS[suffix](build_tables(runs, DEFAULT_RULES, compat=compat), compat=compat)
+    records = load_runs(sweep_folder(sweep), "acc").runs
+    got = RENDERERS[suffix](tables_of(records, DEFAULT_RULES, compat=compat), compat=compat)
     assert got == (DATA / f"{oracle}.{suffix}").read_text()
 
 
 def test_by_default_only_incomplete_averages_and_marks_differ_from_upstreams(sweep_folder):
-    runs = load_runs(sweep_folder("synthetic_sweep"), "acc").runs
-    got = render_text(build_tables(runs, DEFAULT_RULES)).splitlines()
+    records = load_runs(sweep_folder("synthetic_sweep"), "acc").runs
+    got = render_text(tables_of(records, DEFAULT_RULES)).splitlines()
     marked = {line.split()[0] for line in got if "0.0*" in line}
     got = [line.replace("*", " ") for line in got if not line.startswith(("Missing runs", "  ", "* "))]
     upstream = (DATA / "synthetic_collect.txt").read_text().splitlines()
@@ -85,39 +87,39 @@ def test_a_cell_is_mean_and_error_over_trials_as_upstream_formats_it(case):
     records = [
         record(trial_seed=trial, env0_in_acc=value) for trial, value in enumerate(case["data"])
     ] or each_env()[1:]
-    cell = tables_of(records, [IID]).tables[0].rows[0].cells[0]
-    assert format_cell(cell, "+/-") == case["text"]
+    cell = tables_of(records).tables[0].rows[0].cells[0]
+    assert ("X" if cell is None else cell.text("+/-")) == case["text"]
     if case["data"]:
         assert (cell.mean, cell.error) == pytest.approx((case["mean"], case["err"]), abs=1e-12)
 
 
 def test_an_average_takes_complete_trials_only():
     records = each_env(value=0.5) + each_env(value=0.9, trial_seed=1)[:2]
-    ours, upstream = (tables_of(records, [IID], compat=compat).tables[1] for compat in (None, UPSTREAM))
+    ours, upstream = (tables_of(records, compat=compat).tables[1] for compat in (None, UPSTREAM))
     assert ours.rows[0].cells == (Cell(50.0, 0.0, 1),)
     assert upstream.rows[0].cells[0].mean == pytest.approx(70.0)
 
 
 def test_an_unknown_dataset_comes_last_with_columns_from_its_records():
     records = each_env(dataset="Mine", n_envs=4) + each_env()
-    tables = tables_of(records, [IID]).tables
+    tables = tables_of(records).tables
     assert [table.dataset for table in tables] == ["Debug28", "Mine", None]
     assert tables[1].columns == ("env0", "env1", "env2", "env3")
     assert tables[2].columns == ("Debug28", "Mine")
-    assert [table.dataset for table in tables_of(records, [IID], compat=UPSTREAM).tables] == [
+    assert [table.dataset for table in tables_of(records, compat=UPSTREAM).tables] == [
         "Debug28",
         None,
     ]
 
 
 def test_an_environment_that_the_catalog_does_not_know_gets_a_column():
-    table = tables_of(each_env(n_envs=4), [IID]).tables[0]
+    table = tables_of(each_env(n_envs=4)).tables[0]
     assert table.columns == ("0", "1", "2", "env3")
 
 
 def test_algorithms_keep_the_catalogs_order_and_unknown_ones_follow():
     records = [row for name in ("Zed", "SAM", "Abc", "ERM", "RoGA") for row in each_env(algorithm=name)]
-    assert [row.algorithm for row in tables_of(records, [IID]).tables[0].rows] == [
+    assert [row.name for row in tables_of(records).tables[0].rows] == [
         "ERM",
         "SAM",
         "RoGA",
@@ -127,14 +129,14 @@ def test_algorithms_keep_the_catalogs_order_and_unknown_ones_follow():
 
 
 def test_environments_tested_at_once_are_the_only_columns():
-    table = tables_of([record(dataset="SynthFake", n_envs=4, test_envs=(2, 3))], [IID]).tables[0]
+    table = tables_of([record(dataset="SynthFake", n_envs=4, test_envs=(2, 3))]).tables[0]
     assert table.columns == ("FS", "NT")
     assert table.rows[0].average == 50.0
 
 
 def test_another_metric_is_in_the_header_of_every_table():
     values = {f"env{i}_{split}_eer": 0.25 for i in range(3) for split in ("in", "out")}
-    tables = tables_of(each_env(**values), [IID], get_metric("eer"))
+    tables = tables_of(each_env(**values), metric=get_metric("eer"))
     text = render_text(tables)
     assert (
         text.count(
@@ -148,11 +150,11 @@ def test_another_metric_is_in_the_header_of_every_table():
 
 def test_how_runs_were_made_is_in_the_header():
     args = {"split": "frame", "allow_leakage": True}
-    tables = tables_of(each_env(dataset="SynthFake", n_envs=4, args=args), [IID]).tables
+    tables = tables_of(each_env(dataset="SynthFake", n_envs=4, args=args)).tables
     for table in tables:
-        assert "frame split: frames of one video on both sides, leakage allowed" in header(table)
-    (plain, _) = tables_of(each_env(dataset="PACS", n_envs=4, args={"split": "frame"}), [IID]).tables
-    assert "frame" not in header(plain)
+        assert "frame split: frames of one video on both sides, leakage allowed" in table.title
+    (plain, _) = tables_of(each_env(dataset="PACS", n_envs=4, args={"split": "frame"})).tables
+    assert "frame" not in plain.title
 
 
 def test_runs_made_up_differently_are_not_averaged_in_silence():
@@ -160,7 +162,7 @@ def test_runs_made_up_differently_are_not_averaged_in_silence():
         *each_env(dataset="SynthFake", n_envs=4, args={"balance": "1:4", "strict": True}),
         *each_env(dataset="SynthFake", n_envs=4, trial_seed=1, args={"balance": "1:1", "strict": True}),
     ]
-    (table, _) = tables_of(mixed, [IID]).tables
+    (table, _) = tables_of(mixed).tables
     assert table.caveats == (
         "real:fake 1:4 (in some of the runs)",
         "real:fake 1:1 (in some of the runs)",
@@ -170,7 +172,7 @@ def test_runs_made_up_differently_are_not_averaged_in_silence():
 
 def test_every_format_says_how_runs_were_made():
     args = {"split": "frame", "reals": "partitioned", "allow_leakage": True}
-    tables = tables_of(each_env(dataset="SynthFake", n_envs=4, args=args), [IID])
+    tables = tables_of(each_env(dataset="SynthFake", n_envs=4, args=args))
     for info in FORMATS:
         content = load(info.target)(tables)
         if info.suffix == ".parquet":
@@ -183,13 +185,13 @@ def test_every_format_says_how_runs_were_made():
             assert said in content, info.name
 
 
-def table_of(columns, algorithm):
+def one_row(columns, name):
     cells = (None,) * len(columns)
-    return Tables(1, (Table("a_b", IID, ACCURACY, columns, (Row(algorithm, cells, None),)),))
+    return Tables(1, (Table("a_b", IID, ACCURACY, columns, (Row(name, name, cells, None),)),))
 
 
 def test_latex_names_are_escaped_and_never_cut():
-    tables = table_of(("+90%", "SC_group_1 & more than wide"), "IB_ERM")
+    tables = one_row(("+90%", "SC_group_1 & more than wide"), "IB_ERM")
     latex = render_latex(tables)
     assert r"\textbf{+90\%}" in latex
     assert r"\textbf{SC\_group\_1 \& more than wide} &" in latex
@@ -204,7 +206,7 @@ def test_every_latex_special_character_is_printable():
 
 
 def test_a_long_name_widens_the_text_table_unless_compat():
-    tables = table_of(("x" * 30,), "A")
+    tables = one_row(("x" * 30,), "A")
     assert "x" * 30 in render_text(tables)
     assert "x" * 20 + "  Avg" in render_text(tables, compat=UPSTREAM)
 
@@ -221,7 +223,7 @@ def test_a_frame_split_is_said_whether_our_trainer_or_upstreams_noted_it(tmp_pat
         folder.mkdir(parents=True)
         (folder / "results.jsonl").write_text(json.dumps(record) + "\n")
         folder = tmp_path / name
-        tables = build_tables(load_runs(folder, "acc").runs, [RULES.get("iid")])
+        tables = tables_of(load_runs(folder, "acc").runs)
         assert tables.tables[0].caveats == (
             "frame split: frames of one video on both sides",
             "leakage allowed",

@@ -1,0 +1,53 @@
+"""Flags from the fields of a dataclass: name, type, default and help are said once, there."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from roga_domainbed.catalog.values import arguments_of
+
+
+def add_arguments(
+    parser: argparse._ActionsContainer,
+    cls: type,
+    names: Iterable[str] | None = None,
+    *,
+    over_preset: bool = False,
+) -> None:
+    """Add a flag for each field of ``cls`` that has a help text.
+
+    Args:
+        parser: where to.
+        cls: a dataclass whose fields were made by ``catalog.values.argument``.
+        names: these fields alone.
+        over_preset: a flag that is not given is None instead of the default, so that a preset can fill it in; a
+            boolean has a ``--no-`` form to override the preset with.
+    """
+    allowed = arguments_of(cls)
+    for field in dataclasses.fields(cls):
+        text = field.metadata.get("help")
+        if text is None or (names is not None and field.name not in names):
+            continue
+        kind, default = allowed[field.name], _default(field)
+        keywords: dict[str, Any] = {"default": None if over_preset else default}
+        if kind.kind is bool:
+            keywords["action"] = argparse.BooleanOptionalAction if over_preset else "store_true"
+        else:
+            keywords["type"] = kind.kind
+            if kind.choices:
+                keywords["metavar"] = "|".join(kind.choices)  # the check of the dataclass names a wrong one
+            if kind.many:
+                keywords["nargs"] = "+"
+            if default is not None:
+                shown = " ".join(map(str, default)) if kind.many else default
+                text += f" (default: {shown})"
+        parser.add_argument(f"--{field.name}", help=text.replace("%", "%%"), **keywords)
+
+
+def _default(field: dataclasses.Field) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default

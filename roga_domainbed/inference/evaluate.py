@@ -1,0 +1,199 @@
+"""A saved model's metrics on its own splits, on another dataset or on a folder of images, and their printed forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from roga_domainbed.errors import RogaError
+from roga_domainbed.inference.contamination import own_leaks, seen_before
+from roga_domainbed.inference.evaluation_sets import (
+    Evaluated,
+    EvaluationSet,
+    choose,
+    dataset_sets,
+    folder_sets,
+    own_sets,
+)
+from roga_domainbed.inference.saved_run import SavedRun
+from roga_domainbed.input.path import InputOptions, InputPath
+from roga_domainbed.metrics import METRICS, Metric
+from roga_domainbed.metrics.split import split_metrics
+from roga_domainbed.results.text_table import text_table
+from roga_domainbed.trainer.evaluation import EvaluatedSplit, score_parts
+
+
+@dataclass
+class Evaluation:
+    """What a model does on some data.
+
+    Attributes:
+        run: the model.
+        data: name of the dataset or folder.
+        scored: the scores of each part.
+        rows: one row of metrics a part and level, as plain values.
+        notes: a sentence for each thing worth knowing, leaks first.
+    """
+
+    run: SavedRun
+    data: str
+    scored: list[EvaluatedSplit]
+    rows: list[dict[str, Any]]
+    notes: list[str]
+
+    def as_json(self) -> str:
+        """Everything, as one JSON object."""
+        content = {
+            "model": str(self.run.path),
+            "trained_on": self.run.describe(),
+            "args": self.run.args,
+            "hparams": self.run.hparams,
+            "dataset": self.data,
+            "results": self.rows,
+            "notes": self.notes,
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+    def as_csv(self) -> str:
+        """The rows; the notes are left out."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row if name != "why_null"))
+        file = io.StringIO()
+        writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return file.getvalue()
+
+    def as_text(self) -> str:
+        """A table, then the notes and why values are missing."""
+        metrics = [
+            metric for metric in METRICS if metric.heading and any(metric.name in row for row in self.rows)
+        ]
+        table, before = [["", "", "", "level", "n", *(metric.heading for metric in metrics)]], None
+        for row in self.rows:
+            part = [row["env_name"], row["part"], row["role"] or ""]
+            cells = [_cell(row.get(metric.name), metric) for metric in metrics]
+            table.append([*(part if part != before else ["", "", ""]), row["level"], str(row["n"]), *cells])
+            before = part
+        head = f"{self.run.describe()}\nevaluated on {self.data}; in %, log_loss in nats\n\n"
+        notes = [*self.notes, *dict.fromkeys(_missing_values(self.rows))]
+        return head + text_table(table, n_left=4) + "".join(f"{note}\n" for note in ["", *notes] if notes)
+
+
+def evaluate(
+    run: SavedRun,
+    *,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    folder: str | None = None,
+    part: str = "test",
+    envs: Sequence[str] | None = None,
+    allow_leakage: bool = False,
+    n_workers: int = 0,
+) -> Evaluation:
+    """Evaluate ``run``: on the splits of its own dataset if neither ``dataset`` nor ``folder`` is given.
+
+    Args:
+        run: the saved run.
+        dataset: registered name of another dataset.
+        data_dir: the folder that contains the dataset; None for the run's.
+        folder: images, see ``folder_sets``.
+        part: of ``dataset``, see ``dataset_sets``.
+        envs: names or numbers of environments; None for all.
+        allow_leakage: evaluate also on data that the model was trained on or selected by.
+        n_workers: readers.
+
+    Raises:
+        RogaError: data that is missing or does not fit the model; leakage.
+    """
+    if folder is None and dataset is None:
+        evaluated = own_sets(run, data_dir)
+        leaks, notes = own_leaks(evaluated), []
+        evaluated = choose(evaluated, envs)
+    else:
+        if folder is not None:
+            evaluated = folder_sets(run, folder)
+        else:
+            evaluated = dataset_sets(run, dataset, data_dir or run.config.data_dir, part)
+        evaluated = choose(evaluated, envs)
+        leaks, notes = seen_before(run, evaluated)
+        if leaks and not allow_leakage:
+            listed = "".join(f"\n  {leak}" for leak in leaks)
+            raise RogaError(
+                f"the model knows some of {evaluated.name}:{listed}\n"
+                "Choose another part with --part or --envs, or pass --allow_leakage; the table will say so"
+            )
+    scored = _score(run, evaluated, n_workers)
+    rows = [row for entry, split in zip(evaluated.sets, scored, strict=True) for row in _rows(entry, split)]
+    notes = [*(f"LEAK: {leak}" for leak in leaks), *evaluated.notes, *notes]
+    return Evaluation(run, evaluated.name, scored, rows, notes)
+
+
+def _score(run: SavedRun, evaluated: Evaluated, n_workers: int) -> list[EvaluatedSplit]:
+    """The scores of every set, read as the run's own evaluation read its images."""
+    sets = evaluated.sets
+    of_env = {entry.env: entry.environment for entry in sets}
+    environments, position = list(of_env.values()), {env: i for i, env in enumerate(of_env)}
+    reader = InputPath(
+        environments,
+        InputOptions(run.config.input, cache="off"),  # nothing is read twice
+        name=evaluated.name,
+        seed=run.config.seed,
+        n_workers=n_workers,
+        device=run.device,
+    )
+    parts = [(position[entry.env], entry.indices) for entry in sets]
+    with run.autocast():
+        scored = score_parts(run.algorithm, environments, reader, parts)
+    return [
+        EvaluatedSplit(entry.env, entry.env_name, entry.part, entry.environment, scores)
+        for entry, scores in zip(sets, scored, strict=True)
+    ]
+
+
+def _rows(entry: EvaluationSet, split: EvaluatedSplit) -> list[dict[str, Any]]:
+    """One row of metrics a level."""
+    metrics = split_metrics(split.scores)
+    rows = []
+    for level, prefix in (("frame", ""), ("video", "video_")):
+        if f"{prefix}n" not in metrics.values:
+            continue
+        names = [
+            name
+            for name in metrics.values
+            if name.startswith(prefix) and (prefix or not name.startswith("video_"))
+        ]
+        why = {name: metrics.why_null[name] for name in names if name in metrics.why_null}
+        rows.append(
+            {
+                "env": entry.env,
+                "env_name": entry.env_name,
+                "part": entry.part,
+                "role": entry.role or None,
+                "level": level,
+                **{name.removeprefix(prefix): metrics.values[name] for name in names},
+                "why_null": {name.removeprefix(prefix): reason for name, reason in why.items()},
+            }
+        )
+    return rows
+
+
+def _missing_values(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence for each part, level and reason."""
+    sentences = []
+    for row in rows:
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in row["why_null"].items():
+            by_reason.setdefault(reason, []).append(name)
+        where = f"{row['env_name']} {row['part']}, {row['level']} level"
+        sentences += [f"{where}: no {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+    return sentences
+
+
+def _cell(value: float | None, metric: Metric) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f}" if metric.unit == "%" else f"{value:.3f}"

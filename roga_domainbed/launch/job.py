@@ -1,0 +1,130 @@
+"""A job: a command with a folder of its own, and what that folder shows."""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from roga_domainbed.launch.jobfile import (
+    JOB_FILE,
+    LOCK_FILE,
+    LOG_FILE,
+    STOPPED,
+    describe_exit,
+    is_running,
+    read_job_file,
+)
+from roga_domainbed.results.records import ERRORS, is_done
+
+
+class State(enum.Enum):
+    """What a job's folder shows."""
+
+    DONE = "Done"
+    RUNNING = "Running"
+    FAILED = "Failed"
+    INCOMPLETE = "Incomplete"
+    NOT_LAUNCHED = "Not launched"
+
+
+#: States that upstream calls Incomplete: a folder without the ``done`` marker.
+UNFINISHED = (State.RUNNING, State.FAILED, State.INCOMPLETE)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command with a folder of its own.
+
+    Attributes:
+        argv: the arguments of ``roga-domainbed``: ``("train", ...)``.
+        output_dir: its folder. The launcher makes it when the job starts, and writes job.log and job.json there.
+        text: the command for display.
+        train_args: the arguments of ``train`` by name; empty where they are not known.
+        retry: whether the folder may exist already. Otherwise a folder that exists belongs to another launch of
+            the same sweep, and the job is left to it.
+    """
+
+    argv: tuple[str, ...]
+    output_dir: str
+    text: str = ""
+    train_args: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    retry: bool = False
+
+    @property
+    def id(self) -> str:
+        """The name of its folder."""
+        return os.path.basename(self.output_dir)
+
+    @property
+    def state(self) -> State:
+        """What the folder shows now."""
+        return folder_state(self.output_dir)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether our trainer or launcher has worked in the folder; one of upstream's may be at work unseen."""
+        return any(os.path.exists(os.path.join(self.output_dir, name)) for name in (JOB_FILE, LOCK_FILE))
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the last attempt ended; None if it did not, or was made by upstream."""
+        file = read_job_file(self.output_dir)
+        return None if file is None else file.exit_code
+
+    @property
+    def reason(self) -> str:
+        """Why the last attempt failed, as our trainer wrote it; empty where it could not."""
+        try:
+            text = (Path(self.output_dir) / ERRORS).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        found = [line for line in text.splitlines() if line.startswith("error: ")]
+        return found[-1].removeprefix("error: ") if found else ""
+
+    @property
+    def log_path(self) -> str:
+        """Where the job's output goes."""
+        return os.path.join(self.output_dir, LOG_FILE)
+
+    @property
+    def row(self) -> str:
+        """The row of result tables that it belongs to: that of the plan, else its algorithm."""
+        return self.train_args.get("row") or self.train_args["algorithm"]
+
+    def describe(self, state: State) -> str:
+        """Upstream's line: state, folder, and (dataset, algorithm or row, test_envs, hparams_seed)."""
+        args = self.train_args
+        what = (args["dataset"], self.row, args["test_envs"], args["hparams_seed"])
+        return f"{state.value}: {self.output_dir} {what}"
+
+    @property
+    def label(self) -> str:
+        """A short name for messages: ``1f3a9c (SynthFake, RoGA, test envs [2])``."""
+        if not self.train_args:
+            return self.output_dir
+        return f"{self.id[:6]} ({self.train_args['dataset']}, {self.row}, test envs {self.train_args['test_envs']})"
+
+
+def folder_state(folder: str | os.PathLike) -> State:
+    """What a job's folder shows now."""
+    if is_done(folder):
+        return State.DONE
+    if not os.path.isdir(folder):
+        return State.NOT_LAUNCHED
+    if is_running(folder):
+        return State.RUNNING
+    job = read_job_file(folder)
+    failed = job is not None and job.exit_code not in (None, 0, STOPPED)
+    return State.FAILED if failed else State.INCOMPLETE
+
+
+def failure_line(job: Job, exit_code: int | None, note: str = "") -> str:
+    """One line for a job that failed: which, how, and where to read why."""
+    note = note or (job.reason if exit_code and exit_code > 0 else "")
+    note = f" ({note})" if note else ""
+    log = f"; log: {job.log_path}" if os.path.exists(job.log_path) else ""
+    return f"Job {job.label} {describe_exit(exit_code)}{note}{log}"

@@ -1,0 +1,44 @@
+"""Result tables as GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from roga_domainbed.report.incomplete import unfinished_notes
+from roga_domainbed.report.tables import Tables
+
+
+def render_markdown(tables: Tables, *, compat: str | None = None) -> str:
+    """All tables; a row that test data decided has *oracle* beside its name."""
+    parts = [f"Total records: {tables.n_records}\n"]
+    for table in tables.tables:
+        rows = [[row.name + " (oracle)" * table.is_oracle, *table.texts(row, "±")] for row in table.rows]
+        parts += _table(
+            table.title, table.labels, rows, [*table.notes(), *unfinished_notes(table.unfinished)]
+        )
+    for comparison in tables.comparisons:
+        parts += _table(comparison.title, comparison.labels, comparison.rows(), comparison.notes())
+    return "".join(parts)
+
+
+def _table(
+    title: str, labels: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]
+) -> list[str]:
+    return [
+        f"\n**{_escape(title)}**\n\n",
+        _line(labels),
+        "|---|" + "---:|" * (len(labels) - 1) + "\n",
+        *map(_line, rows),
+        "\n" * bool(notes),
+        *(f"{_escape(line.strip())}  \n" for line in notes),
+    ]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_escape, cells))} |\n"
+
+
+def _escape(text: str) -> str:
+    for character in "\\|*_<":
+        text = text.replace(character, "\\" + character)
+    return text

@@ -1,0 +1,31 @@
+"""Result tables as plain text, in the layout of upstream's ``collect_results``."""
+
+from __future__ import annotations
+
+from roga_domainbed.report.tables import Tables
+from roga_domainbed.results.selection import UPSTREAM
+from roga_domainbed.results.text_table import text_table
+
+DATASET_WIDTH = 20
+AVERAGES_WIDTH = 25
+
+
+def render_text(tables: Tables, *, compat: str | None = None) -> str:
+    """All tables, as upstream prints them.
+
+    By default a column is as wide as its longest cell; with ``compat="upstream"`` cells are cut instead.
+    """
+    parts = [f"Total records: {tables.n_records}\n"]
+    for table in tables.tables:
+        width = AVERAGES_WIDTH if table.dataset is None else DATASET_WIDTH
+        rows = [table.labels, *([row.name, *table.texts(row, "+/-")] for row in table.rows)]
+        if compat != UPSTREAM:
+            width = max(width, *(len(cell) for row in rows for cell in row))
+        parts.append(f"\n-------- {table.title}\n")
+        parts += ["  ".join(cell.ljust(width)[:width] for cell in row) + " \n" for row in rows]
+        parts += [f"{line}\n" for line in table.notes()]
+    for comparison in tables.comparisons:
+        parts.append(f"\n-------- {comparison.title}\n")
+        parts.append(text_table([comparison.labels, *comparison.rows()]))
+        parts += [f"{line}\n" for line in comparison.notes()]
+    return "".join(parts)

@@ -1,0 +1,146 @@
+"""What a selection rule chooses: for each row, test environment and trial one run out of all hyper-parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from roga_domainbed.catalog import DATASETS
+from roga_domainbed.metrics import Metric
+from roga_domainbed.results.rows import rows_of
+from roga_domainbed.results.runs import Run
+from roga_domainbed.results.selection import (
+    UPSTREAM,
+    RankedRun,
+    Rule,
+    group_by_test_env,
+    held_out_with,
+    rank_runs,
+)
+
+#: Dataset, row and test environment.
+CellKey = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class JudgedRun:
+    """A run as a rule judges it for one test environment.
+
+    Attributes:
+        dataset: its name.
+        row: the row of the tables that it belongs to.
+        env: index of the test environment.
+        trial: ``trial_seed``.
+        hparams_seed: which hyper-parameters were drawn.
+        hparams: those that were drawn; empty where the records have none.
+        step: the step the rule picked.
+        last_step: of the run; the scores of ``scores.parquet`` are those of this step.
+        val: what it was picked by, a fraction.
+        test: the metric on the test environment, a fraction; may be NaN.
+        source: the run's folder.
+        is_chosen: whether the rule prefers it to all others of its cell and trial.
+    """
+
+    dataset: str
+    row: str
+    env: int
+    trial: int
+    hparams_seed: int
+    hparams: Mapping[str, Any]
+    step: int
+    last_step: int
+    val: float
+    test: float
+    source: str
+    is_chosen: bool
+
+    @property
+    def env_name(self) -> str:
+        """The test environment's name, as tables have it."""
+        return environment_name(self.dataset, self.env)
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What one rule makes of all runs.
+
+    Attributes:
+        rule: the selection rule.
+        metric: what was selected by and is shown.
+        judged: every run the rule could judge, in the order of the records, the best of each cell and trial first.
+        values: row, in the order of the tables → (dataset, test environment, trial) → test metric of the chosen run, a
+            fraction; empty where the rule chose nothing.
+    """
+
+    rule: Rule
+    metric: Metric
+    judged: tuple[JudgedRun, ...]
+    values: dict[str, dict[tuple[str, int, int], float]]
+
+    @cached_property
+    def chosen(self) -> tuple[JudgedRun, ...]:
+        """One run for each cell and trial."""
+        return tuple(run for run in self.judged if run.is_chosen)
+
+    @cached_property
+    def trials(self) -> dict[CellKey, list[JudgedRun]]:
+        """Cell → its chosen runs that have a test metric."""
+        trials: dict[CellKey, list[JudgedRun]] = {}
+        for run in self.chosen:
+            if not math.isnan(run.test):
+                trials.setdefault((run.dataset, run.row, run.env), []).append(run)
+        return trials
+
+
+def select(runs: Sequence[Run], rule: Rule, metric: Metric, *, compat: str | None = None) -> Selected:
+    """Apply ``rule`` to every row, test environment and trial.
+
+    Args:
+        runs: all runs of a sweep.
+        rule: an entry of ``selection.RULES``.
+        metric: what to select by and to show.
+        compat: None or ``"upstream"``, which keeps a test metric that is NaN.
+    """
+    of_dataset: dict[str, list[Run]] = {}
+    for run in runs:
+        of_dataset.setdefault(run.args["dataset"], []).append(run)
+
+    @cache
+    def held_out(dataset: str, env: int) -> tuple[int, ...] | None:
+        return (env,) if compat == UPSTREAM else held_out_with(of_dataset[dataset], env)
+
+    judged: list[JudgedRun] = []
+    values: dict[str, dict] = {row: {} for row in rows_of(runs)}
+    for (trial, dataset, row, env), group in group_by_test_env(runs).items():
+        tested = held_out(dataset, env)
+        if tested is None:
+            continue
+        for place, ranked in enumerate(rank_runs(group, rule, env, metric, tested=tested, compat=compat)):
+            found = _judged((dataset, row, env, trial), ranked, tested, is_chosen=place == 0)
+            judged.append(found)
+            if found.is_chosen and (compat == UPSTREAM or not math.isnan(found.test)):
+                values[row][dataset, env, trial] = found.test
+    return Selected(rule, metric, tuple(judged), values)
+
+
+def environment_name(dataset: str, env: int) -> str:
+    """The name of an environment, as the tables' columns have it: the catalog's, else ``env<index>``."""
+    names = DATASETS.get(dataset).environments if dataset in DATASETS else ()
+    return names[env] if env < len(names) else f"env{env}"
+
+
+def _judged(
+    place: tuple[str, str, int, int], ranked: RankedRun, tested: tuple[int, ...], *, is_chosen: bool
+) -> JudgedRun:
+    """Of a step that was recorded in two folders, the later folder is the source."""
+    own = [run for run in ranked.runs if run.held_out == tested]
+    choice = ranked.choice
+    picked = [run for run in own if choice.step in run.steps][-1]
+    last_step = max(step for run in own if run.source == picked.source for step in run.steps)
+    return JudgedRun(
+        *place, ranked.hparams_seed, picked.hparams, choice.step, last_step, choice.val, choice.test, picked.source,
+        is_chosen,
+    )  # fmt: skip

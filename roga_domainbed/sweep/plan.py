@@ -1,0 +1,260 @@
+"""What a sweep trains: a plan, from a preset or from arguments, and the arguments of each of its trainings."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from datasets_ext.training_options import TrainingOptions
+from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog.datasets import SPLIT_MODES, TASKS, test_env_problems
+from roga_domainbed.catalog.hparams import parse_overrides
+from roga_domainbed.catalog.values import Allowed, argument, arguments_of, check_arguments
+from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.seeds import seed_hash
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the result tables: an algorithm and its settings.
+
+    Attributes:
+        algorithm: registered name.
+        name: of the row; None for the algorithm's name.
+        hparams: hyper-parameters that this row overrides, over those of the plan.
+    """
+
+    algorithm: str
+    name: str | None = None
+    hparams: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name or self.algorithm
+
+
+@dataclass
+class Plan:
+    """What a sweep trains; the first ten are upstream's arguments.
+
+    Attributes:
+        rows: named rows, beside ``algorithms`` or instead of them.
+    """
+
+    datasets: list[str] | None = argument(None, "default: all but the Debug ones")
+    algorithms: list[str] | None = argument(
+        None, "default: all of this backend, or none beside a preset's rows"
+    )
+    task: str = argument(TASKS[0], " or ".join(TASKS), choices=TASKS)
+    n_hparams_from: int = argument(0, "first hparams_seed; 0 is the default hyper-parameters", at_least=0)
+    n_hparams: int = argument(20, "one past the last hparams_seed", at_least=1)
+    data_dir: str | None = argument(None, "folder of the datasets; required unless none needs it")
+    n_trials: int = argument(3, "repetitions with other splits and seeds", at_least=1)
+    steps: int | None = argument(None, "training steps (default: the dataset's)", at_least=1)
+    hparams: str | None = argument(None, "JSON object that overrides hyper-parameters of every job")
+    holdout_fraction: float = argument(0.2, "validation part of a domain", above=0, below=1)
+    single_test_envs: bool = argument(False, "hold out each environment alone, no pairs")
+    test_envs: list[int] | None = argument(None, "hold out these together, in every job")
+    split: str | None = argument(
+        None, "how training domains are split (default: train's)", choices=SPLIT_MODES
+    )
+    reals: str = argument(TrainingOptions.reals)
+    balance: str | None = argument(None)
+    strict: bool = argument(False)
+    allow_leakage: bool = argument(False)
+    checkpoint_freq: int | None = argument(None, "steps between records (default: the dataset's)", at_least=1)
+    skip_model_save: bool = argument(False, "write no weights")
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def all_rows(self) -> list[Row]:
+        """A row for each of ``algorithms``, then the named ones."""
+        return [*map(Row, self.algorithms or ()), *self.rows]
+
+    @property
+    def training_options(self) -> TrainingOptions:
+        """What of the training part is trained on."""
+        return TrainingOptions.of(vars(self))
+
+    def hparams_of(self, row: Row) -> str | None:
+        """The ``--hparams`` of a row's jobs: the plan's with the row's own over them, as JSON."""
+        if not row.hparams:
+            return self.hparams
+        return json.dumps({**parse_overrides(self.hparams), **row.hparams})
+
+    def check(self, problems: Problems) -> None:
+        """Add everything that is wrong and can be seen without loading torch or touching the data."""
+        check_arguments(vars(self), arguments_of(Plan), problems)
+        for name, count in Counter(map(str, self.all_rows)).items():
+            if count > 1 and any(row.name == name for row in self.rows):
+                problems.add(f"{count} rows are called {name!r}: give each a name of its own")
+        try:
+            parse_overrides(self.hparams)
+        except RogaError as error:
+            problems.add(str(error))
+        for message in self.training_options.problems(self.split):
+            problems.add(message)
+        if self.n_hparams_from >= self.n_hparams >= 1:
+            problems.add(f"--n_hparams_from must be below --n_hparams; got {self.n_hparams_from}")
+        if self.test_envs is not None and self.single_test_envs:
+            problems.add("--test_envs and --single_test_envs exclude each other")
+        known = [DATASETS.get(name) for name in dict.fromkeys(self.datasets or ()) if name in DATASETS]
+        for info in known:
+            if self.test_envs is not None:
+                for message in test_env_problems(self.test_envs, info.environments):
+                    problems.add(f"{info.name}: {message}")
+            elif len(info.environments) < 3 and not self.single_test_envs:
+                problems.add(
+                    f"{info.name} has too few environments to hold out pairs: use --single_test_envs"
+                )
+        needy = [info.name for info in known if info.needs_data_dir]
+        if needy and self.data_dir is None:
+            problems.add(f"--data_dir is required for {', '.join(needy)}")
+
+    def train_args(self) -> Iterator[dict[str, Any]]:
+        """The arguments of ``train`` for every job: trial is the outermost loop, then dataset, row, test envs, hparams.
+
+        Order and seeds are upstream's. What is not given does not enter the dicts: the folder of a job is a hash of
+        its dict, and upstream's arguments must give upstream's folders. Rows of one algorithm have the same seeds.
+        """
+        for trial_seed in range(self.n_trials):
+            for dataset in self.datasets or ():
+                for row in self.all_rows:
+                    for envs in self._held_out(dataset):
+                        for hparams_seed in range(self.n_hparams_from, self.n_hparams):
+                            args = {
+                                "dataset": dataset,
+                                "algorithm": row.algorithm,
+                                "test_envs": envs,
+                                "holdout_fraction": self.holdout_fraction,
+                                "hparams_seed": hparams_seed,
+                                "data_dir": self.data_dir,
+                                "task": self.task,
+                                "trial_seed": trial_seed,
+                                "seed": seed_hash(dataset, row.algorithm, envs, hparams_seed, trial_seed),
+                            }
+                            yield args | self._optional(row)
+
+    def _optional(self, row: Row) -> dict[str, Any]:
+        given = {
+            "steps": self.steps,
+            "hparams": self.hparams_of(row),
+            "split": self.split,
+            **self.training_options.given(),
+            "allow_leakage": self.allow_leakage or None,
+            "checkpoint_freq": self.checkpoint_freq,
+            "skip_model_save": self.skip_model_save or None,
+            "row": row.name,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _held_out(self, dataset: str) -> list[list[int]]:
+        if self.test_envs is not None:
+            return [list(self.test_envs)]
+        n = len(DATASETS.get(dataset).environments)
+        return [[i] for i in range(n)] if self.single_test_envs else all_test_env_combinations(n)
+
+
+def all_test_env_combinations(n: int) -> list[list[int]]:
+    """Every environment alone, each followed by its pairs: [0], [0, 1], [0, 2], [1], [1, 2], [2] for three.
+
+    Raises:
+        RogaError: if ``n`` < 3: a pair would leave nothing to train on.
+    """
+    if n < 3:
+        raise RogaError(
+            f"pairs of test environments need at least 3 environments; there are {n}. Use --single_test_envs"
+        )
+    return [envs for i in range(n) for envs in ([i], *([i, j] for j in range(i + 1, n)))]
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    return sorted(
+        path.name.removesuffix(".yaml") for path in _folder().iterdir() if path.name.endswith(".yaml")
+    )
+
+
+def load_preset(name: str, problems: Problems) -> dict[str, Any]:
+    """The arguments of a ``Plan`` in a preset. ``hparams`` may be a mapping there and is JSON text here.
+
+    Args:
+        name: one of ``preset_names()``, or the path of a YAML file.
+        problems: where unknown keys, values of another kind and what is wrong with rows are added.
+
+    Raises:
+        RogaError: no such preset or file, or no YAML mapping.
+    """
+    import yaml
+
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise RogaError(f"--preset: no such file: {name!r}")
+        text = path.read_text(encoding="utf-8")
+    elif name in preset_names():
+        text = (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        known = [*preset_names(), "or the path of a .yaml file"]
+        raise RogaError(unknown_name("preset", name, known))
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RogaError(f"--preset {name}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise RogaError(f"--preset {name}: expected 'argument: value' lines, as in sweeps/demo.yaml")
+    if isinstance(values.get("hparams"), dict):
+        values["hparams"] = json.dumps(values["hparams"])
+    rows = values.pop("rows", None)
+    found = _checked(values, arguments_of(Plan), f"--preset {name}", problems)
+    if rows is not None:
+        found["rows"] = _rows(rows, problems)
+    return found
+
+
+_ROW_KEYS = {"name": Allowed(kind=str), "algorithm": Allowed(kind=str), "hparams": Allowed(kind=dict)}
+
+
+def _rows(values: Any, problems: Problems) -> list[Row]:
+    """The rows of a preset: those that have an algorithm, whatever else is wrong with them."""
+    if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
+        problems.add(f"rows must be a list of mappings, each with name and algorithm; got {values!r}")
+        return []
+    rows = []
+    for place, value in enumerate(values, 1):
+        name = str(value.get("name", place))
+        for key in ("name", "algorithm"):
+            if key not in value:
+                problems.add(f"row {name!r} has no {key}")
+        found = _checked(value, _ROW_KEYS, f"row {name!r}", problems)
+        if "algorithm" in found:
+            rows.append(Row(found["algorithm"], name, found.get("hparams", {})))
+    return rows
+
+
+def _checked(
+    values: Mapping[str, Any], allowed: Mapping[str, Allowed], where: str, problems: Problems
+) -> dict[str, Any]:
+    """Those of ``values`` that are allowed; a sentence for each of the others."""
+    found = {}
+    for key, value in values.items():
+        if key not in allowed:
+            problems.add(f"{where}: {unknown_name('key', str(key), allowed)}")
+            continue
+        try:
+            found[key] = allowed[key].checked(value)
+        except ValueError as error:
+            a_number = allowed[key].kind is str and isinstance(value, int)  # 1:4 is sixty-four to YAML
+            problems.add(f"{where}: {key} {error}{'; put it in quotes' if a_number else ''}")
+    return found
+
+
+def _folder() -> Any:
+    try:
+        return resources.files("roga_domainbed.sweeps")
+    except ModuleNotFoundError:  # run from a checkout that is not installed
+        return Path(__file__).resolve().parents[2] / "sweeps"
