@@ -1,10 +1,10 @@
-"""How often a 95 % interval covers the truth: of an AUC by videos, of a mean by trials.
+"""Measure how often 95 % intervals cover the true value: of an AUC over videos, and of a mean over trials.
 
     python benchmarks/interval_coverage.py
 
-Frames of a video share its effect, so they are not independent; the true AUC of these scores is known in closed
-form: Φ(shift / √(2 (1 + 0.7²))). An interval that says 95 % should cover it in 92 to 97 % of simulated data sets.
-The last column takes frames as if each were a video of its own, as is often done.
+The frames of a video are not independent. The true AUC of the simulated scores is known in closed form:
+Φ(shift / √(2 (1 + 0.7²))). A 95 % interval should cover it in 92 to 97 % of the data sets. The last column treats every
+frame as a video of its own, as is often done.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from roga_domainbed.catalog.registry import load
 
 
 def specs(algorithm: str, dataset: str) -> list[HParam]:
-    """Every declaration for the pair; a later one of the same name replaces an earlier one in its place.
+    """All declarations for the pair. A later one replaces an earlier one of the same name, in its place.
 
     Unknown names, and algorithms that only a DomainBed checkout has, get the generic declarations.
     """
@@ -23,22 +23,21 @@ def specs(algorithm: str, dataset: str) -> list[HParam]:
         if info.target is not None:
             cls = load(info.target)
             own = cls.HPARAMS
-            if (
-                not plugin
-            ):  # on a checkout the plugin's descend from upstream's classes, which declare nothing
+            # On a checkout, the plugin's classes inherit from upstream's, which declare nothing.
+            if not plugin:
                 scale += cls.dataset_hparams(dataset)
-    # Upstream puts an algorithm's own before lr, weight decay and batch size. The plugin's come after them,
-    # because on an upstream checkout they can only be appended: both backends then give the same key order.
+    # Upstream puts the hparams of an algorithm before lr, weight decay and batch size. The plugin's come after them:
+    # on a checkout they can only be appended, and both backends must give the same order.
     middle = (*scale, *own) if plugin else (*own, *scale)
     extra = catalog.DATASETS.get(dataset).hparams if dataset in catalog.DATASETS else ()
     return [*catalog.GENERIC_HPARAMS, *middle, *extra]
 
 
 def default_hparams(algorithm: str, dataset: str) -> dict[str, Any]:
-    """The defaults, which ``--hparams_seed 0`` means."""
+    """The default values, which ``--hparams_seed 0`` selects."""
     return resolve(specs(algorithm, dataset))
 
 
 def random_hparams(algorithm: str, dataset: str, seed: int) -> dict[str, Any]:
-    """The draws of ``seed``; training passes ``seed_hash(hparams_seed, trial_seed)``."""
+    """The values drawn with ``seed``; training passes ``seed_hash(hparams_seed, trial_seed)``."""
     return resolve(specs(algorithm, dataset), seed)

@@ -1,4 +1,4 @@
-"""From a name in the catalog to the class behind it, or a refusal that says where the class is to be had."""
+"""The class behind a name in the catalog, or an error that says where to get it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from roga_domainbed.errors import RogaError
 
 
 class NotInEngine(RogaError, NotImplementedError):
-    """A name or an option that the engine does not have.
+    """The engine does not have a name or an option.
 
-    Also a ``NotImplementedError``, which is what DomainBed raises: code written for it still catches this.
+    It is also a ``NotImplementedError``, as in DomainBed, so that code written for DomainBed catches it.
     """
 
 
 def names(registry: Registry) -> list[str]:
-    """The names whose class is reachable without a DomainBed checkout, in catalog order."""
+    """The names that need no DomainBed checkout, in catalog order."""
     return [entry.name for entry in registry if entry.target is not None]
 
 
 def find(registry: Registry, name: str) -> Any:
-    """The catalog's entry for ``name``; ``NotInEngine`` with the known names if there is none."""
+    """The catalog's entry for ``name``; if there is none, ``NotInEngine`` lists the known names."""
     try:
         return registry.get(name)
     except RogaError as error:
@@ -32,7 +32,7 @@ def load_class(registry: Registry, name: str) -> type:
     """The class that ``registry`` names.
 
     Raises:
-        NotInEngine: the name is unknown, or only a DomainBed checkout has its class.
+        NotInEngine: if the name is unknown or only a DomainBed checkout has the class.
     """
     entry = find(registry, name)
     if entry.target is None:

@@ -1,1 +1,1 @@
-"""Which DomainBed is in use: a checkout or the embedded engine."""
+"""The DomainBed in use: a checkout, or the embedded engine."""

@@ -1,7 +1,7 @@
-"""The DomainBed we run on: an upstream checkout or the embedded engine. Decided once per process.
+"""The DomainBed that this process runs on: an upstream checkout or the embedded engine.
 
-If ``DOMAINBED_HOME`` is set, that checkout (an error if it is not one); else ``domainbed``, if it can be imported; else
-the engine. Every plugin module reaches DomainBed through ``host()`` alone.
+``DOMAINBED_HOME`` names the checkout. If it is not set, an installed ``domainbed`` is used, or else the engine. All
+modules of the plugin reach DomainBed through ``host()``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from roga_domainbed.errors import RogaError
 from roga_domainbed.host.checkout import is_checkout, require_supported
 from roga_domainbed.host.optional_imports import stand_ins
 
-#: Attribute of ``Host`` → its module in the package. The engine has none of ``_UPSTREAM_ONLY``.
+#: Attribute of ``Host`` → module of the package. The engine lacks ``_UPSTREAM_ONLY``.
 _MODULES = {
     "algorithms": "algorithms",
     "datasets": "datasets",
@@ -34,8 +34,8 @@ class Host:
 
     Attributes:
         name: ``"engine"`` or ``"upstream"``.
-        package: the package its modules live in.
-        home: the checkout's folder; None for the engine.
+        package: the package of its modules.
+        home: the folder of the checkout; None for the engine.
     """
 
     algorithms: ModuleType
@@ -43,8 +43,8 @@ class Host:
     hparams_registry: ModuleType
     networks: ModuleType
     misc: ModuleType
-    command_launchers: ModuleType  # of a checkout only
-    fast_data_loader: ModuleType  # of a checkout only
+    command_launchers: ModuleType  # checkout only
+    fast_data_loader: ModuleType  # checkout only
 
     def __init__(self, name: str, package: str, home: Path | None):
         self.name, self.package, self.home = name, package, home
@@ -72,7 +72,7 @@ class Host:
 
 @functools.cache
 def host() -> Host:
-    """The DomainBed of this process."""
+    """The DomainBed of this process, chosen on the first call."""
     wanted = os.environ.get("DOMAINBED_HOME")
     if wanted:
         home = Path(wanted).expanduser().resolve()

@@ -1,4 +1,4 @@
-"""What a DomainBed checkout is, read from its source before a line of it runs: a checkout, a fork, or neither."""
+"""Tell a DomainBed checkout, a fork with another interface, and other folders apart, by reading their source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from roga_domainbed.errors import RogaError
 
-#: The call that trainers make: ``update(minibatches, unlabeled)``.
+#: The signature that trainers call.
 SUPPORTED_UPDATE = "update(self, minibatches, unlabeled=None)"
 
 
@@ -18,15 +18,14 @@ def is_checkout(home: Path) -> bool:
 
 
 def require_supported(home: Path) -> None:
-    """Refuse a fork whose algorithms are called in another way.
+    """Refuse a fork whose algorithms have another interface.
 
     Raises:
-        RogaError: the fork's ``Algorithm.update`` takes something else than ``(minibatches, unlabeled)``, or its
-            source cannot be read.
+        RogaError: if ``Algorithm.update`` does not take ``(minibatches, unlabeled)``, or the source cannot be read.
     """
     found = _update_of_the_base_class(home)
     if found is None:
-        return  # nothing that contradicts the interface: what is missing is named when it is asked for
+        return  # nothing contradicts the interface; a missing algorithm is an error when it is used
     arguments = found.args
     names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)][1:]
     required = len(names) - len(arguments.defaults)
@@ -41,12 +40,12 @@ def require_supported(home: Path) -> None:
 
 
 def commit(home: Path) -> str | None:
-    """The commit that is checked out; None where it is not known, as in an unpacked archive."""
+    """The commit that is checked out; None if unknown, as in an unpacked archive."""
     return _git(home, "rev-parse", "HEAD")
 
 
 def changes(home: Path) -> list[str] | None:
-    """Files that differ from the commit, as ``git status --porcelain`` lists them; None where it is not known."""
+    """Files that differ from the commit, as ``git status --porcelain`` lists them; None if unknown."""
     listed = _git(home, "status", "--porcelain")
     return None if listed is None else listed.splitlines()
 
@@ -60,7 +59,7 @@ def _git(home: Path, *arguments: str) -> str | None:
 
 
 def _algorithm_files(home: Path) -> list[Path]:
-    """The module ``domainbed.algorithms``, or the files of that package: forks like to split it."""
+    """The module ``domainbed.algorithms``, or the files of that package in forks that split it."""
     module = home / "domainbed" / "algorithms.py"
     if module.is_file():
         return [module]

@@ -1,8 +1,8 @@
-"""DomainBed imports ``wilds`` when its datasets are imported. Here, only who uses WILDS data needs it.
+"""Import DomainBed's datasets without ``wilds``, which only the WILDS datasets need.
 
-While a checkout's ``datasets`` module is imported, a package that is missing is represented by modules whose
-every attribute is a class that says, when it is used, what to install. Afterwards the stand-ins are gone again: nobody
-else's ``import wilds`` is answered by them, and the checkout stays as it is.
+If the package is missing, stand-in modules take its place while the ``datasets`` module of a checkout is imported.
+Their attributes are classes that raise an error when they are used: it names the package to install. The stand-ins are
+removed afterwards, so that no other ``import wilds`` finds them, and the checkout is not changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from roga_domainbed.errors import RogaError
 
-#: Package → what of DomainBed needs it. pip knows each under the name beside it.
+#: Package → its name for pip, and the part of DomainBed that needs it.
 OPTIONAL = {
     "wilds": ("wilds", "the WILDS datasets (WILDSCamelyon, WILDSFMoW)"),
     "backpack": ("backpack-for-pytorch", "the algorithm Fishr"),
@@ -26,7 +26,7 @@ OPTIONAL = {
 
 
 def missing() -> dict[str, str]:
-    """What is not installed: the package's name for pip → what of DomainBed it is needed for."""
+    """The packages that are not installed: name for pip → the part of DomainBed that needs it."""
     return {
         pip_name: purpose
         for package, (pip_name, purpose) in OPTIONAL.items()
@@ -36,7 +36,7 @@ def missing() -> dict[str, str]:
 
 @contextmanager
 def stand_ins(package: str) -> Iterator[None]:
-    """Answer imports of ``package`` inside the block; do nothing where it is installed."""
+    """Inside the block, ``package`` can be imported even if it is not installed."""
     if importlib.util.find_spec(package) is not None:
         yield
         return

@@ -1,7 +1,7 @@
-"""Metrics of deepfake detection. To add one: its function and its row in one file here, and its test.
+"""Metrics of deepfake detection. To add one, write its function and its row in one file here, and a test.
 
-A function takes scores and labels, of frames or of videos alike; its row in ``METRICS`` is all that trainer, tables and
-reports know of it.
+The function takes the scores and labels of frames or videos. The trainer, tables and reports read its row in
+``METRICS``.
 """
 
 from roga_domainbed.metrics.binary import ACCURACY

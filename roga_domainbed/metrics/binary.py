@@ -1,7 +1,7 @@
-"""The metrics of a binary task: functions of scores and labels, of frames or of videos, and their rows.
+"""The metrics of binary tasks and their rows: functions of the scores and labels of frames or videos.
 
-A score ranks samples, higher means *fake* (label 1); where the docstring says so it must be a probability.
-scikit-learn is imported where it is called: it takes a second, and who reads the rows alone does not need it.
+A higher score means *fake* (label 1). Some metrics need probabilities; their docstrings say so. scikit-learn is
+imported inside the functions: it takes a second, and reading the rows does not need it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ ECE_BINS = 15
 
 
 def accuracy(scores: ArrayLike, labels: ArrayLike, *, threshold: float = 0.5) -> float:
-    """Share of samples on the right side of ``threshold``; a score equal to it counts as real.
+    """Fraction of samples on the correct side of ``threshold``; a score equal to it counts as real.
 
-    The strict comparison is DeepfakeBench's, and upstream's where the two logits tie.
+    The comparison is strict as in DeepfakeBench, and as upstream resolves a tie of the two logits.
 
     Args:
         scores: (N,) float, probability of fake.
@@ -39,7 +39,7 @@ def accuracy(scores: ArrayLike, labels: ArrayLike, *, threshold: float = 0.5) ->
 
 
 def balanced_accuracy(scores: ArrayLike, labels: ArrayLike, *, threshold: float = 0.5) -> float:
-    """Mean of the shares of reals and of fakes that are recognized: ½ at chance whatever the ratio of the classes.
+    """Mean of the fractions of reals and of fakes that are recognized: ½ at chance for any real:fake ratio.
 
     Args:
         scores: (N,) float, probability of fake.
@@ -81,7 +81,7 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float:
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     """Average precision with fake as the positive class: Σ (R_n − R_{n−1}) P_n, as in scikit-learn.
 
-    It depends on the share of fakes: do not compare it across sets with different real:fake ratios.
+    It depends on the fraction of fakes: do not compare it between sets with different real:fake ratios.
 
     Args:
         scores: (N,) float; higher means fake.
@@ -100,10 +100,10 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def eer(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Equal error rate: where the false-positive and the false-negative rate cross.
+    """Equal error rate: the point where the false-positive and the false-negative rate are equal.
 
-    Linear interpolation between the two ROC points around the crossing, not the nearest point (the convention
-    of DeepfakeBench): on small sets the two differ visibly.
+    Interpolates linearly between the two ROC points around it. DeepfakeBench takes the nearest point instead
+    (``eer_nearest``); on small sets the two differ visibly.
 
     Args:
         scores: (N,) float; higher means fake.
@@ -125,11 +125,10 @@ def eer(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def eer_nearest(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Equal error rate in the convention of DeepfakeBench: for comparison with its tables.
+    """Equal error rate as DeepfakeBench defines it, for comparison with its tables.
 
-    The false-positive rate of the ROC point where |FNR − FPR| is smallest, the first of equals, without
-    interpolation; points on a straight piece of the curve are dropped before, as scikit-learn's ``roc_curve``
-    does by default.
+    The false-positive rate of the ROC point with the smallest |FNR − FPR|, the first of equals, without
+    interpolation. Collinear points of the curve are dropped first, as scikit-learn's ``roc_curve`` does by default.
 
     Args:
         scores: (N,) float; higher means fake.
@@ -147,10 +146,10 @@ def eer_nearest(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def tpr_at_fpr(scores: ArrayLike, labels: ArrayLike, max_fpr: float) -> float:
-    """The largest share of fakes found by a threshold that accuses at most ``max_fpr`` of the reals.
+    """The largest true-positive rate at a false-positive rate of at most ``max_fpr``.
 
-    A point of the ROC curve, not an interpolation: a rate that no threshold reaches is not reported. With fewer
-    than 1 / ``max_fpr`` reals no real at all may be accused.
+    It is a point of the ROC curve, without interpolation: some threshold reaches it. With fewer than 1 / ``max_fpr``
+    reals, no false positive is allowed.
 
     Args:
         scores: (N,) float; higher means fake.
@@ -171,8 +170,8 @@ def tpr_at_fpr(scores: ArrayLike, labels: ArrayLike, max_fpr: float) -> float:
 def log_loss(scores: ArrayLike, labels: ArrayLike) -> float:
     """Mean negative log-likelihood in nats: −log p of a fake, −log(1 − p) of a real.
 
-    As in scikit-learn, p is kept a double's machine epsilon away from 0 and 1, so one certain mistake costs 36
-    nats, not infinitely many.
+    As in scikit-learn, p is clipped to float64's machine epsilon away from 0 and 1: a fully confident mistake costs
+    36 nats, not infinitely many.
 
     Args:
         scores: (N,) float in [0, 1], probability of fake.
@@ -193,9 +192,9 @@ def log_loss(scores: ArrayLike, labels: ArrayLike) -> float:
 def ece(scores: ArrayLike, labels: ArrayLike, *, bins: int = ECE_BINS) -> float:
     """Expected calibration error of the predicted class: Σ_b |B_b|/N · |acc(B_b) − conf(B_b)|.
 
-    Confidence is that of the predicted class, max(p, 1 − p), in ``bins`` equal bins ((b−1)/bins, b/bins] of
+    The confidence is max(p, 1 − p), in ``bins`` equal bins ((b−1)/bins, b/bins] of
     (0, 1]: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3, with their 15 bins. In a
-    binary task confidence starts at ½, so about half of the bins are empty.
+    binary task the confidence is at least ½, so about half of the bins are empty.
 
     Args:
         scores: (N,) float in [0, 1], probability of fake.
@@ -219,7 +218,7 @@ def ece(scores: ArrayLike, labels: ArrayLike, *, bins: int = ECE_BINS) -> float:
 def checked(
     scores: ArrayLike, labels: ArrayLike, *, both_classes: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores as float64 and labels as an array, or ``ValueError`` with the reason why no metric can be given."""
+    """Scores as float64 and labels as an array; ``ValueError`` with the reason if they define no metric."""
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     if scores.ndim != 1 or scores.shape != labels.shape:
         raise ValueError(

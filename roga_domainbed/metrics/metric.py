@@ -1,4 +1,4 @@
-"""What is said of a metric, once: a row in ``METRICS``, which stands in the file of its function."""
+"""A metric is a row in ``METRICS``, in the file of its function. No other place lists metrics."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ VIDEO = "video_"
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric, which records have as ``env{i}_in_{name}`` and ``env{i}_out_{name}``.
+    """A metric; its keys in records are ``env{i}_in_{name}`` and ``env{i}_out_{name}``.
 
     Attributes:
         name: in records and on the command line.
-        function: (N,) probabilities of fake, or (N, C) with ``many_classes``, and (N,) labels to the value;
-            ``ValueError`` with the reason if there is none. None where only records know the metric.
+        function: maps (N,) probabilities of fake, or (N, C) with ``many_classes``, and (N,) labels to the value; it
+            raises ``ValueError`` with the reason if there is none. None for a metric that only occurs in records.
         title: in sentences and on axes; the name by default.
-        heading: of its column in the table of ``evaluate``; empty if it has none there.
+        heading: of its column in the table of ``evaluate``; empty for no column.
         lower_is_better: True for errors.
-        unit: of the value times 100, which is what tables show.
-        most: the largest value it can have.
-        many_classes: whether it is for tasks of more than two classes; otherwise for binary ones, and then videos
-            have it too, as ``video_{name}``.
+        unit: of the value times 100, which tables show.
+        most: the largest possible value.
+        many_classes: True if it is for tasks with more than two classes. A metric of binary tasks is also computed
+            for videos, as ``video_{name}``.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Metric:
         return self.title
 
     def rank(self, value: float) -> float:
-        """``value``, or an array of values, on a scale where larger is better."""
+        """``value``, a number or an array, on a scale where larger is better."""
         return -value if self.lower_is_better else value
 
 
@@ -56,7 +56,7 @@ METRICS: Registry[Metric] = Registry("metric")
 
 
 def get_metric(name: str) -> Metric:
-    """The metric of that name, of frames or of videos; for a name without a row what any metric has by default."""
+    """The metric called ``name``, for frames or videos; a name without a row gets the default attributes."""
     if name in METRICS:
         return METRICS.get(name)
     frame_name = name.removeprefix(VIDEO)

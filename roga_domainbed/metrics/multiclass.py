@@ -9,7 +9,7 @@ from roga_domainbed.metrics.metric import METRICS, Metric
 
 
 def macro_auc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Mean over classes of the AUC of one class against the rest, every class with the same weight.
+    """Unweighted mean over the classes of the AUC of one class against the rest.
 
     Args:
         scores: (N, C) float; column c ranks how much a sample looks like class c.
@@ -38,7 +38,7 @@ def macro_auc(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _one_against_the_rest(scores: np.ndarray, positive: np.ndarray) -> float:
-    # Pairs won, ties half, by one sort: a ROC curve for each of hundreds of classes takes as long as scoring them.
+    # Counts the pairs in the right order, ties half, after one sort: ROC curves of hundreds of classes are slow.
     others, own = np.sort(scores[~positive]), scores[positive]
     below, up_to = (np.searchsorted(others, own, side).sum() for side in ("left", "right"))
     return float((below + up_to) / 2 / (len(own) * len(others)))

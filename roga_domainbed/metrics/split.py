@@ -1,4 +1,4 @@
-"""All metrics of one split of an environment, by the names they have in records."""
+"""All metrics of one split of an environment, with their names in records."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from roga_domainbed.metrics.video import video_scores
 
 @dataclass
 class SplitScores:
-    """The predictions of a network for one split, in the order in which the samples were read.
+    """The predictions of a network for one split, in reading order.
 
     Attributes:
         labels: (N,) int.
         predicted: (N,) int, the class with the largest logit.
         probabilities: (N, C), rows that sum to 1; float64 for a binary task, float32 otherwise.
-        indices: (N,) int, which samples of the environment.
-        videos: N keys; None where the dataset knows no videos.
+        indices: (N,) int, of the samples in the environment.
+        videos: N keys; None if the dataset has no videos.
     """
 
     labels: np.ndarray
@@ -40,8 +40,8 @@ class SplitMetrics:
     """Record keys of one split, without their prefix.
 
     Attributes:
-        values: metric → number, or None where it has no value.
-        why_null: metric → the reason it has none.
+        values: metric → number, or None if it is undefined.
+        why_null: metric → the reason why it is undefined.
     """
 
     values: dict[str, float | int | None] = field(default_factory=dict)
@@ -56,10 +56,9 @@ class SplitMetrics:
 
 
 def split_metrics(scores: SplitScores) -> SplitMetrics:
-    """The number of samples, the accuracy of the largest logit, and every metric of ``METRICS`` for such a task.
+    """The number of samples, the accuracy of the largest logit, and every metric of ``METRICS`` for the task.
 
-    A binary task whose dataset knows videos has the metrics of videos too, by the mean of a video's frames, under
-    ``video_<name>``.
+    For a binary task whose dataset has videos, also ``video_<name>``: the metric of the mean scores of the videos.
     """
     found = SplitMetrics()
     found.values["n"] = len(scores.labels)
@@ -67,7 +66,7 @@ def split_metrics(scores: SplitScores) -> SplitMetrics:
     is_binary = scores.fake is not None
     metrics = [metric for metric in METRICS if metric.many_classes != is_binary]
     for metric in metrics:
-        if metric.name != "acc":  # which a split with scores that are not finite has, too
+        if metric.name != "acc":  # which is defined for scores that are not finite, too
             found._add(metric.name, metric, scores.fake if is_binary else scores.probabilities, scores.labels)
     if is_binary and scores.videos is not None:
         _add_video_level(found, metrics, scores)
@@ -79,7 +78,7 @@ def _add_video_level(found: SplitMetrics, metrics: Sequence[Metric], scores: Spl
     names = [VIDEO + metric.name for metric in metrics]
     try:
         pooled, labels = video_scores(scores.fake, scores.labels, scores.videos)
-    except ValueError as error:  # a video of both labels: the dataset's keys are at fault
+    except ValueError as error:  # a video with both labels: the keys of the dataset are wrong
         found.values.update(dict.fromkeys(names))
         found.why_null.update(dict.fromkeys(names, str(error)))
         return

@@ -1,4 +1,4 @@
-"""From scores of frames to scores of videos."""
+"""Scores of videos from scores of frames."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike
 def video_scores(
     scores: ArrayLike, labels: ArrayLike, videos: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The score of each video: the mean of those of its frames, as is usual in the field.
+    """The score of each video: the mean score of its frames, as is usual in the field.
 
     Args:
         scores: (N,) float, a probability of fake for each frame.
         labels: (N,) int, equal within a video.
-        videos: N keys. Environment, label and stem belong into a key: by stem alone the four FaceForensics++
-            fakes of one pair would collapse into one video.
+        videos: N keys. A key needs environment, label and stem: by stem alone, the four FaceForensics++ fakes of
+            one pair would become one video.
 
     Returns:
         (V,) scores and (V,) labels, in order of first appearance.

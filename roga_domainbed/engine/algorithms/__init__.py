@@ -1,4 +1,4 @@
-"""Algorithms by name. The catalog says which there are; this package holds those of the engine itself."""
+"""Algorithms by name. The catalog lists them; this package has the classes of the engine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ALGORITHMS = lookup.names(catalog.ALGORITHMS)
 
 
 def get_algorithm_class(algorithm_name: str) -> type[Algorithm]:
-    """The class of that name.
+    """The class called ``algorithm_name``.
 
     Raises:
-        NotInEngine: the name is unknown, or only a DomainBed checkout has the class.
+        NotInEngine: if the name is unknown or only a DomainBed checkout has the class.
     """
     return lookup.load_class(catalog.ALGORITHMS, algorithm_name)

@@ -18,7 +18,7 @@ from roga_domainbed.engine.lib.misc import Minibatch
 
 
 class DomainAdversarial(Algorithm):
-    """What DANN and CDANN share. Steps of the discriminator and of the other networks take turns.
+    """The base of DANN and CDANN. Steps of the discriminator and of the other networks alternate.
 
     Attributes:
         CONDITIONAL: whether the discriminator also sees the label, as an embedding added to the features, and weighs
@@ -61,7 +61,7 @@ class DomainAdversarial(Algorithm):
 
     @classmethod
     def dataset_hparams(cls, dataset: str) -> tuple[HParam, ...]:
-        """The learning rates and the weight decay in use; ``lr`` and ``weight_decay`` themselves are not."""
+        """Learning rates and weight decays of both sides; ``lr`` and ``weight_decay`` are not used."""
         lr, weight_decay, _ = catalog.scale_hparams(dataset)
         return (
             replace(lr, name="lr_g", meaning="learning rate of featurizer and classifier"),
@@ -95,7 +95,7 @@ class DomainAdversarial(Algorithm):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """One step of either side; the result is ``disc_loss`` or ``gen_loss``. See ``Algorithm.update``."""
+        """One step of one side; returns ``disc_loss`` or ``gen_loss``. See ``Algorithm.update``."""
         self.update_count += 1
         d_steps = self.hparams["d_steps_per_g_step"]
         discriminates = self.update_count.item() % (1 + d_steps) < d_steps
@@ -141,7 +141,7 @@ def class_weights(y: torch.Tensor) -> torch.Tensor:
 
 
 def _descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """A step of one side; the other's gradients, which ``loss`` also reaches, are cleared before its own step."""
+    """A step of one side. ``loss`` also reaches the other side, whose gradients are cleared before its step."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -1,4 +1,4 @@
-"""Empirical risk plus a penalty whose weight is 1 at first and jumps to its full value after some steps."""
+"""Empirical risk plus a penalty whose weight is 1 at first and takes its full value after some steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def penalty_hparams(prefix: str, weight: float, meaning: str) -> tuple[HParam, H
 
 
 class AnnealedPenalty(ERM):
-    """ERM on ``nll + weight · penalty``; children define both terms and the two hyper-parameters' prefix.
+    """ERM on ``nll + weight · penalty``; subclasses define both terms and the prefix of the two hyper-parameters.
 
     Attributes:
         PREFIX: ``<PREFIX>_lambda`` is the full weight, ``<PREFIX>_penalty_anneal_iters`` the number of steps
@@ -65,6 +65,6 @@ class AnnealedPenalty(ERM):
         step = self.update_count.item()
         anneal = self.hparams[f"{self.PREFIX}_penalty_anneal_iters"]
         if step == anneal:
-            # Adam's moments belong to gradients of another magnitude: it starts anew.
+            # Adam restarts: its moments are those of gradients of another magnitude.
             self.optimizer.state.clear()
         return self.hparams[f"{self.PREFIX}_lambda"] if step >= anneal else 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-#: Inverse widths of the Gaussian kernels, summed: some of them fits whatever scale the features have.
+#: Inverse widths of the Gaussian kernels. Their sum works for features of any scale.
 GAMMAS = (0.001, 0.01, 0.1, 1, 10, 100, 1000)
 
 
@@ -36,6 +36,6 @@ def gaussian_kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """(N, M) squared Euclidean distances; without the (N, M, D) differences, which large features have no room for."""
+    """(N, M) squared Euclidean distances, without the (N, M, D) differences, which would take too much memory."""
     products = x.pow(2).sum(1)[:, None] + y.pow(2).sum(1) - 2 * x @ y.T
     return products.clamp_min(1e-30)  # rounding can make it negative

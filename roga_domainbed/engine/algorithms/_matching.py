@@ -14,7 +14,7 @@ from roga_domainbed.engine.lib.misc import Minibatch
 
 
 class FeatureMatching(ERM):
-    """ERM plus ``mmd_gamma`` times the mean distance of all pairs of environments; children say which distance."""
+    """ERM plus ``mmd_gamma`` times the mean distance of all pairs of environments; subclasses define the distance."""
 
     HPARAMS = (
         HParam(
@@ -23,7 +23,7 @@ class FeatureMatching(ERM):
     )
 
     def distance(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """How far apart two environments' features, (N, D) and (M, D), are; scalar."""
+        """The distance between the features of two environments, (N, D) and (M, D); scalar."""
         raise NotImplementedError
 
     def update(
@@ -36,7 +36,7 @@ class FeatureMatching(ERM):
         ]
         risk = torch.stack(risks).mean()
         distances = [self.distance(a, b) for a, b in itertools.combinations(features, 2)]
-        # A single environment has no pair, and is left to the risk alone.
+        # A single environment has no pair and no penalty.
         penalty = torch.stack(distances).mean() if distances else torch.zeros_like(risk)
         self.descend(risk + self.hparams["mmd_gamma"] * penalty)
         return {"loss": number(risk), "penalty": number(penalty)}

@@ -1,4 +1,4 @@
-"""Between one minibatch for each environment and one pooled batch."""
+"""Convert between one minibatch per environment and one pooled batch."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def unpool(pooled: torch.Tensor, minibatches: Sequence[Minibatch]) -> tuple[torc
 
 
 def require_two_samples(minibatches: Sequence[Minibatch], algorithm: str) -> None:
-    """Refuse a minibatch of one, where a statistic within an environment would be nan.
+    """Refuse minibatches of one sample, for which a statistic within an environment is NaN.
 
     Raises:
-        RogaError: a minibatch has fewer than two samples.
+        RogaError: if a minibatch has fewer than two samples.
     """
     if min(len(x) for x, _ in minibatches) < 2:
         raise RogaError(
@@ -33,5 +33,5 @@ def require_two_samples(minibatches: Sequence[Minibatch], algorithm: str) -> Non
 
 
 def number(value: torch.Tensor) -> float | torch.Tensor:
-    """A scalar for the records: a float, or on a GPU the tensor, since asking for its value would wait for it."""
+    """A scalar for the records: a float, or on a GPU the tensor, because reading its value would synchronize."""
     return value.item() if value.device.type == "cpu" else value.detach()

@@ -6,5 +6,5 @@ import numpy as np
 
 
 def mixing_weight(alpha: float) -> float:
-    """λ ~ Beta(α, α) in [0, 1], from numpy's global generator, as in DomainBed: equal seeds give equal runs."""
+    """λ ~ Beta(α, α) in [0, 1] from numpy's global generator, as in DomainBed."""
     return float(np.random.beta(alpha, alpha))  # noqa: NPY002

@@ -1,4 +1,4 @@
-"""AND-mask: only the directions on which the environments' gradients agree."""
+"""AND-mask: use only the directions in which the gradients of the environments agree."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ANDMask(ERM):
 
 
 def masked_mean(gradients: Sequence[torch.Tensor], tau: float) -> torch.Tensor:
-    """The mean gradient where the signs agree, scaled up by how much of the tensor that is; 0 elsewhere.
+    """The mean gradient where the signs agree, divided by the fraction of such entries; 0 elsewhere.
 
     Args:
         gradients: one for each environment, of one shape.

@@ -1,4 +1,4 @@
-"""What every algorithm is to the trainer: a module with ``update`` and ``predict``."""
+"""The interface of algorithms to the trainer: a module with ``update`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Algorithm(nn.Module):
 
     @classmethod
     def dataset_hparams(cls, dataset: str) -> tuple[HParam, ...]:
-        """Hyper-parameters that depend on the dataset, after lr, weight decay and batch size.
+        """Hyper-parameters that depend on the dataset; they come after lr, weight decay and batch size.
 
-        One that has the name of an earlier declaration replaces it in its place.
+        One with the name of an earlier declaration replaces it, in its place.
         """
         return ()
 

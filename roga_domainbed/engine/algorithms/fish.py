@@ -43,7 +43,7 @@ class Fish(Algorithm):
         super().__init__(input_shape, num_classes, num_domains, hparams)
         featurizer = networks.Featurizer(input_shape, hparams)
         classifier = networks.Classifier(featurizer.n_outputs, num_classes, hparams["nonlinear_classifier"])
-        # "net" is for the names in checkpoints.
+        # "net" gives the names of DomainBed's checkpoints.
         self.network = nn.Sequential(OrderedDict(net=nn.Sequential(featurizer, classifier)))
         self._inner_optimizer_state: dict[str, Any] | None = None
 
@@ -73,7 +73,7 @@ class Fish(Algorithm):
         return self.network(x)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As of any module; the copy of the network in a DomainBed checkpoint is left out."""
+        """Load as any module does; the copy of the network in a DomainBed checkpoint is ignored."""
         own = {name: value for name, value in state_dict.items() if not name.startswith("network_inner.")}
         return super().load_state_dict(own, *args, **kwargs)
 

@@ -41,7 +41,7 @@ class GroupDRO(ERM):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """Move q towards the environments with the largest loss, then one Adam step on the loss that q weights."""
+        """Move q towards the environments with the largest loss, then take one Adam step on the loss weighted by q."""
         losses = torch.stack([F.cross_entropy(self.predict(x), y) for x, y in minibatches])
         # As a softmax of logarithms, large losses do not overflow.
         self.q = (self.q.log() + self.hparams["groupdro_eta"] * losses.detach()).softmax(0)
@@ -50,7 +50,7 @@ class GroupDRO(ERM):
         return {"loss": number(loss)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As of any module; the empty q of a DomainBed model that took no step leaves ours uniform."""
+        """Load as any module does; the empty q of an untrained DomainBed model becomes the uniform one."""
         if "q" in state_dict and not len(state_dict["q"]):
             state_dict = {**state_dict, "q": torch.full_like(self.q, 1 / len(self.q))}
         return super().load_state_dict(state_dict, *args, **kwargs)

@@ -15,7 +15,7 @@ from roga_domainbed.engine.lib.misc import Minibatch, random_pairs_of_minibatche
 class Mixup(ERM):
     """Inter-domain mixup (Xu et al., arXiv:1912.01805; Yan et al., arXiv:2001.00677).
 
-    The environments form a random circle, and each is mixed with the next one: x = λ x_i + (1 − λ) x_j with
+    The environments form a random cycle, and each is mixed with the next one: x = λ x_i + (1 − λ) x_j with
     λ ~ Beta(α, α), and the same mixture of the two cross-entropies.
     """
 

@@ -62,7 +62,7 @@ class MLDG(ERM):
         return {"loss": loss}
 
     def _inner_step(self, inner: nn.Module, minibatch: Minibatch) -> float:
-        """One Adam step of ``inner``, which keeps the gradient it followed; returns the loss before it."""
+        """One Adam step of ``inner``, which keeps its gradient; returns the loss before the step."""
         optimizer = torch.optim.Adam(
             inner.parameters(), lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"]
         )

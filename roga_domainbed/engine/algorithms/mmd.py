@@ -11,7 +11,7 @@ from roga_domainbed.engine.algorithms._matching import FeatureMatching
 class MMD(FeatureMatching):
     """Features of equal distribution under Gaussian kernels (MMD-AAE; Li, Pan, Wang and Kot, CVPR 2018).
 
-    As in DomainBed without the paper's autoencoder and its adversary.
+    As in DomainBed, without the autoencoder and the adversary of the paper.
     """
 
     def distance(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

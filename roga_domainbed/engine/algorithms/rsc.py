@@ -14,8 +14,8 @@ from roga_domainbed.engine.lib.misc import Minibatch
 class RSC(ERM):
     """Representation self-challenging (Huang, Wang, Xing and Huang, arXiv:2007.02454, equations 1 to 5).
 
-    Mutes the features with the largest gradient of the true class's logit, in the samples whose true class loses
-    most probability by it, and learns from what is left.
+    Mutes the features with the largest gradient of the logit of the true class, in the samples whose true class loses
+    most probability by it, and trains on the remaining features.
     """
 
     HPARAMS = (
@@ -49,7 +49,7 @@ class RSC(ERM):
         return {"loss": number(loss)}
 
     def _kept(self, features: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """(B, D) bool: which features (B, D) stay."""
+        """(B, D) bool: the features that are kept."""
         features.requires_grad_()
         logits = self.classifier(features)
         own = y[:, None]
@@ -64,6 +64,6 @@ class RSC(ERM):
 
 def below_quantile(values: torch.Tensor, q: float) -> torch.Tensor:
     """Bool, of the shape of ``values``: strictly below the ``q``-quantile, in [0, 1], of its row."""
-    # In float64: the rank of the quantile, q · (D − 1), is often whole, and rounded up it would let one more pass.
+    # In float64: the rank of the quantile, q · (D − 1), is often an integer; rounded up, it would keep one more.
     threshold = torch.quantile(values.double(), q, dim=1, keepdim=True)
     return values < threshold.to(values.dtype)

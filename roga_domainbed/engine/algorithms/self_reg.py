@@ -73,7 +73,7 @@ class SelfReg(ERM):
 
 
 def two_partners(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two (B,) permutations within the classes of the sorted labels ``y`` (B,): each sample's two partners."""
+    """Two (B,) permutations within the classes of the sorted labels ``y`` (B,): the two partners of each sample."""
     first, second = [], []
     start = 0
     for count in y.unique_consecutive(return_counts=True)[1].tolist():

@@ -1,4 +1,4 @@
-"""Splits, balanced weights, accuracy, and how upstream's scripts print."""
+"""DomainBed's ``lib.misc``: splits, balanced weights, accuracy, pairs of minibatches, printing."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class _SplitDataset(Dataset):
 
     @property
     def labels(self) -> np.ndarray:
-        """(len,) int, where the underlying dataset knows its labels; else ``AttributeError``."""
+        """(len,) int; ``AttributeError`` if the underlying dataset has no ``labels``."""
         return np.asarray(self.underlying_dataset.labels)[self.keys]
 
     @property
     def evaluation(self) -> _SplitDataset:
-        """The same samples without augmentation, where the underlying dataset has such a view."""
+        """The same samples without augmentation; ``AttributeError`` if the dataset has no such view."""
         view = self.underlying_dataset.evaluation
         return self if view is self.underlying_dataset else _SplitDataset(view, self.keys)
 
@@ -60,7 +60,7 @@ class _SplitDataset(Dataset):
 
 
 def split_dataset(dataset: Any, n: int, seed: int = 0) -> tuple[_SplitDataset, _SplitDataset]:
-    """Split at random into ``n`` samples and the rest; ``seed`` gives upstream's split to the index."""
+    """Split at random into ``n`` samples and the rest, with the same indices as upstream for a ``seed``."""
     if not 0 <= n <= len(dataset):
         raise RogaError(f"cannot put {n} of {len(dataset)} samples aside: a fraction must be between 0 and 1")
     keys = shuffled(len(dataset), seed)
@@ -68,10 +68,10 @@ def split_dataset(dataset: Any, n: int, seed: int = 0) -> tuple[_SplitDataset, _
 
 
 def make_weights_for_balanced_classes(dataset: Any) -> torch.Tensor:
-    """Sampling weights that give every class present the same probability.
+    """Sampling weights that give all classes the same probability.
 
     Args:
-        dataset: its ``labels`` are used where it has them; otherwise every sample is read.
+        dataset: every sample is read if it has no ``labels``.
 
     Returns:
         (N,) float32 that sums to 1; empty for an empty dataset.
@@ -83,20 +83,20 @@ def make_weights_for_balanced_classes(dataset: Any) -> torch.Tensor:
 
 
 def balanced_weights(labels: np.ndarray) -> np.ndarray:
-    """(N,) float64 weights under which every class that occurs is drawn equally often; they sum to 1."""
+    """(N,) float64 sampling weights that give all classes in ``labels`` the same probability; they sum to 1."""
     _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return 1 / (counts[which] * max(1, len(counts)))
 
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Inside, ``network`` is in evaluation mode; afterwards every module is in the mode it was in."""
+    """Inside the block, ``network`` is in evaluation mode; afterwards every module has its old mode back."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         yield
     finally:
-        # Module by module: a plain train() would also wake the batch norms that a method keeps frozen.
+        # Module by module: train() would also unfreeze the batch norms that a method keeps in evaluation mode.
         for module, training in modes:
             module.training = training
 
@@ -107,7 +107,7 @@ def accuracy(
     weights: torch.Tensor | None,
     device: torch.device | str,
 ) -> float:
-    """Fraction of samples that ``network.predict`` gets right; modules keep the mode they were in.
+    """Fraction of samples that ``network.predict`` classifies correctly; the modes of the modules do not change.
 
     Args:
         network: its ``predict(x)`` returns logits (B, C), or (B, 1) and (B,) where positive means class 1.
@@ -116,7 +116,7 @@ def accuracy(
         device: where ``x`` and ``y`` are moved.
 
     Raises:
-        RogaError: the loader is empty, or all weights are zero.
+        RogaError: if the loader is empty or all weights are zero.
     """
     correct = total = 0.0
     offset = 0
@@ -151,13 +151,13 @@ def print_separator() -> None:
 class Tee:
     """A text stream that writes to a standard stream and to a file.
 
-    Either assign it (``sys.stdout = Tee(path)``), or use it as a context manager: inside the block it stands in
-    for the standard stream, afterwards that one is back and the file is closed.
+    Assign it (``sys.stdout = Tee(path)``), or use it as a context manager: it replaces the standard stream inside the
+    block; afterwards the stream is restored and the file closed.
 
     Args:
         fname: the file.
-        mode: ``"a"`` appends, ``"w"`` starts anew.
-        channel: which of the standard streams.
+        mode: ``"a"`` appends, ``"w"`` overwrites.
+        channel: the standard stream.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Tee:
         return self.stream.encoding
 
     def write(self, message: str) -> int:
-        """Write to both, at once: a killed run keeps its last line."""
+        """Write to both without buffering, so that a killed run keeps its last line."""
         self.stream.write(message)
         self.file.write(message)
         self.flush()
@@ -209,7 +209,7 @@ class Tee:
 
 
 def random_pairs_of_minibatches(minibatches: Sequence[Minibatch]) -> list[tuple[Minibatch, Minibatch]]:
-    """Each minibatch with the next one of a random circle, both cut to the shorter of the two."""
+    """Pair each minibatch with the next one of a random cycle; both are cut to the shorter one."""
     order = torch.randperm(len(minibatches)).tolist()
     following = order[1:] + order[:1]
     return [_cut(minibatches[i], minibatches[j]) for i, j in zip(order, following, strict=True)]
@@ -218,10 +218,10 @@ def random_pairs_of_minibatches(minibatches: Sequence[Minibatch]) -> list[tuple[
 def split_meta_train_test(
     minibatches: Sequence[Minibatch], num_meta_test: int = 1
 ) -> list[tuple[Minibatch, Minibatch]]:
-    """Each meta-train domain with a meta-test domain, the latter in turn, both cut to the shorter.
+    """Pair each meta-train domain with a meta-test domain, in turn; both are cut to the shorter one.
 
     Raises:
-        RogaError: no domain is left for meta-training; upstream returns no pairs then and never learns.
+        RogaError: if no domain is left for meta-training; upstream would return no pairs and learn nothing.
     """
     if not 0 < num_meta_test < len(minibatches):
         raise RogaError(

@@ -1,4 +1,4 @@
-"""Which featurizer serves: the one that ``hparams['backbone']`` names, else the one for the input's shape."""
+"""Choose the featurizer: the one that ``hparams['backbone']`` names, else by the shape of the input."""
 
 from __future__ import annotations
 

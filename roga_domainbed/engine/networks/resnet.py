@@ -12,10 +12,10 @@ from roga_domainbed.networks.pretrained import timm_features
 
 
 class ResNet(PooledFeaturizer):
-    """A residual network without its last layer.
+    """A residual network without its last layer, with ImageNet weights as in DomainBed.
 
-    Which one, and which ImageNet weights it starts from, as in DomainBed: ``resnet50_augmix`` (the default)
-    is ResNet-50 with AugMix weights; without it, ``resnet18`` or else ResNet-50 with torchvision's first weights.
+    ``resnet50_augmix`` (the default) selects ResNet-50 with AugMix weights; without it, ``resnet18`` selects ResNet-18,
+    and otherwise it is ResNet-50, both with torchvision's first weights.
     ``n_outputs`` is 512 for ResNet-18 and 2048 for ResNet-50.
     """
 
