@@ -1,4 +1,4 @@
-"""Flags that several commands share: which data is trained on and which is held out."""
+"""Flags that several commands share: which data is trained on, and what is held out."""
 
 from __future__ import annotations
 
