@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import TensorDataset
 
 from roga_domainbed.input.augmentation.spec import Recipe, recipe_of
 from roga_domainbed.input.image_files import read_image
@@ -159,8 +158,6 @@ class _Foreign(Environment):
             setattr(self, name, getattr(environment, name, None))
         if self.labels is None:  # torchvision's name
             self.labels = getattr(environment, "targets", None)
-        if self.labels is None and isinstance(environment, TensorDataset) and len(environment.tensors) == 2:
-            self.labels = environment.tensors[1]
         if self.labels is not None:
             self.labels = np.asarray(self.labels)
         if self.relative_paths is None and hasattr(environment, "samples") and hasattr(environment, "root"):

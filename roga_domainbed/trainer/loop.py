@@ -189,7 +189,9 @@ class TrainingLoop:
             checkpoint.write(
                 folder,
                 Checkpoint(
-                    settings=run_settings(experiment),
+                    settings=checkpoint.settings(
+                        experiment.config.record_args(), experiment.hparams, experiment.host.name
+                    ),
                     data=self._identity,
                     made_by=self._made_by,
                     steps_done=self.steps_done,
@@ -259,11 +261,6 @@ class TrainingLoop:
         if not envs:
             raise RogaError("--task domain_adaptation: no test environment has unlabelled samples to spare")
         return self._minibatches("unlabelled", envs, lambda split: split.uda_split, steps)
-
-
-def run_settings(experiment: Experiment) -> dict[str, Any]:
-    """What a resumed run must have in common with ``experiment``, as far as its arguments tell."""
-    return checkpoint.settings(experiment.config.record_args(), experiment.hparams, experiment.host.name)
 
 
 def require_finite_steps(algorithm: torch.nn.Module) -> None:
