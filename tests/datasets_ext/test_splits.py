@@ -57,7 +57,7 @@ def test_the_val_part_is_cut_by_trial_seed_and_alike_in_environments_that_share_
     assert (one["split"] == "train").all()  # arguments are not changed
 
 
-def test_expand_says_which_part_is_missing_where():
+def test_expand_says_which_part_is_missing_where_and_tests_on_the_test_part_without_a_val_part():
     parts = [part["split"].to_numpy() for part in (everyone(2, "test"), everyone(2, "train"))]
     with pytest.raises(RogaError) as caught:
         expand(parts, ["A", "B"], [1])
@@ -65,11 +65,7 @@ def test_expand_says_which_part_is_missing_where():
     assert "'A' has no train rows in this split and is a training environment" in message
     assert "'A' has no val rows in this split and is a training environment" in message
     assert "'B' has no test rows in this split and is a test environment" in message
-
-
-def test_expand_holds_the_test_part_itself_out_where_there_is_no_val_part():
-    part = everyone(3, "test")["split"].to_numpy()
-    assert expand([part], ["A"], [0]) == [([0, 1, 2], [0, 1, 2])]
+    assert expand(parts[:1], ["A"], [0]) == [([0, 1], [0, 1])]
 
 
 def test_group_puts_every_frame_into_one_part_and_holds_out_the_fraction():
