@@ -32,11 +32,13 @@ from datasets_ext.synthfake.generate import generate
 from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import RogaError
+from roga_domainbed.input.environment import OpenDataset
 from roga_domainbed.input.minibatches import seed_everything
 from roga_domainbed.input.path import InputOptions, InputPath
+from roga_domainbed.metrics.split import split_metrics
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer.config import TrainConfig
-from roga_domainbed.trainer.evaluation import score_parts, split_metrics
+from roga_domainbed.trainer.evaluation import score_parts
 from roga_domainbed.trainer.precision import lay_out
 from roga_domainbed.trainer.run import train
 from roga_domainbed.trainer.splits import split_environments
@@ -50,12 +52,8 @@ CPU = torch.device("cpu")
 def build(host, name, checkpoint):
     """The algorithm as the file describes it, from the seed the run started from."""
     seed_everything(derive(0, "weights"))
-    algorithm = host.algorithms.get_algorithm_class(name)(
-        checkpoint["model_input_shape"],
-        checkpoint["model_num_classes"],
-        checkpoint["model_num_domains"],
-        checkpoint["model_hparams"],
-    )
+    shape = checkpoint["model_input_shape"], checkpoint["model_num_classes"], checkpoint["model_num_domains"]
+    algorithm = host.algorithms.get_algorithm_class(name)(*shape, checkpoint["model_hparams"])
     lay_out(algorithm, "fp32", CPU)
     return algorithm
 
@@ -64,7 +62,8 @@ class Data:
     """The images of a run, read once more."""
 
     def __init__(self, host, data_dir, hparams):
-        self.dataset = host.datasets.get_dataset_class("SynthFake")(data_dir, [TEST_ENV], hparams)
+        made = host.datasets.get_dataset_class("SynthFake")(data_dir, [TEST_ENV], hparams)
+        self.dataset = OpenDataset(made)
         self.splits = split_environments(self.dataset, None, [TEST_ENV], 0, 0.2, 0, TrainingOptions())[1]
         self.reader = InputPath(
             self.dataset, InputOptions(), name="SynthFake", seed=0, n_workers=0, device=CPU
@@ -76,9 +75,7 @@ class Data:
     def loss(self, algorithm):
         """Cross-entropy on the fixed images; ``algorithm`` keeps its running statistics."""
         seed_everything(0)  # some predictions draw noise
-        algorithm = copy.deepcopy(algorithm)
-        for module in algorithm.modules():
-            module.training = True
+        algorithm = copy.deepcopy(algorithm).train()
         return sum(cross_entropy(algorithm.predict(x), y).item() for x, y in self.fixed) / len(self.fixed)
 
     def metrics(self, algorithm, seed):

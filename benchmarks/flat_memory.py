@@ -10,7 +10,6 @@ status 1 if after the first fifth of the run any row is more than 2 % from the f
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -18,11 +17,10 @@ import time
 from pathlib import Path
 
 import torch
+from kills import start
 
 from datasets_ext.synthfake.generate import generate
 from roga_domainbed.results import records
-from roga_domainbed.trainer.config import TrainConfig
-from roga_domainbed.trainer.run import train
 
 TOLERANCE = 0.02
 EVERY = 50
@@ -38,24 +36,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         generate(root / "data", n_identities=6, n_frames=2)
-        pid = os.fork()
-        if pid == 0:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the child's whole life
-            train(
-                TrainConfig(
-                    data_dir=str(root / "data"),
-                    dataset="SynthFake",
-                    algorithm="RoGA",
-                    test_envs=[3],
-                    hparams=json.dumps({"backbone": "meso4", "batch_size": 4}),
-                    steps=args.steps,
-                    checkpoint_freq=EVERY,
-                    checkpoint_every=EVERY,
-                    n_workers=0,
-                    output_dir=str(root / "run"),
-                )
-            )
-            os._exit(0)
+        pid = start(root, "run", steps=args.steps, n_workers=0, checkpoint_freq=EVERY, checkpoint_every=EVERY)
         resident: dict[int, list[int]] = {}
         while os.waitpid(pid, os.WNOHANG) == (0, 0):
             resident.setdefault(n_records(root / "run"), []).append(resident_bytes(pid))

@@ -1,13 +1,13 @@
-"""Kill a run at twenty random instants and go on each time: are weights and records those of the unbroken run?
+"""Kill a run at twenty random instants and resume it each time: are weights and records those of the unbroken run?
 
     python benchmarks/kills.py [--kills 20] [--steps 60] [--seed 0]
 
 RoGA with Adam on SynthFake, Meso-4 with its dropout of one half, on the CPU. SIGKILL comes at a uniformly random time
-after each start, while data are opened, in a step, an evaluation or the writing of a checkpoint; every second start
-reads with 2 worker processes, the others with none. A run that is done before all kills were had is compared, and
-another one begun. Exit status 1 if a bit differs.
+after each start: while data are opened, in a step, in an evaluation or while a checkpoint is written. Every second
+start reads with 2 worker processes, the others with none. A run that ends before all kills were made is compared, and
+another one begins. Exit status 1 if a bit differs.
 
-Of the records all is compared but two clocks (step_time, data_time) and args.output_dir, the folder's own name.
+Records are compared completely except two clocks (step_time, data_time) and args.output_dir, the folder's name.
 """
 
 from __future__ import annotations
@@ -79,25 +79,7 @@ def main() -> int:
 
 def run(root: Path, name: str, steps: int, n_workers: int, kill_after: float | None = None) -> int:
     """Train in a child; its exit status, negative for a signal."""
-    pid = os.fork()
-    if pid == 0:
-        with open(os.devnull, "w") as null:
-            sys.stdout = null
-            train(
-                TrainConfig(
-                    data_dir=str(root / "data"),
-                    dataset="SynthFake",
-                    algorithm="RoGA",
-                    test_envs=[3],
-                    hparams=json.dumps({"backbone": "meso4", "batch_size": 4}),
-                    steps=steps,
-                    checkpoint_freq=10,
-                    checkpoint_every=2,
-                    n_workers=n_workers,
-                    output_dir=str(root / name),
-                )
-            )
-            os._exit(0)
+    pid = start(root, name, steps=steps, n_workers=n_workers, checkpoint_freq=10, checkpoint_every=2)
     deadline = None if kill_after is None else time.monotonic() + kill_after
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -107,6 +89,26 @@ def run(root: Path, name: str, steps: int, n_workers: int, kill_after: float | N
             os.kill(pid, signal.SIGKILL)
             deadline = None
         time.sleep(0.001)
+
+
+def start(root: Path, name: str, **config) -> int:
+    """Train RoGA on ``root``/data in a child, into ``root``/``name``; its process id."""
+    pid = os.fork()
+    if pid == 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the whole life of the child
+        train(
+            TrainConfig(
+                data_dir=str(root / "data"),
+                dataset="SynthFake",
+                algorithm="RoGA",
+                test_envs=[3],
+                hparams=json.dumps({"backbone": "meso4", "batch_size": 4}),
+                output_dir=str(root / name),
+                **config,
+            )
+        )
+        os._exit(0)
+    return pid
 
 
 def newest_checkpoint(folder: Path) -> int | None:

@@ -1,6 +1,6 @@
 """What a step of RoGA, SAM and SAGM costs against a step of ERM.
 
-    python benchmarks/step_cost.py [--pairs 30] [--network cnn28 resnet18] [--threads N]
+    python benchmarks/step_cost.py [--pairs 30] [--network cnn28 resnet18]
 
 ERM and the method step in turn on the same minibatches, ERM A ERM B …; each ratio is a method's step over the
 ERM step just before it, and the median of the pairs is reported, so a machine that drifts drifts for both.
@@ -71,15 +71,10 @@ def measure(network, pairs, device):
     print(f"\n{network}: {DOMAINS}x{batch} images of {side}x{side}, {pairs} pairs, {device}")
     print(f"  ERM {1000 * statistics.median(erm_seconds):8.2f} ms a step")
     for name in METHODS:
-        low, middle, high = quartiles(ratios[name])
+        low, middle, high = statistics.quantiles(ratios[name], n=4)
         note = f"   bound {bound}: {'met' if middle <= bound else 'MISSED'}" if name == "RoGA" else ""
         print(f"  {name:<5} {middle:5.2f} x ERM   (quartiles {low:.2f} to {high:.2f}){note}")
     return statistics.median(ratios["RoGA"]) <= bound
-
-
-def quartiles(values):
-    low, middle, high = statistics.quantiles(values, n=4)
-    return low, middle, high
 
 
 def main():
@@ -91,12 +86,9 @@ def main():
     parser.add_argument(
         "--plain_adam", action="store_true", help="the methods step with torch's default Adam"
     )
-    parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
     args = parser.parse_args()
     if args.plain_adam:
         _sharpness._FUSED = None
-    if args.threads:
-        torch.set_num_threads(args.threads)
     keep_freed_memory()  # as the trainer does
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(

@@ -1,6 +1,6 @@
 """A whole training run, DomainBed's own train against ours: wall time and memory of all its processes.
 
-    DOMAINBED_HOME=… python benchmarks/whole_job.py [--network meso4 resnet18] [--repeats 1]
+    DOMAINBED_HOME=… python benchmarks/whole_job.py [--network meso4 resnet18] [--sides upstream ours engine network]
 
 ERM on four environments of 2 classes × 200 JPEG files of 256 × 256 pixels, 8 images of each environment a step; the
 files are made first, with a fixed seed. Both sides are a command of this package in a process of its own:
@@ -11,20 +11,20 @@ files are made first, with a fixed seed. Both sides are a command of this packag
     network    the same steps and evaluations as ours on one resident minibatch: what is left when images cost nothing
 
 meso4 takes 200 steps and is evaluated at steps 0, 100 and 199; resnet18 (random weights) takes 40 and is evaluated at
-0 and 39. Processor time is of all processes together. Memory is the proportional set size of the process and all below
-it, sampled each second: memory that processes share counts once. Looking at 89 processes takes half a core, so it is
-taken from a second run of a fifth of the steps (of meso4 alone), and nothing looks at the run that is timed.
-The network's side has the time of the steps and evaluations alone and the memory of its process, of which the decoded
-images are no part.
---lean adds a run of ours with --eval_parts needed.
+0 and 39. Processor time is of all processes together. Memory is the proportional set size of all processes of the
+command, sampled each second: memory that processes share counts once. Sampling 89 processes takes half a core, so
+memory is taken from a second run of a fifth of the steps (of meso4 alone), and nothing disturbs the run that is timed.
+The network's side has the time of the steps and evaluations alone and the memory of its process, which excludes the
+decoded images.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import re
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -66,9 +66,9 @@ def make_images(root):
                 )
 
 
-def schedule(network, scale):
+def schedule(network):
     """(steps, evaluation every, the steps that are evaluated) of a job."""
-    steps, every = (int(scale * number) for number in JOBS[network][1:3])
+    steps, every = JOBS[network][1:3]
     return steps, every, sorted({*range(0, steps, every), steps - 1})
 
 
@@ -89,23 +89,20 @@ def erm(hparams, device):
     return algorithm
 
 
-def command(side, root, out, network, scale):
-    hparams = JOBS[network][0]
-    steps, every, _ = schedule(network, scale)
+def command(side, data_dir, out, network, steps):
+    hparams, _, every = JOBS[network][:3]
     script = ["upstream", "train"] if side == "upstream" else ["train"]
     arguments = [
-        *("--data_dir", root, "--dataset", "PACS", "--algorithm", "ERM", "--test_envs", "0"),
+        *("--data_dir", data_dir, "--dataset", "PACS", "--algorithm", "ERM", "--test_envs", "0"),
         *("--steps", steps, "--checkpoint_freq", every, "--output_dir", out, "--skip_model_save"),
         *("--hparams", json.dumps({"batch_size": 8, **hparams})),
     ]
-    if side == "ours, lean":
-        arguments += ["--eval_parts", "needed"]
     return [sys.executable, "-m", "roga_domainbed", *script, *map(str, arguments)]
 
 
-def network_alone(network, scale):
+def network_alone(network):
     """Print the wall and processor seconds of a job's steps and evaluations, and the process's peak in MiB."""
-    steps, _, evaluated = schedule(network, scale)
+    steps, _, evaluated = schedule(network)
     keep_freed_memory()
     algorithm = erm(JOBS[network][0], torch.device("cpu"))
     minibatches = [(torch.randn(8, 3, 224, 224), torch.randint(2, (8,))) for _ in ENVIRONMENTS[1:]]
@@ -132,52 +129,33 @@ def timed(argv, environment):
     return time.perf_counter() - start, processor_seconds() - before
 
 
-def watched(argv, environment):
-    """(peak MiB, most processes) of a command and everything it starts."""
-    process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    peak, most = 0, 0
-    while process.poll() is None:
-        tree = family(process.pid)
-        peak, most = max(peak, sum(map(proportional_bytes, tree))), max(most, len(tree))
-        time.sleep(1)
-    if process.returncode:
-        sys.exit(f"{' '.join(argv)} ended with {process.returncode}")
-    return peak / 2**20, most
-
-
 def processor_seconds():
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
-def family(pid):
-    """``pid`` and its descendants."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError):
-                continue
-    found, grown = {pid}, True
-    while grown:
-        more = {child for child, parent in parents.items() if parent in found} - found
-        grown, found = bool(more), found | more
-    return found
+def watched(argv, environment):
+    """(peak MiB, most processes) of a command and everything it starts."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(argv, env=environment, start_new_session=True, **quiet)
+    peak, most = 0, 0
+    while process.poll() is None:
+        kib = proportional_kib(process.pid)
+        peak, most = max(peak, sum(kib)), max(most, len(kib))
+        time.sleep(1)
+    if process.returncode:
+        sys.exit(f"{' '.join(argv)} ended with {process.returncode}")
+    return peak / 1024, most
 
 
-def proportional_bytes(pid):
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return 1024 * int(line.split()[1])
-    except OSError:
-        pass
-    return 0
-
-
-def records(out):
-    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+def proportional_kib(session):
+    """The proportional set size of each process of a session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                found += re.findall(r"^Pss: +(\d+)", (folder / "smaps_rollup").read_text(), re.MULTILINE)
+    return [int(kib) for kib in found]
 
 
 def main():
@@ -186,61 +164,53 @@ def main():
     )
     parser.add_argument("--network", nargs="+", choices=JOBS, default=list(JOBS))
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the steps, for a quick look")
-    parser.add_argument("--lean", action="store_true")
     # How this script calls itself for the network's side.
     parser.add_argument("--network-alone", choices=JOBS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.network_alone:
-        return network_alone(args.network_alone, args.scale)
-    sides = args.sides + (["ours, lean"] if args.lean else [])
+        return network_alone(args.network_alone)
+    sides = args.sides
     if "DOMAINBED_HOME" not in os.environ:
         sides = [side for side in sides if side in ("engine", "network")]
-        print("DOMAINBED_HOME is not set: the engine alone is measured")
-    scratch = Path(tempfile.mkdtemp(prefix="whole-job-"))
+        print("DOMAINBED_HOME is not set: only the engine is measured")
     print(f"{machine()}, CUDA {torch.cuda.is_available()}")
-    met = True
-    try:
-        make_images(scratch / "data")
-        for network in args.network:
-            met &= compare(network, sides, args, scratch)
-    finally:
-        shutil.rmtree(scratch)
-    sys.exit(not met)
+    with tempfile.TemporaryDirectory(prefix="whole-job-") as scratch:
+        make_images(Path(scratch, "data"))
+        met = [compare(network, sides, Path(scratch)) for network in args.network]
+    sys.exit(not all(met))
 
 
-def compare(network, sides, args, scratch):
+def measure(network, side, scratch):
+    """Wall s, processor s, peak MiB, processes and ms a step of one side; NaN where it is not measured."""
+    environment = dict(os.environ)
+    if side == "network":
+        argv = [sys.executable, __file__, "--network-alone", network]
+        alone = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+        return *map(float, alone.stdout.split()), 1, float("nan")
+    if side == "engine":
+        environment.pop("DOMAINBED_HOME", None)
+    steps, _, evaluated = schedule(network)
+    out = scratch / f"{network}-{side}"
+    spent = timed(command(side, scratch / "data", out, network, steps), environment)
+    records = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == evaluated
+    memory = float("nan"), float("nan")
+    if JOBS[network][4]:
+        shorter = command(side, scratch / "data", out.with_suffix(".memory"), network, steps // 5)
+        memory = watched(shorter, environment)
+    return *spent, *memory, 1000 * float(np.mean([record["step_time"] for record in records[1:]]))
+
+
+def compare(network, sides, scratch):
     wall_bound, memory_bound = JOBS[network][3:]
-    steps, _, evaluated = schedule(network, args.scale)
-    best = {}
-    without = {name: value for name, value in os.environ.items() if name != "DOMAINBED_HOME"}
-    environments = {side: without if side == "engine" else dict(os.environ) for side in sides}
-    whole = [side for side in sides if side != "network"]
-    for repeat in range(args.repeats):
-        for side in whole:
-            out = scratch / f"{network}-{side}-{repeat}".replace(", ", "-")
-            measured = timed(command(side, scratch / "data", out, network, args.scale), environments[side])
-            found = records(out)
-            assert [record["step"] for record in found] == evaluated
-            step_ms = 1000 * float(np.mean([record["step_time"] for record in found[1:]]))
-            print(f"{network}, {side}: {measured[0]:.1f} s, {measured[1]:.1f} s of processors", flush=True)
-            if side not in best or measured[0] < best[side][0]:
-                best[side] = *measured, step_ms
-    for side in whole:
-        argv = command(side, scratch / "data", scratch / f"{network}-{side}-memory", network, args.scale / 5)
-        memory = watched(argv, environments[side]) if memory_bound else (float("nan"), float("nan"))
-        best[side] = *best[side][:2], *memory, best[side][2]
-    if "network" in sides:
-        argv = [sys.executable, __file__, "--network-alone", network, "--scale", str(args.scale)]
-        alone = subprocess.run(argv, env=environments["network"], capture_output=True, text=True, check=True)
-        best["network"] = *map(float, alone.stdout.split()), 1, float("nan")
+    steps, _, evaluated = schedule(network)
+    found = {side: measure(network, side, scratch) for side in sides}
     print(f"\n{network}: {steps} steps of 3 x 8 images, {len(evaluated)} evaluations of {8 * IMAGES}")
     titles = ("wall, s", "CPU, s", "peak, MiB", "processes", "ms a step", "wall", "CPU", "memory")
     print(" " * 12 + "".join(f"{title:>11}" for title in titles))
-    base = best.get("upstream")
+    base = found.get("upstream")
     met = True
-    for side, values in best.items():
+    for side, values in found.items():
         ratios = [value / of for value, of in zip(values[:3], base[:3], strict=True)] if base else []
         formats = [".1f"] * 2 + [".0f"] * 3 + [".2f"] * len(ratios)
         cells = [
@@ -249,7 +219,7 @@ def compare(network, sides, args, scratch):
         print(f"{side:<12}" + "".join(f"{cell:>11}" for cell in cells))
         if base and side == "ours":
             met = ratios[0] <= wall_bound and (memory_bound is None or ratios[2] <= memory_bound)
-    if base and "ours" in best:
+    if base and "ours" in found:
         bounds = f"wall {wall_bound}" + (f", memory {memory_bound}" if memory_bound else "")
         print(f"bounds on ours: {bounds}: {'met' if met else 'MISSED'}")
     return met

@@ -31,24 +31,22 @@ def no_network(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("shape", "kind", "n_outputs"),
+    ("shape", "hparams", "kind", "n_outputs"),
     [
-        ((3, 28, 28), networks.MNIST_CNN, 128),
-        ((2, 28, 28), networks.MNIST_CNN, 128),
-        ((3, 32, 32), networks.Wide_ResNet, 128),
-        ((3, 224, 224), networks.ResNet, 512),
+        ((3, 28, 28), {}, "MNIST_CNN", 128),
+        ([2, 28, 28], {}, "MNIST_CNN", 128),
+        ((3, 32, 32), {}, "Wide_ResNet", 128),
+        ((3, 224, 224), RESNET18, "ResNet", 512),
+        ((3, 64, 64), {"backbone": "meso4"}, "Meso4", 16),  # wins over the shape
+        ((3, 64, 64), {"backbone": "resnet10t", "pretrained": False}, "PooledFeaturizer", 512),
     ],
 )
-def test_featurizer_follows_the_input_shape(shape, kind, n_outputs):
-    featurizer = networks.Featurizer(shape, RESNET18)
-    assert type(featurizer) is kind
+def test_featurizer_follows_the_backbone_and_else_the_input_shape(shape, hparams, kind, n_outputs):
+    featurizer = networks.Featurizer(shape, hparams)
+    assert type(featurizer).__name__ == kind
     assert featurizer.n_outputs == n_outputs
     assert isinstance(featurizer.activation, networks.Identity)
     assert featurizer(torch.zeros(2, *shape)).shape == (2, n_outputs)
-
-
-def test_featurizer_takes_a_list_as_a_shape():
-    assert isinstance(networks.Featurizer([3, 28, 28], {}), networks.MNIST_CNN)
 
 
 def test_featurizer_for_vectors_is_an_mlp_of_the_depth_asked_for():
@@ -73,16 +71,6 @@ def test_mlp_computes_linear_relu_linear():
 def test_an_mlp_without_its_hparams_is_refused_with_their_names():
     with pytest.raises(RogaError, match="needs the hparams mlp_depth, mlp_dropout: give them"):
         networks.Featurizer((5,), {"mlp_width": 6})
-
-
-def test_backbone_wins_over_the_shape():
-    featurizer = networks.Featurizer((3, 64, 64), {"backbone": "meso4"})
-    assert type(featurizer).__name__ == "Meso4"
-
-
-def test_any_other_backbone_is_asked_of_timm():
-    featurizer = networks.Featurizer((3, 64, 64), {"backbone": "resnet10t", "pretrained": False})
-    assert featurizer(torch.zeros(2, 3, 64, 64)).shape == (2, featurizer.n_outputs)
 
 
 @pytest.mark.parametrize("kind", [RogaError, NotImplementedError])
@@ -167,16 +155,12 @@ def test_freeze_bn_survives_train_and_keeps_the_affine_weights_trainable():
     assert all(norm.weight.requires_grad for norm in norms)
 
 
-def test_train_and_eval_of_resnet_return_the_network():
-    network = networks.ResNet((3, 224, 224), RESNET18)
+def test_resnet_has_its_dropout_and_train_and_eval_return_it():
+    network = networks.ResNet((3, 224, 224), RESNET18 | {"resnet_dropout": 0.1})
+    assert network.dropout.p == 0.1
     assert network.train() is network
     assert network.eval() is network
     assert network.train().network.bn1.training
-
-
-def test_resnet_dropout_is_applied():
-    network = networks.ResNet((3, 224, 224), RESNET18 | {"resnet_dropout": 0.1})
-    assert network.dropout.p == 0.1
 
 
 def test_the_linear_and_the_nonlinear_head():
@@ -185,16 +169,14 @@ def test_the_linear_and_the_nonlinear_head():
     assert shapes == [(4, 8), (4,), (2, 4), (2,), (3, 2), (3,)]
 
 
-def test_pretrained_weights_without_a_network_are_refused_with_both_ways_out(no_network):
+@pytest.mark.parametrize(("offline", "why"), [(False, "no route"), (True, "switched off by HF_HUB_OFFLINE")])
+def test_pretrained_weights_without_a_network_are_refused_with_both_ways_out(
+    offline, why, no_network, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     with pytest.raises(
-        RogaError, match=r"not on this machine.*no route.*'weights' to a file.*'pretrained' to f"
+        RogaError, match=rf"not on this machine.*{why}.*'weights' to a file.*'pretrained' to f"
     ):
-        networks.ResNet((3, 224, 224), {})
-
-
-def test_a_hub_that_is_switched_off_is_named(no_network, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(RogaError, match="switched off by HF_HUB_OFFLINE"):
         networks.ResNet((3, 224, 224), {})
 
 
@@ -218,41 +200,35 @@ def test_cached_weights_need_no_network(no_network, monkeypatch, torchvision_res
     assert torch.equal(network.network.conv1.weight, torchvision_resnet18.conv1.weight)
 
 
-def _drop_a_layer(state):
-    del state["layer4.1.bn2.weight"]
-
-
-def _add_a_layer(state):
-    state["layer5.weight"] = torch.zeros(1)
-
-
-def _reshape_a_layer(state):
-    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_drop_a_layer, r"is not for resnet18.tv_in1k: it lacks layer4.1.bn2.weight"),
-        (_add_a_layer, r"it also has layer5.weight"),
-        (_reshape_a_layer, r"it has in another shape conv1.weight"),
+        (
+            lambda state: state.pop("layer4.1.bn2.weight"),
+            r"is not for resnet18.tv_in1k: it lacks layer4.1.bn2.w",
+        ),
+        (lambda state: state.update(layer5=torch.zeros(1)), r"it also has layer5"),
+        (
+            lambda state: state.update({"conv1.weight": torch.zeros(64, 1, 7, 7)}),
+            r"another shape conv1.weight",
+        ),
+        (None, "holds a list, not a state dict"),
     ],
 )
 def test_the_weights_of_another_network_are_refused(damage, message, torchvision_resnet18, tmp_path):
     state = dict(torchvision_resnet18.state_dict())
-    damage(state)
-    torch.save({"state_dict": state}, tmp_path / "w.pth")
+    if damage:
+        damage(state)
+    torch.save({"state_dict": state} if damage else [1, 2], tmp_path / "w.pth")
     with pytest.raises(RogaError, match=message):
         networks.ResNet((3, 224, 224), RESNET18 | {"weights": str(tmp_path / "w.pth")})
 
 
-def test_a_missing_and_a_damaged_weights_file_are_refused(tmp_path):
-    damaged = tmp_path / "damaged.pth"
-    damaged.write_bytes(b"no weights")
-    with pytest.raises(RogaError, match="cannot be read as weights"):
-        networks.ResNet((3, 224, 224), RESNET18 | {"weights": str(damaged)})
-    with pytest.raises(RogaError, match=r"no such file: '.*gone.pth'"):
-        networks.ResNet((3, 224, 224), RESNET18 | {"weights": str(tmp_path / "gone.pth")})
-    torch.save([1, 2], damaged)
-    with pytest.raises(RogaError, match="holds a list, not a state dict"):
-        networks.ResNet((3, 224, 224), RESNET18 | {"weights": str(damaged)})
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [("damaged.pth", "cannot be read as weights"), ("gone.pth", r"no such file: '.*gone.pth'")],
+)
+def test_a_missing_and_a_damaged_weights_file_are_refused(file, message, tmp_path):
+    (tmp_path / "damaged.pth").write_bytes(b"no weights")
+    with pytest.raises(RogaError, match=message):
+        networks.ResNet((3, 224, 224), RESNET18 | {"weights": str(tmp_path / file)})

@@ -33,12 +33,9 @@ def test_without_a_checkout_it_is_the_engine():
     assert ask(SHOW).stdout == "engine roga_domainbed.engine None\n"
 
 
-def test_domainbed_home_wins(checkout):
-    assert ask(SHOW, DOMAINBED_HOME=str(checkout)).stdout == f"upstream domainbed {checkout}\n"
-
-
-def test_a_domainbed_on_the_import_path_is_found(checkout):
-    assert ask(SHOW, PYTHONPATH=str(checkout)).stdout == f"upstream domainbed {checkout}\n"
+@pytest.mark.parametrize("variable", ["DOMAINBED_HOME", "PYTHONPATH"])
+def test_a_checkout_is_found_by_its_variable_and_on_the_import_path(checkout, variable):
+    assert ask(SHOW, **{variable: str(checkout)}).stdout == f"upstream domainbed {checkout}\n"
 
 
 def test_a_domainbed_home_that_is_none_is_an_error(tmp_path):
@@ -60,13 +57,12 @@ def fork(folder, update, package=False):
     return folder
 
 
-@pytest.mark.parametrize("package", [False, True])
 @pytest.mark.parametrize(
-    "update",
+    ("update", "package"),
     [
-        "def update(self, x, y, **kwargs):",
-        "def update(self, minibatches):",
-        "def update(self, minibatches, unlabeled, step):",
+        ("def update(self, x, y, **kwargs):", False),
+        ("def update(self, minibatches):", True),
+        ("def update(self, minibatches, unlabeled, step):", False),
     ],
 )
 def test_a_fork_with_another_update_is_refused_before_it_is_imported(tmp_path, update, package):
@@ -76,19 +72,18 @@ def test_a_fork_with_another_update_is_refused_before_it_is_imported(tmp_path, u
 
 
 @pytest.mark.parametrize(
-    "update",
+    ("update", "message"),
     [
-        "def update(self, minibatches, unlabeled=None):",
-        "def update(self, minibatches, unlabeled=None, step=0):",
+        ("def update(self, minibatches, unlabeled=None):", "upstream domainbed {}\n"),
+        ("def update(self, minibatches, unlabeled=None, step=0):", "upstream domainbed {}\n"),
+        ("def update(self", "cannot be read as Python"),
     ],
 )
-def test_a_fork_that_is_called_as_domainbed_is_used(tmp_path, update):
-    assert ask(SHOW, DOMAINBED_HOME=str(fork(tmp_path, update))).stdout == f"upstream domainbed {tmp_path}\n"
-
-
-def test_a_fork_that_is_no_python_is_named(tmp_path):
-    result = ask(SHOW, DOMAINBED_HOME=str(fork(tmp_path, "def update(self")))
-    assert "cannot be read as Python" in result.stderr
+def test_a_fork_that_is_called_as_domainbed_is_used_and_one_that_is_no_python_is_named(
+    tmp_path, update, message
+):
+    result = ask(SHOW, DOMAINBED_HOME=str(fork(tmp_path, update)))
+    assert message.format(tmp_path) in result.stdout + result.stderr
 
 
 WITHOUT_WILDS = """

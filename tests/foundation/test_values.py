@@ -16,7 +16,7 @@ from roga_domainbed.catalog.hparams import (
     parse_overrides,
     resolve,
 )
-from roga_domainbed.catalog.registry import Registry, load
+from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 from roga_domainbed.results import records
 from roga_domainbed.results.runs import load_runs
@@ -46,13 +46,11 @@ def test_a_missing_extra_says_what_to_install():
     assert message == "reading videos needs the package 'av': pip install 'roga-domainbed[prepare]'"
 
 
-# The three values are upstream's own, from running it.
-@pytest.mark.parametrize(
-    ("args", "expected"),
-    [((0,), 1003224347), ((1, 2), 1981683110), (("RotatedMNIST", "ERM", [0], 0, 0), 8951917)],
-)
-def test_seed_hash_is_upstreams(args, expected):
-    assert seed_hash(*args) == expected
+def test_seed_hash_and_shuffled_are_upstreams():  # recorded by running it
+    assert seed_hash(0) == 1003224347
+    assert seed_hash(1, 2) == 1981683110
+    assert seed_hash("RotatedMNIST", "ERM", [0], 0, 0) == 8951917
+    assert shuffled(50, 0)[:10] == [28, 11, 10, 41, 2, 27, 38, 31, 22, 4]
 
 
 def test_seed_hash_refuses_numpy_scalars_whose_repr_changed_between_versions():
@@ -60,10 +58,6 @@ def test_seed_hash_refuses_numpy_scalars_whose_repr_changed_between_versions():
         seed_hash(np.int64(1))
     with pytest.raises(TypeError, match="built-in values"):
         derive(0, "x", np.int64(1))
-
-
-def test_shuffled_is_upstreams_order():
-    assert shuffled(50, 0)[:10] == [28, 11, 10, 41, 2, 27, 38, 31, 22, 4]
 
 
 def test_generators_are_functions_of_their_arguments():
@@ -84,10 +78,6 @@ def test_a_registry_refuses_a_name_twice_and_forgets_temporary_ones():
     assert "B" not in registry
     with pytest.raises(RogaError, match="unknown algorithm 'B'; known: A"):
         registry.get("B")
-
-
-def test_a_target_is_imported_on_use():
-    assert load("roga_domainbed.errors:RogaError") is RogaError
 
 
 def test_the_catalog_starts_with_upstreams_rows_in_upstreams_order():
@@ -190,13 +180,15 @@ def record(step=0, **args):
 def test_records_survive_the_round_trip_and_bad_lines_are_named(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    records.append_record(run, record(0))
+    records.append_record(run, {**record(0), "env0_out_acc": float("nan")})  # upstream writes NaN
     with open(run / records.RECORDS, "ab") as file:
         file.write(b'\n{"step": 1}\n[1]\n\xff\xfe\n{"args": {"test_envs"')
     (tmp_path / "not-started").mkdir()
     (tmp_path / "results.txt").write_text("a table")
     loaded = load_runs(tmp_path, "acc")
-    assert records.read_records(run / records.RECORDS).records == [record(0)]
+    (read,) = records.read_records(run / records.RECORDS).records
+    assert np.isnan(read.pop("env0_out_acc"))
+    assert read == record(0)
     assert loaded.folders == ["run"]
     assert [problem.split(", ")[1].split(":")[0] for problem in loaded.problems] == [
         f"line {n}" for n in (2, 3, 4, 5, 6)
@@ -204,11 +196,3 @@ def test_records_survive_the_round_trip_and_bad_lines_are_named(tmp_path):
     assert not records.is_done(run)
     records.mark_done(run)
     assert (run / "done").read_bytes() == b"done"
-
-
-def test_nan_in_upstreams_records_is_read(tmp_path):
-    (tmp_path / "run").mkdir()
-    line = json.dumps({**record(0), "env0_out_acc": float("nan")})
-    assert "NaN" in line
-    (tmp_path / "run" / records.RECORDS).write_text(line + "\n")
-    assert np.isnan(records.read_records(tmp_path / "run" / records.RECORDS).records[0]["env0_out_acc"])

@@ -10,6 +10,7 @@ from torchvision import transforms as tv
 
 from roga_domainbed.engine.datasets.transforms import augmenting_transform, evaluation_transform
 from roga_domainbed.input.augmentation import apply, colour, draws
+from roga_domainbed.input.augmentation.degrade import blur, jpeg
 from roga_domainbed.input.augmentation.geometry import crop_resize, crop_resize_batch
 from roga_domainbed.input.augmentation.spec import (
     AUGMENTATIONS,
@@ -56,16 +57,12 @@ def test_hue_equals_torchvisions_on_floats(turns):
     assert np.abs(colour.hue(x.copy(), turns)[0] - theirs).max() < 1e-5
 
 
-def test_hue_of_pil_is_ours_to_the_error_of_its_tables():
-    found = 255 * colour.hue(levels(picture()) / 255, 0.2)
-    difference = np.abs(found - levels(TF.adjust_hue(picture(), 0.2)))
+def test_hue_and_gray_of_pil_are_ours_to_the_error_of_its_tables():
+    x = levels(picture()) / 255
+    difference = np.abs(255 * colour.hue(x.copy(), 0.2) - levels(TF.adjust_hue(picture(), 0.2)))
     assert difference.mean() < 1.5
     assert difference.max() < 20  # hue has 256 steps there
-
-
-def test_gray_equals_torchvisions():
-    found = 255 * colour.grayscale(levels(picture()) / 255)
-    assert np.abs(found - levels(TF.rgb_to_grayscale(picture(), 3))).max() < 1
+    assert np.abs(255 * colour.grayscale(x) - levels(TF.rgb_to_grayscale(picture(), 3))).max() < 1
 
 
 @pytest.mark.parametrize("operation", [colour.brightness, colour.contrast, colour.saturation, colour.hue])
@@ -92,7 +89,9 @@ def test_crop_resize_and_mirror_equal_pil(size, mirrored):
     assert np.abs(at_once - theirs).max() <= 2
 
 
-def test_evaluation_equals_the_transform():
+def test_domainbeds_transforms_are_recognized_and_evaluation_equals_the_transform():
+    augmented = Recipe(224, IMAGENET_MEAN, IMAGENET_STD, AUGMENTATIONS["domainbed"])
+    assert recipe_of(augmenting_transform(224)) == augmented
     image, transform = picture(90, 70), evaluation_transform(64)
     recipe = recipe_of(transform)
     pixels = apply.resized([torch.from_numpy(np.array(image))], np.array([[0, 0, 90, 70]]), 64)
@@ -100,11 +99,6 @@ def test_evaluation_equals_the_transform():
     assert recipe == Recipe(64, IMAGENET_MEAN, IMAGENET_STD)
     # a level at most, in units of the standard deviation
     assert (found - transform(image)).abs().max() < 1.01 / 255 / min(IMAGENET_STD)
-
-
-def test_domainbeds_transform_is_recognized():
-    recipe = recipe_of(augmenting_transform(224))
-    assert recipe == Recipe(224, IMAGENET_MEAN, IMAGENET_STD, AUGMENTATIONS["domainbed"])
 
 
 @pytest.mark.parametrize(
@@ -206,24 +200,18 @@ def test_deepfakebenchs_set_blurs_exposes_and_compresses_half_of_the_images():
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 def test_blur_equals_torchvisions_with_opencvs_sigma(kernel):
-    from roga_domainbed.input.augmentation.degrade import blur
-
     image = torch.from_numpy(np.array(picture())).permute(2, 0, 1)
     theirs = TF.gaussian_blur(image, kernel, 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8)
     assert (blur(image, kernel).int() - theirs.int()).abs().max() <= 1
 
 
 def test_jpeg_is_libjpegs(tmp_path):
-    from roga_domainbed.input.augmentation.degrade import jpeg
-
     picture().save(tmp_path / "x.jpg", quality=40)
     found = jpeg(torch.from_numpy(np.array(picture())).permute(2, 0, 1), 40)
     assert np.array_equal(found.permute(1, 2, 0).numpy(), np.array(Image.open(tmp_path / "x.jpg")))
 
 
 def test_deepfakebenchs_bytes_are_those_of_its_steps_in_order():
-    from roga_domainbed.input.augmentation.degrade import blur, jpeg
-
     recipe = Recipe(96, augmentation=AUGMENTATIONS["deepfakebench"])
     d = draws.draw(recipe.augmentation, generator(3, "x"), np.full((16, 2), 96))
     row = int(np.flatnonzero((d.blur > 0) & (d.jpeg > 0) & (d.exposure[:, 0] != 1))[0])

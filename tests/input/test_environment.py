@@ -49,10 +49,6 @@ def test_everything_that_a_foreign_environment_offers_is_used():
     assert environment_of(environment) is environment
 
 
-def test_pixels_of_a_class_whose_subclass_has_other_samples_are_not_used():
-    assert images_of(environment_of(FlippedElsewhere())) is None
-
-
 def test_what_is_not_offered_has_a_default():
     class Bare:
         __len__, __getitem__ = Foreign.__len__, Foreign.__getitem__
@@ -61,6 +57,8 @@ def test_what_is_not_offered_has_a_default():
     environment = environment_of(Bare())
     assert (environment.videos, environment.relative_paths, environment.recipe) == (None, None, None)
     assert images_of(environment) is None
+    # pixels of a class whose subclass has other samples are not used
+    assert images_of(environment_of(FlippedElsewhere())) is None
 
 
 def test_labels_of_tensors_are_known_and_other_labels_are_read_only_when_asked_for():

@@ -20,16 +20,10 @@ def shared(tmp_path_factory):
     """What each of three processes found, in the order of their ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     outputs = [folder / f"{rank}.pt" for rank in range(WORLD_SIZE)]
+    command = [sys.executable, str(SCRIPT)]
     ranks = [
         subprocess.Popen(
-            [
-                sys.executable,
-                str(SCRIPT),
-                str(rank),
-                str(WORLD_SIZE),
-                str(folder / "rendezvous"),
-                str(output),
-            ],
+            [*command, str(rank), str(WORLD_SIZE), str(folder / "rendezvous"), str(output)],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -45,30 +39,17 @@ def shared(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_shared_steps_are_those_of_one_process(shared, case):
+def test_the_shared_steps_are_those_of_one_process_and_the_same_bits_in_all(shared, case):
     n, k, settings = CASES[case]
     alone = outcome(k, settings)
     for results in shared[:n]:
+        state = results[case]["state"]
         for name, value in alone["state"].items():
-            assert torch.allclose(
-                results[case]["state"][name].double(), value.double(), rtol=0, atol=1e-12
-            ), name
+            assert torch.allclose(state[name].double(), value.double(), rtol=0, atol=1e-12), name
+            assert torch.equal(state[name], shared[0][case]["state"][name]), name
         for report, theirs in zip(alone["reports"], results[case]["reports"], strict=True):
             assert theirs == pytest.approx(report, abs=1e-12)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_all_processes_hold_the_same_bits(shared, case):
-    n = CASES[case][0]
-    first = shared[0][case]["state"]
-    for results in shared[1:n]:
-        for name, value in first.items():
-            assert torch.equal(results[case]["state"][name], value), name
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_step_has_one_all_reduce_and_the_pooled_anchor_one_for_each_mean(shared, case):
-    settings = CASES[case][2]
+    # One all-reduce a step, and with the pooled anchor one for each mean.
     means = (settings.get("anchor") == "pooled") * (2 if settings.get("gradient") == "exact" else 1)
     assert shared[0][case]["all-reduces a step"] == 1 + means
 

@@ -30,18 +30,13 @@ def make_step(name, k, device="cpu"):
             F.cross_entropy(net(x), y).backward()
             optimizer.step()
 
-    elif name == "SAM":
-        optimizer = SAM(net.parameters(), torch.optim.Adam)
-
-        def step():
-            optimizer.step(lambda: F.cross_entropy(net(x), y))
-
     else:
-        optimizer = RoGA(net.parameters(), torch.optim.Adam)
-        parts = list(zip(x.chunk(k), y.chunk(k), strict=True))
+        optimizer = {"SAM": SAM, "RoGA": RoGA}[name](net.parameters(), torch.optim.Adam)
+        parts = zip(x.chunk(k), y.chunk(k), strict=True)
+        closures = [lambda x=x, y=y: F.cross_entropy(net(x), y) for x, y in parts]
 
         def step():
-            optimizer.step([lambda x=x, y=y: F.cross_entropy(net(x), y) for x, y in parts])
+            optimizer.step(closures if name == "RoGA" else closures[0])
 
     return step, sum(p.numel() * p.element_size() for p in net.parameters())
 

@@ -45,23 +45,26 @@ def change(make, net, closures):
 # --- 1: without perturbation it is the base optimizer ----------------------------------------------------
 
 
+NO_ALPHA = {"alpha": 0.0}
+
+
 @pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam], ids=["SGD", "Adam"])
 @pytest.mark.parametrize(
-    ("name", "make"),
+    ("name", "cls", "settings"),
     [
-        ("RoGA", lambda p, b, **kw: RoGA(p, b, rho=0.0, alpha=0.0, **kw)),
-        ("RoGA-pooled", lambda p, b, **kw: RoGA(p, b, rho=0.0, alpha=0.0, anchor="pooled", **kw)),
-        ("RoGA-exact", lambda p, b, **kw: RoGA(p, b, rho=0.0, alpha=0.0, gradient="exact", **kw)),
-        ("SAM", lambda p, b, **kw: SAM(p, b, rho=0.0, **kw)),
-        ("ASAM", lambda p, b, **kw: ASAM(p, b, rho=0.0, **kw)),
-        ("GSAM", lambda p, b, **kw: GSAM(p, b, rho=0.0, alpha=0.0, **kw)),
-        ("SAGM", lambda p, b, **kw: SAGM(p, b, rho=0.0, alpha=0.0, **kw)),
+        ("RoGA", RoGA, NO_ALPHA),
+        ("RoGA-pooled", RoGA, {**NO_ALPHA, "anchor": "pooled"}),
+        ("RoGA-exact", RoGA, {**NO_ALPHA, "gradient": "exact"}),
+        ("SAM", SAM, {}),
+        ("ASAM", ASAM, {}),
+        ("GSAM", GSAM, NO_ALPHA),
+        ("SAGM", SAGM, NO_ALPHA),
     ],
 )
-def test_without_rho_and_alpha_it_is_the_base_optimizer_on_the_mean_loss(name, make, base):
+def test_without_rho_and_alpha_it_is_the_base_optimizer_on_the_mean_loss(name, cls, settings, base):
     domains = P.make_domains(3)
     ours, reference = P.twins(P.make_net())
-    optimizer = make(ours.parameters(), base, lr=0.05, weight_decay=0.1)
+    optimizer = cls(ours.parameters(), base, rho=0.0, lr=0.05, weight_decay=0.1, **settings)
     plain = base(reference.parameters(), lr=0.05, weight_decay=0.1)
     for _ in range(3):
         step(name, optimizer, ours, domains)
@@ -275,18 +278,16 @@ def test_scaling_the_loss_itself_leaves_epsilon_alone_and_scales_the_alignment()
     # With loss c L: ε is unchanged and d = ε − α c g, so alpha / c gives c times the old direction.
     domains, net, c = P.make_domains(2), P.make_net(), 8.0
     direction = roga_direction(net, domains, rho=0.1, alpha=0.04)
-    scaled = -change(
-        lambda p, **kw: RoGA(p, rho=0.1, alpha=0.04 / c, **kw),
-        net,
-        lambda n: [lambda f=f: c * f() for f in P.closures(n, domains)],
-    )
-    assert torch.allclose(scaled, c * direction, rtol=0, atol=1e-12)
-    unchanged_alpha = -change(
-        lambda p, **kw: RoGA(p, rho=0.1, alpha=0.04, **kw),
-        net,
-        lambda n: [lambda f=f: c * f() for f in P.closures(n, domains)],
-    )
-    assert (unchanged_alpha - c * direction).norm() > 1e-3
+
+    def scaled(alpha):
+        return -change(
+            lambda p, **kw: RoGA(p, rho=0.1, alpha=alpha, **kw),
+            net,
+            lambda n: [lambda f=f: c * f() for f in P.closures(n, domains)],
+        )
+
+    assert torch.allclose(scaled(0.04 / c), c * direction, rtol=0, atol=1e-12)
+    assert (scaled(0.04) - c * direction).norm() > 1e-3
 
 
 # --- 7: weights are restored exactly ---------------------------------------------------------------------

@@ -28,15 +28,6 @@ def host():
     return bridge.register()
 
 
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    from datasets_ext.synthfake.generate import generate
-
-    root = tmp_path_factory.mktemp("faces")
-    generate(root, n_identities=3, n_frames=4)
-    return root
-
-
 @pytest.fixture(autouse=True)
 def without_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

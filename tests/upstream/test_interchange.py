@@ -10,18 +10,8 @@ import pytest
 pytestmark = pytest.mark.upstream
 
 # Debug28 needs no data, and its 16 images no larger minibatch than 8.
-JOBS = [
-    "--datasets",
-    "Debug28",
-    "--algorithms",
-    "ERM",
-    "--n_trials",
-    "1",
-    "--single_test_envs",
-    "--steps",
-    "3",
-]
-JOBS += ["--hparams", '{"batch_size": 8}', "--data_dir", "none", "--skip_confirmation"]
+JOBS = "--datasets Debug28 --algorithms ERM --n_trials 1 --single_test_envs --steps 3 --data_dir none".split()
+JOBS += ["--skip_confirmation", "--hparams", '{"batch_size": 8}']
 
 
 @pytest.fixture(scope="module")
@@ -33,47 +23,37 @@ def engine_cli(run_cli):
 
 
 @pytest.fixture(scope="module")
-def begun_by_upstream(run_stock, engine_cli, tmp_path_factory):
-    """Three jobs launched by the stock script, then six asked of ours on the engine."""
-    out = tmp_path_factory.mktemp("sweeps") / "begun by upstream"
-    run_stock("sweep", "launch", *JOBS, "--n_hparams", 1, "--output_dir", out, "--command_launcher", "local")
-    before = {path: path.stat().st_mtime_ns for path in out.glob("*/results.jsonl")}
-    done = engine_cli(
-        "sweep", "launch", *JOBS, "--n_hparams", 2, "--output_dir", out, cwd=_with_data_dir(out)
-    )
-    return out, before, done
+def sweeps(run_stock, engine_cli, tmp_path_factory):
+    """Who began → a sweep of three jobs that the other tool then made one of six: folder, records before, output."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    (folder / "none").mkdir()  # the data folder of JOBS: ours looks for it, and Debug28 does not need it
+
+    def stock(n_hparams, out):
+        arguments = ["--n_hparams", n_hparams, "--output_dir", out, "--command_launcher", "local"]
+        return run_stock("sweep", "launch", *JOBS, *arguments)
+
+    def ours(n_hparams, out):
+        arguments = ["--n_hparams", n_hparams, "--output_dir", out]
+        return engine_cli("sweep", "launch", *JOBS, *arguments, cwd=folder)
+
+    found = {}
+    for who, begin, go_on in (("upstream", stock, ours), ("us", ours, stock)):
+        out = folder / f"begun by {who}"
+        begin(1, out)
+        before = {path: path.stat().st_mtime_ns for path in out.glob("*/results.jsonl")}
+        found[who] = out, before, go_on(2, out)
+    return found
 
 
-@pytest.fixture(scope="module")
-def begun_by_us(run_stock, engine_cli, tmp_path_factory):
-    """Three jobs of ours on the engine, then six asked of the stock script."""
-    out = tmp_path_factory.mktemp("sweeps") / "begun by us"
-    engine_cli("sweep", "launch", *JOBS, "--n_hparams", 1, "--output_dir", out, cwd=_with_data_dir(out))
-    before = {path: path.stat().st_mtime_ns for path in out.glob("*/results.jsonl")}
-    done = run_stock(
-        "sweep", "launch", *JOBS, "--n_hparams", 2, "--output_dir", out, "--command_launcher", "local"
-    )
-    return out, before, done
-
-
-def _with_data_dir(out):
-    """A folder in which the data folder of JOBS exists: ours looks, and Debug28 does not need it."""
-    (out.parent / "none").mkdir(exist_ok=True)
-    return out.parent
-
-
-@pytest.mark.parametrize("sweep", ["begun_by_upstream", "begun_by_us"])
-def test_the_other_tool_continues_a_sweep(sweep, request):
-    out, before, done = request.getfixturevalue(sweep)
+@pytest.mark.parametrize("begun_by", ["upstream", "us"])
+def test_the_other_tool_continues_a_sweep_and_both_collectors_print_the_same(
+    begun_by, sweeps, run_stock, engine_cli
+):
+    out, before, done = sweeps[begun_by]
     assert len(before) == 3
     assert "6 jobs: 3 done, 0 incomplete, 3 not launched." in done.stdout
     assert len(list(out.glob("*/done"))) == 6
     assert {path: path.stat().st_mtime_ns for path in before} == before  # what was done stays untouched
-
-
-@pytest.mark.parametrize("sweep", ["begun_by_upstream", "begun_by_us"])
-def test_both_collectors_print_the_same_of_mixed_records(sweep, request, run_stock, engine_cli):
-    out, _, _ = request.getfixturevalue(sweep)
     theirs = run_stock("collect_results", "--input_dir", out).stdout
     ours = engine_cli("collect-results", "--input_dir", out, "--compat", "upstream").stdout
     assert theirs == ours
@@ -97,8 +77,8 @@ for path in sys.argv[2:]:
 """
 
 
-def test_either_model_is_loaded_by_either_backend_and_predicts_the_same(begun_by_upstream):
-    out, before, _ = begun_by_upstream
+def test_either_model_is_loaded_by_either_backend_and_predicts_the_same(sweeps):
+    out, before, _ = sweeps["upstream"]
     paths = sorted(out.glob("*/model.pkl"))
     assert len(paths) == 6
     theirs = sum(path.parent / "results.jsonl" in before for path in paths)

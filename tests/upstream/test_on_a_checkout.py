@@ -4,7 +4,6 @@ import importlib
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -53,19 +52,9 @@ def test_the_engine_has_upstreams_hyper_parameters(host, algorithm, dataset):
 
 
 @pytest.mark.parametrize("algorithm", ["ERM", "CORAL", "SAM", "SAGM", "RoGA"])
-def test_a_training_runs_and_leaves_the_checkout_clean(algorithm, host, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "roga_domainbed",
-        "train",
-        "--dataset",
-        "Debug28",
-        "--algorithm",
-        algorithm,
-    ]
-    command += ["--hparams", '{"batch_size": 8}', "--steps", "3", "--n_workers", "0"]
-    subprocess.run([*command, "--output_dir", str(tmp_path / "run")], check=True, capture_output=True)
+def test_a_training_runs_and_leaves_the_checkout_clean(algorithm, host, run_cli, tmp_path):
+    flags = ["--dataset", "Debug28", "--algorithm", algorithm, "--hparams", '{"batch_size": 8}', "--steps", 3]
+    run_cli("train", *flags, "--n_workers", 0, "--output_dir", tmp_path / "run")
     record = json.loads((tmp_path / "run" / "results.jsonl").read_text().splitlines()[0])
     assert record["provenance"]["backend"] == "upstream"
     status = ["git", "-C", str(host.home), "status", "--porcelain"]
@@ -77,16 +66,8 @@ def test_upstreams_reporting_reads_our_records(host, tmp_path):
     from roga_domainbed.trainer.run import train
 
     for env in range(3):
-        train(
-            TrainConfig(
-                dataset="Debug28",
-                hparams='{"batch_size": 8}',
-                steps=3,
-                n_workers=0,
-                test_envs=[env],
-                output_dir=str(tmp_path / str(env)),
-            )
-        )
+        where = {"dataset": "Debug28", "test_envs": [env], "output_dir": str(tmp_path / str(env))}
+        train(TrainConfig(hparams='{"batch_size": 8}', steps=3, n_workers=0, **where))
     reporting = importlib.import_module("domainbed.lib.reporting")
     selection = importlib.import_module("domainbed.model_selection")
     groups = reporting.get_grouped_records(reporting.load_records(str(tmp_path)))

@@ -57,23 +57,18 @@ def test_upstreams_unit_tests_end_the_same_with_the_plugin(home, tmp_path):
     assert sum(outcome == "ok" for _, outcome in plain) > 30
 
 
+def sweep_of(faces, out):
+    flags = "--datasets SynthFake --n_hparams 1 --n_trials 1 --steps 2 --single_test_envs --skip_confirmation"
+    return [*flags.split(), "--data_dir", faces, "--output_dir", out]
+
+
 @pytest.mark.parametrize("launcher", ["local", "roga_local"])
 def test_a_stock_sweep_trains_both_kinds_of_algorithms_and_stock_tables_show_them(
     launcher, faces, run_cli, tmp_path
 ):
     names = ["ERM", "CORAL", "RoGA"] if launcher == "roga_local" else ["RoGA"]
-    arguments = ["--datasets", "SynthFake", "--algorithms", *names, "--data_dir", faces]
-    arguments += ["--output_dir", tmp_path / "out", "--command_launcher", launcher, "--n_hparams", 1]
-    arguments += [
-        "--n_trials",
-        1,
-        "--steps",
-        2,
-        "--single_test_envs",
-        "--skip_confirmation",
-        "--hparams",
-        SMALL,
-    ]
+    arguments = [*sweep_of(faces, tmp_path / "out"), "--algorithms", *names, "--command_launcher", launcher]
+    arguments += ["--hparams", SMALL]
     run_cli("upstream", "sweep", "launch", *arguments)
     folders = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
     assert len(folders) == 4 * len(names)
@@ -85,11 +80,8 @@ def test_a_stock_sweep_trains_both_kinds_of_algorithms_and_stock_tables_show_the
 
 
 def test_the_dummy_launcher_prints_commands_that_re_enter_with_the_plugin(faces, run_cli, tmp_path):
-    arguments = ["--datasets", "SynthFake", "--algorithms", "RoGA", "--data_dir", faces, "--n_hparams", 1]
-    arguments += ["--output_dir", tmp_path / "out", "--n_trials", 1, "--steps", 2, "--single_test_envs"]
-    done = run_cli(
-        "upstream", "sweep", "launch", *arguments, "--command_launcher", "dummy", "--skip_confirmation"
-    )
+    arguments = [*sweep_of(faces, tmp_path / "out"), "--algorithms", "RoGA", "--command_launcher", "dummy"]
+    done = run_cli("upstream", "sweep", "launch", *arguments)
     commands = re.findall(r"Dummy launcher: (.*)", done.stdout)
     assert len(commands) == 4
     assert all(" -m roga_domainbed upstream train --algorithm RoGA " in command for command in commands)
@@ -105,10 +97,12 @@ def stock_train(run_cli, faces, folder, *arguments):
     )
 
 
-@pytest.mark.parametrize("mode", ["official", "group"])
-def test_stock_train_is_given_the_manifests_split(mode, faces, run_cli, records_of, tmp_path):
+@pytest.mark.parametrize(("flags", "mode"), [((), "official"), (("--split", "group"), "group")])
+def test_stock_train_is_given_the_manifests_split_the_official_one_by_default(
+    flags, mode, faces, run_cli, records_of, tmp_path
+):
     """``epoch`` is step / min(in-split) · batch size: 1 at the end of a step counted by hand from the split."""
-    stock_train(run_cli, faces, tmp_path / "run", "--steps", 2, "--trial_seed", 3, "--split", mode)
+    stock_train(run_cli, faces, tmp_path / "run", "--steps", 2, "--trial_seed", 3, *flags)
     (first, last) = records_of(tmp_path / "run")
     assert first["hparams"]["split"] == mode
 
@@ -120,11 +114,6 @@ def test_stock_train_is_given_the_manifests_split(mode, faces, run_cli, records_
     pairs = splits.split_indices(mode, environments, names, 3, 0.2, [1])
     smallest = min(len(in_split) for in_split, _ in pairs)
     assert last["epoch"] == 1 / (smallest / 8)
-
-
-def test_the_default_split_of_stock_train_is_the_official_one(faces, run_cli, records_of, tmp_path):
-    stock_train(run_cli, faces, tmp_path / "run")
-    assert records_of(tmp_path / "run")[0]["hparams"]["split"] == "official"
 
 
 def test_stock_train_is_refused_what_leaks(faces, run_cli, tmp_path):

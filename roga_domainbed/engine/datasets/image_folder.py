@@ -181,62 +181,42 @@ def _abbreviates(short: str, name: str) -> bool:
 
 
 class _Benchmark(MultipleEnvironmentImageFolder):
-    """One of DomainBed's datasets: ``FOLDER`` inside the data directory."""
+    """One of DomainBed's datasets: the catalog has its environments and its ``FOLDER`` inside the data directory."""
 
     CHECKPOINT_FREQ = 300
     FOLDER: str
+
+    def __init_subclass__(cls):
+        if cls.__name__ in catalog.DATASETS:  # a subclass of PACS in somebody's package has those of PACS
+            info = catalog.DATASETS.get(cls.__name__)
+            cls.ENVIRONMENTS, cls.FOLDER = list(info.environments), info.folder
 
     def __init__(self, root: str | os.PathLike | None, test_envs: Sequence[int], hparams: dict[str, Any]):
         folder = Path(require_root(root, type(self).__name__), self.FOLDER)
         super().__init__(folder, test_envs, hparams["data_augmentation"], hparams)
 
 
-def _environments(dataset: str) -> list[str]:
-    return list(catalog.DATASETS.get(dataset).environments)
-
-
-def _folder(dataset: str) -> str:
-    return catalog.DATASETS.get(dataset).folder
-
-
 class VLCS(_Benchmark):
     """Photographs from Caltech101, LabelMe, SUN09 and VOC2007; 5 classes."""
-
-    ENVIRONMENTS = _environments("VLCS")
-    FOLDER = _folder("VLCS")
 
 
 class PACS(_Benchmark):
     """Art paintings, cartoons, photographs and sketches; 7 classes (arXiv:1710.03077)."""
 
-    ENVIRONMENTS = _environments("PACS")
-    FOLDER = _folder("PACS")
-
 
 class OfficeHome(_Benchmark):
     """Art, clip art, product pictures and photographs of office objects; 65 classes (arXiv:1706.07522)."""
 
-    ENVIRONMENTS = _environments("OfficeHome")
-    FOLDER = _folder("OfficeHome")
-
 
 class TerraIncognita(_Benchmark):
     """Camera-trap pictures from four locations; 10 classes (arXiv:1807.04975)."""
-
-    ENVIRONMENTS = _environments("TerraIncognita")
-    FOLDER = _folder("TerraIncognita")
 
 
 class DomainNet(_Benchmark):
     """Six styles of pictures; 345 classes (arXiv:1812.01754)."""
 
     CHECKPOINT_FREQ = 1000
-    ENVIRONMENTS = _environments("DomainNet")
-    FOLDER = _folder("DomainNet")
 
 
 class SVIRO(_Benchmark):
     """Rendered rear seats of ten cars (arXiv:2001.03483)."""
-
-    ENVIRONMENTS = _environments("SVIRO")
-    FOLDER = _folder("SVIRO")

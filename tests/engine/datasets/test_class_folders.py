@@ -20,24 +20,18 @@ def test_real_is_0_and_fake_is_1_whatever_the_alphabet_says(real, fake):
     assert class_indices([fake, real]) == ({real: 0, fake: 1}, ["real", "fake"])
 
 
-def test_two_spellings_of_a_class_are_one_class():
-    indices, names = class_indices(["real", "0_real", "fake", "1_fake"])
-    assert indices == {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
-    assert names == ["real", "fake"]
+PACS = ["dog", "elephant", "giraffe", "guitar", "horse", "house", "person"]
 
 
-def test_other_names_are_numbered_by_the_alphabet():
-    names = ["dog", "elephant", "giraffe", "guitar", "horse", "house", "person"]
-    assert class_indices(reversed(names)) == ({name: i for i, name in enumerate(names)}, names)
-
-
-def test_a_word_inside_another_word_means_nothing():
-    assert class_indices(["realm", "surreal"]) == ({"realm": 0, "surreal": 1}, ["realm", "surreal"])
-
-
-def test_more_than_two_classes_of_which_some_are_understood_keep_the_alphabet():
-    assert class_indices(["unknown", "real", "fake"])[0] == {"fake": 0, "real": 1, "unknown": 2}
-
-
-def test_two_kinds_of_fakes_without_reals_stay_two_classes():
-    assert class_indices(["fake_a", "fake_b"])[0] == {"fake_a": 0, "fake_b": 1}
+@pytest.mark.parametrize(
+    ("folders", "indices", "classes"),
+    [
+        (["real", "0_real", "fake", "1_fake"], [0, 0, 1, 1], ["real", "fake"]),  # two spellings are one class
+        (PACS, [0, 1, 2, 3, 4, 5, 6], PACS),
+        (["realm", "surreal"], [0, 1], ["realm", "surreal"]),  # a word inside another word means nothing
+        (["fake", "real", "unknown"], [0, 1, 2], ["fake", "real", "unknown"]),
+        (["fake_a", "fake_b"], [0, 1], ["fake_a", "fake_b"]),  # without reals: two classes
+    ],
+)
+def test_other_names_are_numbered_by_the_alphabet(folders, indices, classes):
+    assert class_indices(reversed(folders)) == (dict(zip(folders, indices, strict=True)), classes)

@@ -35,8 +35,8 @@ def test_environments_are_the_folders_in_alphabetical_order(make_tree):
     assert type(label) is int
 
 
-def test_images_are_224_unless_told(make_tree):
-    dataset = folder_of(make_tree({"a": PAIR}))
+def test_images_are_224_unless_told_and_folders_may_have_spaces_and_quotes(make_tree):
+    dataset = folder_of(make_tree({'it\'s "raw" data': PAIR}))
     assert dataset.input_shape == dataset[0][0][0].shape == (3, 224, 224)
 
 
@@ -61,14 +61,15 @@ def test_hidden_and_stray_things_are_passed_over(make_tree):
     for stray in ("readme.txt", "a/list.csv", "a/cover.png", "a/0_real/notes.txt", "a/0_real/._0.png"):
         (root / stray).write_text("stray")
     (root / "a" / "0_real" / ".thumbnails" / "0.png").write_text("stray")
-    dataset = folder_of(root)
-    assert [len(environment) for environment in dataset] == [5, 5]
+    assert [len(environment) for environment in folder_of(root)] == [5, 5]
 
 
-def test_labels_are_known_without_decoding(make_tree, monkeypatch):
-    root = make_tree({"a": PAIR})
+def test_labels_are_known_without_decoding_and_have_one_number_in_all_environments(make_tree, monkeypatch):
+    root = make_tree({"a": {"fake": 1, "real": 2}, "b": {"0_real": 1, "1_fake": 3}})
     monkeypatch.setattr(Image, "open", lambda *args: pytest.fail("an image was decoded"))
-    assert folder_of(root)[0].labels.tolist() == [0, 0, 1, 1, 1]
+    dataset = folder_of(root)
+    assert [environment.labels.tolist() for environment in dataset] == [[1, 0, 0], [0, 1, 1, 1]]
+    assert dataset.num_classes == 2
 
 
 def test_evaluation_resizes_and_normalizes_with_imagenets_statistics(make_tree):
@@ -100,12 +101,6 @@ def test_only_training_environments_are_augmented_and_their_evaluation_view_is_n
         assert environment.evaluation is environment
 
 
-def test_classes_have_one_number_in_all_environments(make_tree):
-    dataset = folder_of(make_tree({"a": {"fake": 1, "real": 2}, "b": {"0_real": 1, "1_fake": 3}}))
-    assert [environment.labels.tolist() for environment in dataset] == [[1, 0, 0], [0, 1, 1, 1]]
-    assert dataset.num_classes == 2
-
-
 def test_an_environment_without_a_class_is_refused_and_all_faults_come_at_once(make_tree):
     root = make_tree({"DF": {"0_real": 1}, "F2F": {"0_real": 1, "1_fake": 0}, "FS": {}, "NT": PAIR})
     with pytest.raises(RogaError) as caught:
@@ -120,23 +115,15 @@ def test_an_environment_without_a_class_is_refused_and_all_faults_come_at_once(m
     assert lines[3].endswith("has no class folders")
 
 
-def test_a_single_class_is_refused(make_tree):
-    with pytest.raises(RogaError, match="has one class only, '1_fake'; at least two are needed"):
-        folder_of(make_tree({"a": {"1_fake": 1}}))
-
-
-def test_folders_with_spaces_and_quotes_are_environments(make_tree):
-    dataset = folder_of(make_tree({'it\'s "raw" data': PAIR}), image_size=8)
-    assert dataset[0][0][0].shape == (3, 8, 8)
-
-
-def test_a_missing_root_and_an_empty_one_are_refused(tmp_path):
+def test_a_missing_root_an_empty_one_and_a_single_class_are_refused(make_tree, tmp_path):
     with pytest.raises(
         RogaError, match=r"no such folder: '.*gone'; Methods is expected there.*Check --data_dir"
     ):
         Methods(tmp_path / "gone", [], False, {})
     with pytest.raises(RogaError, match=r"no environments in '.*': expected folders <environment>/<class>"):
         folder_of(tmp_path)
+    with pytest.raises(RogaError, match="has one class only, '1_fake'; at least two are needed"):
+        folder_of(make_tree({"a": {"1_fake": 1}}))
 
 
 @pytest.mark.parametrize("folders", [("DF",), ("DF", "F2F", "FS"), ("DF", "NT")])
@@ -204,13 +191,9 @@ def test_an_impossible_image_size_is_refused(make_tree, size):
         folder_of(make_tree({"a": PAIR}), image_size=size)
 
 
-def _noise(path):
+def _truncate(path):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
-
-
-def _truncate(path):
-    _noise(path)
     os.truncate(path, os.path.getsize(path) // 2)
 
 

@@ -60,15 +60,6 @@ def test_rotation_is_bilinear_by_the_angle_of_the_environment(root):
         assert label == environment.labels[3] == environment.images[3, 0, 0] - 10
 
 
-def test_the_partition_does_not_depend_on_torchs_random_state(root):
-    torch.manual_seed(0)
-    first = RotatedMNIST(root, [0], {})
-    torch.manual_seed(1)
-    second = RotatedMNIST(root, [0], {})
-    for one, other in zip(first, second, strict=True):
-        assert torch.equal(one.images, other.images)
-
-
 def test_colour_agrees_with_the_label_as_often_as_the_environment_says(root):
     dataset = ColoredMNIST(root, [0], {})
     assert (len(dataset), dataset.input_shape, dataset.num_classes) == (3, (2, 28, 28), 2)
@@ -90,13 +81,14 @@ def test_coloured_images_are_floats_up_to_1(root):
     assert type(label) is int
 
 
-def test_the_flips_do_not_depend_on_torchs_random_state(root):
+@pytest.mark.parametrize("kind", [RotatedMNIST, ColoredMNIST])
+def test_partition_and_flips_do_not_depend_on_torchs_random_state(root, kind):
     torch.manual_seed(0)
-    first = ColoredMNIST(root, [0], {})[2]
+    first = kind(root, [0], {})
     torch.manual_seed(1)
-    second = ColoredMNIST(root, [0], {})[2]
-    assert torch.equal(first.images, second.images)
-    assert (first.labels == second.labels).all()
+    for one, other in zip(first, kind(root, [0], {}), strict=True):
+        assert torch.equal(one.images, other.images)
+        assert (one.labels == other.labels).all()
 
 
 def test_without_a_network_the_refusal_says_where_to_put_the_four_files(tmp_path, monkeypatch):
