@@ -138,7 +138,9 @@ def audit(
         frame_split: whether the split was cut frame by frame. Every table says so, hence videos and recordings in both
             training and selection are then a note. Those shared with the test data still leak.
     """
-    chosen = _by_role(splits, rows, test_envs)
+    chosen: dict[str, list[pd.DataFrame]] = {role: [] for role in ROLES}
+    for role, index, indices in _roles(splits, test_envs):
+        chosen[role].append(rows[index][_COLUMNS].iloc[list(indices)])
     keys = {role: _keys(parts) for role, parts in chosen.items()}
     n_unknown = {
         role: len(_keys([part[part["identities"] == ""] for part in parts])["videos"])
@@ -211,18 +213,6 @@ def _leaks_first(overlaps: Sequence[Overlap]) -> tuple[Overlap, ...]:
 def _path(rows: Sequence[pd.DataFrame], frame: tuple[int, int]) -> str:
     row = rows[frame[0]].iloc[frame[1]]
     return f"{row['dataset']}/{row['path']}"
-
-
-def _by_role(
-    splits: Sequence[tuple[Sequence[int], Sequence[int]]],
-    rows: Sequence[pd.DataFrame],
-    test_envs: Collection[int],
-) -> dict[str, list[pd.DataFrame]]:
-    """Role → the rows that have it, of each environment."""
-    chosen: dict[str, list[pd.DataFrame]] = {role: [] for role in ROLES}
-    for role, index, indices in _roles(splits, test_envs):
-        chosen[role].append(rows[index][_COLUMNS].iloc[list(indices)])
-    return chosen
 
 
 def _roles(

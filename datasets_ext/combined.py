@@ -11,10 +11,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from datasets_ext import manifest, splits
+from datasets_ext import manifest
 from datasets_ext.ffpp import SAME_YOUTUBE_VIDEO
 from datasets_ext.folder import ManifestDataset, read_tree
 from roga_domainbed.catalog import DATASETS
@@ -89,48 +88,17 @@ class CombinedDataset(ManifestDataset):
             (trees[source.tree][0], _one_environment(source, trees[source.tree][1])) for source in cls.SOURCES
         ]
 
-    def _cut(
-        self,
-        mode: str,
-        trial_seed: int,
-        holdout_fraction: float,
-        test_envs: Collection[int],
-        same_source: Collection[Collection[str]],
-    ) -> list[splits.Split]:
-        if mode == "group":
-            parts = self._grouped(trial_seed, holdout_fraction, test_envs, same_source)
-            return splits.expand(parts, self.ENVIRONMENTS, test_envs)
-        environments = [
+    def rows_to_cut(self, test_envs: Collection[int]) -> list[pd.DataFrame]:
+        """See ``ManifestDataset``; a source without a published split is whole."""
+        return [
             rows if source.has_split else rows.assign(split="test" if index in test_envs else "train")
             for index, (source, rows) in enumerate(zip(self.SOURCES, self.environment_rows, strict=True))
         ]
-        return splits.split_indices(
-            mode, environments, self.ENVIRONMENTS, trial_seed, holdout_fraction, test_envs, same_source
-        )
 
-    def _grouped(
-        self,
-        trial_seed: int,
-        holdout_fraction: float,
-        test_envs: Collection[int],
-        same_source: Collection[Collection[str]],
-    ) -> list[np.ndarray]:
-        parts: list[np.ndarray] = [np.empty(0, dtype=object)] * len(self.SOURCES)
-        for family in dict.fromkeys(source.family for source in self.SOURCES):
-            members = [index for index, source in enumerate(self.SOURCES) if source.family == family]
-            rows = [self.environment_rows[index] for index in members]
-            tested = {index in test_envs for index in members}
-            if tested == {True}:
-                cut = [np.full(len(part), "test", dtype=object) for part in rows]
-            else:
-                held_out = ("val",) if tested == {False} else ("val", "test")
-                try:
-                    cut = splits.group(rows, trial_seed, holdout_fraction, held_out, same_source)
-                except RogaError as error:
-                    raise RogaError(f"{family}: {error}") from None
-            for index, part in zip(members, cut, strict=True):
-                parts[index] = part
-        return parts
+    @property
+    def families(self) -> list[str]:
+        """See ``ManifestDataset``."""
+        return [source.family for source in self.SOURCES]
 
 
 def _one_environment(source: Source, rows_of: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -155,23 +123,18 @@ def with_family(rows: pd.DataFrame, family: str | None = None) -> pd.DataFrame:
         family: of all rows; None for that of each row's dataset.
     """
 
-    def prefixed(dataset: str, names: list[str]) -> str:
-        prefix = f"{family or family_of(dataset)}/"
-        return "+".join(name if name.startswith(prefix) else prefix + name for name in names if name)
+    def prefixed(column: str) -> list[str]:
+        pairs = list(zip(rows["dataset"], rows[column], strict=True))
+        found = {}
+        for dataset, text in set(pairs):
+            prefix = f"{family or family_of(dataset)}/"
+            names = text.split("+") if column == "identities" else [text]
+            found[dataset, text] = "+".join(
+                name if name.startswith(prefix) else prefix + name for name in names if name
+            )
+        return [found[pair] for pair in pairs]
 
-    pairs = {
-        column: list(zip(rows["dataset"], rows[column], strict=True))
-        for column in ("recording", "identities")
-    }
-    recording_of = {(dataset, name): prefixed(dataset, [name]) for dataset, name in set(pairs["recording"])}
-    people_of = {
-        (dataset, joined): prefixed(dataset, joined.split("+"))
-        for dataset, joined in set(pairs["identities"])
-    }
-    return rows.assign(
-        recording=[recording_of[pair] for pair in pairs["recording"]],
-        identities=[people_of[pair] for pair in pairs["identities"]],
-    )
+    return rows.assign(recording=prefixed("recording"), identities=prefixed("identities"))
 
 
 class DeepfakeDatasets(CombinedDataset):

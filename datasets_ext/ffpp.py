@@ -30,17 +30,13 @@ class FFPP(ManifestDataset):
     SAME_SOURCE = SAME_YOUTUBE_VIDEO
 
 
-class FFPP_c40(ManifestDataset):
+class FFPP_c40(FFPP):
     """Compression c40: strong ("low quality")."""
 
     NAME = "FFPP_c40"
-    ENVIRONMENTS = list(DATASETS.get(NAME).environments)
-    SAME_SOURCE = SAME_YOUTUBE_VIDEO
 
 
-class FFPP_raw(ManifestDataset):
+class FFPP_raw(FFPP):
     """Lossless."""
 
     NAME = "FFPP_raw"
-    ENVIRONMENTS = list(DATASETS.get(NAME).environments)
-    SAME_SOURCE = SAME_YOUTUBE_VIDEO

@@ -110,6 +110,7 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
         input_shape: (3, S, S) with S = ``hparams['image_size']``.
         num_classes: 2.
         environment_rows: the manifest's rows of each environment, in that order.
+        families: of each environment, for ``splits.group_by_family``; empty to cut all environments together.
         SAME_SOURCE: sets of recordings that were cut from one source video, if that is known; the manifest does not
             have it.
     """
@@ -119,6 +120,7 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
     CHECKPOINT_FREQ = 300
     SPLIT_MODES = splits.MODES
     SAME_SOURCE: tuple[tuple[str, ...], ...] = ()
+    families: Sequence[str] = ()
 
     def __init__(self, root: str | os.PathLike | None, test_envs: Collection[int], hparams: dict[str, Any]):
         super().__init__()
@@ -175,28 +177,23 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
                 "FaceForensics++. Leave it out"
             )
         same_source = self.SAME_SOURCE if options.strict else ()
-        pairs = self._cut(mode, trial_seed, holdout_fraction, test_envs, same_source)
-        return training_rows.keep(
-            pairs, self.environment_rows, self.ENVIRONMENTS, trial_seed, test_envs, options
-        )
-
-    def _cut(
-        self,
-        mode: str,
-        trial_seed: int,
-        holdout_fraction: float,
-        test_envs: Collection[int],
-        same_source: Collection[Collection[str]],
-    ) -> list[splits.Split]:
-        return splits.split_indices(
+        pairs = splits.split_indices(
             mode,
-            self.environment_rows,
+            self.rows_to_cut(test_envs),
             self.ENVIRONMENTS,
             trial_seed,
             holdout_fraction,
             test_envs,
             same_source,
+            self.families,
         )
+        return training_rows.keep(
+            pairs, self.environment_rows, self.ENVIRONMENTS, trial_seed, test_envs, options
+        )
+
+    def rows_to_cut(self, test_envs: Collection[int]) -> list[pd.DataFrame]:
+        """The rows of each environment, with the split that is official for these test environments."""
+        return self.environment_rows
 
 
 def read_tree(

@@ -28,6 +28,7 @@ def split_indices(
     holdout_fraction: float,
     test_envs: Collection[int],
     same_source: Collection[Collection[str]] = (),
+    families: Sequence[str] = (),
 ) -> list[Split]:
     """The in- and out-indices of every environment.
 
@@ -41,6 +42,7 @@ def split_indices(
         test_envs: indices of the held-out environments.
         same_source: sets of recordings of one source video. ``group`` keeps a set together; ``official`` trains on
             none of a set that is also in val or test; ``frame`` ignores them.
+        families: of each environment, if ``group`` is to cut them as ``group_by_family`` does.
 
     Returns:
         A pair (in, out) for each environment.
@@ -53,6 +55,8 @@ def split_indices(
     if mode == "official":
         parts = official(environments, names, trial_seed, holdout_fraction)
         parts = without_straddlers(parts, environments, same_source)
+    elif mode == "group" and families:
+        parts = group_by_family(environments, families, trial_seed, holdout_fraction, test_envs, same_source)
     elif mode == "group":
         parts = group(environments, trial_seed, holdout_fraction, same_source=same_source)
     else:
@@ -196,6 +200,33 @@ def group(
     parts = keys.map(part_of).to_numpy(dtype=object)
     ends = np.cumsum([len(rows) for rows in environments])
     return np.split(parts, ends[:-1])
+
+
+def group_by_family(
+    environments: Sequence[pd.DataFrame],
+    families: Sequence[str],
+    trial_seed: int,
+    holdout_fraction: float,
+    test_envs: Collection[int],
+    same_source: Collection[Collection[str]],
+) -> list[np.ndarray]:
+    """``group`` for each family: all test if it is only tested on, without a test part if it is only trained on."""
+    parts: list[np.ndarray] = [np.empty(0, dtype=object)] * len(families)
+    for family in dict.fromkeys(families):
+        members = [index for index, name in enumerate(families) if name == family]
+        rows = [environments[index] for index in members]
+        tested = {index in test_envs for index in members}
+        if tested == {True}:
+            cut = [np.full(len(part), "test", dtype=object) for part in rows]
+        else:
+            held_out = ("val",) if tested == {False} else ("val", "test")
+            try:
+                cut = group(rows, trial_seed, holdout_fraction, held_out, same_source)
+            except RogaError as error:
+                raise RogaError(f"{family}: {error}") from None
+        for index, part in zip(members, cut, strict=True):
+            parts[index] = part
+    return parts
 
 
 def frame(lengths: Sequence[int], trial_seed: int, holdout_fraction: float) -> list[Split]:

@@ -12,21 +12,20 @@ import pandas as pd
 
 from datasets_ext.groups import group_keys
 from datasets_ext.manifest import FAKE, REAL
+from datasets_ext.splits import Split
 from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.errors import RogaError
 from roga_domainbed.seeds import seed_hash
 
-_Split = tuple[list[int], list[int]]
-
 
 def keep(
-    splits: Sequence[_Split],
+    splits: Sequence[Split],
     environments: Sequence[pd.DataFrame],
     names: Sequence[str],
     trial_seed: int,
     test_envs: Collection[int],
     options: TrainingOptions,
-) -> list[_Split]:
+) -> list[Split]:
     """The splits, with the in-splits of training environments reduced as ``options`` say.
 
     Args:

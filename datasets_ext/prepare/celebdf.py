@@ -77,6 +77,11 @@ def read(source: str | os.PathLike, version: int, problems: Problems) -> Layout:
         )
         return layout
     tests = read_list(source, version, layout)
+    if tests is None:
+        layout.notes.append(
+            f"there is no {LIST}: the column 'split' is empty; put the list into the source and run again, no video "
+            "is cropped again"
+        )
     for group, folder in places.items():
         listed = None if tests is None else set(tests.names[group])
 
@@ -110,24 +115,11 @@ def video(env: str, group: str, name: str, source: Path, split: str) -> Video | 
     )
 
 
-def has_list(source: Path) -> bool:
-    """Whether ``source`` has the list of testing videos."""
-    return _list_in(source) is not None
-
-
-def _list_in(source: Path) -> Path | None:
-    there = sorted(source.iterdir()) if source.is_dir() else []
-    return next((path for path in there if path.name.casefold() == LIST.casefold() and path.is_file()), None)
-
-
 def read_list(source: Path, version: int, layout: Layout) -> Tests | None:
-    """The list of testing videos in ``source``; None, with a note, if there is none."""
-    path = _list_in(source)
+    """The list of testing videos in ``source``; None if there is none."""
+    same = (path for path in sorted(source.iterdir()) if path.name.casefold() == LIST.casefold())
+    path = next(filter(Path.is_file, same), None)
     if path is None:
-        layout.notes.append(
-            f"there is no {LIST}: the column 'split' is empty; put the list into the source and run again, no video "
-            "is cropped again"
-        )
         return None
     tests = _parsed(path.read_text(encoding="utf-8-sig", errors="replace"))
     wanted = _N_LISTED.get(version)

@@ -81,7 +81,9 @@ def read(
             f"the index has no {rules.compression} videos; it has {there}: choose with --compression"
         )
         problems.check()
-    layout = Layout(rules.tree, source, rules.envs, dict(rules.expected), rules.compression or "")
+    layout = Layout(
+        rules.tree, source, rules.envs or (rules.tree,), dict(rules.expected), rules.compression or ""
+    )
     rules.read_lists(places, index, splits, layout, problems)
     problems.check()
     for (label, name), entry in index.entries.items():
@@ -137,7 +139,7 @@ class Rules:
         believed: the index's splits that are read.
         compression: that is read; None if the index has no compressions.
         has_lists: whether FaceForensics++'s train.json, val.json and test.json are its split.
-        envs: as in ``Layout``.
+        envs: as in ``Layout``; empty for one that has the name of the tree.
         expected: as in ``Layout``.
     """
 
@@ -147,7 +149,7 @@ class Rules:
     believed: ClassVar[tuple[str, ...]] = SPLITS
     compression: str | None = None
     has_lists: bool = False
-    envs: tuple[str, ...]
+    envs: tuple[str, ...] = ()
     expected: dict[str, int | None]
 
     def read_lists(
@@ -181,17 +183,14 @@ class _Ffpp(Rules):
     part = names.FFPP
     has_lists = True
     root = "FaceForensics++"
-    labels: ClassVar = {"FF-real": 0, "FF-DF": 1, "FF-F2F": 1, "FF-FS": 1, "FF-NT": 1}
     groups: ClassVar = {
         "FF-real": names.REAL,
-        "FF-DF": "Deepfakes",
-        "FF-F2F": "Face2Face",
-        "FF-FS": "FaceSwap",
-        "FF-NT": "NeuralTextures",
+        **{f"FF-{env}": method for env, method in names.FFPP.methods.items()},
     }
 
     def __init__(self, compression: str):
         self.compression = compression
+        self.labels = {label: int(group != names.REAL) for label, group in self.groups.items()}
         self.tree = self.part.tree(compression)
         self.envs = tuple(self.part.methods)
         self.expected = dict(self.part.expected)
@@ -236,7 +235,6 @@ class _Ffpp(Rules):
 
 class _FaceShifter(_Ffpp):
     part = names.FACESHIFTER
-    labels: ClassVar = {"FF-real": 0, "FF-FH": 1}
     groups: ClassVar = {"FF-real": names.REAL, "FF-FH": "FaceShifter"}
 
 
@@ -245,7 +243,6 @@ class _Dfd(_Ffpp):
 
     part = names.DFD
     has_lists = False
-    labels: ClassVar = {"DFD_real": 0, "DFD_fake": 1}
     groups: ClassVar = {"DFD_real": names.REAL, "DFD_fake": "DeepFakeDetection"}
 
     def read_lists(self, places, index, splits, layout, problems):
@@ -273,17 +270,16 @@ class _CelebDF(Rules):
         self.tree = celebdf.DATASET_NAMES[self.version]
         self.root = f"Celeb-DF-v{self.version}"
         self.labels = {f"CelebDFv{self.version}_real": 0, f"CelebDFv{self.version}_fake": 1}
-        self.envs = (self.tree,)
         self.expected = dict(zip(celebdf.GROUPS, celebdf.EXPECTED[self.version], strict=True))
         self._listed: set[str] | None = None
 
     def read_lists(self, places, index, splits, layout, problems):
         """Read the list of testing videos if there is one; note the test videos in the index's train part."""
-        if celebdf.has_list(places.root):
-            tests = celebdf.read_list(places.root, self.version, layout)
-            self._listed = {name for group in tests.names.values() for name in group}
-        else:
+        tests = celebdf.read_list(places.root, self.version, layout)
+        if tests is None:
             layout.notes.append(f"there is no {celebdf.LIST}: the test part comes from the index's 'test'")
+        else:
+            self._listed = {name for group in tests.names.values() for name in group}
         shared = [
             f"{label}/{name}"
             for (label, name), entry in index.entries.items()
@@ -311,7 +307,6 @@ class _Dfdcp(Rules):
         "DFDCP_FakeB": "method_B",
     }
     believed = ("train", "test")
-    envs = (dfdcp.DATASET_NAME,)
     expected: ClassVar = dfdcp.EXPECTED
 
     def video(self, label, name, entry):
@@ -327,7 +322,6 @@ class _Dfdc(Rules):
     tree = root = dfdc.DATASET_NAME
     labels: ClassVar = {"DFDC_Real": 0, "DFDC_Fake": 1}
     believed = ("train", "test")
-    envs = (dfdc.DATASET_NAME,)
     expected: ClassVar = dfdc.EXPECTED
 
     def __init__(self, compression: str):
@@ -379,7 +373,6 @@ class _Uadfv(Rules):
 
     tree = root = uadfv.DATASET_NAME
     labels: ClassVar = {"UADFV_Real": 0, "UADFV_Fake": 1}
-    envs = (uadfv.DATASET_NAME,)
     expected: ClassVar = uadfv.EXPECTED
 
     def video(self, label, name, entry):

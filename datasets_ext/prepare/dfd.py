@@ -25,7 +25,7 @@ def read(source: str | os.PathLike, compression: str, problems: Problems) -> Lay
     """The videos of one compression; the arguments are those of ``ffpp.read``."""
     source = Path(source)
     check_compression(compression, problems)
-    tree = names.find(source, _PART, compression, problems)
+    found, notes = names.find(source, _PART, compression, problems)
     masks = names.masks(source, _METHOD)
     layout = Layout(
         _PART.tree(compression),
@@ -33,18 +33,18 @@ def read(source: str | os.PathLike, compression: str, problems: Problems) -> Lay
         tuple(_PART.methods),
         dict(_PART.expected),
         compression,
-        notes=tree.notes,
+        notes=notes,
     )
-    for group, videos in tree.videos.items():
+    for group, videos in found.items():
         for stem, path in videos.items():
             layout.add(video(group, stem, path, masks.get(stem)))
-    fakes = [found for found in layout.videos.values() if found.label == manifest.FAKE]
+    fakes = [fake for fake in layout.videos.values() if fake.label == manifest.FAKE]
     layout.note_names(
-        [found.name for found in fakes if found.mask is None],
+        [fake.name for fake in fakes if fake.mask is None],
         "fakes have no mask video: their largest face is taken, which may not be the forged one",
     )
-    reals = tree.videos.get(names.REAL, {})
-    layout.wanted = {names.REAL: sorted({found.recording for found in fakes} - set(reals))}
+    reals = found.get(names.REAL, {})
+    layout.wanted = {names.REAL: sorted({fake.recording for fake in fakes} - set(reals))}
     return layout
 
 

@@ -167,10 +167,7 @@ def _make(
 
 def _finish(layout: Layout, videos: dict[str, Video], result: report.PrepareReport) -> None:
     result.splits = layout.split_pairs
-    found = dict.fromkeys(layout.expected, 0)
-    for video in layout.videos.values():
-        found[video.group] += 1
-    result.classes = report.count_classes(layout.expected, found, result.outcomes)
+    result.classes = report.count_classes(layout, result.outcomes)
     result.by_split = report.count_splits(layout, videos, result.outcomes)
     result.missing = _missing(layout, result.outcomes)
     result.notes += layout.notes

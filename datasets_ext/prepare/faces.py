@@ -56,7 +56,9 @@ class Cropper:
 
     def _crop_video(self, video: Video, size: int, folder: Path) -> Outcome:
         def begin(planned: list[int]) -> VideoFaces:
-            return VideoFaces(self._options, self._detector, _regions(video, planned))
+            regions = ForgedRegions(video.mask, planned) if video.mask else None
+            usable = regions is not None and regions.n_frames
+            return VideoFaces(self._options, self._detector, regions if usable else None)
 
         faces, decoded = visit_spaced_frames(video.source, self._options.n_frames, begin)
         reason = "unreadable" if not decoded.count else "truncated" if decoded.is_truncated else ""
@@ -149,10 +151,3 @@ def encoded_face(rgb: np.ndarray, face: np.ndarray, options: CropOptions) -> byt
     bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(f".{options.image_format}", bgr, _PARAMETERS[options.image_format])
     return data.tobytes()
-
-
-def _regions(video: Video, planned: list[int]) -> ForgedRegions | None:
-    if video.mask is None:
-        return None
-    regions = ForgedRegions(video.mask, planned)
-    return regions if regions.n_frames else None

@@ -34,7 +34,7 @@ def read(
     """
     source = Path(source)
     check_compression(compression, problems)
-    tree = names.find(source, part, compression, problems)
+    found, notes = names.find(source, part, compression, problems)
     lists = ffpp_splits.find(source, None if splits is None else Path(splits), problems)
     layout = Layout(
         part.tree(compression),
@@ -42,11 +42,11 @@ def read(
         tuple(part.methods),
         dict(part.expected),
         compression,
-        wanted=_wanted(part, tree, lists),
+        wanted=_wanted(part, found, lists),
         split_pairs={name: len(pairs) for name, pairs in lists.pairs.items()},
-        notes=tree.notes + lists.notes,
+        notes=notes + lists.notes,
     )
-    for group, videos in tree.videos.items():
+    for group, videos in found.items():
         for stem, path in videos.items():
             layout.add(video(part, group, stem, path, lists.of(stem)))
     if lists.folder is None:
@@ -84,9 +84,11 @@ def check_compression(compression: str, problems: Problems) -> None:
         problems.check()
 
 
-def _wanted(part: names.Part, tree: names.Tree, lists: ffpp_splits.Splits) -> dict[str, list[str]]:
+def _wanted(
+    part: names.Part, found: dict[str, dict[str, Path]], lists: ffpp_splits.Splits
+) -> dict[str, list[str]]:
     """Class → stems that should exist: reals by number; fakes from the lists, else from the other methods."""
     methods = list(part.methods.values())
-    fakes = lists.fakes() or sorted({stem for method in methods for stem in tree.videos.get(method, ())})
+    fakes = lists.fakes() or sorted({stem for method in methods for stem in found.get(method, ())})
     wanted = {names.REAL: [f"{number:03d}" for number in range(part.n_expected[0])]}
     return wanted | dict.fromkeys(methods, fakes)

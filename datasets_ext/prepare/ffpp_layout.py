@@ -14,10 +14,10 @@ Source: the README of ondyari/FaceForensics. Licence: the authors' terms of use,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from datasets_ext.prepare.layout import did_you_mean, folders, joined, video_files
+from datasets_ext.prepare.layout import did_you_mean, folders, is_folder, joined, video_files
 from roga_domainbed.errors import Problems
 
 REAL = "real"
@@ -94,31 +94,22 @@ DFD = Part(
 PARTS = {part.name: part for part in (FFPP, FACESHIFTER, DFD)}
 
 
-@dataclass
-class Tree:
-    """The videos of one compression.
+def find(
+    source: Path, part: Part, compression: str, problems: Problems
+) -> tuple[dict[str, dict[str, Path]], list[str]]:
+    """The videos of ``compression`` below ``source``; none is a problem, with the reason.
 
-    Attributes:
-        videos: class → stem → file, stems sorted.
-        notes: what was skipped, a sentence each.
+    Returns:
+        Class → stem → file, stems sorted; and what was skipped, a sentence each.
     """
-
-    videos: dict[str, dict[str, Path]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-
-def find(source: Path, part: Part, compression: str, problems: Problems) -> Tree:
-    """The videos of ``compression`` below ``source``; none is a problem, with the reason."""
-    tree = Tree()
-    if not source.is_dir():
-        problems.add(f"--source {str(source)!r} is not a folder")
-        return tree
+    if not is_folder(source, problems):
+        return {}, []
     if not (source / _ORIGINALS / part.reals).is_dir() and not (source / _FAKES).is_dir():
         problems.add(_not_a_tree(source, part))
-        return tree
-    for name in part.classes:
-        tree.videos[name] = _class_videos(source, part, name, compression, tree.notes)
-    if not any(tree.videos.values()):
+        return {}, []
+    notes: list[str] = []
+    videos = {name: _class_videos(source, part, name, compression, notes) for name in part.classes}
+    if not any(videos.values()):
         present = _compressions(source, part)
         problems.add(
             f"no {compression} videos of {', '.join(part.methods.values())} or their reals below {str(source)!r}; "
@@ -128,10 +119,8 @@ def find(source: Path, part: Part, compression: str, problems: Problems) -> Tree
     if part is FFPP:
         others = [path.name for path in folders(source / _FAKES) if path.name not in part.classes]
         if others:
-            tree.notes.append(
-                f"not among the four methods, left out: {', '.join(map(_with_command, others))}"
-            )
-    return tree
+            notes.append(f"not among the four methods, left out: {', '.join(map(_with_command, others))}")
+    return videos, notes
 
 
 def masks(source: Path, method: str) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from datasets_ext.prepare.images import present_images, read_rgb
 from datasets_ext.prepare.layout import Video
+from datasets_ext.prepare.options import Options
 from datasets_ext.prepare.outcome import Outcome, frame_name
 from datasets_ext.prepare.sampling import spaced
 from roga_domainbed.errors import RogaError, unknown_name
@@ -33,7 +34,7 @@ LINKS: dict[str, Callable[[Path, Path], object]] = {
 
 
 @dataclass(frozen=True)
-class LinkOptions:
+class LinkOptions(Options):
     """Take images as they are.
 
     Attributes:
@@ -49,14 +50,10 @@ class LinkOptions:
 
     def problems(self) -> list[str]:
         """See ``options.Options``."""
-        found = [] if self.n_frames >= 1 else [f"--n_frames must be at least 1; got {self.n_frames}"]
+        found = super().problems()
         if self.link not in LINKS:
             found.append(unknown_name("kind of link", self.link, LINKS))
         return found
-
-    def arguments(self) -> tuple:
-        """See ``options.Options``."""
-        return (self,)
 
 
 class Linker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from datasets_ext.prepare.detectors import DETECTORS
 from roga_domainbed.errors import unknown_name
@@ -12,8 +12,8 @@ from roga_domainbed.errors import unknown_name
 IMAGE_FORMATS = ("png", "jpg")
 
 
-class Options(Protocol):
-    """A frozen dataclass: two runs whose options differ must not share a folder.
+class Options:
+    """The base of frozen dataclasses: two runs whose options differ must not share a folder.
 
     Attributes:
         n_frames: the most frames of each video, evenly spaced.
@@ -29,15 +29,15 @@ class Options(Protocol):
 
     def problems(self) -> list[str]:
         """A sentence for each value out of range, with the names of the command line."""
-        ...
+        return [] if self.n_frames >= 1 else [f"--n_frames must be at least 1; got {self.n_frames}"]
 
     def arguments(self) -> tuple:
         """What the maker is made with; it is sent to the worker processes."""
-        ...
+        return (self,)
 
 
 @dataclass(frozen=True)
-class CropOptions:
+class CropOptions(Options):
     """Find faces and cut them out.
 
     Attributes:
@@ -62,9 +62,7 @@ class CropOptions:
 
     def problems(self) -> list[str]:
         """See ``Options``."""
-        found = []
-        if self.n_frames < 1:
-            found.append(f"--n_frames must be at least 1; got {self.n_frames}")
+        found = super().problems()
         if not 8 <= self.size <= 4096:
             found.append(f"--size must be a side in pixels from 8 to 4096; got {self.size}")
         if not (math.isfinite(self.margin) and 1 <= self.margin <= 5):

@@ -30,7 +30,7 @@ class ClassCount:
 
     name: str
     expected: int | None
-    found: int
+    found: int = 0
     prepared: int = 0
     crops: int = 0
 
@@ -189,11 +189,11 @@ class PrepareReport:
         ]
 
 
-def count_classes(
-    expected: Mapping[str, int | None], found: Mapping[str, int], outcomes: Iterable[Outcome]
-) -> list[ClassCount]:
+def count_classes(layout: Layout, outcomes: Iterable[Outcome]) -> list[ClassCount]:
     """A count for each class; an outcome's key begins with its class."""
-    counts = {name: ClassCount(name, number, found.get(name, 0)) for name, number in expected.items()}
+    counts = {name: ClassCount(name, number) for name, number in layout.expected.items()}
+    for video in layout.videos.values():
+        counts[video.group].found += 1
     for outcome in outcomes:
         count = counts[outcome.key.split("/")[0]]
         count.prepared += bool(outcome.written)

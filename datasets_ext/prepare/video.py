@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any
 
 import av
 import numpy as np
@@ -88,26 +88,14 @@ class Decoded:
         return 2 * self.count < max(self.n_declared, self.n_present)
 
 
-class Visitor(Protocol):
-    """Receives frames."""
-
-    def visit(self, index: int, rgb: np.ndarray) -> None:
-        """Receive a frame: its index, and (H, W, 3) uint8 RGB, upright."""
-        ...
-
-
-AnyVisitor = TypeVar("AnyVisitor", bound=Visitor)
-
-
-def visit_spaced_frames(
-    path: Path, n_frames: int, begin: Callable[[list[int]], AnyVisitor]
-) -> tuple[AnyVisitor, Decoded]:
+def visit_spaced_frames(path: Path, n_frames: int, begin: Callable[[list[int]], Any]) -> tuple[Any, Decoded]:
     """Pass ``n_frames`` evenly spaced frames of a video, the first and the last included, to a visitor.
 
     Args:
         path: the video file.
         n_frames: the most frames.
-        begin: makes a visitor for the frames of those indices. It is called again if the number of frames that decode
+        begin: makes a visitor for the frames of those indices: its ``visit(index, rgb)`` gets each of them, (H, W, 3)
+            uint8 RGB, upright. It is called again if the number of frames that decode
             is not the number of packets; the first visitor is then discarded.
 
     Returns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from datasets_ext.prepare.options import CropOptions
+from datasets_ext.prepare.options import CropOptions, Options
 from roga_domainbed.errors import unknown_name
 
 #: ``--compression``, as FaceForensics++ names it → H.264's constant rate factor; None leaves the pixels as they are.
@@ -13,7 +13,7 @@ RATE_FACTORS = {"none": None, "c23": 23, "c40": 40}
 
 
 @dataclass(frozen=True)
-class BlendOptions:
+class BlendOptions(Options):
     """Crop and manipulate photographs; see ``prepare.options.Options``.
 
     Attributes:
@@ -43,7 +43,3 @@ class BlendOptions:
         if self.size < 32:
             found.append(f"--size must be at least 32 for the manipulations to show; got {self.size}")
         return found
-
-    def arguments(self) -> tuple:
-        """See ``prepare.options.Options``."""
-        return (self,)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 
@@ -54,24 +54,23 @@ def generate(
         RogaError: a parameter is out of range, the folder exists and is another tree or was made with other
             parameters, or it cannot be written.
     """
+    strengths = strengths or Strengths()
     parameters = {
         "version": _VERSION,
         "seed": seed,
         "n_identities": n_identities,
         "n_frames": n_frames,
         "size": size,
-        "strengths": asdict(strengths or Strengths()),
+        "strengths": asdict(strengths),
     }
     _check(parameters)
     folder = Path(root) / NAME
     if folder.exists():
         return _reuse(folder, parameters)
-    building = None
+    building = folder.with_name(f".{NAME}.{uuid.uuid4().hex}.part")
     try:
-        Path(root).mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{NAME}.", suffix=".part", dir=root))
-        building.chmod(0o777 & ~_umask())  # mkdtemp makes folders that only their owner can read
-        _write_tree(building, parameters, strengths or Strengths())
+        building.mkdir(parents=True)
+        _write_tree(building, parameters, strengths)
         try:
             os.rename(building, folder)
         except OSError:
@@ -81,8 +80,7 @@ def generate(
     except OSError as error:
         raise RogaError(f"cannot write {str(folder)!r}: {error.strerror or error}") from None
     finally:
-        if building is not None:
-            shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(building, ignore_errors=True)
     return folder
 
 
@@ -159,9 +157,3 @@ def _write_tree(folder: Path, parameters: dict, strengths: Strengths) -> None:
                     )
     manifest.write(folder, pd.DataFrame(rows))
     (folder / PARAMETERS).write_text(json.dumps(parameters, indent=1) + "\n")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

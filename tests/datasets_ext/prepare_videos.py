@@ -103,6 +103,16 @@ def fake_folder(source: Path, method: str, comp: str = "c23") -> Path:
     return source / "manipulated_sequences" / method / comp / "videos"
 
 
+def counts(report) -> dict:
+    """Class → videos expected, found and prepared."""
+    return {count.name: (count.expected, count.found, count.prepared) for count in report.classes}
+
+
+def dropped(report) -> dict[str, str]:
+    """Key → reason of the videos that were dropped."""
+    return {outcome.key: outcome.reason for outcome in report.outcomes if outcome.reason}
+
+
 def small_tree(source: Path) -> Path:
     """Reals 000 and 003; both fakes of Deepfakes, one of Face2Face and NeuralTextures, none of FaceSwap."""
     write_video(real_folder(source) / "000.mp4")

@@ -96,10 +96,12 @@ def test_people_on_both_sides_of_training_and_selection_are_said_and_no_leak():
     assert str(result).endswith("no leak")
 
 
-def test_rows_that_are_not_chosen_and_empty_keys_do_not_count():
+def test_rows_that_are_not_chosen_empty_keys_and_equal_names_of_unrelated_videos_do_not_count():
     train = rows(("a", "", ""), ("b", "r2", "p2"), ("x", "r9", "p9"))
     test = rows(("c", "", ""), ("x", "r9", "p9"), ("y", "r2", "p2"))
     assert audit([([0], [1]), ([0], [2])], [train, test], [1]).overlaps == ()
+    train, test = rows(("0001", "lab 1", "")), rows(("0001", "web 1", ""))
+    assert audit([([0], []), ([0], [0])], [train, test], [1]).overlaps == ()
 
 
 def test_where_nobody_said_who_is_in_a_video_the_audit_says_so():
@@ -110,11 +112,6 @@ def test_where_nobody_said_who_is_in_a_video_the_audit_says_so():
     result = audit([([0, 1, 2], [3]), ([0], [0])], [train, test], [1])
     assert result.n_unknown == {"train": 1, "select": 1, "test": 0}
     assert "the people in 1 of the 2 training videos are not published" in str(result)
-
-
-def test_equal_names_of_unrelated_videos_are_not_one_video():
-    train, test = rows(("0001", "lab 1", "")), rows(("0001", "web 1", ""))
-    assert audit([([0], []), ([0], [0])], [train, test], [1]).overlaps == ()
 
 
 @pytest.fixture(scope="module")

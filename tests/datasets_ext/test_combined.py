@@ -29,11 +29,16 @@ def chosen(dataset, env, indices):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_registered_class_has_the_registered_environments(name):
+def test_every_registered_environment_reads_its_own_files_and_fake_is_1(name, root):
     found = load(DATASETS.get(name).target)
     assert name == found.NAME
     assert list(found.ENVIRONMENTS) == list(DATASETS.get(name).environments)
     assert len(found.SOURCES) == len(found.ENVIRONMENTS)
+    for environment in opened(name, root, [0]).datasets:
+        for index, label in enumerate(environment.labels):
+            image, said = environment[index]
+            assert said == label
+            assert (image.mean() > 0) == bool(label)  # fakes were painted white
 
 
 def test_every_tree_is_one_that_prepare_makes_and_has_the_same_family_alone():
@@ -70,15 +75,6 @@ def test_faceshifter_is_tested_on_people_who_were_not_trained_on(root):
     assert people[4] == {"FFPP/004", "FFPP/005"}  # of the same family: the audit compares them
     assert len(splits[5][0]) == len(dataset.datasets[5])  # no published split: DFD is tested on whole
     assert all(person.startswith("DFD/") for person in people[5])
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_environment_reads_its_own_files_and_fake_is_1(name, root):
-    for environment in opened(name, root, [0]).datasets:
-        for index, label in enumerate(environment.labels):
-            image, said = environment[index]
-            assert said == label
-            assert (image.mean() > 0) == bool(label)  # fakes were painted white
 
 
 def test_equal_names_in_different_datasets_are_not_one_but_those_of_celebdf_1_and_2_are(root):

@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from prepare_videos import write_video
+from prepare_videos import counts, dropped, write_video
 
 from datasets_ext import manifest
 from datasets_ext.prepare import celebdf, csv_list, dfdc, dfdcp, driver, uadfv
@@ -56,14 +56,6 @@ def source(tmp_path):
 def prepared(reader, *args, out, **changes):
     read = functools.partial(reader, *args)
     return driver.prepare(lambda problems: read(problems=problems), out, **{"options": OPTIONS, **changes})
-
-
-def counts(report):
-    return {count.name: (count.expected, count.found, count.prepared) for count in report.classes}
-
-
-def dropped(report):
-    return {outcome.key: outcome.reason for outcome in report.outcomes if outcome.reason}
 
 
 def videos(folder):
@@ -261,12 +253,8 @@ def test_dfdcp_with_an_empty_method_and_stems_that_repeat(source, place, tmp_pat
     }
     place(f"{root}method_B/{level}11/11_A/12_11_A_001.mp4")
     prepared(dfdcp.read, source, out=tmp_path / "out")
-    assert videos(tmp_path / "out/DFDCP")[1, "method_B-12_11_A_001"] == (
-        "11_A_001",
-        "11+12",
-        "test",
-        "method_B",
-    )
+    found = videos(tmp_path / "out/DFDCP")
+    assert found[1, "method_B-12_11_A_001"] == ("11_A_001", "11+12", "test", "method_B")
 
 
 def test_dfdcp_videos_whose_label_is_contradicted_or_that_are_not_listed(source, place, tmp_path):

@@ -76,19 +76,9 @@ def read_report(out: Path) -> dict:
 def test_a_tree_becomes_environments_of_crops(made):
     out, report = made
     root = out / "FFPP"
-    folders = sorted(path.relative_to(root).as_posix() for path in root.glob("*/*/*"))
-    assert folders == [
-        "DF/0_real/000",
-        "DF/0_real/003",
-        "DF/1_fake/000_003",
-        "DF/1_fake/003_000",
-        "F2F/0_real/000",
-        "F2F/0_real/003",
-        "F2F/1_fake/000_003",
-        "NT/0_real/000",
-        "NT/0_real/003",
-        "NT/1_fake/003_000",
-    ]
+    reals = {f"{env}/0_real/{number}" for env in ("DF", "F2F", "NT") for number in ("000", "003")}
+    fakes = {"DF/1_fake/000_003", "DF/1_fake/003_000", "F2F/1_fake/000_003", "NT/1_fake/003_000"}
+    assert {path.relative_to(root).as_posix() for path in root.glob("*/*/*")} == reals | fakes
     # 12 frames, 4 of them: floor(11 i / 3)
     assert sorted(os.listdir(root / "DF/1_fake/000_003")) == ["0000.png", "0003.png", "0007.png", "0011.png"]
     assert sorted(os.listdir(root / "NT/0_real/003")) == [

@@ -18,9 +18,9 @@ def touch(path: Path) -> Path:
 
 def found(source, compression="c23"):
     problems = Problems()
-    tree = layout.find(source, layout.FFPP, compression, problems)
+    value = layout.find(source, layout.FFPP, compression, problems)
     problems.check()
-    return tree
+    return value
 
 
 def listed(source, folder=None):
@@ -45,19 +45,16 @@ def test_the_layout_needs_neither_torch_nor_video_packages():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_videos_are_found_with_and_without_the_level_videos(tmp_path):
+def test_videos_are_found_with_and_without_the_level_videos_and_the_lossless_ones_in_raw_or_c0(tmp_path):
     touch(tmp_path / "original_sequences/youtube/c23/videos/004.mp4")
     touch(tmp_path / "manipulated_sequences/Deepfakes/c23/004_982.mp4")
-    tree = found(tmp_path)
-    assert list(tree.videos["real"]) == ["004"]
-    assert list(tree.videos["Deepfakes"]) == ["004_982"]
-    assert tree.videos["NeuralTextures"] == {}
-
-
-@pytest.mark.parametrize("folder", ["raw", "c0"])
-def test_the_lossless_videos_may_lie_in_raw_or_c0(tmp_path, folder):
-    touch(tmp_path / f"original_sequences/youtube/{folder}/videos/004.mp4")
-    assert list(found(tmp_path, "raw").videos["real"]) == ["004"]
+    videos, _ = found(tmp_path)
+    assert list(videos["real"]) == ["004"]
+    assert list(videos["Deepfakes"]) == ["004_982"]
+    assert videos["NeuralTextures"] == {}
+    for folder in ("raw", "c0"):
+        touch(tmp_path / folder / f"original_sequences/youtube/{folder}/videos/004.mp4")
+        assert list(found(tmp_path / folder, "raw")[0]["real"]) == ["004"]
 
 
 def test_files_that_are_no_videos_of_the_class_are_left_out_and_named(tmp_path):
@@ -65,9 +62,9 @@ def test_files_that_are_no_videos_of_the_class_are_left_out_and_named(tmp_path):
     for name in ("004.mp4", "._004.mp4", "004_982.mp4", "readme.txt", "4.mp4"):
         touch(folder / name)
     touch(tmp_path / "manipulated_sequences/FaceShifter/c23/videos/004_982.mp4")
-    tree = found(tmp_path)
-    assert list(tree.videos["real"]) == ["004"]
-    notes = "\n".join(tree.notes)
+    videos, skipped = found(tmp_path)
+    assert list(videos["real"]) == ["004"]
+    notes = "\n".join(skipped)
     assert "004_982.mp4: the name is not that of a real video" in notes
     assert "/4.mp4: the name is not" in notes
     assert "left out: FaceShifter" in notes

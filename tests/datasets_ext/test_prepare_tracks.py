@@ -28,34 +28,28 @@ def test_overlap_is_intersection_over_union():
     assert tracks.overlap(np.array(box(0, 10)), np.array(box(10, 10))) == 0
 
 
-def test_a_face_that_is_larger_in_one_frame_alone_is_not_taken():
-    # The speaker at 100 is seen in all frames; in the third a picture with a slightly larger face is inserted at 0.
-    assert chosen([box(100, 20)], [box(101, 20)], [box(0, 21), box(102, 20)], [box(100, 20)]) == [
-        *(100, 101, 102, 100)
-    ]
-    # in the first frame as well
-    assert chosen([box(0, 21), box(100, 20)], [box(101, 20)], [box(102, 20)]) == [100, 101, 102]
-
-
-def test_someone_who_stays_smaller_is_not_taken_and_one_who_is_alone_is():
-    assert chosen([box(0, 30), box(100, 20)], [box(3, 30), box(100, 20)], [box(100, 20)]) == [0, 3, 100]
-
-
-def test_a_person_who_moves_and_grows_is_followed():
-    frames = [[box(10 * i, 20 + i), box(300, 24)] for i in range(12)]
-    assert chosen(*frames) == [10 * i for i in range(12)]  # areas 20² … 31² against 24²: 8 006 against 6 912
-
-
-def test_after_a_cut_to_another_place_the_larger_sum_wins():
-    # 60 in frames 0 and 1, then both jump; nothing overlaps. Sums: 60s 800, 200s 3·441; frame 2 and on has the 200s.
-    frames = [[box(60, 20)], [box(60, 20)]] + [[box(200, 21), box(400, 18)]] * 3
-    assert chosen(*frames) == [60, 60, 200, 200, 200]
-
-
-def test_two_faces_do_not_become_one_person():
-    # 0 and 8 overlap by more than the limit, 0 with 2 more than 8 with 2
-    frames = [[box(0, 20), box(8, 19)], [box(2, 20), box(9, 19)]]
-    assert chosen(*frames) == [0, 2]
+@pytest.mark.parametrize(
+    ("frames", "taken"),
+    [
+        # The speaker at 100 is seen in all; in the third a picture with a slightly larger face is inserted at 0,
+        (
+            [[box(100, 20)], [box(101, 20)], [box(0, 21), box(102, 20)], [box(100, 20)]],
+            [100, 101, 102, 100],
+        ),
+        # and here in the first.
+        ([[box(0, 21), box(100, 20)], [box(101, 20)], [box(102, 20)]], [100, 101, 102]),
+        # Someone who stays smaller is not taken, and one who is alone is.
+        ([[box(0, 30), box(100, 20)], [box(3, 30), box(100, 20)], [box(100, 20)]], [0, 3, 100]),
+        # One who moves and grows is followed: areas 20² … 31² against 24²: 8 006 against 6 912.
+        ([[box(10 * i, 20 + i), box(300, 24)] for i in range(12)], [10 * i for i in range(12)]),
+        # After a cut to another place nothing overlaps. Sums: 60s 800, 200s 3·441; frame 2 and on has the 200s.
+        ([[box(60, 20)]] * 2 + [[box(200, 21), box(400, 18)]] * 3, [60, 60, 200, 200, 200]),
+        # Two faces do not become one person: 0 and 8 overlap by more than the limit, 0 with 2 more than 8 with 2.
+        ([[box(0, 20), box(8, 19)], [box(2, 20), box(9, 19)]], [0, 2]),
+    ],
+)
+def test_the_person_whose_face_is_largest_over_all_frames_is_taken(frames, taken):
+    assert chosen(*frames) == taken
 
 
 def test_the_crops_are_of_the_person_that_the_video_is_of(tmp_path):

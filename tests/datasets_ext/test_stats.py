@@ -44,10 +44,7 @@ def test_the_balance_is_of_videos_and_nobodys_people_are_not_none_of_them(root):
         ("DFDC", "test"): (2, 2, "1:1", 2, 2, 2, -1),
         ("DFDC", "all"): (8, 9, "1:1.12", 8, 9, 8, -1),
     }
-
-
-def test_without_a_split_there_is_one_row(root):
-    assert table(root, "UADFV") == {("UADFV", "none"): (6, 6, "1:1", 6, 6, 6, 6)}
+    assert table(root, "UADFV") == {("UADFV", "none"): (6, 6, "1:1", 6, 6, 6, 6)}  # no split: one row
 
 
 @pytest.mark.parametrize("column", ["identities", "split", "env"])

@@ -187,13 +187,10 @@ def test_a_warp_by_whole_and_half_pixels():
     assert np.array_equal(warp(image.swapaxes(2, 3), flat, flat + 1)[0, 0, :, 0], [1, 2, 3, 3])
 
 
-def test_reduce_averages_and_enlarge_aligns_centres():
+def test_reduce_averages_enlarge_aligns_centres_and_soften_weighs_one_two_one():
     row = np.array([0.0, 2.0, 4.0, 6.0]).reshape(1, 1, 1, 4) * np.ones((1, 3, 4, 1))
     assert reduce(row, 2)[0, 0, 0].tolist() == [1, 5]
     assert enlarge(reduce(row, 2), 2)[0, 0, 0].tolist() == [1, 2, 4, 5]
-
-
-def test_soften_weighs_one_two_one():
     point = np.zeros((1, 1, 3, 3))
     point[..., 1, 1] = 16
     assert soften(point)[0, 0].tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
