@@ -24,7 +24,7 @@ TEST_SETS = [
 HPARAMS, TRIALS, CHECKPOINTS = 20, 3, 17
 
 
-def write_sweep(folder, hparams=HPARAMS):
+def write_sweep(folder, hparams):
     """Records as a training writes them, with random accuracies; one folder a run."""
     rng = random.Random(0)
     folder.mkdir(parents=True)
@@ -82,7 +82,6 @@ def main():
     )
     parser.add_argument("--folder", type=Path, required=True, help="made if it does not exist")
     parser.add_argument("--hparams", type=int, default=HPARAMS, help="hparams seeds; fewer for a small trial")
-    parser.add_argument("--runs", type=int, default=3, help="how often ours is timed; the median is shown")
     args = parser.parse_args()
     home = os.environ.get("DOMAINBED_HOME")
     if not home:
@@ -96,7 +95,7 @@ def main():
     rows = [("upstream", *upstream)]
     for name in ("ours, first run", "ours, second run"):
         taken = []
-        for _ in range(args.runs):
+        for _ in range(3):
             if "first" in name:
                 for cache in folder.glob(".collect-results*"):
                     cache.unlink()
