@@ -1,6 +1,6 @@
-"""The records file ``results.jsonl``: all that training hands over to selection, tables and reports.
+"""The records file ``results.jsonl``, which training writes and model selection, tables and reports read.
 
-One JSON object a line, keys sorted, ASCII, as DomainBed writes it: DomainBed reads our files and we read its files.
+Each line is a JSON object with sorted keys in ASCII, as in DomainBed: it reads our files, and we read its files.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from roga_domainbed.errors import shortened
 from roga_domainbed.files import replacing
 
-try:  # three times as fast as json, which reads what orjson refuses, such as NaN
+try:  # several times as fast as json, which reads what orjson refuses, such as NaN
     import orjson as _orjson
 except ImportError:
     _orjson = None
@@ -35,7 +35,7 @@ Record = dict[str, Any]
 
 
 def append_record(folder: str | os.PathLike, record: Record) -> None:
-    """Append one record to ``folder``'s file and flush it to disk; if that fails, the file is left as it was."""
+    """Append one record to the file in ``folder`` and flush it to disk; on failure the file stays as it was."""
     line = json.dumps(record, sort_keys=True) + "\n"
     path = Path(folder) / RECORDS
     before = path.stat().st_size if path.exists() else 0
@@ -51,10 +51,10 @@ def append_record(folder: str | os.PathLike, record: Record) -> None:
 
 
 def cut_records(folder: str | os.PathLike, n_bytes: int) -> None:
-    """Cut ``folder``'s file to its first ``n_bytes``: a killed run may have written more after its last checkpoint.
+    """Cut the file in ``folder`` to its first ``n_bytes``: a killed run may have written more after its checkpoint.
 
     Raises:
-        ValueError: the file is shorter, or no record ends there; the file is left as it was.
+        ValueError: if the file is shorter or no record ends there; the file stays as it was.
     """
     path = Path(folder) / RECORDS
     content = path.read_bytes() if path.exists() else b""
@@ -68,21 +68,22 @@ def cut_records(folder: str | os.PathLike, n_bytes: int) -> None:
 
 
 def mark_done(folder: str | os.PathLike) -> None:
-    """Write DomainBed's marker ``done``; call it after the last record is on disk."""
+    """Write DomainBed's marker ``done``. Call it once the last record is on disk."""
     with replacing(Path(folder) / DONE) as partial:
         partial.write_text("done")
 
 
 def is_done(folder: str | os.PathLike) -> bool:
-    """Whether the run in ``folder`` finished."""
-    # A Path for each of a sweep's folders would take longer.
+    """Whether the run in ``folder`` has finished."""
+    # Without Path, which is slow for the thousands of folders of a sweep.
     return os.path.exists(os.path.join(folder, DONE))
 
 
 def data_options(args: Mapping[str, Any], hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``DATA_OPTIONS`` that were given to a run.
+    """The ``DATA_OPTIONS`` that a run was given.
 
-    Our trainer records them among the arguments; DomainBed's own train with the plugin in it, among the hparams.
+    Our trainer records them among the arguments. DomainBed's own ``train``, with the plugin loaded, records them among
+    the hparams.
     """
     found = {name: args.get(name) or hparams.get(name) for name in DATA_OPTIONS}
     return {name: value for name, value in found.items() if value}
@@ -90,12 +91,12 @@ def data_options(args: Mapping[str, Any], hparams: Mapping[str, Any]) -> dict[st
 
 @dataclass
 class RecordsFile:
-    """What a records file holds.
+    """The content of a records file.
 
     Attributes:
-        records: in file order; consecutive records with equal ``args`` share one object.
-        problems: one sentence for every line that was skipped, with file and line.
-        notes: one sentence each for an empty file and for NaN or infinity in it.
+        records: in the order of the lines; consecutive records with equal ``args`` share one object.
+        problems: one sentence for every skipped line, with file and line number.
+        notes: one sentence each if the file is empty, or has NaN or infinity in it.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -104,30 +105,43 @@ class RecordsFile:
 
 
 def read_records(path: str | os.PathLike) -> RecordsFile:
-    """Read one ``results.jsonl``; a line that is no record is skipped and named."""
+    """Read one ``results.jsonl``; a line that is not a record is skipped and named."""
     found = RecordsFile()
     number, args, with_nan = 0, None, []
-    with open(path, "rb") as file:
-        for number, line in enumerate(_lines(file), 1):
-            try:
-                record, has_nan = _decode(line)
-                if record.get("args") == args and type(record.get("step")) is int:
-                    record["args"] = args
-                else:
-                    _check(record)
-                    args = record["args"]
-            except ValueError as error:
-                found.problems.append(f"{path}, line {number}: {error}, skipped")
-                continue
-            found.records.append(record)
-            if has_nan:
-                with_nan.append(number)
+    with open(path, "rb", buffering=2**16) as file:
+        lines = list(_lines(file))
+    for number, line in enumerate(_decoded(lines) or lines, 1):
+        try:
+            record, has_nan = (line, False) if isinstance(line, dict) else _decode(line)
+            if record.get("args") == args and type(record.get("step")) is int:
+                record["args"] = args
+            else:
+                _check(record)
+                args = record["args"]
+        except ValueError as error:
+            found.problems.append(f"{path}, line {number}: {error}, skipped")
+            continue
+        found.records.append(record)
+        if has_nan:
+            with_nan.append(number)
     if not number:
         found.notes.append(f"{path}: empty")
     if with_nan:
         lines = f"line{'s' * (len(with_nan) > 1)} {shortened(with_nan, 5)}"
-        found.notes.append(f"{path}, {lines}: not finite numbers in it; NaN is never chosen")
+        found.notes.append(f"{path}, {lines}: NaN or infinity; NaN is never selected")
     return found
+
+
+def _decoded(lines: Sequence[bytes]) -> list[dict] | None:
+    """The JSON objects of all lines, decoded at once; None if a line needs a closer look, or without orjson."""
+    if _orjson is None:
+        return None
+    try:
+        records = _orjson.loads(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        return None
+    is_sound = len(records) == len(lines) and all(isinstance(record, dict) for record in records)
+    return records if is_sound else None
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
@@ -140,30 +154,22 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _decode(line: bytes) -> tuple[dict, bool]:
-    """The JSON object of a line, and whether it has NaN or infinity in it; ValueError if it is none."""
+    """The JSON object of a line, and whether it has NaN or infinity in it; ValueError if there is none."""
     if len(line) > LONGEST_LINE:
         raise ValueError(f"longer than {LONGEST_LINE // 2**20} MiB")
-    record, has_nan = None, False
-    if _orjson is not None:
-        with contextlib.suppress(ValueError):
-            record = _orjson.loads(line)
-    if record is None:
-        if not line.strip():
-            raise ValueError("blank")
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            raise ValueError("not a JSON record") from None
-        has_nan = isinstance(record, dict) and any(
-            isinstance(value, float) and not math.isfinite(value) for value in record.values()
-        )
+    if not line.strip():
+        raise ValueError("blank")
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError("not a JSON record") from None
     if not isinstance(record, dict):
         raise ValueError("not a DomainBed record")
-    return record, has_nan
+    return record, any(isinstance(value, float) and not math.isfinite(value) for value in record.values())
 
 
 def _check(record: dict) -> None:
-    """Raise ValueError unless ``record`` has a step and the arguments that tell runs apart."""
+    """Raise ValueError unless ``record`` has a step and the arguments that identify a run."""
     args = record.get("args")
     missing = [key for key in ("args", "step") if key not in record]
     if isinstance(args, dict):

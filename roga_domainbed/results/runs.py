@@ -1,14 +1,16 @@
-"""Runs as columns, for model selection and tables.
+"""A run in memory: its arguments and hparams once, the values of its records as an array.
 
-A sweep has hundreds of thousands of records, of which a table shows one metric. As dicts they would take gigabytes;
-here a run keeps its arguments and hparams once and the values of the metric as an array.
+A sweep can have hundreds of thousands of records. As dicts they would take gigabytes, and a table shows one metric.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import os
 import re
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -28,18 +30,18 @@ class Run:
     """Consecutive records of one file with the same args, hparams and keys.
 
     Attributes:
-        args: the arguments.
-        hparams: the hyper-parameters; empty where the records have none.
-        steps: (n,) step of every record.
-        columns: the record keys that were kept, such as ``env0_in_acc``.
-        values: (n, len(columns)) float64; NaN where a record has null or no number.
-        metrics: (metric, split) pairs that the records have numbers for, kept or not.
-        source: path of the run folder.
+        args: the arguments of the training.
+        hparams: its hyper-parameters; empty if the records have none.
+        steps: (n,) the step of every record.
+        columns: the record keys whose values were kept, such as ``env0_in_acc``.
+        values: (n, len(columns)) float64; NaN where a record has null or something that is not a number.
+        metrics: the (metric, split) pairs in the records, kept or not.
+        source: the path of the run folder.
     """
 
     args: dict[str, Any]
     hparams: dict[str, Any]
-    steps: list[int]
+    steps: tuple[int, ...]
     columns: tuple[str, ...]
     values: np.ndarray
     metrics: frozenset[tuple[str, str]]
@@ -50,7 +52,7 @@ class Run:
 
     @functools.cached_property
     def data(self) -> dict[str, Any]:
-        """The options that decided how the data were made up, as ``records.data_options`` has them."""
+        """The options that decided how the data were split and balanced, from ``records.data_options``."""
         return data_options(self.args, self.hparams)
 
     @functools.cached_property
@@ -59,13 +61,13 @@ class Run:
         return tuple(sorted(set(self.args["test_envs"])))
 
     def column(self, key: str) -> np.ndarray:
-        """(n,) values of ``key``; NaN where the records do not have it."""
+        """(n,) the values of ``key``; NaN if the records do not have it."""
         position = _positions(self.columns).get(key)
         return np.full(len(self), np.nan) if position is None else self.values[:, position]
 
     def take(self, rows: Sequence[int]) -> Run:
         """The records at ``rows``, as a run."""
-        return replace(self, steps=[self.steps[i] for i in rows], values=self.values[list(rows)])
+        return replace(self, steps=tuple(self.steps[i] for i in rows), values=self.values[list(rows)])
 
 
 @dataclass
@@ -75,9 +77,9 @@ class LoadedRuns:
     Attributes:
         runs: in the order of the folders, then of the file.
         problems: one sentence for every line or file that was skipped.
-        notes: one sentence for every file that was read and still needs a look: empty, or with NaN in it.
-        folders: names of the run folders that have a records file.
-        unfinished: paths of those of the folders that have no marker ``done``.
+        notes: one sentence for every file that is empty or has NaN in it.
+        folders: the names of the run folders with a records file.
+        unfinished: the paths of those without the marker ``done``.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -87,13 +89,13 @@ class LoadedRuns:
     unfinished: list[str] = field(default_factory=list)
 
     def add(self, other: LoadedRuns) -> None:
-        """Append what was found elsewhere."""
+        """Append the runs of another sweep."""
         for name, found in vars(other).items():
             getattr(self, name).extend(found)
 
 
 class RunKey(NamedTuple):
-    """What tells one run of a sweep from another, wherever its folder is."""
+    """The arguments that identify a run of a sweep, in whichever folder it is."""
 
     dataset: str
     row: str
@@ -111,7 +113,7 @@ class RunKey(NamedTuple):
 def load_runs(folder: str | os.PathLike, metric: str) -> LoadedRuns:
     """Read one metric of ``<folder>/<run>/results.jsonl`` of every run, in the sorted order of the run folders.
 
-    A folder without the file is passed over, as in DomainBed: its run has not recorded anything yet.
+    A folder without that file is skipped, as in DomainBed: its run has not recorded anything yet.
 
     Args:
         folder: the ``output_dir`` of a sweep.
@@ -160,27 +162,23 @@ def load_sweeps(folders: Iterable[str | os.PathLike], metric: str) -> LoadedRuns
 
 
 def as_runs(records: Iterable[Record], metric: str | None = None, source: str = "") -> list[Run]:
-    """``records`` in their order, as runs.
+    """Group consecutive ``records`` with the same args, hparams and keys.
 
     Args:
-        records: of one file, or of several.
-        metric: keep the columns of this metric alone; all of them by default.
-        source: path of the run folder.
+        records: from one file or several.
+        metric: the metric whose columns are kept; all by default.
+        source: the path of the run folder.
     """
-    runs: list[Run] = []
-    together: list[Record] = []
-    for record in records:
-        if together and not _alike(together[-1], record):
-            runs.append(_run(together, metric, source))
-            together = []
-        together.append(record)
-    if together:
-        runs.append(_run(together, metric, source))
-    return runs
+    return [
+        _run(list(alike), metric, source)
+        for _, alike in itertools.groupby(
+            records, lambda record: (record["args"], record.get("hparams"), *record)
+        )
+    ]
 
 
 def runs_in_several_folders(runs: Iterable[Run]) -> dict[RunKey, list[str]]:
-    """The folders of each run that is in more than one."""
+    """The folders of every run that has more than one."""
     folders: dict[RunKey, dict[str, None]] = {}
     for run in runs:
         args = run.args
@@ -190,53 +188,48 @@ def runs_in_several_folders(runs: Iterable[Run]) -> dict[RunKey, list[str]]:
 
 
 def is_number(value: object) -> bool:
-    """Whether ``value`` is an int or a float, and no bool."""
+    """Whether ``value`` is an int or a float, but not a bool."""
     return type(value) is float or (isinstance(value, (int, float)) and not isinstance(value, bool))
-
-
-def _alike(one: Record, other: Record) -> bool:
-    return (
-        one["args"] == other["args"]
-        and one.keys() == other.keys()
-        and one.get("hparams") == other.get("hparams")
-    )
 
 
 def _run(records: Sequence[Record], metric: str | None, source: str) -> Run:
     """The run of records with the same args, hparams and keys."""
     first = records[0]
-    columns, pairs = _layout(tuple(first), metric)
-    rows = [[record[key] for key in columns] for record in records]
+    columns, metrics = _layout(tuple(first), tuple(map(type, first.values())), metric)
+    numbers = [record[key] for record in records for key in columns]
     try:
-        values = np.array(rows)
-        if values.dtype != np.float64:
-            raise ValueError
-    except (ValueError, OverflowError):
-        values = np.array(
-            [[float(value) if is_number(value) else np.nan for value in row] for row in rows],
-            dtype=np.float64,
-        )
+        values = np.frombuffer(array("d", numbers))  # much faster than np.array, and refuses text and null
+    except TypeError:
+        values = np.array([value if is_number(value) else math.nan for value in numbers], dtype=np.float64)
     hparams = first.get("hparams")
     return Run(
         args=first["args"],
         hparams=hparams if isinstance(hparams, dict) else {},
-        steps=[record["step"] for record in records],
+        steps=_shared(tuple(record["step"] for record in records)),
         columns=columns,
         values=values.reshape(len(records), len(columns)),
-        metrics=frozenset(pair for key, pair in pairs if first[key] is None or is_number(first[key])),
+        metrics=metrics,
         source=source,
     )
 
 
 @functools.lru_cache(maxsize=1024)
 def _layout(
-    keys: tuple[str, ...], metric: str | None
-) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, str]], ...]]:
-    """The columns to keep of records with ``keys``; every metric's key with its (metric, split)."""
+    keys: tuple[str, ...], kinds: tuple[type, ...], metric: str | None
+) -> tuple[tuple[str, ...], frozenset[tuple[str, str]]]:
+    """The keys whose values are kept, and the (metric, split) pairs that have a number or null."""
     found = {key: match for key in keys if (match := METRIC_KEY.fullmatch(key.removeprefix("fd_")))}
     columns = tuple(key for key, match in found.items() if metric in (None, match[3]))
-    pairs = tuple((key, (match[3], match[2])) for key, match in found.items() if not key.startswith("fd_"))
-    return columns, pairs
+    numeric = {key for key, kind in zip(keys, kinds, strict=True) if kind in (float, int, type(None))}
+    return columns, frozenset(
+        (match[3], match[2]) for key, match in found.items() if key in numeric and not key.startswith("fd_")
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(steps: tuple[int, ...]) -> tuple[int, ...]:
+    """``steps``; one object for all runs that have the same, which saves memory and time."""
+    return steps
 
 
 @functools.lru_cache(maxsize=1024)

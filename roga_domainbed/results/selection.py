@@ -5,13 +5,15 @@ group, the runs with one ``hparams_seed`` are judged together: there is one, or 
 further environment that was held out. A *rule* picks one of their steps; tables show the test metric of the best
 hparams of the group (``results.selected``).
 
-Ties, in every rule: within a run the first record wins (leave-one-domain-out: the smallest step); between hparams
-the largest ``hparams_seed``. So does upstream. Where upstream is wrong we differ, unless ``compat`` is set:
+Ties are broken as upstream breaks them: within a run the first record wins (leave-one-domain-out: the smallest step),
+between seeds the largest ``hparams_seed``. Where upstream is wrong, the default differs from it:
 
-- a validation metric that is NaN or null never wins (upstream: NaN in a run's first record wins);
-- a step recorded twice, as after a folder was run again, counts once, the later record (upstream: such steps
-  are lost to leave-one-domain-out);
-- a test metric that is NaN or null gives no value rather than NaN.
+- a validation metric that is NaN or null never wins (upstream: NaN in the first record of a run wins);
+- if a step was recorded twice, as when a run was repeated in its folder, the later record counts (upstream:
+  leave-one-domain-out loses the step);
+- a test metric that is NaN or null gives no value (upstream: NaN).
+
+``compat="upstream"`` reproduces upstream.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,14 +38,46 @@ GroupKey = tuple[int, str, str, int]
 _COUNTS = ("n", "video_n")
 
 
+class Candidates(NamedTuple):
+    """The steps that a rule may pick, in order of preference among equals.
+
+    Attributes:
+        val: (n,) the metric to pick by.
+        test: (n,) the metric to show.
+        steps: (n,) the steps.
+    """
+
+    val: np.ndarray
+    test: np.ndarray
+    steps: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A selection rule.
+
+    Attributes:
+        name: its name on the command line.
+        title: its name in tables; contains the word *oracle* where test data decide.
+        summary: one line.
+        candidates: a function of the runs of one ``hparams_seed``, the test environment, all environments held
+            out together with it, and the metric.
+    """
+
+    name: str
+    title: str
+    summary: str
+    candidates: Callable[[Sequence[Run], int, tuple[int, ...], Metric], Candidates]
+
+
 @dataclass(frozen=True)
 class Choice:
     """The step a rule picked.
 
     Attributes:
-        val: the metric it was picked by; NaN if there is none.
-        test: the metric on the test environment's in-split; NaN if there is none.
-        step: the step of the record that ``test`` comes from.
+        val: the metric it was picked by.
+        test: the metric on the in-split of the test environment; NaN if there is none.
+        step: its number.
     """
 
     val: float
@@ -52,52 +87,17 @@ class Choice:
 
 @dataclass(frozen=True)
 class RankedRun:
-    """A run with what the rule picked from it."""
+    """The runs of one ``hparams_seed``, and the step a rule picked from them."""
 
     hparams_seed: int
     choice: Choice
     runs: tuple[Run, ...]
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """What a rule may pick from a run, in order of preference among equals.
-
-    Attributes:
-        val: (n,) the metric to pick by.
-        test: (n,) the metric to show.
-        steps: the step of each.
-    """
-
-    val: np.ndarray
-    test: np.ndarray
-    steps: Sequence[int]
-
-
-Pick = Callable[[Sequence[Run], int, "tuple[int, ...]", Metric], Candidates]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A selection rule.
-
-    Attributes:
-        name: its name on the command line.
-        title: its name in tables; carries the word *oracle* where test data decide.
-        summary: one line.
-        candidates: the choices a run offers, in order of preference among equals.
-    """
-
-    name: str
-    title: str
-    summary: str
-    candidates: Pick
-
-
 def group_by_test_env(runs: Iterable[Run]) -> dict[GroupKey, list[Run]]:
     """(trial_seed, dataset, row, test_env) → runs, in order of first appearance.
 
-    A run with several test environments joins the group of each.
+    A run with several test environments is in the group of each.
     """
     groups: dict[GroupKey, list[Run]] = {}
     for run in runs:
@@ -109,25 +109,25 @@ def group_by_test_env(runs: Iterable[Run]) -> dict[GroupKey, list[Run]]:
 
 
 def held_out_with(runs: Iterable[Run], test_env: int) -> tuple[int, ...] | None:
-    """The environments held out in the runs that count for ``test_env``; None if there are no such runs.
+    """The environments that the runs which count for ``test_env`` hold out; None if no runs count.
 
-    ``(test_env,)`` wherever some run held out that environment alone: runs with two test environments are
-    then the validation runs of leave-one-domain-out. Otherwise the one list that all runs share, as where a
-    sweep trains on some datasets and tests on all others at once. Several different lists leave no answer.
+    If any run holds out ``test_env`` alone, ``(test_env,)``: runs with two test environments are then the
+    validation runs of leave-one-domain-out. Otherwise the tuple that all runs with ``test_env`` share, as in a sweep
+    that trains on some datasets and tests on all others at once; None if they differ.
 
     Args:
         runs: all runs of one dataset, of every algorithm and trial.
         test_env: index of the environment.
     """
-    lists = {run.held_out for run in runs}
-    lists = {envs for envs in lists if test_env in envs}
-    if (test_env,) in lists:
+    found = {run.held_out for run in runs}
+    found = {envs for envs in found if test_env in envs}
+    if (test_env,) in found:
         return (test_env,)
-    return lists.pop() if len(lists) == 1 else None
+    return found.pop() if len(found) == 1 else None
 
 
 def metrics_in(runs: Iterable[Run]) -> list[str]:
-    """The metrics these runs can be selected by: those with both an in- and an out-split value."""
+    """The metrics that these runs can be selected by: those of both the in- and the out-splits."""
     found = frozenset().union(*{run.metrics for run in runs})
     names = {name for name, _ in found if name not in _COUNTS}
     return sorted(name for name in names if {(name, "in"), (name, "out")} <= found)
@@ -148,13 +148,13 @@ def rank_runs(
     tested: tuple[int, ...] | None = None,
     compat: str | None = None,
 ) -> list[RankedRun]:
-    """The runs of one group, best first; runs the rule cannot judge are left out.
+    """The runs of one group by ``hparams_seed``, best first, without those that the rule can pick no step of.
 
     Args:
         runs: one group of ``group_by_test_env``.
         rule: an entry of ``RULES``.
         test_env: the environment whose metric is wanted.
-        metric: what to select by and to show.
+        metric: the one to select by and to show.
         tested: the environments held out together, from ``held_out_with``; ``(test_env,)`` by default.
         compat: None or ``"upstream"``.
     """
@@ -162,16 +162,16 @@ def rank_runs(
     for run in runs:
         by_seed.setdefault(run.args["hparams_seed"], []).append(run)
     ranked = []
-    for seed in sorted(by_seed):
-        choice = choose(by_seed[seed], rule, test_env, metric, tested=tested, compat=compat)
+    for seed, own in sorted(by_seed.items()):
+        choice = choose(own, rule, test_env, metric, tested=tested, compat=compat)
         if choice is not None:
-            ranked.append(RankedRun(seed, choice, tuple(by_seed[seed])))
+            ranked.append(RankedRun(seed, choice, tuple(own)))
 
-    def best_last(run: RankedRun) -> float:
+    def quality(run: RankedRun) -> float:
         value = metric.rank(run.choice.val)
         return -math.inf if math.isnan(value) else value
 
-    return sorted(ranked, key=best_last)[::-1]
+    return sorted(ranked, key=quality)[::-1]  # of equals the largest seed comes first
 
 
 def choose(
@@ -183,75 +183,64 @@ def choose(
     tested: tuple[int, ...] | None = None,
     compat: str | None = None,
 ) -> Choice | None:
-    """What ``rule`` picks from the runs with one ``hparams_seed``, or None. Arguments as in ``rank_runs``."""
-    upstream = compat == UPSTREAM
-    if not upstream:
-        runs = _latest_of_each_step(runs)
-    candidates = rule.candidates(runs, test_env, tested or (test_env,), metric)
-    if not len(candidates.val):
+    """What ``rule`` picks from the runs of one ``hparams_seed``, or None. Arguments as in ``rank_runs``."""
+    if compat != UPSTREAM:
+        runs = _without_repeated_steps(runs)
+    val, test, steps = rule.candidates(runs, test_env, tested or (test_env,), metric)
+    if not len(val):
         return None
-    best = _first_best(metric.rank(candidates.val), upstream)
-    if best is None:
-        return None
-    return Choice(float(candidates.val[best]), float(candidates.test[best]), candidates.steps[best])
+    ranks = metric.rank(val)
+    best = int(ranks.argmax())  # the first NaN, if there is one
+    # Upstream's max() keeps a NaN that comes first, because every comparison with it is false.
+    if math.isnan(ranks[best]) and not (compat == UPSTREAM and best == 0):
+        if np.isnan(ranks).all():
+            return None
+        best = int(np.nanargmax(ranks))
+    return Choice(float(val[best]), float(test[best]), steps[best])
 
 
 def _iid(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
-    return _by_training_validation(runs, tested, metric, f"env{test_env}_in_{metric.name}")
+    return _by_training_environments(runs, tested, metric, f"env{test_env}_in_{metric.name}")
 
 
-def _by_training_validation(
-    runs: Sequence[Run], tested: tuple[int, ...], metric: Metric, test_key: str
-) -> Candidates:
-    runs = [run for run in runs if run.held_out == tested]
+def _auto_lr(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
+    return _by_training_environments(runs, tested, metric, f"fd_env{test_env}_in_{metric.name}")
+
+
+def _last(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
+    return _iid([run.take([row]) for run, row in _last_record(runs, tested)], test_env, tested, metric)
+
+
+def _oracle(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
+    keys = [f"env{test_env}_{split}_{metric.name}" for split in ("out", "in")]
     return _joined(
-        [(_training_validations(run, tested, metric), run.column(test_key), run.steps) for run in runs]
+        Candidates(*(run.column(key)[row : row + 1] for key in keys), [run.steps[row]])
+        for run, row in _last_record(runs, tested)
     )
 
 
 def _loo(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
-    if all(len(run.args["test_envs"]) == 1 for run in runs):
-        return _joined([])
+    pairs = [run for run in runs if len(run.held_out) == 2 and test_env in run.held_out]
+    validation: dict[int, dict[int, float]] = {}  # step → the other environment of a pair → its metric
+    for run in pairs:
+        (other,) = set(run.held_out) - {test_env}
+        values = run.column(f"env{other}_in_{metric.name}").tolist()
+        for step, value in zip(run.steps, values, strict=True):
+            validation.setdefault(step, {})[other] = value
     alone: dict[int, list[tuple[Run, int]]] = {}
-    others: dict[int, dict[int, float]] = {}
-    for run in runs:
-        envs = run.held_out
-        if envs == (test_env,):
+    for run in runs if pairs else ():
+        if run.held_out == (test_env,):
             for row, step in enumerate(run.steps):
                 alone.setdefault(step, []).append((run, row))
-        elif len(envs) == 2 and test_env in envs:
-            (other,) = set(envs) - {test_env}
-            values = run.column(f"env{other}_in_{metric.name}").tolist()
-            for step, value in zip(run.steps, values, strict=True):
-                others.setdefault(step, {})[other] = value
     found = []
-    for step in sorted(alone.keys() & others.keys()):
-        if len(alone[step]) != 1:
-            continue
-        (run, row), pairs = alone[step][0], others[step]
-        wanted = [env for env in range(_count(run.columns, metric)) if env != test_env]
-        if wanted and all(env in pairs for env in wanted):
-            val = np.sum([pairs[env] for env in wanted]) / len(wanted)
-            found.append(([val], [run.column(f"env{test_env}_in_{metric.name}")[row]], [step]))
+    for step in sorted(alone.keys() & validation.keys()):
+        (run, row), *repeated = alone[step]
+        others = [env for env in range(_environments(run.columns, metric.name)) if env != test_env]
+        if not repeated and others and validation[step].keys() >= set(others):
+            val = np.sum([validation[step][env] for env in others]) / len(others)
+            test = run.column(f"env{test_env}_in_{metric.name}")[row]
+            found.append(Candidates(np.array([val]), np.array([test]), [step]))
     return _joined(found)
-
-
-def _oracle(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
-    last = _last_record(runs, tested)
-    if last is None:
-        return _joined([])
-    run, row = last
-    val, test = (run.column(f"env{test_env}_{split}_{metric.name}")[row : row + 1] for split in ("out", "in"))
-    return Candidates(val, test, [run.steps[row]])
-
-
-def _last(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
-    last = _last_record(runs, tested)
-    return _iid([] if last is None else [last[0].take([last[1]])], test_env, tested, metric)
-
-
-def _auto_lr(runs: Sequence[Run], test_env: int, tested: tuple[int, ...], metric: Metric) -> Candidates:
-    return _by_training_validation(runs, tested, metric, f"fd_env{test_env}_in_{metric.name}")
 
 
 #: The rules, by their names on the command line.
@@ -317,72 +306,64 @@ def merge_auto_lr_stages(runs: Iterable[Run]) -> list[Run]:
     ]
 
 
-def _first_best(ranks: np.ndarray, upstream: bool) -> int | None:
-    """Index of the largest, the first of equals; None if all are NaN.
+def _by_training_environments(
+    runs: Sequence[Run], tested: tuple[int, ...], metric: Metric, test_key: str
+) -> Candidates:
+    """All steps, by the mean over the out-splits of the training environments, as upstream's ``np.mean`` gives it."""
+    found = []
+    for run in runs:
+        if run.held_out == tested:
+            columns = _training_columns(run.columns, tested, metric.name)
+            sums = np.add.reduce(run.values.take(columns, axis=1), axis=1)
+            val = sums / len(columns) if columns else np.full(len(run), np.nan)
+            found.append(Candidates(val, run.column(test_key), run.steps))
+    return _joined(found)
 
-    NaN is never the best; upstream's ``max()`` keeps a NaN that comes first, because comparisons with it are false.
-    """
-    if upstream and math.isnan(ranks[0]):
-        return 0
-    best = int(ranks.argmax())  # of a NaN, where there is one
-    if not math.isnan(ranks[best]):
-        return best
-    usable = np.flatnonzero(~np.isnan(ranks))
-    return int(usable[ranks[usable].argmax()]) if len(usable) else None
+
+def _last_record(runs: Sequence[Run], tested: tuple[int, ...]) -> list[tuple[Run, int]]:
+    """Run and row of the record with the largest step, of several the last; empty if no run holds out ``tested``."""
+    runs = [run for run in runs if run.held_out == tested]
+    last = [max(zip(run.steps, range(len(run)), strict=True)) for run in runs]
+    best = max(zip(last, range(len(runs)), strict=True), default=None)
+    return [] if best is None else [(runs[best[1]], best[0][1])]
 
 
-def _joined(parts: Sequence[tuple]) -> Candidates:
-    """Parts of (val, test, steps) as one."""
+def _joined(parts: Iterable[Candidates]) -> Candidates:
+    parts = list(parts)
     if len(parts) == 1:
-        return Candidates(np.asarray(parts[0][0]), np.asarray(parts[0][1]), parts[0][2])
-    empty = [np.empty(0)]
-    val, test = (np.concatenate([part[i] for part in parts] or empty) for i in (0, 1))
-    return Candidates(val, test, [step for part in parts for step in part[2]])
+        return parts[0]
+    val, test = (np.concatenate([[], *(part[i] for part in parts)]) for i in (0, 1))
+    return Candidates(val, test, [step for part in parts for step in part.steps])
 
 
-def _latest_of_each_step(runs: Sequence[Run]) -> Sequence[Run]:
-    """``runs`` without the earlier of two records of one step; a step keeps the place it first had."""
-    if len(runs) == 1 and len(set(runs[0].steps)) == len(runs[0].steps):
+def _without_repeated_steps(runs: Sequence[Run]) -> Sequence[Run]:
+    """``runs`` without the earlier of two records of one step; the later takes its place in the order."""
+    if len(runs) == 1 and _is_distinct(runs[0].steps):
         return runs
     latest = {
         (run.held_out, step): (index, row)
         for index, run in enumerate(runs)
         for row, step in enumerate(run.steps)
     }
-    if len(latest) == sum(map(len, runs)):
-        return runs
-    kept: list[tuple[int, list[int]]] = []
-    for index, row in latest.values():
-        if not kept or kept[-1][0] != index:
-            kept.append((index, []))
-        kept[-1][1].append(row)
-    return [runs[index].take(rows) for index, rows in kept]
-
-
-def _last_record(runs: Sequence[Run], tested: tuple[int, ...]) -> tuple[Run, int] | None:
-    """The last of the records with the largest step: its run, and its row there."""
-    last, largest = None, -math.inf
-    for run in runs:
-        if run.held_out == tested and max(run.steps) >= largest:
-            largest = max(run.steps)
-            last = run, len(run) - 1 - run.steps[::-1].index(largest)
-    return last
-
-
-def _training_validations(run: Run, tested: tuple[int, ...], metric: Metric) -> np.ndarray:
-    """(n,) for every record the mean over the out-splits of the training environments: upstream's ``np.mean``."""
-    columns = _training_columns(run.columns, tested, metric)
-    if not columns:
-        return np.full(len(run), np.nan)
-    return np.ascontiguousarray(run.values[:, columns]).mean(axis=1)
+    return [
+        runs[index].take([row for _, row in records])
+        for index, records in itertools.groupby(latest.values(), lambda record: record[0])
+    ]
 
 
 @functools.lru_cache(maxsize=1024)
-def _training_columns(columns: tuple[str, ...], tested: tuple[int, ...], metric: Metric) -> list[int]:
-    keys = [f"env{env}_out_{metric.name}" for env in range(_count(columns, metric)) if env not in tested]
-    return [columns.index(key) for key in keys]
+def _is_distinct(steps: tuple[int, ...]) -> bool:
+    return len(set(steps)) == len(steps)
 
 
 @functools.lru_cache(maxsize=1024)
-def _count(columns: tuple[str, ...], metric: Metric) -> int:
-    return next(env for env in itertools.count() if f"env{env}_out_{metric.name}" not in columns)
+def _training_columns(columns: tuple[str, ...], tested: tuple[int, ...], metric: str) -> list[int]:
+    """The positions of the training environments' out-splits."""
+    envs = set(range(_environments(columns, metric))).difference(tested)
+    return [columns.index(f"env{env}_out_{metric}") for env in sorted(envs)]
+
+
+@functools.lru_cache(maxsize=1024)
+def _environments(columns: tuple[str, ...], metric: str) -> int:
+    """The number of environments, counted as upstream does: up to the first without an out-split."""
+    return next(env for env in itertools.count() if f"env{env}_out_{metric}" not in columns)

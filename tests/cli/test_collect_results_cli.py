@@ -179,7 +179,7 @@ def damage(sweep):
         f"{runs[2]}, line 6: not a DomainBed record (lacks args, step), skipped",
         f"{runs[3]}, line 6: not a DomainBed record (lacks args.trial_seed), skipped",
         f"{runs[4]}, line 6: not a JSON record, skipped",
-        f"{runs[5]}, line 6: not finite numbers in it; NaN is never chosen",
+        f"{runs[5]}, line 6: NaN or infinity; NaN is never selected",
         f"{runs[6]}, line 6: longer than 16 MiB, skipped",
         f"{runs[6].parent}, {copy}",
         f"{sweep / 'zz_empty' / 'results.jsonl'}: empty",

@@ -3,13 +3,15 @@
 import json
 
 import pytest
-from prepared_trees import ffpp_videos, other_videos, write_all_trees, write_tree
+from prepared_trees import ffpp_videos, other_videos, pair_videos, write_all_trees, write_tree
 
+from datasets_ext.manifest import SPLITS
 from roga_domainbed.cli import main
 from roga_domainbed.host.backend import host
 from roga_domainbed.inference.evaluation_sets import own_sets
 from roga_domainbed.inference.saved_run import load_run
 
+ENVS = ("DF", "F2F", "FS", "NT")
 SMALL = {"backbone": "meso4", "pretrained": False, "image_size": 32, "batch_size": 2}
 
 
@@ -28,32 +30,14 @@ def no_network(monkeypatch):
     monkeypatch.setattr(host().algorithms.ERM, "__init__", built)
 
 
-def train(root, folder, dataset, test_envs, *flags, save=False):
+def train(root, folder, dataset, test_envs, *flags, save=False, hparams=SMALL):
     argv = ["train", "--data_dir", str(root), "--dataset", dataset, "--test_envs", *test_envs.split()]
-    argv += ["--steps", "1", "--output_dir", str(folder), "--hparams", json.dumps(SMALL)]
+    argv += ["--steps", "1", "--output_dir", str(folder), "--hparams", json.dumps(hparams)]
     return main([*argv, *flags, *["--skip_model_save"] * (not save)])
 
 
 def first_record(folder):
     return json.loads((folder / "results.jsonl").read_text().splitlines()[0])
-
-
-def linked(root, to, *names):
-    for name in names:
-        (to / name).symlink_to(root / name)
-
-
-def relisted(name, test):
-    """The videos of ``other_videos`` with ``test`` as their test part."""
-    for *start, video, recording, people, _, method in other_videos(name, 8, split=True):
-        yield *start, video, recording, people, "test" if recording in test else "train", method
-
-
-def with_a_planted_person():
-    """FaceForensics++ in which a test fake of NT shows someone of the training part."""
-    for env, label, video, recording, people, split, method in ffpp_videos():
-        planted = env == "NT" and video == "004_005"
-        yield env, label, video, recording, "000+005" if planted else people, split, method
 
 
 def test_the_official_protocol_trains_and_its_audit_is_in_the_record(trees, tmp_path):
@@ -79,7 +63,7 @@ def test_a_frame_split_is_refused_for_what_test_shares_with_training(trees, tmp_
 def test_a_frame_split_of_unrelated_environments_trains_with_a_notice(tmp_path, capsys):
     """Three environments of nobody in common: frames of a video on both sides of training and selection alone."""
     videos = []
-    for index, env in enumerate(("DF", "F2F", "FS", "NT")):
+    for index, env in enumerate(ENVS):
         videos += [
             (env, label, f"{env}{i}", f"{env}{i}", "", "", "m") for label in (0, 1) for i in range(index + 4)
         ]
@@ -101,9 +85,10 @@ def test_allow_leakage_trains_says_so_and_is_recorded(trees, tmp_path, capsys):
 
 
 def test_celebdf_1_against_2_is_refused(trees, tmp_path, capsys, no_network):
-    linked(trees, tmp_path, "FFPP", "CelebDF1", "UADFV", "DFDC", "DFDCP")
+    for name in ("FFPP", "CelebDF1", "UADFV", "DFDC", "DFDCP"):
+        (tmp_path / name).symlink_to(trees / name)
     # v1 tests on 006 and 007, and v2 on the first two, which v1 trains on or selects by
-    write_tree(tmp_path, "CelebDF2", relisted("CelebDF2", {"000", "001"}))
+    write_tree(tmp_path, "CelebDF2", other_videos("CelebDF2", 8, split=True, tested=(0, 1)))
     assert train(tmp_path, tmp_path / "run", "FFPPCross", "5") == 2
     error = capsys.readouterr().err
     assert "Celeb-DF/000" in error
@@ -112,24 +97,21 @@ def test_celebdf_1_against_2_is_refused(trees, tmp_path, capsys, no_network):
 
 
 def test_an_identity_planted_in_train_and_test_is_refused(tmp_path, capsys, no_network):
-    write_tree(tmp_path, "FFPP", with_a_planted_person())
+    videos = [list(video) for video in ffpp_videos()]
+    for video in videos:
+        if (video[0], video[2]) == ("NT", "004_005"):  # a test fake that shows someone of the training part
+            video[4] = "000+005"
+    write_tree(tmp_path, "FFPP", videos)
     assert train(tmp_path, tmp_path / "run", "FFPP", "3") == 2
     error = capsys.readouterr().err
     assert "1 leak between training, selection and test:\n  training and test share 1 identity: 000" in error
 
 
 def test_a_recording_that_two_environments_share_is_refused(tmp_path, capsys, no_network):
+    shared = {"DF0": "lab", "NT8": "lab"}  # trained on, and tested on
     videos = [
-        (
-            env,
-            label,
-            f"{env}{i}",
-            "lab" if (env, i) in {("DF", 0), ("NT", 8)} else f"{env}{i}",
-            "",
-            split,
-            "m",
-        )
-        for env in ("DF", "F2F", "FS", "NT")
+        (env, label, f"{env}{i}", shared.get(f"{env}{i}", f"{env}{i}"), "", split, "m")
+        for env in ENVS
         for label in (0, 1)
         for i, split in enumerate(["train"] * 6 + ["val"] * 2 + ["test"] * 2)
     ]
@@ -146,21 +128,21 @@ def test_data_without_a_manifest_are_recorded_as_not_audited(tmp_path):
 
 def test_what_is_trained_on_is_recorded_and_reaches_the_dataset(tmp_path):
     pairs = [(2 * i, "train") for i in range(12)] + [(24, "val"), (26, "test")]
-    videos = []
-    for env in ("DF", "F2F", "FS", "NT"):
-        for first, split in pairs:
-            a, b = f"{first:03d}", f"{first + 1:03d}"
-            videos += [(env, 0, real, real, real, split, "real") for real in (a, b)]
-            videos += [(env, 1, f"{t}_{s}", t, f"{a}+{b}", split, env) for t, s in ((a, b), (b, a))]
-    write_tree(tmp_path, "FFPP", videos)
+    write_tree(
+        tmp_path,
+        "FFPP",
+        [
+            (env, *video)
+            for env in ENVS
+            for first, split in pairs
+            for video in pair_videos(env, f"{first:03d}", f"{first + 1:03d}", split)
+        ],
+    )
     flags = ["--reals", "partitioned", "--balance", "1:2", "--strict"]
     assert train(tmp_path, tmp_path / "run", "FFPP", "3", *flags, save=True) == 0
     record = first_record(tmp_path / "run")
-    assert {name: record["args"][name] for name in ("reals", "balance", "strict")} == {
-        "reals": "partitioned",
-        "balance": "1:2",
-        "strict": True,
-    }
+    given = {name: record["args"][name] for name in ("reals", "balance", "strict")}
+    assert given == {"reals": "partitioned", "balance": "1:2", "strict": True}
     # 12 pairs, 4 for each of 3 environments: 8 fakes, and 4 of the 8 reals
     assert record["provenance"]["audit"]["counts"]["train"]["frames"] == 3 * (8 + 4)
     assert record["provenance"]["audit"]["counts"]["train"]["identities"] == 24
@@ -188,28 +170,21 @@ def test_what_is_trained_on_is_recorded_and_reaches_the_dataset(tmp_path):
     ],
 )
 def test_an_option_that_cannot_be_is_one_line(dataset, flags, message, trees, tmp_path, capsys, no_network):
+    root = trees
     if dataset == "SynthFake":
-        videos = [
-            (env, label, f"{env}{part}", f"{env}{part}", "", part, "m")
-            for env in ("DF", "F2F", "FS", "NT")
-            for label in (0, 1)
-            for part in ("train", "val", "test")
-        ]
-        write_tree(tmp_path, "SynthFake", videos)
-    root = tmp_path if dataset == "SynthFake" else trees
-    hparams = SMALL if dataset != "Debug28" else {"batch_size": 8}
-    argv = [
-        "train",
-        "--data_dir",
-        str(root),
-        "--dataset",
-        dataset,
-        "--test_envs",
-        "2",
-        "--hparams",
-        json.dumps(hparams),
-    ]
-    assert main([*argv, "--output_dir", str(tmp_path / "run"), *flags]) == 2
+        root = tmp_path
+        write_tree(
+            root,
+            dataset,
+            [
+                (env, label, part, f"{env}{part}", "", part, "m")
+                for env in ENVS
+                for label in (0, 1)
+                for part in SPLITS
+            ],
+        )
+    hparams = {"batch_size": 8} if dataset == "Debug28" else SMALL
+    assert train(root, tmp_path / "run", dataset, "2", *flags, hparams=hparams) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -36,18 +36,14 @@ def test_the_registered_class_has_the_registered_environments(name):
     assert len(found.SOURCES) == len(found.ENVIRONMENTS)
 
 
-def test_a_tree_alone_has_the_family_that_it_has_when_combined():
+def test_every_tree_is_one_that_prepare_makes_and_has_the_same_family_alone():
     """Else what a model was trained on would not be recognized in another dataset."""
-    for name in NAMES:
-        for source in load(DATASETS.get(name).target).SOURCES:
-            assert combined.family_of(source.tree) == source.family
-
-
-def test_every_tree_is_one_that_prepare_makes():
     made = {*ffpp_layout.PARTS, *celebdf.DATASET_NAMES.values()}  # of the download's parts, the trees of c23
     made |= {dfdc.DATASET_NAME, dfdcp.DATASET_NAME, uadfv.DATASET_NAME}
-    used = {source.tree for name in NAMES for source in load(DATASETS.get(name).target).SOURCES}
-    assert used == made
+    sources = [source for name in NAMES for source in load(DATASETS.get(name).target).SOURCES]
+    assert {source.tree for source in sources} == made
+    for source in sources:
+        assert combined.family_of(source.tree) == source.family
 
 
 def test_the_manipulations_become_one_environment_with_each_real_once(root):
@@ -57,10 +53,9 @@ def test_the_manipulations_become_one_environment_with_each_real_once(root):
     assert sorted(rows["video"][rows["label"] == 0]) == ["000", "001", "002", "003", "004", "005"]
     assert len(set(dataset.datasets[0].videos)) == len(rows)  # the fakes' names tell their method
     assert {"Deepfakes-000_001", "NeuralTextures-000_001"} <= set(rows["video"])
-
-
-def test_in_ffppcross_each_manipulation_has_the_reals(root):
-    dataset = opened("FFPPCross", root, [4, 5, 6, 7, 8])
+    # a frame split is DomainBed's
+    assert [len(a) + len(b) for a, b in dataset.split_indices("frame", 0, 0.2, [0])] == [30, 16, 16, 16, 12]
+    dataset = opened("FFPPCross", root, [4, 5, 6, 7, 8])  # each manipulation has the reals
     assert list(map(len, dataset.datasets)) == [12] * 4 + [16, 16, 12, 16, 16]
 
 
@@ -150,12 +145,7 @@ def test_group_names_the_family_that_cannot_be_cut(root, tmp_path):
         opened("DeepfakeDatasets", tmp_path, [1]).split_indices("group", 0, 0.2, [1])
 
 
-def test_frame_is_domainbeds(root):
-    dataset = opened("DeepfakeDatasets", root, [0])
-    assert [len(a) + len(b) for a, b in dataset.split_indices("frame", 0, 0.2, [0])] == [30, 16, 16, 16, 12]
-
-
-def test_all_trees_that_are_missing_are_named_at_once(root, tmp_path):
+def test_all_trees_that_are_missing_are_named_at_once_and_no_data_dir_is_one_fault(root, tmp_path):
     (tmp_path / "FFPP").symlink_to(root / "FFPP")
     (tmp_path / "DFDC").symlink_to(root / "DFDC")
     with pytest.raises(RogaError) as caught:
@@ -163,10 +153,7 @@ def test_all_trees_that_are_missing_are_named_at_once(root, tmp_path):
     assert str(caught.value).startswith("3 problems:")
     for tree in ("CelebDF2", "DFDCP", "UADFV"):
         assert f"no manifest.parquet in {str(tmp_path / tree)!r}" in str(caught.value)
-
-
-@pytest.mark.parametrize("data_dir", [None, "nowhere"])
-def test_a_data_dir_that_is_not_there_is_one_fault(data_dir):
-    with pytest.raises(RogaError, match="--data_dir") as caught:
-        opened("FFPPCross", data_dir, [0])
-    assert "problems" not in str(caught.value)
+    for data_dir in (None, "nowhere"):
+        with pytest.raises(RogaError, match="--data_dir") as caught:
+            opened("FFPPCross", data_dir, [0])
+        assert "problems" not in str(caught.value)

@@ -3,12 +3,10 @@
 import io
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
-from prepared_trees import ffpp_videos
+from prepared_trees import ffpp_videos, write_tree
 
-from datasets_ext import manifest
 from datasets_ext.near_duplicates import hash_files, nearest, perceptual_hash
 from roga_domainbed.cli import main
 from roga_domainbed.errors import RogaError
@@ -62,13 +60,10 @@ def test_the_nearest_are_those_that_comparing_all_with_all_finds(max_distance):
         assert (found[index], distance[index]) == expected
 
 
-def test_nothing_is_near_nothing():
+def test_nothing_is_near_nothing_and_frames_that_cannot_be_read_are_named(tmp_path):
     empty, one = np.zeros(0, np.uint64), np.zeros(1, np.uint64)
     assert nearest(empty, one, 4)[0].tolist() == []
     assert nearest(one, empty, 4)[0].tolist() == [-1]
-
-
-def test_frames_that_cannot_be_read_are_counted_and_named(tmp_path):
     for name in "abcd":
         (tmp_path / f"{name}.png").write_bytes(b"no picture")
     picture(9, 7).save(tmp_path / "e.png")
@@ -79,18 +74,12 @@ def test_frames_that_cannot_be_read_are_counted_and_named(tmp_path):
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory):
     """FaceForensics++ in miniature: every frame noise of its own, but one test frame a train frame that was a JPEG."""
-    root, rows = tmp_path_factory.mktemp("noise"), []
-    rng = np.random.default_rng(0)
-    for env, label, video, recording, people, split, method in ffpp_videos():
-        path = f"{env}/{manifest.CLASS_FOLDERS[label]}/{video}/0000.png"
-        (root / "FFPP" / path).parent.mkdir(parents=True)
-        noise_picture(rng).save(root / "FFPP" / path)
-        rows.append([path, "FFPP", env, method, "", label, video, recording, people, split, 0])
+    root, rng = tmp_path_factory.mktemp("noise"), np.random.default_rng(0)
+    write_tree(root, "FFPP", ffpp_videos(), lambda *_: noise_picture(rng))
     with Image.open(root / "FFPP/DF/1_fake/000_001/0000.png") as image:
         image.save(root / "copy.jpg", quality=60)
     with Image.open(root / "copy.jpg") as image:
         image.save(root / "FFPP/NT/1_fake/004_005/0000.png")
-    manifest.write(root / "FFPP", pd.DataFrame(rows, columns=list(manifest.COLUMNS)))
     return root
 
 

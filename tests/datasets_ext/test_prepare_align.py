@@ -10,8 +10,6 @@ pytest.importorskip("cv2", reason="aligning faces needs the extra 'prepare'")
 import cv2
 
 from datasets_ext.prepare.align import aligned_face, similarity, template
-from datasets_ext.prepare.detectors import DETECTORS, DetectorInfo
-from datasets_ext.prepare.options import CropOptions
 
 FACE = np.array([[30.0, 45], [70, 41], [52, 62], [38, 84], [66, 82]])  # nobody's: not the template
 
@@ -80,24 +78,13 @@ def test_the_landmarks_of_the_crop_lie_at_the_template(angle, scale):
     assert np.abs(centres(crop) - template(margin, size)).max() < 1
 
 
-def test_landmarks_that_coincide_give_a_picture_and_no_error():
+def test_landmarks_that_coincide_give_a_picture_and_a_face_at_the_edge_repeats_the_edge():
     crop = aligned_face(np.full((40, 60, 3), 90, np.uint8), np.full((5, 2), 20.0), 1.3, 32)
     assert crop.shape == (32, 32, 3)
     assert set(np.unique(crop)) == {90}
-
-
-def test_a_face_at_the_edge_repeats_the_edge():
     points = template(1.3, 128) - 60
     crop = aligned_face(np.full((200, 200, 3), 130, np.uint8), points, 1.3, 128)
     assert set(np.unique(crop)) == {130}
-
-
-def test_a_detector_without_landmarks_cannot_align():
-    with DETECTORS.temporarily(DetectorInfo("boxes", "nowhere:Boxes")):
-        assert CropOptions(detector="boxes").problems() == []
-        (problem,) = CropOptions(detector="boxes", align=True).problems()
-    assert problem.startswith("--align needs a detector that finds landmarks (yunet")
-    assert problem.endswith("boxes finds boxes only")
 
 
 @pytest.mark.skipif(

@@ -12,31 +12,20 @@ def coordinates(height: int, width: int) -> np.ndarray:
     return np.stack([rows, columns, np.zeros_like(rows)], axis=2)
 
 
-def test_the_largest_face_comes_before_the_surest():
+def test_the_largest_face_comes_first_and_of_equals_the_surest():
     boxes = np.array([[0, 0, 10, 10, 0.99], [5, 5, 20, 30, 0.7], [1, 1, 24, 24, 0.9]])
     assert by_size(boxes).tolist() == [[5, 5, 20, 30, 0.7], [1, 1, 24, 24, 0.9], [0, 0, 10, 10, 0.99]]
-
-
-def test_of_two_equal_faces_the_surer_comes_first():
     boxes = np.array([[0, 0, 10, 10, 0.8], [50, 0, 10, 10, 0.9], [90, 0, 10, 10, 0.7]])
     assert by_size(boxes)[:, 0].tolist() == [50, 0, 90]
-
-
-def test_boxes_without_an_area_are_no_faces():
+    # boxes without an area are no faces
     assert not len(by_size(np.array([[0, 0, 0, 10, 0.9], [0, 0, -5, -5, 0.9], [0, 0, np.nan, 5, 1]])))
     assert not len(by_size(np.zeros((0, 5))))
-
-
-def test_a_window_inside_is_cut_as_it_is():
-    crop = crop_square(coordinates(40, 60), side=10, left=20, top=5)
-    assert crop.shape == (10, 10, 3)
-    assert crop[0, 0].tolist() == [5, 20, 0]
-    assert crop[-1, -1].tolist() == [14, 29, 0]
 
 
 @pytest.mark.parametrize(
     ("left", "top", "first", "last"),
     [
+        (20, 5, (5, 20), (14, 29)),  # inside
         (-3, 5, (5, 0), (14, 9)),
         (55, 5, (5, 50), (14, 59)),
         (20, -9, (0, 20), (9, 29)),
@@ -45,6 +34,7 @@ def test_a_window_inside_is_cut_as_it_is():
 )
 def test_a_window_over_the_edge_is_shifted_inside(left, top, first, last):
     crop = crop_square(coordinates(40, 60), side=10, left=left, top=top)
+    assert crop.shape == (10, 10, 3)
     assert tuple(crop[0, 0, :2]) == first
     assert tuple(crop[-1, -1, :2]) == last
 
@@ -65,13 +55,9 @@ def test_the_square_is_margin_times_the_longer_side_around_the_centre_of_the_box
     assert crop[-1, -1, :2].tolist() == [39, 44]
 
 
-def test_shrinking_averages_areas():
+def test_shrinking_averages_areas_and_enlarging_gives_the_size_that_is_asked_for():
     checkers = np.indices((40, 40)).sum(axis=0)[..., None].repeat(3, axis=2) % 2 * 255
     crop = face_crop(checkers.astype(np.uint8), np.array([0, 0, 40, 40, 1.0]), margin=1, size=20)
     assert np.abs(crop.astype(int) - 127.5).max() <= 1  # a nearest or bilinear reader would alias to 0 or 255
-
-
-def test_enlarging_gives_the_size_that_is_asked_for():
     crop = face_crop(coordinates(40, 40), np.array([10, 10, 8, 8, 1.0]), margin=1.3, size=64)
-    assert crop.shape == (64, 64, 3)
-    assert crop.dtype == np.uint8
+    assert (crop.shape, crop.dtype) == ((64, 64, 3), np.uint8)

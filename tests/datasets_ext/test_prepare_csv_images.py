@@ -112,6 +112,8 @@ def test_damaged_and_missing_images_are_dropped_with_their_reason(source, tmp_pa
     assert {outcome.key: outcome.reason for outcome in report.outcomes if outcome.reason} == {
         "Lab fake/w": "unreadable"
     }
+    with pytest.raises(RogaError, match="nothing was prepared"):
+        prepared(listed(source, ("nowhere.png", "Lab", "0", "v")), tmp_path / "nothing")
 
 
 def test_lines_that_contradict_each_other_are_named(source, tmp_path):
@@ -161,8 +163,3 @@ def test_images_that_come_or_go_make_their_video_anew(source, tmp_path):
     assert frames(tmp_path) == {(0, "v"): [0, 1, 2], (0, "w"): [2]}
     prepared(listed(source, *rows[1:]), tmp_path)
     assert frames(tmp_path) == {(0, "v"): [1, 2], (0, "w"): [2]}
-
-
-def test_a_list_without_a_usable_image_is_one_error(source, tmp_path):
-    with pytest.raises(RogaError, match="nothing was prepared"):
-        prepared(listed(source, ("nowhere.png", "Lab", "0", "v")), tmp_path)

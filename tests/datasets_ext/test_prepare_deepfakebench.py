@@ -2,12 +2,10 @@
 
 import json
 import os
-import re
 import shutil
 import zlib
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -137,6 +135,9 @@ def test_the_four_files_of_ffpp_become_its_tree(bench, tmp_path):
     assert all((tmp_path / "FFPP" / path).is_file() for path in rows["path"])
     assert (report.n_prepared, report.n_crops) == (8, 24)
     assert {count.name: count.found for count in report.classes}["real"] == 4
+    dataset = FFPP(tmp_path, [3], {"image_size": 6, "data_augmentation": False})  # as it is registered
+    assert [len(environment) for environment in dataset.datasets] == [15] * 4
+    assert dataset[0][0][0].shape == (3, 6, 6)
 
 
 @pytest.mark.parametrize("link", ["copy", "hardlink", "symlink"])
@@ -154,13 +155,6 @@ def test_no_byte_of_a_frame_changes(bench, tmp_path, link):
             == (bench.rgb / "FaceForensics++/original_sequences/youtube/c23/frames/002/014.png").read_bytes()
         )
         assert shared.is_symlink() == (link == "symlink")
-
-
-def test_the_tree_opens_as_the_registered_dataset(bench, tmp_path):
-    imported(bench, tmp_path, *small_ffpp(bench))
-    dataset = FFPP(tmp_path, [3], {"image_size": 6, "data_augmentation": False})
-    assert [len(environment) for environment in dataset.datasets] == [15] * 4
-    assert dataset[0][0][0].shape == (3, 6, 6)
 
 
 def test_a_c40_file_has_the_name_and_not_the_key(bench, tmp_path):
@@ -182,16 +176,12 @@ def test_a_c40_file_has_the_name_and_not_the_key(bench, tmp_path):
         ("../../datasets/rgb/", "/"),
     ],
 )
-def test_what_stands_before_the_datasets_folder_does_not_matter(bench, tmp_path, prefix, sep):
-    report = imported(bench, tmp_path, *small_ffpp(bench, prefix=prefix, sep=sep))
-    assert (report.n_prepared, report.n_crops) == (8, 24)
-
-
-def test_the_folder_of_the_dataset_is_a_source_too_and_capitals_do_not_matter(bench, tmp_path):
-    files = list(small_ffpp(bench))
+def test_what_stands_before_the_datasets_folder_and_its_capitals_do_not_matter(bench, tmp_path, prefix, sep):
+    files = list(small_ffpp(bench, prefix=prefix, sep=sep))
     os.rename(bench.rgb / "FaceForensics++", bench.rgb / "faceforensics++")
-    assert imported(bench, tmp_path / "a", *files).n_crops == 24
-    bench.rgb = bench.rgb / "faceforensics++"
+    report = imported(bench, tmp_path / "a", *files)
+    assert (report.n_prepared, report.n_crops) == (8, 24)
+    bench.rgb = bench.rgb / "faceforensics++"  # the dataset's folder is a source too
     assert imported(bench, tmp_path / "b", *files).n_crops == 24
 
 
@@ -362,14 +352,14 @@ def test_dfdc_val_is_not_read_and_originals_come_from_the_parts(bench, tmp_path)
     assert [count.name for count in report.classes] == ["train real", "train fake", "test real", "test fake"]
 
 
-@pytest.mark.parametrize("name", ["../../../escaped", "..", "", "a/b", "..\\up", "/tmp/x"])
-def test_a_name_never_leads_out_of_the_tree(bench, tmp_path, name):
+def test_a_name_never_leads_out_of_the_tree(bench, tmp_path):
+    names = ("../../../escaped", "..", "", "a/b", "..\\up", "/tmp/x")
     real = bench.record("DFDC_test", "jjjjjjjjjj", label="DFDC_Real")
-    fake = {"label": "DFDC_Fake", "frames": []}
-    content = {"DFDC_Real": {"test": {"jjjjjjjjjj": real}}, "DFDC_Fake": {"test": {name: fake}}}
+    fakes = {name: {"label": "DFDC_Fake", "frames": []} for name in names}
+    content = {"DFDC_Real": {"test": {"jjjjjjjjjj": real}}, "DFDC_Fake": {"test": fakes}}
     report = imported(bench, tmp_path / "a/b/c/out", bench.write("DFDC", {"DFDC": content}))
     assert [outcome.key for outcome in report.outcomes] == ["test real/jjjjjjjjjj"]
-    assert "1 entries have a name that cannot be a folder's, left out" in report.summary()
+    assert "6 entries have a name that cannot be a folder's, left out" in report.summary()
     assert sorted(os.listdir(tmp_path)) == ["a", "datasets", "json"]
 
 
@@ -437,9 +427,7 @@ def test_a_second_run_links_nothing_again_and_other_files_add_to_the_tree(bench,
     report = imported(bench, tmp_path / "out", *files[2:])
     assert report.n_resumed == 4  # the reals
     assert "2 videos prepared earlier are not in this source; they are kept" in report.summary()
-    pd.testing.assert_frame_equal(
-        manifest.read(tmp_path / "out/FFPP"), manifest.read(tmp_path / "at once/FFPP")
-    )
+    assert manifest.read(tmp_path / "out/FFPP").equals(manifest.read(tmp_path / "at once/FFPP"))
     with pytest.raises(RogaError, match=r"other options \(link was 'copy', now 'symlink'\)"):
         imported(bench, tmp_path / "out", *files, link="symlink")
 
@@ -450,7 +438,7 @@ def test_what_was_taken_over_stays_when_the_frames_go(bench, tmp_path):
     before = manifest.read(tmp_path / "FFPP")
     shutil.rmtree(bench.rgb / "FaceForensics++/manipulated_sequences/FaceSwap")
     assert imported(bench, tmp_path, *files).n_resumed == 8
-    pd.testing.assert_frame_equal(manifest.read(tmp_path / "FFPP"), before)
+    assert manifest.read(tmp_path / "FFPP").equals(before)
     imported(bench, tmp_path, *files, overwrite=True)
     assert "FS" not in set(manifest.read(tmp_path / "FFPP").query("label == 1")["env"])
 
@@ -515,20 +503,15 @@ def places(node, path=()):
         yield from places(value, (*path, key))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"compression": "c23"}, "--compression c23: UADFV comes in one compression; leave it out"),
-        (
-            {"splits": "lists"},
-            "--splits 'lists': those lists are FaceForensics++'s, not UADFV's; leave it out",
-        ),
-    ],
-)
-def test_an_option_that_has_no_effect_on_the_dataset_is_a_fault(bench, tmp_path, options, message):
+def test_an_option_that_has_no_effect_on_the_dataset_is_a_fault(bench, tmp_path):
     content = {"UADFV_Real": {"train": {"0003": bench.record("UADFV_Real", "0003")}}}
-    with pytest.raises(RogaError, match=f"^{re.escape(message)}$"):
-        imported(bench, tmp_path, bench.write("UADFV", {"UADFV": content}), **options)
+    with pytest.raises(RogaError) as caught:
+        imported(bench, tmp_path, bench.write("UADFV", {"UADFV": content}), compression="c23", splits="lists")
+    for message in (
+        "--compression c23: UADFV comes in one compression; leave it out",
+        "--splits 'lists': those lists are FaceForensics++'s, not UADFV's; leave it out",
+    ):
+        assert message in str(caught.value)
 
 
 def with_node(node, path, value):

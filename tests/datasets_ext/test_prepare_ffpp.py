@@ -100,21 +100,27 @@ def test_a_tree_becomes_environments_of_crops(made):
     assert os.listdir(out) == ["FFPP"]  # nothing left of the staging
 
 
-def test_a_crop_shows_the_face_of_its_own_frame_in_the_middle(made):
+def test_a_crop_shows_the_face_of_its_own_frame_and_reals_of_all_environments_are_the_same_files(made):
     for index in (0, 3, 7, 11):
         crop = np.asarray(Image.open(made[0] / f"FFPP/DF/1_fake/000_003/{index:04d}.png").convert("L"), float)
         assert crop.shape == (32, 32)
         # The square of 20 in a window of 30 covers two thirds of the crop, about pixels 5.3 to 26.7.
         assert crop[8:24, 8:24].mean() == pytest.approx(level(index), abs=3)
         assert max(crop[:4].mean(), crop[-4:].mean(), crop[:, :4].mean(), crop[:, -4:].mean()) < 60
+    stats = [(made[0] / f"FFPP/{env}/0_real/000/0000.png").stat() for env in ("DF", "F2F", "NT")]
+    assert len({stat.st_ino for stat in stats}) == 1
+    assert stats[0].st_nlink == 3
+
+
+def write_lists(folder, val):
+    folder.mkdir()
+    for name, pairs in (("train", [["003", "000"]]), ("val", val), ("test", [["006", "007"]])):
+        (folder / f"{name}.json").write_text(json.dumps(pairs))
+    return folder
 
 
 def test_the_manifest_says_who_is_in_a_frame_and_where_it_belongs(source, tmp_path):
-    lists = tmp_path / "lists"
-    lists.mkdir()
-    for name, pair in (("train", ["003", "000"]), ("val", ["004", "005"]), ("test", ["006", "007"])):
-        (lists / f"{name}.json").write_text(json.dumps([pair]))
-    prepared(source, tmp_path, splits=lists)
+    prepared(source, tmp_path, splits=write_lists(tmp_path / "lists", [["004", "005"]]))
     rows = manifest.read(tmp_path / "FFPP")
     assert len(rows) == 3 * (4 + 3) + 4 * 4  # the reals in three environments, and four fakes
     assert set(rows["path"]) == set(files(tmp_path / "FFPP"))
@@ -139,13 +145,9 @@ def test_the_manifest_says_who_is_in_a_frame_and_where_it_belongs(source, tmp_pa
 
 
 def test_the_report_counts_by_class_and_official_split(source, tmp_path):
-    lists = tmp_path / "lists"
-    lists.mkdir()
-    for name, pairs in (("train", [["003", "000"]]), ("val", [["004", "005"], ["008", "009"]])):
-        (lists / f"{name}.json").write_text(json.dumps(pairs))
-    (lists / "test.json").write_text(json.dumps([["006", "007"]]))
     (real_folder(source) / "004.mp4").write_bytes(b"no video")
     write_video(real_folder(source) / "077.mp4", 2)  # in no list
+    lists = write_lists(tmp_path / "lists", [["004", "005"], ["008", "009"]])
     prepared(source, tmp_path, splits=lists)
     rows = {
         (row["name"], row["split"]): (row["expected"], row["found"], row["prepared"])
@@ -172,12 +174,6 @@ def test_jpg_is_smaller_and_is_a_dataset_like_any_other(source, tmp_path):
     assert prepared(source, tmp_path, options=options).n_resumed == 6
     with pytest.raises(RogaError, match=r"image_format was 'jpg', now 'png'"):
         prepared(source, tmp_path)
-
-
-def test_the_reals_of_the_environments_are_the_same_files(made):
-    stats = [(made[0] / f"FFPP/{env}/0_real/000/0000.png").stat() for env in ("DF", "F2F", "NT")]
-    assert len({stat.st_ino for stat in stats}) == 1
-    assert stats[0].st_nlink == 3
 
 
 def test_without_hard_links_the_reals_are_copied_and_the_report_says_so(source, made, tmp_path, monkeypatch):
@@ -231,26 +227,14 @@ def test_everything_that_is_dropped_is_reported_with_its_reason(source, tmp_path
 def test_a_wrong_count_of_frames_does_not_move_the_last_frame(source, tmp_path, monkeypatch, claimed):
     monkeypatch.setattr(video, "frame_counts", lambda path: (12, claimed))
     prepared(source, tmp_path)
-    assert sorted(os.listdir(tmp_path / "FFPP/F2F/1_fake/000_003")) == [
-        "0000.png",
-        "0003.png",
-        "0007.png",
-        "0011.png",
-    ]
+    names = sorted(os.listdir(tmp_path / "FFPP/F2F/1_fake/000_003"))
+    assert names == ["0000.png", "0003.png", "0007.png", "0011.png"]
 
 
 def test_worker_processes_make_the_same_files(source, made, tmp_path):
     prepared(source, tmp_path, n_workers=2)
     assert files(tmp_path / "FFPP") == files(made[0] / "FFPP")
     assert manifest.read(tmp_path / "FFPP").equals(manifest.read(made[0] / "FFPP"))
-
-
-def test_a_second_run_decodes_nothing_and_gives_the_same_manifest(source, out):
-    before = manifest.read(out / "FFPP")
-    report = prepared(source, out)
-    assert SquareDetector.n_calls == 0
-    assert report.n_resumed == 6
-    assert manifest.read(out / "FFPP").equals(before)
 
 
 @pytest.mark.parametrize("after", [1, 6, 17])
@@ -318,8 +302,12 @@ def test_a_method_that_comes_later_gets_the_reals_too(source, made, tmp_path):
     assert files(tmp_path / "out") == files(made[0])
 
 
-def test_videos_prepared_from_another_part_of_the_data_are_kept(source, out):
+def test_a_second_run_decodes_nothing_and_keeps_videos_that_are_no_longer_in_the_source(source, out):
     before = manifest.read(out / "FFPP")
+    report = prepared(source, out)
+    assert SquareDetector.n_calls == 0
+    assert report.n_resumed == 6
+    assert manifest.read(out / "FFPP").equals(before)
     for name in ("000_003", "003_000"):
         (fake_folder(source, "Deepfakes") / f"{name}.mp4").unlink()
     report = prepared(source, out)
@@ -339,14 +327,23 @@ def test_other_options_are_refused_and_named_unless_told_to_start_over(source, o
     assert set(manifest.read(out / "FFPP")["path"]) == set(files(out / "FFPP"))
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_that_is_not_ours_is_left_alone(source, tmp_path, overwrite):
+def test_a_folder_that_is_not_ours_is_left_alone(source, tmp_path):
     mine = tmp_path / "FFPP" / "DF" / "thesis.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("precious")
-    with pytest.raises(RogaError, match="was not made by 'prepare'"):
-        prepared(source, tmp_path, overwrite=overwrite)
-    assert mine.read_text() == "precious"
+    for overwrite in (False, True):
+        with pytest.raises(RogaError, match="was not made by 'prepare'"):
+            prepared(source, tmp_path, overwrite=overwrite)
+        assert mine.read_text() == "precious"
+
+
+@pytest.mark.parametrize(("compression", "name"), [("c40", "FFPP_c40"), ("raw", "FFPP_raw")])
+def test_each_compression_has_its_own_dataset(tmp_path, compression, name):
+    write_video(real_folder(tmp_path, compression) / "000.mp4", 2)
+    write_video(fake_folder(tmp_path, "FaceSwap", compression) / "000_003.mp4", 2)
+    prepared(tmp_path, tmp_path, compression=compression)
+    rows = manifest.read(tmp_path / name)
+    assert (set(rows["dataset"]), set(rows["compression"])) == ({name}, {compression})
 
 
 def test_nothing_prepared_is_an_error_with_the_reasons(tmp_path):
@@ -376,16 +373,6 @@ def test_a_full_disk_stops_the_run_with_one_sentence_and_keeps_what_is_finished(
             prepared(source, tmp_path)
     assert not (tmp_path / "FFPP/manifest.parquet").exists()
     assert prepared(source, tmp_path).n_resumed == 1
-
-
-@pytest.mark.parametrize(("compression", "name"), [("c40", "FFPP_c40"), ("raw", "FFPP_raw")])
-def test_each_compression_has_its_own_dataset(tmp_path, compression, name):
-    write_video(real_folder(tmp_path, compression) / "000.mp4", 2)
-    write_video(fake_folder(tmp_path, "FaceSwap", compression) / "000_003.mp4", 2)
-    prepared(tmp_path, tmp_path, compression=compression)
-    rows = manifest.read(tmp_path / name)
-    assert set(rows["dataset"]) == {name}
-    assert set(rows["compression"]) == {compression}
 
 
 def test_all_faults_of_the_user_come_at_once(tmp_path):

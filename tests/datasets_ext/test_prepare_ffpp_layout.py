@@ -81,26 +81,14 @@ def test_another_compression_is_answered_with_those_that_exist(tmp_path):
         found(tmp_path, "c40")
 
 
-def test_a_folder_that_is_something_else_is_told_what_was_looked_for(tmp_path):
+def test_a_folder_that_is_something_else_is_refused_and_one_too_high_is_answered_with_the_right_one(tmp_path):
+    with pytest.raises(RogaError, match=r"--source .* is not a folder"):
+        found(tmp_path / "nowhere")
     with pytest.raises(RogaError, match=r"neither original_sequences/youtube/ nor manipulated_sequences/"):
         found(tmp_path)
-
-
-def test_one_folder_too_high_is_answered_with_the_right_one(tmp_path):
     touch(tmp_path / "FaceForensics++/original_sequences/youtube/c23/videos/004.mp4")
     with pytest.raises(RogaError, match=r"did you mean .*FaceForensics\+\+'\?"):
         found(tmp_path)
-
-
-def test_a_source_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(RogaError, match=r"--source .* is not a folder"):
-        found(tmp_path / "nowhere")
-
-
-def test_names_tell_recording_and_identities():
-    assert layout.recording("519_515") == "519"
-    assert layout.identities("519_515") == "515+519"
-    assert (layout.recording("004"), layout.identities("004")) == ("004", "004")
 
 
 @pytest.mark.parametrize("place", ["", "splits", "dataset/splits"])
@@ -116,21 +104,14 @@ def test_a_pair_stands_for_two_reals_and_two_fakes_of_every_method(tmp_path):
     assert value.of("071_720") == ""  # both ids are listed, the pair is not
     assert value.of("000") == ""
     assert value.fakes() == ["054_071", "071_054", "672_720", "720_672", "953_974", "974_953"]
+    assert len(value.notes) == 3
+    assert "train.json has 1 pairs; the official list has 360" in value.notes[0]
 
 
-def test_other_counts_than_the_official_ones_are_noted(tmp_path):
-    notes = listed(tmp_path, write_lists(tmp_path / "lists")).notes
-    assert len(notes) == 3
-    assert "train.json has 1 pairs; the official list has 360" in notes[0]
-
-
-def test_no_lists_is_no_fault_unless_they_were_promised(tmp_path):
+def test_no_lists_is_no_fault_unless_they_were_promised_and_two_of_three_are_one(tmp_path):
     assert listed(tmp_path).folder is None
     with pytest.raises(RogaError, match=r"lack train\.json, val\.json, test\.json"):
         listed(tmp_path, tmp_path)
-
-
-def test_two_of_three_lists_are_a_fault(tmp_path):
     write_lists(tmp_path / "splits")
     (tmp_path / "splits" / "val.json").unlink()
     with pytest.raises(RogaError, match=r"lack val\.json"):

@@ -12,16 +12,14 @@ def visited(path, wanted):
 
 
 def test_the_wanted_frames_come_in_order_with_their_own_picture(tmp_path):
-    count, seen = visited(write_video(tmp_path / "v.mp4", 12), [11, 0, 5])
+    path = write_video(tmp_path / "v.mp4", 12)
+    assert frame_counts(path) == (12, 12)
+    count, seen = visited(path, [11, 0, 5])
     assert count == 12
     assert list(seen) == [0, 5, 11]
     for index, rgb in seen.items():
         assert rgb.shape == (64, 96, 3)
         assert rgb[25:35, 45:55].mean() == pytest.approx(level(index), abs=2.5)
-
-
-def test_announced_and_present_frames_agree_in_a_whole_file(tmp_path):
-    assert frame_counts(write_video(tmp_path / "v.mp4", 9)) == (9, 9)
 
 
 def test_a_cut_file_gives_the_frames_before_the_cut(tmp_path):

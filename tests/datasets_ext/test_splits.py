@@ -20,12 +20,9 @@ TWO = [
 ]
 
 
-def test_official_gives_train_and_val_to_training_and_test_and_val_to_test_environments():
-    assert split_indices("official", TWO, ["A", "B"], 0, 0.2, [1]) == [([0, 3], [1]), ([0], [1])]
-
-
-def test_official_does_not_depend_on_the_trial_seed_when_there_is_a_val_part():
-    assert split_indices("official", TWO, ["A", "B"], 5, 0.2, [1]) == [([0, 3], [1]), ([0], [1])]
+@pytest.mark.parametrize("trial_seed", [0, 5])  # there is a val part: nothing is drawn
+def test_official_gives_train_and_val_to_training_and_test_and_val_to_test_environments(trial_seed):
+    assert split_indices("official", TWO, ["A", "B"], trial_seed, 0.2, [1]) == [([0, 3], [1]), ([0], [1])]
 
 
 def test_official_names_every_environment_without_an_official_split():
@@ -50,22 +47,14 @@ def test_official_cuts_a_missing_val_part_from_train_by_recording():
     assert list(untouched) == list(other["split"])
 
 
-def test_the_val_part_is_cut_alike_in_environments_that_share_recordings():
+def test_the_val_part_is_cut_by_trial_seed_and_alike_in_environments_that_share_recordings():
     one, two = everyone(20, "train"), everyone(20, "train").iloc[::-1].reset_index(drop=True)
-    first, second = official([one, two], ["A", "B"], 0, 0.25)
-    assert (first == "val").sum() == 5
-    assert list(first) == list(second[::-1])
-
-
-def test_the_val_part_that_is_cut_depends_on_the_trial_seed():
-    cuts = {tuple(official([everyone(40, "train")], ["A"], seed, 0.25)[0]) for seed in range(3)}
-    assert len(cuts) == 3
-
-
-def test_official_does_not_change_its_arguments():
-    environment = everyone(10, "train")
-    official([environment], ["A"], 0, 0.2)
-    assert (environment["split"] == "train").all()
+    cuts = [official([one, two], ["A", "B"], seed, 0.25) for seed in range(3)]
+    for first, second in cuts:
+        assert (first == "val").sum() == 5
+        assert list(first) == list(second[::-1])
+    assert len({tuple(first) for first, _ in cuts}) == 3
+    assert (one["split"] == "train").all()  # arguments are not changed
 
 
 def test_expand_says_which_part_is_missing_where():
@@ -120,14 +109,11 @@ def test_group_does_not_confuse_a_recording_with_a_person_of_the_same_name():
     assert set(group([same], 0, 0.2)[0]) == {"train", "val", "test"}
 
 
-def test_group_does_not_depend_on_the_order_of_the_rows():
+def test_group_depends_on_the_trial_seed_and_not_on_the_order_of_the_rows():
     environment = rows(*((f"r{i // 2}", f"p{i // 4}", "") for i in range(40)))
     straight = group([environment], 1, 0.2)[0]
     backwards = group([environment.iloc[::-1].reset_index(drop=True)], 1, 0.2)[0]
     assert list(straight) == list(backwards[::-1])
-
-
-def test_group_depends_on_the_trial_seed():
     assert len({tuple(group([everyone(40)], seed, 0.2)[0]) for seed in range(3)}) == 3
 
 
@@ -144,20 +130,14 @@ def test_group_in_and_out_follow_the_role_of_the_environment():
     assert [list(parts[1][test]), list(parts[1][test_val])] == [["test"] * 2, ["val"] * 2]
 
 
-@pytest.mark.parametrize(
-    ("trial_seed", "env", "first_keys"),
-    [
+def test_frame_holds_out_the_keys_that_domainbed_holds_out_and_keeps_the_order_of_the_rest():
+    for trial_seed, env, first_keys in (
         (0, 0, [8, 0, 5, 32, 6, 45, 27, 11, 26, 40]),
         (1, 2, [20, 39, 29, 35, 41, 44, 14, 2, 37, 1]),
-    ],
-)
-def test_frame_holds_out_the_keys_that_domainbed_holds_out(trial_seed, env, first_keys):
-    kept, out = frame([50, 50, 50], trial_seed, 0.2)[env]
-    assert out == first_keys
-    assert sorted(kept + out) == list(range(50))
-
-
-def test_frame_keeps_the_order_of_the_rest():
+    ):
+        kept, out = frame([50, 50, 50], trial_seed, 0.2)[env]
+        assert out == first_keys
+        assert sorted(kept + out) == list(range(50))
     kept, _ = frame([50], 0, 0.2)[0]
     assert kept[:8] == [34, 2, 7, 43, 1, 13, 3, 30]
 

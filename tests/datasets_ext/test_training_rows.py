@@ -1,10 +1,9 @@
 """``--reals``, ``--balance`` and ``--strict``: what is left to train on, counted by hand."""
 
-import functools
-
 import numpy as np
 import pandas as pd
 import pytest
+from prepared_trees import ffpp_rows, official_sizes
 
 from datasets_ext import splits
 from datasets_ext.ffpp import SAME_YOUTUBE_VIDEO
@@ -13,34 +12,19 @@ from datasets_ext.training_options import TrainingOptions
 from datasets_ext.training_rows import balance, keep, partition
 from roga_domainbed.errors import RogaError
 
-METHODS = FFPP.methods
-NAMES = list(METHODS)
-
-
-def ffpp(pairs, n_frames=1):
-    """Every manipulation's rows of ``pairs`` (a, b, split): two reals and two fakes each."""
-    environments = []
-    for _ in METHODS:
-        items = []
-        for a, b, split in pairs:
-            items += [(0, a, a, a, split), (0, b, b, b, split)]
-            items += [(1, f"{a}_{b}", a, f"{a}+{b}", split), (1, f"{b}_{a}", b, f"{a}+{b}", split)]
-        columns = ["label", "video", "recording", "identities", "split"]
-        rows = pd.DataFrame(items, columns=columns)
-        environments.append(rows.loc[rows.index.repeat(n_frames)].reset_index(drop=True))
-    return environments
-
-
-@functools.cache
-def official_sizes(n_frames=1):
-    """The 500 pairs of FaceForensics++ by number, in the official sizes: 360 train, 70 val, 70 test."""
-    parts = ["train"] * 360 + ["val"] * 70 + ["test"] * 70
-    return ffpp([(f"{2 * i:03d}", f"{2 * i + 1:03d}", part) for i, part in enumerate(parts)], n_frames)
+NAMES = list(FFPP.methods)
 
 
 def cut(environments, trial_seed=0, test_env=3, **options):
     pairs = splits.split_indices("official", environments, NAMES, trial_seed, 0.2, [test_env])
     return pairs, keep(pairs, environments, NAMES, trial_seed, [test_env], TrainingOptions(**options))
+
+
+def trained(environments, pairs, kept):
+    """The rows that the first three environments train on; nothing but their in-splits may have changed."""
+    assert kept[3] == pairs[3]
+    assert [out for _, out in kept] == [out for _, out in pairs]
+    return [rows.iloc[in_split] for rows, (in_split, _) in zip(environments[:3], kept[:3], strict=True)]
 
 
 def test_without_options_nothing_is_left_out():
@@ -51,13 +35,8 @@ def test_without_options_nothing_is_left_out():
 def test_partitioned_gives_each_of_three_environments_240_reals_and_the_fakes_made_of_them():
     environments = official_sizes(n_frames=2)
     pairs, kept = cut(environments, reals="partitioned")
-    assert kept[3] == pairs[3]
     seen = set()
-    for rows, (in_split, out_split), (_, whole_out) in zip(
-        environments[:3], kept[:3], pairs[:3], strict=True
-    ):
-        mine = rows.iloc[in_split]
-        assert out_split == whole_out
+    for mine in trained(environments, pairs, kept):
         assert len(mine) == 2 * 480
         reals, fakes = (mine[mine["label"] == label] for label in (0, 1))
         assert reals["video"].nunique() == fakes["video"].nunique() == 240
@@ -96,7 +75,7 @@ def test_nothing_to_divide_and_too_little_to_divide_are_said():
     apart = [pd.DataFrame({"recording": [x], "identities": [x], "label": [0]}) for x in "ab"]
     with pytest.raises(RogaError, match="no two training environments share a recording or a person"):
         partition(dict(enumerate(apart)), ["A", "B"], 0)
-    few = ffpp([("000", "001", "train"), ("002", "003", "val"), ("004", "005", "test")])
+    few = ffpp_rows([("000", "001", "train"), ("002", "003", "val"), ("004", "005", "test")])
     with pytest.raises(
         RogaError, match=r"1 groups .* too few for 3 training environments: 'F2F', 'FS' would"
     ):
@@ -109,19 +88,14 @@ def test_nothing_to_divide_and_too_little_to_divide_are_said():
 )
 def test_balance_leaves_out_whole_videos_of_one_class(ratio, reals, fakes):
     environments = official_sizes(n_frames=3)
-    pairs, kept = cut(environments, balance=ratio)
-    assert kept[3] == pairs[3]
-    for rows, (in_split, out_split), (_, whole_out) in zip(
-        environments[:3], kept[:3], pairs[:3], strict=True
-    ):
-        frames = rows.iloc[in_split].groupby("label")["video"].value_counts()
+    for mine in trained(environments, *cut(environments, balance=ratio)):
+        frames = mine.groupby("label")["video"].value_counts()
         assert (frames == 3).all()
         assert (len(frames[0]), len(frames[1])) == (reals, fakes)
-        assert out_split == whole_out
 
 
 def test_which_videos_stay_depends_on_the_trial_seed_and_the_environment():
-    rows = ffpp([(f"{i:03d}", f"{i + 1:03d}", "train") for i in range(0, 100, 2)])[0]
+    rows = ffpp_rows([(f"{i:03d}", f"{i + 1:03d}", "train") for i in range(0, 100, 2)])[0]
     chosen = {tuple(balance(rows, (1, 4), seed, env)) for seed in range(2) for env in range(2)}
     assert len(chosen) == 4
     again = balance(rows, (1, 4), 0, 0)
@@ -152,13 +126,8 @@ def straddling():
     """The pairs above, and some of YouTube videos that stay on one side or gave one recording."""
     pairs = [(*pair, "train") for pair, _, _ in STRADDLERS]
     pairs += [(*pair, part) for _, pair, part in STRADDLERS]
-    pairs += [
-        ("331", "260", "train"),
-        ("332", "051", "train"),
-        ("000", "003", "train"),
-        ("973", "970", "test"),
-    ]
-    return ffpp([*pairs, ("974", "953", "test")])
+    pairs += [(*pair, "train") for pair in (("331", "260"), ("332", "051"), ("000", "003"))]
+    return ffpp_rows([*pairs, ("973", "970", "test"), ("974", "953", "test")])
 
 
 def test_22_youtube_videos_gave_45_recordings():
@@ -196,21 +165,15 @@ def test_in_a_group_split_strict_keeps_the_recordings_of_one_youtube_video_toget
     assert apart  # without it they are
 
 
-def test_wrong_options_are_a_sentence_each():
+def test_wrong_options_are_a_sentence_each_and_only_what_is_not_the_default_is_recorded():
     wrong = TrainingOptions("partition", "4", True)
     assert wrong.problems("frame") == [
         "unknown way to treat reals (--reals) 'partition' (did you mean 'partitioned'?); known: shared, partitioned",
         "--balance must be the ratio of real to fake videos, such as 1:1 or 1:4; got '4'",
         "--strict needs --split official or group: a frame split mixes all videos anyway",
     ]
+    for text in ("0:1", "1:0", "-1:2", "1:4:2", "1.5:1", "1 : 4", "", "half", 1):
+        assert len(TrainingOptions(balance=text).problems(None)) == 1, text
     assert TrainingOptions("partitioned", "1:4", True).problems("group") == []
-
-
-@pytest.mark.parametrize("text", ["0:1", "1:0", "-1:2", "1:4:2", "1.5:1", "1 : 4", "", "half", 1])
-def test_what_is_no_ratio_is_refused(text):
-    assert len(TrainingOptions(balance=text).problems(None)) == 1
-
-
-def test_only_what_is_not_the_default_is_recorded():
     assert TrainingOptions().given() == {}
     assert TrainingOptions("shared", "1:4", True).given() == {"balance": "1:4", "strict": True}

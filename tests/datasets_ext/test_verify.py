@@ -4,9 +4,9 @@ import os
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
+from prepared_trees import write_tree
 
 from datasets_ext import manifest
 from datasets_ext.combined import Source
@@ -21,24 +21,24 @@ VIDEOS = [("000", "train"), ("001", "val"), ("002", "test")]
 @pytest.fixture
 def tree(tmp_path):
     """Two environments of three reals, which they share by hard links, and three fakes; two frames each: 18 files."""
-    folder, rng, rows = tmp_path / "Mine", np.random.default_rng(0), []
-    for env in ("A", "B"):
-        for label, suffix in ((0, ""), (1, "_fake")):
-            for recording, split in VIDEOS:
-                for frame in range(2):
-                    video = recording + suffix
-                    path = f"{env}/{manifest.CLASS_FOLDERS[label]}/{video}/{frame:04d}.png"
-                    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                    if env == "B" and label == 0:
-                        os.link(folder / f"A/{path[2:]}", folder / path)
-                    else:
-                        pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-                        Image.fromarray(pixels).save(folder / path)
-                    method = "swap" if label else "real"
-                    rows.append(
-                        [path, "Mine", env, method, "", label, video, recording, recording, split, frame]
-                    )
-    manifest.write(folder, pd.DataFrame(rows, columns=list(manifest.COLUMNS)))
+    rng = np.random.default_rng(0)
+    videos = [
+        (env, label, number + suffix, number, number, split, method)
+        for env in "AB"
+        for label, suffix, method in ((0, "", "real"), (1, "_fake", "swap"))
+        for number, split in VIDEOS
+    ]
+    write_tree(
+        tmp_path,
+        "Mine",
+        videos,
+        lambda *_: Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)),
+        n_frames=2,
+    )
+    folder = tmp_path / "Mine"
+    for path in (folder / "B/0_real").glob("*/*"):
+        path.unlink()
+        os.link(folder / "A" / path.relative_to(folder / "B"), path)
     return folder
 
 
@@ -62,6 +62,9 @@ def test_a_sound_tree_has_no_fault_and_reals_shared_by_links_are_no_copies(tree)
     assert (found.n_rows, found.n_files) == (24, 18)
     assert found.sizes == {(8, 8): 18}
     assert found.text().endswith("no fault: the files match the manifest")
+    assert "environment 'C' is not in the manifest, which has A, B" in verify(tree, ("A", "C")).text()
+    with pytest.raises(RogaError, match=r"no manifest\.parquet in"):
+        verify(tree.parent)
 
 
 def missing(tree):
@@ -73,13 +76,6 @@ def extra(tree):
     shutil.copy(tree / "A/0_real/000/0000.png", tree / "A/0_real/000/0007.png")
     (tree / "B/notes.txt").write_text("hello")
     (tree / "A/.hidden").write_text("nobody's business")
-
-
-def damaged(tree):
-    (tree / "A/1_fake/000_fake/0000.png").write_bytes(b"")
-    whole = (tree / "A/1_fake/001_fake/0000.png").read_bytes()
-    (tree / "A/1_fake/001_fake/0000.png").write_bytes(whole[: len(whole) // 2])
-    (tree / "A/1_fake/002_fake/0000.png").write_bytes(b"GIF? no")
 
 
 def as_the_other_class(tree):
@@ -114,14 +110,20 @@ def test_what_is_wrong_with_files_is_named(tree, plant, faults):
     assert verify(tree).faults == faults
 
 
-def test_each_damaged_file_is_named_with_what_is_wrong(tree):
-    damaged(tree)
-    (lines,) = verify(tree).faults.values()
+def test_each_damaged_file_is_named_with_what_is_wrong(tree, monkeypatch):
+    (tree / "A/1_fake/000_fake/0000.png").write_bytes(b"")
+    whole = (tree / "A/1_fake/001_fake/0000.png").read_bytes()
+    (tree / "A/1_fake/001_fake/0000.png").write_bytes(whole[: len(whole) // 2])
+    (tree / "A/1_fake/002_fake/0000.png").write_bytes(b"GIF? no")
+    alone = verify(tree)
+    (lines,) = alone.faults.values()
     paths, reasons = zip(*(line.split(": ", 1) for line in lines), strict=True)
     assert paths == tuple(f"A/1_fake/{recording}_fake/0000.png" for recording, _ in VIDEOS)
     assert reasons[0] == "it is empty"
     assert "truncated" in reasons[1]
     assert reasons[2] == "it is in no image format"
+    monkeypatch.setattr("datasets_ext.workers._FEWEST", 1)
+    assert verify(tree, n_workers=2) == alone
 
 
 @pytest.mark.parametrize(
@@ -141,10 +143,6 @@ def test_what_is_wrong_with_the_manifest_is_named(tree, change, fault, first):
     assert faults[fault][0].startswith(first)
 
 
-def test_a_registered_environment_that_is_not_there_is_named(tree):
-    assert "environment 'C' is not in the manifest, which has A, B" in verify(tree, ("A", "C")).text()
-
-
 def test_a_picture_in_two_recordings_and_a_foreign_folder_are_noted(tree):
     shutil.copytree(tree / "A", tree / "Backup")
     shutil.copy(
@@ -159,18 +157,6 @@ def test_a_picture_in_two_recordings_and_a_foreign_folder_are_noted(tree):
         "1 images are in more than one recording, which a split by recording cannot know: "
         "A/1_fake/000_fake/0000.png = B/1_fake/000_fake/0000.png",
     ]
-
-
-def test_worker_processes_find_the_same(tree, monkeypatch):
-    damaged(tree)
-    monkeypatch.setattr("datasets_ext.workers._FEWEST", 1)
-    alone, together = verify(tree, n_workers=1), verify(tree, n_workers=2)
-    assert together == alone
-
-
-def test_without_a_manifest_there_is_nothing_to_verify(tmp_path):
-    with pytest.raises(RogaError, match=r"no manifest\.parquet in"):
-        verify(tmp_path)
 
 
 def test_the_command_ends_with_1_and_names_twenty_or_all(tree, capsys):
@@ -218,33 +204,26 @@ def test_a_wrong_argument_is_said_without_a_traceback(line, message, tmp_path, m
     assert "Traceback" not in error
 
 
-def test_a_dataset_of_several_trees_means_all_of_them(tree, capsys):
-    shutil.copytree(tree, tree.parent / "UADFV")
-    assert main(["data", "stats", str(tree.parent), "--dataset", "DeepfakeDatasets"]) == 2
-    error = capsys.readouterr().err
-    for name in ("FFPP", "CelebDF2", "DFDC", "DFDCP"):
-        assert f"{name} is not prepared" in error
-    assert "UADFV is not prepared" not in error
-
-
 class Elsewhere:
     """A dataset put together in another package."""
 
     SOURCES = (Source("UADFV", ("UADFV",), "UADFV"), Source("Lab", ("Lab",), "Lab"))
 
 
-def test_so_does_one_that_another_package_puts_together(tree, capsys):
+@pytest.mark.parametrize(
+    ("name", "lacking"),
+    [("DeepfakeDatasets", ("FFPP", "CelebDF2", "DFDC", "DFDCP")), ("Elsewhere", ("Lab",))],
+)
+def test_a_dataset_of_several_trees_means_all_of_them(tree, capsys, name, lacking):
     shutil.copytree(tree, tree.parent / "UADFV")
     info = DatasetInfo("Elsewhere", ("UADFV", "Lab"), target=f"{__name__}:Elsewhere", plugin=True)
     with DATASETS.temporarily(info):
         assert info.trees == ("UADFV", "Lab")
-        assert main(["data", "stats", str(tree.parent), "--dataset", "Elsewhere"]) == 2
+        assert main(["data", "stats", str(tree.parent), "--dataset", name]) == 2
     error = capsys.readouterr().err
-    assert "Lab is not prepared" in error
+    for other in lacking:
+        assert f"{other} is not prepared" in error
     assert "UADFV is not prepared" not in error
-
-
-def test_other_datasets_lie_in_one_folder():
     assert DATASETS.get("FFPP").trees == ("FFPP",)
     assert DATASETS.get("RotatedMNIST").trees == ("MNIST",)
     assert DATASETS.get("FFPPDownload").trees == ("FFPP", "FaceShifter", "DFD")

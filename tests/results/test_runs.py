@@ -36,7 +36,7 @@ FILES = {
     "null and NaN": (
         [record(0, env1_out_acc=None), record(1, env1_out_acc=math.nan)],
         [[0, 1]],
-        ["line 2: not finite numbers in it"],
+        ["line 2: NaN or infinity"],
     ),
     "whole numbers": ([record(0, env1_out_acc=1), record(1)], [[0, 1]], []),
     "text for a number": ([record(0, env1_out_acc="0.9"), record(1)], [[0, 1]], []),
@@ -81,7 +81,7 @@ def test_a_file_gives_its_runs_and_every_other_line_is_named(tmp_path, monkeypat
         monkeypatch.setattr(records_file, "_orjson", None)
     write(tmp_path, "run", lines)
     loaded = load_runs(tmp_path, "acc")
-    assert [run.steps for run in loaded.runs] == steps
+    assert [list(run.steps) for run in loaded.runs] == steps
     sentences = loaded.problems + loaded.notes
     assert len(sentences) == len(said)
     for sentence, part in zip(sentences, said, strict=True):

@@ -209,7 +209,7 @@ def test_auto_lr_stages_merge_into_one_record():
     second = record(step=3, fd_env0_in_acc=0.7)
     second["args"]["holdout_fraction"] = 0.0
     (merged,) = merge_auto_lr_stages(as_runs([first, second]))
-    assert merged.steps == [3]
+    assert merged.steps == (3,)
     assert merged.columns == ("env0_in_acc", "fd_env0_in_acc")
     assert merged.values.tolist() == [[0.1, 0.7]]
 

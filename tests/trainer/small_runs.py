@@ -87,14 +87,20 @@ def at_step(monkeypatch, step, action, algorithm=None):
     """Have ``action()`` called within the update of that step."""
     from roga_domainbed.algorithms.roga import RoGA
 
-    cls = algorithm or RoGA
-    original, calls = cls.update, []
+    at_call(monkeypatch, algorithm or RoGA, "update", step + 1, action, before=False)
 
-    def update(self, *args, **kwargs):
+
+def at_call(monkeypatch, owner, name, number, action, *, before=True):
+    """Have ``action()`` called before, or after, that call of ``owner.name``, counted from 1."""
+    original, calls = getattr(owner, name), []
+
+    def wrapper(*args, **kwargs):
         calls.append(None)
-        values = original(self, *args, **kwargs)
-        if len(calls) == step + 1:
+        if before and len(calls) == number:
             action()
-        return values
+        result = original(*args, **kwargs)
+        if not before and len(calls) == number:
+            action()
+        return result
 
-    monkeypatch.setattr(cls, "update", update)
+    monkeypatch.setattr(owner, name, wrapper)

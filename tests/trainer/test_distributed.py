@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from small_runs import N_STEPS, at_step, checkpoints, comparable, start_child, use_small_images, wait
+from small_runs import N_STEPS, at_call, at_step, checkpoints, comparable, start_child, use_small_images, wait
 from torch import distributed as torch_distributed
 
 from roga_domainbed.algorithms.roga import RoGA
@@ -179,16 +179,12 @@ def stop_in_update(rank):
 
 def stop_in_evaluation(rank):
     """The second process waits in the all-reduce of the next step then."""
-    original, calls = training.evaluate, []
 
-    def evaluate(*args, **kwargs):
-        calls.append(None)
-        if len(calls) == 2:  # after step 4
-            time.sleep(0.5)
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(*args, **kwargs)
+    def stop():
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    training.evaluate = evaluate
+    at_call(pytest.MonkeyPatch(), training, "evaluate", 2, stop)  # after step 4
 
 
 @needs_fork

@@ -1,5 +1,6 @@
 """What can go wrong while a run trains, provoked for real: what was there stays, and a sentence says what happened."""
 
+import contextlib
 import ctypes
 import json
 import multiprocessing
@@ -38,105 +39,90 @@ def is_whole(folder, n_records):
 # --- the disk ---------------------------------------------------------------------------------------------
 
 
-def own_mounts():
-    """Let this child mount what only it sees; exit status 77 where the kernel does not allow it."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_NEW_MOUNTS) and libc.unshare(_NEW_USER | _NEW_MOUNTS):
-        raise SystemExit(77)
-    return libc
+def in_child_that_mounts(function):
+    """Call ``function(mount)`` in a child that may mount what only it sees; skip where the kernel does not allow it."""
+
+    def call():
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def mount(source, target, kind, flags, options=b""):
+            if libc.mount(source, str(target).encode(), kind, flags, options):
+                print("mount:", os.strerror(ctypes.get_errno()))
+                raise SystemExit(77)
+
+        if libc.unshare(_NEW_MOUNTS) and libc.unshare(_NEW_USER | _NEW_MOUNTS):
+            raise SystemExit(77)
+        function(mount)
+
+    status = in_child(call)
+    if status == 77:
+        pytest.skip("this kernel lets only root mount")
+    assert status == 0
 
 
-def mount(libc, source, target, kind, flags, options=b""):
-    if libc.mount(source, str(target).encode(), kind, flags, options):
-        print("mount:", os.strerror(ctypes.get_errno()))
-        raise SystemExit(77)
+def make_read_only(mount, folder):
+    mount(str(folder).encode(), folder, b"", _BIND)
+    mount(b"", folder, b"", _BIND | _REMOUNT | _READ_ONLY)
+
+
+def run_that_fails(folder, step, action, message, **kwargs):
+    """A run in which ``action()`` is called in the update of that step."""
+    with pytest.MonkeyPatch.context() as context:
+        at_step(context, step, action)
+        with pytest.raises(RogaError, match=message):
+            run(folder, **kwargs)
+
+
+def limit_file_size(n_bytes):
+    # The kernel refuses to write a file past this size, as it refuses one on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
 
 
 def test_a_full_disk_is_an_error_and_earlier_files_are_whole(tmp_path):
     folder = tmp_path / "small disk"
     folder.mkdir()
 
-    def train():
-        mount(own_mounts(), b"tmpfs", folder, b"tmpfs", 0, b"size=8m")
-        with pytest.MonkeyPatch.context() as context:
-            at_step(context, 5, lambda: fill(folder))
-            with pytest.raises(RogaError, match=r"cannot write '.*checkpoint_6.pt': No space left on device"):
-                run(folder / "run")
+    def train(mount):
+        mount(b"tmpfs", folder, b"tmpfs", 0, b"size=8m")
+        message = r"cannot write '.*checkpoint_6.pt': No space left on device"
+        run_that_fails(folder / "run", 5, fill, message)
         assert is_whole(folder / "run", n_records=2)
         assert not list(folder.glob("run/*.part"))
         os.unlink(folder / "ballast")
         run(folder / "run")
         assert "Continued after 5 of 9 steps." in (folder / "run" / "out.txt").read_text()
 
-    def fill(where):
-        with open(where / "ballast", "wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass
+    def fill():
+        with open(folder / "ballast", "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
 
-    status = in_child(train)
-    if status == 77:
-        pytest.skip("this kernel lets no one but root mount a small disk")
-    assert status == 0
+    in_child_that_mounts(train)
 
 
-def test_a_file_that_may_not_grow_is_an_error_and_earlier_files_are_whole(tmp_path, capfd):
-    def limit():
-        # The kernel refuses to write a file past this size, as it refuses one on a full disk.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-
-    def train():
-        with pytest.MonkeyPatch.context() as context:
-            at_step(context, 5, limit)
-            with pytest.raises(RogaError, match=r"cannot write '.*checkpoint_6.pt': File too large"):
-                run(tmp_path / "run")
-
-    assert in_child(train) == 0
-    assert checkpoints(tmp_path / "run") == ["checkpoint_4.pt", "checkpoint_5.pt"]
-    assert is_whole(tmp_path / "run", n_records=2)
+def test_a_file_that_may_not_grow_is_an_error_and_earlier_files_are_whole(tmp_path):
+    folder, message = tmp_path / "run", r"cannot write '.*checkpoint_6.pt': File too large"
+    assert in_child(lambda: run_that_fails(folder, 5, lambda: limit_file_size(60_000), message)) == 0
+    assert checkpoints(folder) == ["checkpoint_4.pt", "checkpoint_5.pt"]
+    assert is_whole(folder, n_records=2)
 
 
 def test_a_record_that_cannot_be_written_leaves_those_before(tmp_path):
-    folder = tmp_path / "run"
+    folder, message = tmp_path / "run", r"cannot write '.*results.jsonl': .*; the records before are intact"
 
-    def train():
-        with pytest.MonkeyPatch.context() as context:
-            at_step(context, 4, lambda: limit_to_the_records())
-            with pytest.raises(
-                RogaError, match=r"cannot write '.*results.jsonl': .*; the records before are intact"
-            ):
-                run(folder, checkpoint_every=3)
+    def limit():
+        limit_file_size((folder / "results.jsonl").stat().st_size + 100)
 
-    def limit_to_the_records():
-        size = (folder / "results.jsonl").stat().st_size + 100
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    assert in_child(train) == 0
+    assert in_child(lambda: run_that_fails(folder, 4, limit, message, checkpoint_every=3)) == 0
     assert is_whole(folder, n_records=1)
 
 
 def test_a_folder_that_becomes_read_only_is_an_error_and_earlier_files_are_whole(tmp_path):
-    folder = tmp_path / "run"
+    folder, message = tmp_path / "run", r"cannot write '.*checkpoint_6.pt': Read-only file"
     folder.mkdir()
-
-    def train():
-        libc = own_mounts()
-
-        def lock():
-            mount(libc, str(folder).encode(), folder, b"", _BIND)
-            mount(libc, b"", folder, b"", _BIND | _REMOUNT | _READ_ONLY)
-
-        with pytest.MonkeyPatch.context() as context:
-            at_step(context, 5, lock)
-            with pytest.raises(RogaError, match=r"cannot write '.*checkpoint_6.pt': Read-only file"):
-                run(folder)
-
-    status = in_child(train)
-    if status == 77:
-        pytest.skip("this kernel lets no one but root mount")
-    assert status == 0
+    in_child_that_mounts(
+        lambda mount: run_that_fails(folder, 5, lambda: make_read_only(mount, folder), message)
+    )
     assert is_whole(folder, n_records=2)
 
 
@@ -144,17 +130,12 @@ def test_a_read_only_folder_is_refused_before_anything(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
 
-    def train():
-        libc = own_mounts()
-        mount(libc, str(folder).encode(), folder, b"", _BIND)
-        mount(libc, b"", folder, b"", _BIND | _REMOUNT | _READ_ONLY)
+    def train(mount):
+        make_read_only(mount, folder)
         with pytest.raises(RogaError, match=r"--output_dir .* cannot be written: Read-only file system"):
             run(folder)
 
-    status = in_child(train)
-    if status == 77:
-        pytest.skip("this kernel lets no one but root mount")
-    assert status == 0
+    in_child_that_mounts(train)
     assert list(folder.iterdir()) == []
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from small_runs import (
     N_STEPS,
+    at_call,
     at_step,
     checkpoints,
     comparable,
@@ -63,50 +64,20 @@ def stop_in_the_first_update(monkeypatch):
     at_step(monkeypatch, 0, lambda: send("SIGUSR1"))
 
 
-def stop_in_evaluation(monkeypatch):
-    original, calls = training.evaluate, []
-
-    def evaluate(*args, **kwargs):
-        calls.append(None)
-        if len(calls) == 2:  # after step 4
-            send("SIGTERM")
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(training, "evaluate", evaluate)
+def stop_in_evaluation(monkeypatch):  # after step 4
+    at_call(monkeypatch, training, "evaluate", 2, lambda: send("SIGTERM"))
 
 
 def stop_while_a_record_is_written(monkeypatch):
-    original, calls = training.append_record, []
-
-    def append(*args):
-        calls.append(None)
-        if len(calls) == 2:
-            send("SIGTERM")
-        original(*args)
-
-    monkeypatch.setattr(training, "append_record", append)
+    at_call(monkeypatch, training, "append_record", 2, lambda: send("SIGTERM"))
 
 
 def stop_while_a_checkpoint_is_written(monkeypatch):
-    original, calls = checkpoint.write_durably, []
-
-    def write(*args):
-        calls.append(None)
-        if len(calls) == 3:
-            send("SIGTERM")
-        original(*args)
-
-    monkeypatch.setattr(checkpoint, "write_durably", write)
+    at_call(monkeypatch, checkpoint, "write_durably", 3, lambda: send("SIGTERM"))
 
 
 def stop_before_the_first_step(monkeypatch):
-    original = training.TrainingLoop._minibatches
-
-    def minibatches(self, *args):
-        send("SIGTERM")
-        return original(self, *args)
-
-    monkeypatch.setattr(training.TrainingLoop, "_minibatches", minibatches)
+    at_call(monkeypatch, training.TrainingLoop, "_minibatches", 1, lambda: send("SIGTERM"))
 
 
 @pytest.mark.parametrize(

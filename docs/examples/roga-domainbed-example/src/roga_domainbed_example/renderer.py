@@ -2,9 +2,9 @@
 
 
 def render_averages(tables, *, compat=None):
-    """The average of each row, a line each."""
+    """One line for each row: its average."""
     return "".join(
-        f"{table.dataset}: {row.algorithm} {'X' if row.average is None else format(row.average, '.1f')}\n"
+        f"{table.dataset}: {row.name} {'X' if row.average is None else format(row.average, '.1f')}\n"
         for table in tables.tables
         if table.dataset is not None
         for row in table.rows
