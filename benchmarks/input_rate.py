@@ -12,7 +12,6 @@ machine that drifts drifts for both.
 
 import argparse
 import itertools
-import shutil
 import statistics
 import tempfile
 import time
@@ -54,12 +53,9 @@ def main():
     parser.add_argument("--network", default="meso4")
     args = parser.parse_args()
     keep_freed_memory()
-    scratch = Path(tempfile.mkdtemp(prefix="input-rate-"))
-    try:
-        make_images(scratch)
-        measure(MultipleEnvironmentImageFolder(scratch / "PACS", [0], True, {}), args)
-    finally:
-        shutil.rmtree(scratch)
+    with tempfile.TemporaryDirectory(prefix="input-rate-") as scratch:
+        make_images(Path(scratch))
+        measure(MultipleEnvironmentImageFolder(Path(scratch, "PACS"), [0], True, {}), args)
 
 
 def measure(dataset, args):

@@ -18,11 +18,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from datasets_ext.prepare import celebdf, csv_list, deepfakebench, dfd, dfdc, dfdcp, driver, ffpp, uadfv
 from datasets_ext.prepare.detectors import DETECTORS
-from datasets_ext.prepare.ffpp_layout import COMPRESSION, COMPRESSIONS, FACESHIFTER
+from datasets_ext.prepare.ffpp_layout import COMPRESSION, COMPRESSIONS, FACESHIFTER, Part
 from datasets_ext.prepare.layout import Layout
 from datasets_ext.prepare.link import LINKS, LinkOptions
 from datasets_ext.prepare.options import IMAGE_FORMATS, CropOptions, Options
@@ -180,58 +181,42 @@ def _add_selfblend(parser: argparse.ArgumentParser) -> None:
     _add_crop_flags(parser, "size", "margin")
 
 
-_CELEBDF = _source(
-    "the folder with Celeb-real/, YouTube-real/, Celeb-synthesis/ and the list of testing videos"
-)
+def _ffpp(summary: str, *part: Part) -> _Command:
+    return _Command(
+        summary,
+        ffpp.__doc__,
+        _add_ffpp,
+        lambda args, problems: ffpp.read(args.source, args.compression, args.splits, problems, *part),
+    )
+
+
+def _from_source(summary: str, module: ModuleType, help_text: str, *options: Any) -> _Command:
+    """A dataset whose reader takes the source, ``options`` and the problems."""
+    return _Command(
+        summary,
+        module.__doc__,
+        _source(help_text),
+        lambda args, problems: module.read(args.source, *options, problems),
+    )
+
+
+_CELEBDF = "the folder with Celeb-real/, YouTube-real/, Celeb-synthesis/ and the list of testing videos"
+_DFDC = "a folder with videos and a metadata.json or labels.csv, or the folder of several"
+_DFDCP = "the folder with original_videos/, method_A/, method_B/ and dataset.json"
 COMMANDS = {
-    "ffpp": _Command(
-        "FaceForensics++: DF, F2F, FS, NT",
-        ffpp.__doc__,
-        _add_ffpp,
-        lambda args, problems: ffpp.read(args.source, args.compression, args.splits, problems),
-    ),
-    "faceshifter": _Command(
-        "FaceShifter, from FaceForensics++'s download",
-        ffpp.__doc__,
-        _add_ffpp,
-        lambda args, problems: ffpp.read(args.source, args.compression, args.splits, problems, FACESHIFTER),
-    ),
+    "ffpp": _ffpp("FaceForensics++: DF, F2F, FS, NT"),
+    "faceshifter": _ffpp("FaceShifter, from FaceForensics++'s download", FACESHIFTER),
     "dfd": _Command(
         "DeepFakeDetection, from FaceForensics++'s download",
         dfd.__doc__,
         _add_dfd,
         lambda args, problems: dfd.read(args.source, args.compression, problems),
     ),
-    "celebdf1": _Command(
-        "Celeb-DF v1",
-        celebdf.__doc__,
-        _CELEBDF,
-        lambda args, problems: celebdf.read(args.source, 1, problems),
-    ),
-    "celebdf2": _Command(
-        "Celeb-DF v2",
-        celebdf.__doc__,
-        _CELEBDF,
-        lambda args, problems: celebdf.read(args.source, 2, problems),
-    ),
-    "dfdc": _Command(
-        "DFDC: train parts, validation, test",
-        dfdc.__doc__,
-        _source("a folder with videos and a metadata.json or labels.csv, or the folder of several"),
-        lambda args, problems: dfdc.read(args.source, problems),
-    ),
-    "dfdcp": _Command(
-        "DFDC preview",
-        dfdcp.__doc__,
-        _source("the folder with original_videos/, method_A/, method_B/ and dataset.json"),
-        lambda args, problems: dfdcp.read(args.source, problems),
-    ),
-    "uadfv": _Command(
-        "UADFV",
-        uadfv.__doc__,
-        _source("the folder with real/ and fake/"),
-        lambda args, problems: uadfv.read(args.source, problems),
-    ),
+    "celebdf1": _from_source("Celeb-DF v1", celebdf, _CELEBDF, 1),
+    "celebdf2": _from_source("Celeb-DF v2", celebdf, _CELEBDF, 2),
+    "dfdc": _from_source("DFDC: train parts, validation, test", dfdc, _DFDC),
+    "dfdcp": _from_source("DFDC preview", dfdcp, _DFDCP),
+    "uadfv": _from_source("UADFV", uadfv, "the folder with real/ and fake/"),
     "deepfakebench": _Command(
         "frames preprocessed by DeepfakeBench, with its JSON index",
         deepfakebench.__doc__,

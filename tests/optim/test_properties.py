@@ -1,6 +1,7 @@
 """The nine properties that any correct implementation satisfies, in float64 with dropout off unless said."""
 
 import copy
+from functools import partial
 
 import optim_problems as P
 import pytest
@@ -10,18 +11,16 @@ import torch.nn.functional as F
 from roga_domainbed.optim import ASAM, GSAM, SAGM, SAM, NonFiniteError, RoGA
 
 SINGLE = {
-    "SAM": lambda params, **kw: SAM(params, rho=0.1, **kw),
-    "ASAM": lambda params, **kw: ASAM(params, rho=0.5, **kw),
-    "GSAM": lambda params, **kw: GSAM(params, rho=0.1, alpha=0.4, **kw),
-    "SAGM": lambda params, **kw: SAGM(params, rho=0.1, alpha=0.01, **kw),
+    "SAM": partial(SAM, rho=0.1),
+    "ASAM": partial(ASAM, rho=0.5),
+    "GSAM": partial(GSAM, rho=0.1, alpha=0.4),
+    "SAGM": partial(SAGM, rho=0.1, alpha=0.01),
 }
 ROGA = {
-    "RoGA": lambda params, **kw: RoGA(params, rho=0.1, alpha=0.05, **kw),
-    "RoGA-pooled": lambda params, **kw: RoGA(params, rho=0.1, alpha=0.05, anchor="pooled", **kw),
-    "RoGA-exact": lambda params, **kw: RoGA(params, rho=0.1, alpha=0.05, gradient="exact", **kw),
-    "RoGA-exact-pooled": lambda params, **kw: RoGA(
-        params, rho=0.1, alpha=0.05, gradient="exact", anchor="pooled", **kw
-    ),
+    "RoGA": partial(RoGA, rho=0.1, alpha=0.05),
+    "RoGA-pooled": partial(RoGA, rho=0.1, alpha=0.05, anchor="pooled"),
+    "RoGA-exact": partial(RoGA, rho=0.1, alpha=0.05, gradient="exact"),
+    "RoGA-exact-pooled": partial(RoGA, rho=0.1, alpha=0.05, gradient="exact", anchor="pooled"),
 }
 ALL = {**SINGLE, **ROGA}
 
@@ -82,23 +81,18 @@ def test_without_rho_and_alpha_it_is_the_base_optimizer_on_the_mean_loss(name, c
 def test_roga_without_alpha_on_one_or_identical_domains_is_sam(k, gradient):
     (domain,) = P.make_domains(1)
     net = P.make_net()
-    roga = change(
-        lambda p, **kw: RoGA(p, rho=0.1, alpha=0.0, gradient=gradient, **kw),
-        net,
-        lambda n: P.closures(n, [domain] * k),
-    )
-    sam = change(lambda p, **kw: SAM(p, rho=0.1, **kw), net, lambda n: P.pooled_closure(n, [domain]))
-    assert torch.allclose(roga, sam, rtol=0, atol=1e-14)
+    roga = partial(RoGA, rho=0.1, alpha=0.0, gradient=gradient)
+    moved = change(roga, net, lambda n: P.closures(n, [domain] * k))
+    sam = change(partial(SAM, rho=0.1), net, lambda n: P.pooled_closure(n, [domain]))
+    assert torch.allclose(moved, sam, rtol=0, atol=1e-14)
 
 
 def test_roga_on_one_domain_visits_the_ascent_point_of_sagm():
     # SAGM averages g with the gradient there, so 2 SAGM − g is that gradient.
     (domain,) = P.make_domains(1)
     net = P.make_net()
-    roga = change(lambda p, **kw: RoGA(p, rho=0.1, alpha=0.05, **kw), net, lambda n: P.closures(n, [domain]))
-    sagm = change(
-        lambda p, **kw: SAGM(p, rho=0.1, alpha=0.05, **kw), net, lambda n: P.pooled_closure(n, [domain])
-    )
+    roga = change(partial(RoGA, rho=0.1, alpha=0.05), net, lambda n: P.closures(n, [domain]))
+    sagm = change(partial(SAGM, rho=0.1, alpha=0.05), net, lambda n: P.pooled_closure(n, [domain]))
     g = P.flat_gradient(P.pooled_closure(net, [domain])(), net)
     assert torch.allclose(roga, 2 * sagm + g, rtol=0, atol=1e-11)
 
@@ -127,7 +121,7 @@ def test_permuting_the_domains_changes_nothing(name, order):
 
 
 def roga_direction(net, domains, **kwargs):
-    return -change(lambda p, **kw: RoGA(p, **kwargs, **kw), net, lambda n: P.closures(n, domains))
+    return -change(partial(RoGA, **kwargs), net, lambda n: P.closures(n, domains))
 
 
 def shared_part_of_the_exact_direction(net, domains, rho, alpha):
@@ -214,23 +208,23 @@ def test_steps_on_quadratics_equal_the_closed_forms():
     a, b = A @ theta, B @ theta
     close = {"rtol": 0, "atol": 1e-13}
 
-    sam = quadratic_step(lambda p, **kw: SAM(p, rho=rho, **kw), [A], theta)
+    sam = quadratic_step(partial(SAM, rho=rho), [A], theta)
     assert torch.allclose(sam, A @ (theta + rho * unit(a)), **close)
 
     scale = theta.abs() + eta
-    asam = quadratic_step(lambda p, **kw: ASAM(p, rho=rho, eta=eta, **kw), [A], theta)
+    asam = quadratic_step(partial(ASAM, rho=rho, eta=eta), [A], theta)
     assert torch.allclose(asam, A @ (theta + rho * scale**2 * a / (scale * a).norm()), **close)
 
     h = A @ (theta + rho * unit(a))
-    gsam = quadratic_step(lambda p, **kw: GSAM(p, rho=rho, alpha=alpha, **kw), [A], theta)
+    gsam = quadratic_step(partial(GSAM, rho=rho, alpha=alpha), [A], theta)
     assert torch.allclose(gsam, h - alpha * (a - (a @ h) / (h @ h) * h), **close)
 
-    sagm = quadratic_step(lambda p, **kw: SAGM(p, rho=rho, alpha=alpha, **kw), [A], theta)
+    sagm = quadratic_step(partial(SAGM, rho=rho, alpha=alpha), [A], theta)
     d = (rho / (a.norm() + 1e-12) - alpha) * a
     assert torch.allclose(sagm, 0.5 * a + 0.5 * A @ (theta + d), **close)
 
     def roga(**kwargs):
-        return quadratic_step(lambda p, **kw: RoGA(p, rho=rho, alpha=alpha, **kwargs, **kw), [A, B], theta)
+        return quadratic_step(partial(RoGA, rho=rho, alpha=alpha, **kwargs), [A, B], theta)
 
     ha, hb, g = A @ (theta + rho * unit(a)), B @ (theta + rho * unit(b)), (a + b) / 2
     # For a quadratic ∇L(θ + ε − α a) = h − α A a without remainder.
@@ -280,11 +274,8 @@ def test_scaling_the_loss_itself_leaves_epsilon_alone_and_scales_the_alignment()
     direction = roga_direction(net, domains, rho=0.1, alpha=0.04)
 
     def scaled(alpha):
-        return -change(
-            lambda p, **kw: RoGA(p, rho=0.1, alpha=alpha, **kw),
-            net,
-            lambda n: [lambda f=f: c * f() for f in P.closures(n, domains)],
-        )
+        roga = partial(RoGA, rho=0.1, alpha=alpha)
+        return -change(roga, net, lambda n: [lambda f=f: c * f() for f in P.closures(n, domains)])
 
     assert torch.allclose(scaled(0.04 / c), c * direction, rtol=0, atol=1e-12)
     assert (scaled(0.04) - c * direction).norm() > 1e-3
