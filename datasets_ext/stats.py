@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -74,79 +73,3 @@ def as_text(table: pd.DataFrame) -> str:
     """``summarize``'s table with headings, indented by two spaces."""
     rows = [["-" if value is pd.NA else str(value) for value in row] for row in table.itertuples(index=False)]
     return textwrap.indent(text_table([list(COLUMNS.values()), *rows], n_left=2), "  ").rstrip()
-
-
-def draw(tables: dict[str, pd.DataFrame], path: str) -> None:
-    """Draw ``summarize``'s tables as bars: videos and images of each environment, by class and split.
-
-    Args:
-        tables: dataset → its table.
-        path: the file; its suffix decides the format (png, pdf, svg).
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    bars = [
-        (f"{name}: {env}" if name != env else name, label, own)
-        for name, table in tables.items()
-        for env, own in _environments(table)
-        for label in ("real", "fake")
-    ]
-    figure, axes = plt.subplots(1, 2, figsize=(11, 1.4 + 0.34 * len(bars)), sharey=True, layout="constrained")
-    for axis, unit in zip(axes, ("videos", "images"), strict=True):
-        for position, (_, label, own) in enumerate(bars):
-            _draw_bar(axis, position + position // 2 * 0.5, own, f"{label}_{unit}", _COLOURS[label])
-        axis.set_xlabel(unit)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.xaxis.set_major_formatter("{x:,.0f}")
-        axis.margins(x=0.12)
-    positions = [position + position // 2 * 0.5 for position in range(len(bars))]
-    axes[0].set_yticks(
-        positions, [f"{title}  {label}" if label == "real" else label for title, label, _ in bars]
-    )
-    axes[0].invert_yaxis()
-    _draw_legend(figure, {split for _, _, own in bars for split in own["split"]})
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-#: Class → colour of each split, dark to light; the colour-blind can tell the two classes apart.
-_COLOURS = {
-    "real": {"train": "#08519c", "val": "#4292c6", "test": "#9ecae1", _NO_SPLIT: "#5f7d9c"},
-    "fake": {"train": "#a63603", "val": "#f16913", "test": "#fdae6b", _NO_SPLIT: "#b07a5a"},
-}
-
-
-def _environments(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Each environment and its rows, without the sums."""
-    parts = table[table["split"] != "all"]
-    return [(env, parts[parts["env"] == env]) for env in parts["env"].unique()]
-
-
-def _draw_bar(axis: Any, position: float, own: pd.DataFrame, column: str, colours: dict[str, str]) -> None:
-    left = 0
-    for split, count in zip(own["split"], own[column], strict=True):
-        axis.barh(
-            position, count, left=left, height=0.9, color=colours[split], edgecolor="white", linewidth=0.5
-        )
-        left += count
-    axis.annotate(
-        f"{left:,}", (left, position), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8
-    )
-
-
-def _draw_legend(figure: Any, splits: Sequence[str]) -> None:
-    from matplotlib.patches import Patch
-
-    handles = [
-        Patch(
-            color=_COLOURS[label][split],
-            label=f"{label}, {split}" if split != _NO_SPLIT else f"{label}, no split",
-        )
-        for label in _COLOURS
-        for split in (*SPLITS, _NO_SPLIT)
-        if split in splits
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)

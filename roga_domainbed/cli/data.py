@@ -4,7 +4,7 @@
     FFPP: 224 frames in the manifest, 128 files, /home/you/data/FFPP
       size in pixels: 256x256: 128
       no fault: the files match the manifest
-    $ roga-domainbed data stats ~/data --dataset FFPP --figure ffpp.png
+    $ roga-domainbed data stats ~/data --dataset FFPP
 
 verify decodes every file and names those that are missing, damaged, in the wrong folder, not in the manifest, or copies
 of another class or split; the exit status is 1 if there are any. stats counts images, videos, recordings and people by
@@ -15,14 +15,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from roga_domainbed.catalog import DATASETS
-from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
+from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.processes import usable_cpus
-
-_FIGURES = (".png", ".pdf", ".svg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=usable_cpus(),
         help="processes; default: the usable CPUs (%(default)s)",
     )
-    stats = _add_action(actions, "stats", "count images, videos and people by environment and split")
-    stats.add_argument("--figure", metavar="FILE", help=f"also draw the counts: {', '.join(_FIGURES)}")
+    _add_action(actions, "stats", "count images, videos and people by environment and split")
 
 
 def _add_action(actions: argparse._SubParsersAction, name: str, summary: str) -> argparse.ArgumentParser:
@@ -57,8 +53,6 @@ def run(args: argparse.Namespace) -> int:
     names = _trees(args, problems)
     if args.action == "verify" and args.n_workers < 1:
         problems.add(f"--n_workers must be at least 1; got {args.n_workers}")
-    if args.action == "stats" and args.figure:
-        _check_figure(Path(args.figure), problems)
     problems.check()
     return {"verify": _verify, "stats": _stats}[args.action](args, names)
 
@@ -108,15 +102,6 @@ def _verify(args: argparse.Namespace, names: list[str]) -> int:
     return 1 if n_failed else 0
 
 
-def _check_figure(path: Path, problems: Problems) -> None:
-    if path.suffix.lower() not in _FIGURES:
-        problems.add(f"--figure {str(path)!r} must end in one of {', '.join(_FIGURES)}")
-    if not path.absolute().parent.is_dir():
-        problems.add(f"--figure {str(path)!r}: there is no folder {str(path.parent)!r}")
-    if find_spec("matplotlib") is None:
-        raise MissingExtra("matplotlib", "report", "--figure")
-
-
 def _stats(args: argparse.Namespace, names: list[str]) -> int:
     from datasets_ext import manifest, stats
 
@@ -130,7 +115,4 @@ def _stats(args: argparse.Namespace, names: list[str]) -> int:
             tables[name] = stats.summarize(rows)
     problems.check()
     print("\n\n".join(f"{name}\n{stats.as_text(table)}" for name, table in tables.items()))
-    if args.figure:
-        stats.draw(tables, args.figure)
-        print(f"\nWritten to {args.figure}")
     return 0

@@ -130,15 +130,7 @@ def eer_nearest(scores: ArrayLike, labels: ArrayLike) -> float:
     The false-positive rate of the ROC point with the smallest |FNR − FPR|, the first of equals, without
     interpolation. Collinear points of the curve are dropped first, as scikit-learn's ``roc_curve`` does by default.
 
-    Args:
-        scores: (N,) float; higher means fake.
-        labels: (N,) int, 0 real and 1 fake; both must occur.
-
-    Returns:
-        A fraction in [0, 1], lower is better.
-
-    Raises:
-        ValueError: if only one class is present or a score is not finite.
+    Arguments, result and errors are those of ``eer``.
     """
     scores, labels = checked(scores, labels)
     fpr, tpr, _ = _roc_curve(labels, scores)

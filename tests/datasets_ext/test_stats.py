@@ -1,7 +1,6 @@
 """``data stats``: counts by hand, and a picture."""
 
 import pytest
-from PIL import Image
 from prepared_trees import ffpp_videos, other_videos, write_tree
 
 from datasets_ext import manifest, stats
@@ -62,20 +61,12 @@ def test_empty_cells_in_manifests_are_faults_of_the_user_all_at_once(tmp_path, c
         )
 
 
-def test_the_command_prints_every_tree_and_draws_them(root, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
-    path = tmp_path / "a b.png"
-    assert main(["data", "stats", str(root), "--figure", str(path)]) == 0
+def test_the_command_prints_every_tree(root, capsys):
+    assert main(["data", "stats", str(root)]) == 0
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if line and not line.startswith(" ")] == [
         "DFDC",
         "FFPP",
         "UADFV",
-        f"Written to {path}",
     ]
     assert "  all          all              6           24        1:4" in out
-    with Image.open(path) as image:
-        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
-    # reals and fakes of train, val, test, and of what has no split
-    assert {(8, 81, 156), (66, 146, 198), (158, 202, 225), (95, 125, 156)} <= colours
-    assert {(166, 54, 3), (241, 105, 19), (253, 174, 107), (176, 122, 90)} <= colours
