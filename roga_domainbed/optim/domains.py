@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,6 @@ from roga_domainbed.optim.finite import Label
 from roga_domainbed.optim.passes import Closure, Pass, at_point, evaluate
 from roga_domainbed.optim.random_streams import Streams
 from roga_domainbed.optim.vectors import add_scaled_, global_norm, inverse_or_zero, stacked
-
-if TYPE_CHECKING:
-    from roga_domainbed.optim.over_ranks import SharedDomains
 
 # Causes before consequences: with the pooled anchor one domain's NaN spoils every second pass.
 ROWS = ("loss", "gradient norm", "loss at the perturbed point", "gradient norm at the perturbed point")
@@ -37,7 +34,7 @@ class Domains:
         replay_rng: whether all passes of a domain draw the same random numbers.
         weight: factor of the second passes' gradients.
         cosine: whether to measure the cosine between domains.
-        shared: which process has which domain, where processes share them.
+        shared: ``over_ranks.SharedDomains``; None where one process has all domains.
         own: indices of the domains that this process evaluates.
         direction: the sum of the second passes' gradients.
         reached: whether a second pass reached each parameter.
@@ -56,7 +53,7 @@ class Domains:
     replay_rng: bool
     weight: float
     cosine: bool
-    shared: SharedDomains | None
+    shared: Any
 
     def __post_init__(self) -> None:
         self.own = range(self.K) if self.shared is None else self.shared.own(self.K)
