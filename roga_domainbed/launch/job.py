@@ -19,6 +19,7 @@ from roga_domainbed.launch.jobfile import (
     read_job_file,
 )
 from roga_domainbed.results.records import ERRORS, is_done
+from roga_domainbed.results.rows import row_name
 
 
 class State(enum.Enum):
@@ -93,7 +94,7 @@ class Job:
     @property
     def row(self) -> str:
         """The row of result tables that it belongs to: that of the plan, else its algorithm."""
-        return self.train_args.get("row") or self.train_args["algorithm"]
+        return row_name(self.train_args)
 
     def describe(self, state: State) -> str:
         """Upstream's line: state, folder, and (dataset, algorithm or row, test_envs, hparams_seed)."""

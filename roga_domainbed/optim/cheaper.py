@@ -1,9 +1,8 @@
 """RoGA at a lower cost; each form is an approximation of it (docs/roga-cost.md has what they cost and lose).
 
-every=N           d_i = ε_i − α a_i is measured in steps 0, N, 2N, …; the others reuse it: 1/K Σ ∇L_i(θ + d_i), one
-gradient of each minibatch. They have no pass at θ, so the pass at θ + d_i moves the
-batch-norm buffers
-ascent_closures   g_i is the gradient of another closure of domain i, of a part of its minibatch for example
+- ``every=N``: d_i = ε_i − α a_i is measured in steps 0, N, 2N, …; the others reuse it: 1/K Σ ∇L_i(θ + d_i), one
+  gradient of each minibatch. They have no pass at θ, so the pass at θ + d_i moves the batch-norm buffers.
+- ``ascent_closures``: g_i is the gradient of another closure of domain i, of a part of its minibatch for example.
 """
 
 from __future__ import annotations
@@ -118,7 +117,7 @@ class CheaperRoGA(RoGA):
         state_dict = dict(state_dict)
         saved = state_dict.pop("displacements", [])
         super().load_state_dict(state_dict)
-        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        params = self._trainable()
         if any([d.shape for d in domain] != [p.shape for p in params] for domain in saved):
             raise ValueError("the saved displacements belong to other parameters than this optimizer's")
         self._displacements = [

@@ -21,13 +21,13 @@ from roga_domainbed.optim.vectors import inner, inverse_or_zero
 
 
 def orthogonal(g: Sequence[Tensor], h: Sequence[Tensor]) -> list[Tensor]:
-    """G − ⟨g, h⟩/‖h‖² h: the part of g that is orthogonal to h."""
+    """The part of g that is orthogonal to h: g − ⟨g, h⟩/‖h‖² h."""
     along = inner(g, h) * inverse_or_zero(inner(h, h))
     return list(torch._foreach_sub(g, torch._foreach_mul(h, along)))
 
 
 def direction(h: Sequence[Tensor], apart: Sequence[Tensor], alpha: float) -> list[Tensor]:
-    """H − α (g − ⟨g, h⟩/‖h‖² h), with ``apart`` from ``orthogonal``."""
+    """The step's direction: h − α (g − ⟨g, h⟩/‖h‖² h), with ``apart`` from ``orthogonal``."""
     return list(torch._foreach_sub(h, torch._foreach_mul(apart, alpha)))
 
 

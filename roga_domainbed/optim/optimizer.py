@@ -127,9 +127,13 @@ class SharpnessOptimizer(torch.optim.Optimizer):
 
     # --- pieces of a step ------------------------------------------------------------------------------
 
+    def _trainable(self) -> list[Tensor]:
+        """The parameters that require a gradient, in the order of the groups."""
+        return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+
     def _begin(self) -> list[Tensor]:
-        """The trainable parameters, in the order of the groups, without the last step's gradients."""
-        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        """The trainable parameters, without the last step's gradients."""
+        params = self._trainable()
         if not params:
             raise ValueError("no parameter requires a gradient")
         for p in params:
