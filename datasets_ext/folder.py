@@ -40,9 +40,7 @@ class FaceEnvironment(Environment):
     ):
         self.name = name
         self.labels = rows["label"].to_numpy(dtype=np.int64)
-        self.videos = [
-            f"{name}/{label}/{video}" for label, video in zip(self.labels, rows["video"], strict=True)
-        ]
+        self.videos = manifest.video_keys(name, rows)
         self.folder = folder
         self.relative_paths = rows["path"].tolist()
         self.pixels_shape = (image_size, image_size, 3)

@@ -36,6 +36,11 @@ COLUMNS = {
 }
 
 
+def video_keys(env: str, rows: pd.DataFrame) -> list[str]:
+    """``env/label/video`` of each row, equal for the frames of one video and for no others."""
+    return [f"{env}/{label}/{video}" for label, video in zip(rows["label"], rows["video"], strict=True)]
+
+
 def write(folder: str | os.PathLike, rows: pd.DataFrame) -> Path:
     """Write ``rows`` (columns of ``COLUMNS``) as the manifest of the dataset in ``folder``, atomically."""
     missing = [column for column in COLUMNS if column not in rows]

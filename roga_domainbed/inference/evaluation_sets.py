@@ -216,9 +216,7 @@ def _manifest_sets(folder: Path, read: Any) -> Any:
         odd = sorted(set(part["label"].tolist()) - {manifest.REAL, manifest.FAKE})
         if odd:
             raise RogaError(f"{folder / manifest.FILE}: labels are 0 (real) or 1 (fake); got {odd}")
-        videos = [
-            f"{name}/{label}/{video}" for label, video in zip(part["label"], part["video"], strict=True)
-        ]
+        videos = manifest.video_keys(name, part)
         environment = ImageFiles(folder, part["path"], part["label"], videos, read)
         yield EvaluationSet(env, str(name), "all", "", environment, list(range(len(part))), part)
 

@@ -28,10 +28,8 @@ SCHEMA = pa.schema(
         ("env_name", pa.string()),
         ("split", pa.string()),  # in, out or uda, as in the record keys
         ("index", pa.int32()),  # of the sample in the environment
-        (
-            "video",
-            pa.string(),
-        ),  # key of its video, equal for the frames of one and for no others; null if not known
+        # key of its video, equal for the frames of one and for no others; null if not known
+        ("video", pa.string()),
         ("path", pa.string()),  # its file, relative to the dataset's folder; null if it is none
         ("label", pa.int32()),  # 1 is fake
         ("predicted", pa.int32()),  # the class with the largest logit
