@@ -1,0 +1,26 @@
+"""Names and words from elsewhere, made safe to show: in a terminal, in a spreadsheet."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# Control characters but tab, line feed and carriage return; halves of surrogate pairs; marks that turn the direction
+# of writing, with which a name can be shown as another.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def printable(text: str) -> str:
+    r"""``text`` with what a terminal would obey, or could not show, written out: an escape becomes ``\x1b``."""
+    return _UNSAFE.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+def csv_cell(value: Any) -> Any:
+    """``value`` for a cell of a CSV file: text that a spreadsheet would run as a formula gets an apostrophe before it.
+
+    Numbers stay numbers, negative ones too.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
