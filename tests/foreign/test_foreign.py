@@ -106,9 +106,7 @@ def test_only_regular_files_are_opened(tmp_path):
     for name, kind in (("pipe", "a named pipe"), ("link", "a named pipe"), (".", "director|folder")):
         for read in (open_regular, read_bytes, check_regular):
             failed = []
-            thread = threading.Thread(
-                target=lambda: failed.append(_error(read, tmp_path / name)), daemon=True
-            )  # noqa: B023
+            thread = threading.Thread(target=_note_error, args=(failed, read, tmp_path / name), daemon=True)
             thread.start()
             thread.join(10)
             assert failed, f"{read.__name__} waits for {name}"
@@ -120,11 +118,11 @@ def test_only_regular_files_are_opened(tmp_path):
     check_regular(tmp_path / "good")
 
 
-def _error(call, argument):
+def _note_error(failed, call, argument):
     try:
         call(argument)
     except Exception as error:
-        return error
+        failed.append(error)
 
 
 def test_sizes_are_bounded(tmp_path):
