@@ -4,8 +4,9 @@
 
 RoGA with Adam on SynthFake, Meso-4 with its dropout of one half, on the CPU. SIGKILL comes at a uniformly random time
 after each start: while data are opened, in a step, in an evaluation or while a checkpoint is written. Every second
-start reads with 2 worker processes, the others with none. A run that ends before all kills were made is compared, and
-another one begins. Exit status 1 if a bit differs.
+start reads with 2 worker processes, the others with none. After each start the same command starts a second time, at
+another random instant, and is killed as well. It must be refused while the first runs, or resume what the first left.
+A run that ends before all kills were made is compared, and another one begins. Exit status 1 if a bit differs.
 
 Records are compared completely except two clocks (step_time, data_time) and args.output_dir, the folder's name.
 """
@@ -14,22 +15,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from datasets_ext.synthfake.generate import generate
+from roga_domainbed.errors import RogaError
 from roga_domainbed.results import records
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
 
 CLOCKS = ("step_time", "data_time")
+REFUSED = 2
 
 
 def main() -> int:
@@ -46,49 +53,81 @@ def main() -> int:
         root = Path(folder)
         generate(root / "data", n_identities=6, n_frames=2)
         start = time.monotonic()
-        assert run(root, "unbroken", args.steps, n_workers=0) == 0
+        assert run(root, "unbroken", args.steps, n_workers=0) == [0]
         seconds = time.monotonic() - start
         print(f"unbroken: {args.steps} steps in {seconds:.1f} s")
-        kills = starts = 0
+        kills = starts = refused = 0
         same = True
         for attempt in range(1000):
             name = f"broken_{attempt}"
             steps_seen = []
-            while True:
+            while not records.is_done(root / name):
                 # As long as the unbroken run took for a fifth of its steps, on average: starting takes its time too.
-                delay = rng.uniform(0, 0.4 * seconds) if kills < args.kills else None
-                status = run(root, name, args.steps, n_workers=2 * (starts % 2), kill_after=delay)
+                draw = partial(rng.uniform, 0, 0.4 * seconds)
+                kill_after = [draw(), draw()] if kills < args.kills else []
+                ends = run(root, name, args.steps, 2 * (starts % 2), kill_after, second_after=draw())
                 starts += 1
-                if status == 0:
-                    break
-                assert status == -signal.SIGKILL, (root / name / "err.txt").read_text()
-                kills += 1
-                steps_seen.append(newest_checkpoint(root / name))
+                assert set(ends) <= {0, REFUSED, -signal.SIGKILL}, (root / name / "err.txt").read_text()
+                assert ends.count(0) <= 1, "the second command trained again what the first had finished"
+                refused += REFUSED in ends
+                if n := ends.count(-signal.SIGKILL):
+                    kills += n
+                    steps_seen.append(newest_checkpoint(root / name))
             differences = compare(root / "unbroken", root / name)
             same = same and not differences
             verdict = "differs: " + "; ".join(differences) if differences else "bit-identical"
             print(
-                f"{name}: {len(steps_seen)} kills, newest checkpoint at each {steps_seen}: {verdict}",
+                f"{name}: newest checkpoint after each kill {steps_seen}: {verdict}",
                 flush=True,
             )
             if kills >= args.kills:
                 break
-    print(f"{kills} kills, {starts} starts: {'all bit-identical' if same else 'DIFFERENT'}")
+    print(
+        f"{kills} kills, {starts} starts, each with a second equal command ({refused} refused): "
+        + ("all bit-identical" if same else "DIFFERENT")
+    )
     return 0 if same else 1
 
 
-def run(root: Path, name: str, steps: int, n_workers: int, kill_after: float | None = None) -> int:
-    """Train in a child; its exit status, negative for a signal."""
-    pid = start(root, name, steps=steps, n_workers=n_workers, checkpoint_freq=10, checkpoint_every=2)
-    deadline = None if kill_after is None else time.monotonic() + kill_after
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if deadline is not None and time.monotonic() >= deadline:
-            os.kill(pid, signal.SIGKILL)
-            deadline = None
+def run(
+    root: Path,
+    name: str,
+    steps: int,
+    n_workers: int,
+    kill_after: Sequence[float] = (),
+    second_after: float | None = None,
+) -> list[int]:
+    """Train in a child, and once more in a second one; exit statuses in the order of ends, negative for a signal.
+
+    Args:
+        root: holds the data, and the runs' folders.
+        name: the run's folder.
+        steps: of the run.
+        n_workers: of the run.
+        kill_after: seconds from the start of each child to its SIGKILL.
+        second_after: seconds from the first start to the second; None for no second one.
+    """
+    begin = time.monotonic()
+    starts = [0.0] if second_after is None else [0.0, second_after]
+    kills: dict[int, float] = {}
+    running, ends = set(), []
+    while running or starts:
+        now = time.monotonic() - begin
+        if starts and now >= starts[0]:
+            starts.pop(0)
+            pid = start(root, name, steps=steps, n_workers=n_workers, checkpoint_freq=10, checkpoint_every=2)
+            if len(ends) + len(running) < len(kill_after):
+                kills[pid] = now + kill_after[len(ends) + len(running)]
+            running.add(pid)
+        for pid in list(running):
+            if now >= kills.get(pid, math.inf):
+                os.kill(pid, signal.SIGKILL)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                running.remove(pid)
+                ends.append(os.waitstatus_to_exitcode(status))
         time.sleep(0.001)
+    return ends
 
 
 def start(root: Path, name: str, **config) -> int:
@@ -96,18 +135,26 @@ def start(root: Path, name: str, **config) -> int:
     pid = os.fork()
     if pid == 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the whole life of the child
-        train(
-            TrainConfig(
-                data_dir=str(root / "data"),
-                dataset="SynthFake",
-                algorithm="RoGA",
-                test_envs=[3],
-                hparams=json.dumps({"backbone": "meso4", "batch_size": 4}),
-                output_dir=str(root / name),
-                **config,
+        status = 1
+        try:
+            train(
+                TrainConfig(
+                    data_dir=str(root / "data"),
+                    dataset="SynthFake",
+                    algorithm="RoGA",
+                    test_envs=[3],
+                    hparams=json.dumps({"backbone": "meso4", "batch_size": 4}),
+                    output_dir=str(root / name),
+                    **config,
+                )
             )
-        )
-        os._exit(0)
+            status = 0
+        except RogaError:
+            status = REFUSED
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
     return pid
 
 
