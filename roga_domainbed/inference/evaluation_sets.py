@@ -211,11 +211,12 @@ def _check_inputs(run: SavedRun, dataset: OpenDataset, name: str) -> None:
 
 def _manifest_sets(folder: Path, read: Any) -> Any:
     rows = manifest.read(folder)
+    problems = Problems()
+    for message in manifest.problems(rows, None):
+        problems.add(message)
+    problems.check()
     for env, (name, part) in enumerate(rows.groupby("env", sort=True)):
         part = part.reset_index(drop=True)
-        odd = sorted(set(part["label"].tolist()) - {manifest.REAL, manifest.FAKE})
-        if odd:
-            raise RogaError(f"{folder / manifest.FILE}: labels are 0 (real) or 1 (fake); got {odd}")
         videos = manifest.video_keys(name, part)
         environment = ImageFiles(folder, part["path"], part["label"], videos, read)
         yield EvaluationSet(env, str(name), "all", "", environment, list(range(len(part))), part)
