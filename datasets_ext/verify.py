@@ -17,7 +17,6 @@ from roga_domainbed.errors import RogaError, shortened
 from roga_domainbed.input.image_files import UnreadableImage, read_image
 
 _N_SHOWN = 20
-_KEYS = ["env", "label", "video"]  # they identify a video
 
 
 @dataclass
@@ -82,33 +81,18 @@ def verify(folder: str | os.PathLike, environments: Sequence[str] = (), n_worker
     folder = Path(folder)
     rows = manifest.read(folder)
     found = Verification(folder, len(rows))
-    present = sorted(set(map(str, rows["env"].unique())))
+    present = sorted(filter(manifest.is_folder_name, rows["env"].dropna().unique().tolist()))
     wanted = list(dict.fromkeys([*environments, *present]))
-    found.add("the manifest is wrong", list(manifest.problems(rows, folder.name, wanted)))
+    found.add("the manifest is wrong", list(manifest.value_problems(rows, folder.name, wanted)))
+    for fault, names in manifest.contradictions(rows).items():
+        found.add(fault, names)
     rows = rows.assign(path=rows["path"].astype(str))
-    found.add("listed more than once", sorted(rows["path"][rows["path"].duplicated()].unique()))
-    found.add("in the folder of another class than its label", _elsewhere(rows, 1))
-    found.add("in the folder of another environment", _elsewhere(rows, 0))
-    for column in ("recording", "identities", "split", "method"):
-        different = rows.groupby(_KEYS, sort=False)[column].nunique(dropna=False)
-        names = ["/".join(map(str, key)) for key in different.index[different > 1]]
-        found.add(f"a video with more than one {column}", sorted(names))
     on_disk = _files(folder, present, found)
     listed = set(rows["path"])
     found.add("missing on disk", sorted(listed - on_disk))
     found.add("not in the manifest", sorted(on_disk - listed))
     _decode_all(found, rows, sorted(listed & on_disk), n_workers)
     return found
-
-
-def _elsewhere(rows: pd.DataFrame, level: int) -> list[str]:
-    """The paths whose folder at ``level`` (0 environment, 1 class) contradicts the columns."""
-    parts = rows["path"].str.split("/").str[level]
-    if level == 0:
-        wanted = rows["env"]
-    else:
-        wanted = rows["label"].map(dict(enumerate(manifest.CLASS_FOLDERS)))
-    return sorted(rows["path"][parts != wanted].unique())
 
 
 def _files(folder: Path, environments: Sequence[str], found: Verification) -> set[str]:

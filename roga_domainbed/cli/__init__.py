@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from roga_domainbed import __version__
-from roga_domainbed.errors import RogaError, unknown_name
+from roga_domainbed.errors import Failed, RogaError, unknown_name
 
 #: Subcommand → (module, one line of help), in the order of the help page.
 COMMANDS = {
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return module.run(sub.parse_args(argv[1:]))
         except RogaError as error:
             print(f"roga-domainbed {argv[0]}: error: {error}", file=sys.stderr)
-            return 2
+            return 1 if isinstance(error, Failed) else 2
         except BrokenPipeError:  # the reader of our output went away: `… | head`
             sys.stderr.close()
             return 1

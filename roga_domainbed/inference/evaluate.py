@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from roga_domainbed.errors import RogaError
-from roga_domainbed.inference.contamination import own_leaks, seen_before
+import numpy as np
+
+from roga_domainbed.errors import Failed, RogaError, shortened
+from roga_domainbed.foreign import csv_cell
+from roga_domainbed.inference.contamination import Contamination, contamination, own_contamination
 from roga_domainbed.inference.evaluation_sets import (
     Evaluated,
     EvaluationSet,
@@ -22,7 +25,7 @@ from roga_domainbed.inference.evaluation_sets import (
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.metrics import METRICS, Metric
-from roga_domainbed.metrics.split import split_metrics
+from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.results.text_table import text_table
 from roga_domainbed.trainer.evaluation import EvaluatedSplit, score_parts
 
@@ -64,7 +67,7 @@ class Evaluation:
         file = io.StringIO()
         writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.rows)
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in self.rows)
         return file.getvalue()
 
     def as_text(self) -> str:
@@ -103,33 +106,46 @@ def evaluate(
         folder: images, see ``folder_sets``.
         part: of ``dataset``, see ``dataset_sets``.
         envs: names or numbers of environments; None for all.
-        allow_leakage: evaluate also on data that the model was trained on or selected by.
+        allow_leakage: evaluate also on data that the model was trained on or selected by, or that may be so.
         n_workers: readers.
 
     Raises:
-        RogaError: data that is missing or does not fit the model; leakage.
+        RogaError: data that is missing or does not fit the model; leakage, or that nobody can tell.
+        Failed: the network's output for a sample is not finite.
     """
     if folder is None and dataset is None:
         evaluated = own_sets(run, data_dir)
-        leaks, notes = own_leaks(evaluated), []
+        found = own_contamination(run, evaluated)
         evaluated = choose(evaluated, envs)
+        refused = [] if allow_leakage else _lines(Contamination(unknown=found.unknown))
     else:
         if folder is not None:
             evaluated = folder_sets(run, folder)
         else:
-            evaluated = dataset_sets(run, dataset, data_dir or run.config.data_dir, part)
+            evaluated = dataset_sets(run, dataset, data_dir, part)
         evaluated = choose(evaluated, envs)
-        leaks, notes = seen_before(run, evaluated)
-        if leaks and not allow_leakage:
-            listed = "".join(f"\n  {leak}" for leak in leaks)
-            raise RogaError(
-                f"the model knows some of {evaluated.name}:{listed}\n"
-                "Choose another part with --part or --envs, or pass --allow_leakage; the table will say so"
-            )
+        found = contamination(run, evaluated)
+        refused = [] if allow_leakage else _lines(found)
+    if refused:
+        listed = "".join(f"\n  {line}" for line in refused)
+        head, other = f"{evaluated.name} may not be new to the model", ""
+        if found.leaks:
+            head = f"the model knows some of {evaluated.name}"
+            other = "Choose another part with --part or --envs, or "
+        pass_it = "pass --allow_leakage; the table will say so"
+        raise RogaError(f"{head}:{listed}\n{other or 'To evaluate all the same, '}{pass_it}")
     scored = _score(run, evaluated, n_workers)
     rows = [row for entry, split in zip(evaluated.sets, scored, strict=True) for row in _rows(entry, split)]
-    notes = [*(f"LEAK: {leak}" for leak in leaks), *evaluated.notes, *notes]
+    notes = [*_lines(found, "LEAK: ", "UNKNOWN: "), *evaluated.notes, *found.notes]
     return Evaluation(run, evaluated.name, scored, rows, notes)
+
+
+def _lines(found: Contamination, leak: str = "", unknown: str = "") -> list[str]:
+    """A line for each leak, and one if it cannot be told, behind the words given."""
+    lines = [f"{leak}{sentence}" for sentence in found.leaks]
+    if found.unknown:
+        lines.append(f"{unknown}whether the model was trained on any of this cannot be told: {found.unknown}")
+    return lines
 
 
 def _score(run: SavedRun, evaluated: Evaluated, n_workers: int) -> list[EvaluatedSplit]:
@@ -148,10 +164,24 @@ def _score(run: SavedRun, evaluated: Evaluated, n_workers: int) -> list[Evaluate
     parts = [(position[entry.env], entry.indices) for entry in sets]
     with run.autocast():
         scored = score_parts(run.algorithm, environments, reader, parts)
+    _require_finite(evaluated, scored)
     return [
         EvaluatedSplit(entry.env, entry.env_name, entry.part, entry.environment, scores)
         for entry, scores in zip(sets, scored, strict=True)
     ]
+
+
+def _require_finite(evaluated: Evaluated, scored: Sequence[SplitScores]) -> None:
+    odd = []
+    for entry, scores in zip(evaluated.sets, scored, strict=True):
+        paths = entry.environment.relative_paths
+        for position in np.flatnonzero(~np.isfinite(scores.probabilities).all(axis=1)):
+            index = entry.indices[position]
+            odd.append(f"{entry.env_name} {index}" if paths is None else paths[index])
+    if odd:
+        raise Failed(
+            f"the network's output is NaN for {len(odd)} samples, which have no score: {shortened(odd)}"
+        )
 
 
 def _rows(entry: EvaluationSet, split: EvaluatedSplit) -> list[dict[str, Any]]:

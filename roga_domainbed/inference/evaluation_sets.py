@@ -77,6 +77,7 @@ def own_sets(run: SavedRun, data_dir: str | None) -> Evaluated:
     config.check(problems)
     problems.check()
     config.split = config.split or run.provenance.get("split")
+    _require_made(config.dataset, config.data_dir)
     dataset, names, _, splits = open_splits(config, run.hparams, host())
     _check_inputs(run, dataset, config.dataset)
     rows = dataset.rows or [None] * len(names)
@@ -96,10 +97,13 @@ def dataset_sets(run: SavedRun, name: str, data_dir: str | None, part: str) -> E
     Args:
         run: the saved run.
         name: registered name of the dataset.
-        data_dir: the folder that holds it.
+        data_dir: the folder that holds it; None for that of the run.
         part: one of ``PARTS``. If no part is published, ``test`` is everything; a note says so.
     """
     info = DATASETS.get(name)
+    if data_dir is None:
+        data_dir = run.config.data_dir
+        _require_made(name, data_dir)
     if info.needs_data_dir and (data_dir is None or not Path(data_dir).is_dir()):
         raise RogaError(
             f"dataset {name!r} needs --data_dir, the folder that contains it"
@@ -193,6 +197,17 @@ def choose(evaluated: Evaluated, wanted: Sequence[str] | None) -> Evaluated:
     )
 
 
+def _require_made(name: str, data_dir: str | None) -> None:
+    """Refuse a dataset that is not there, which its class would make or fetch: a model's file may name the place."""
+    info = DATASETS.get(name)
+    if info.needs_data_dir and data_dir is not None:
+        absent = [tree for tree in info.trees if not os.path.isdir(os.path.join(data_dir, tree))]
+        if absent:
+            raise RogaError(
+                f"there is no {', '.join(absent)} in {data_dir!r}; where the data is now, --data_dir says"
+            )
+
+
 def _role(config: TrainConfig, env: int, part: str) -> str:
     if env in config.test_envs:
         return {"in": "test", "out": "oracle selection"}.get(part, "adaptation")
@@ -211,11 +226,12 @@ def _check_inputs(run: SavedRun, dataset: OpenDataset, name: str) -> None:
 
 def _manifest_sets(folder: Path, read: Any) -> Any:
     rows = manifest.read(folder)
+    problems = Problems()
+    for message in manifest.problems(rows, None):
+        problems.add(message)
+    problems.check()
     for env, (name, part) in enumerate(rows.groupby("env", sort=True)):
         part = part.reset_index(drop=True)
-        odd = sorted(set(part["label"].tolist()) - {manifest.REAL, manifest.FAKE})
-        if odd:
-            raise RogaError(f"{folder / manifest.FILE}: labels are 0 (real) or 1 (fake); got {odd}")
         videos = manifest.video_keys(name, part)
         environment = ImageFiles(folder, part["path"], part["label"], videos, read)
         yield EvaluationSet(env, str(name), "all", "", environment, list(range(len(part))), part)

@@ -135,7 +135,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path, kind):
     ("change", "message"),
     [
         (lambda c: c.pop("model_dict"), r"is no model of 'train': it lacks model_dict"),
-        (lambda c: c.update(model_hparams=3), r"it lacks model_hparams"),
+        (lambda c: c.update(model_hparams=3), r"model_hparams must be a mapping; got 3"),
         (lambda c: c["args"].update(algorithm="ERN"), r"unknown algorithm 'ERN' \(did you mean 'ERM'\?\)"),
         (lambda c: c["args"].update(algorithm="SagNet"), r"algorithm 'SagNet' is DomainBed's own: set DOMAINBED_HOME"),
         (lambda c: c["args"].update(algorithm="Fish"), r"weights are not those of Fish on the backend 'engine'"),
