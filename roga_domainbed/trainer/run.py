@@ -20,7 +20,7 @@ from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.files import Busy, locked
 from roga_domainbed.host.backend import host
 from roga_domainbed.input.image_files import UnreadableImage
-from roga_domainbed.input.prefetch import WorkerDied
+from roga_domainbed.input.prefetch import ReaderDied
 from roga_domainbed.launch.jobfile import LOCK_FILE
 from roga_domainbed.optim import NonFiniteError
 from roga_domainbed.optim.over_ranks import PeerStopped, together
@@ -124,7 +124,7 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
             if isinstance(error, UnreadableImage):
                 print("An image cannot be read; looking for others.")
                 message = unreadable_message(experiment.dataset, experiment.splits, error)
-            if isinstance(error, (PeerStopped, WorkerDied)):
+            if isinstance(error, (PeerStopped, ReaderDied)):
                 message += f"; {_what_then(output_dir)}"
             _note(err.file, f"error: {message}\n")  # the caller prints it
             raise (error if message == str(error) else RogaError(message)) from error.__cause__
