@@ -33,6 +33,7 @@ class Allowed:
         at_most: numbers are this or less.
         choices: the allowed values, where there are few.
         many: a list of such values, not an empty one.
+        path: text that names a file or folder, so not empty: that would be the folder one is in.
     """
 
     kind: type | None = None
@@ -42,6 +43,7 @@ class Allowed:
     at_most: float | None = None
     choices: tuple = ()
     many: bool = False
+    path: bool = False
 
     def checked(self, value: Any) -> Any:
         """``value``; as an ``int`` where one is wanted and a float such as 4.0 came, as JSON writes it.
@@ -66,7 +68,7 @@ class Allowed:
         if self.kind in (int, float):
             types = int if self.kind is int else (int, float)
             return isinstance(value, types) and not isinstance(value, bool) and self._is_within(value)
-        return self.kind is None or isinstance(value, self.kind)
+        return self.kind is None or (isinstance(value, self.kind) and not (self.path and value == ""))
 
     def _is_within(self, number: float) -> bool:
         return (
@@ -80,7 +82,7 @@ class Allowed:
     def __str__(self) -> str:
         if self.choices:
             return f"one of {', '.join(map(repr, self.choices))}"
-        noun = _NOUNS.get(self.kind) or f"of type {self.kind.__name__}"
+        noun = "a path, not empty" if self.path else _NOUNS.get(self.kind) or f"of type {self.kind.__name__}"
         limits = {word: getattr(self, name) for name, word in _BOUNDS.items()}
         bounds = " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
         return ("a list, each " if self.many else "") + noun + (f", {bounds}" if bounds else "")

@@ -52,7 +52,7 @@ class Plan:
     task: str = argument(TASKS[0], " or ".join(TASKS), choices=TASKS)
     n_hparams_from: int = argument(0, "first hparams_seed; 0 is the default hyper-parameters", at_least=0)
     n_hparams: int = argument(20, "one past the last hparams_seed", at_least=1)
-    data_dir: str | None = argument(None, "folder of the datasets; required unless none needs it")
+    data_dir: str | None = argument(None, "folder of the datasets; required unless none needs it", path=True)
     n_trials: int = argument(3, "repetitions with other splits and seeds", at_least=1)
     steps: int | None = argument(None, "training steps (default: the dataset's)", at_least=1)
     hparams: str | None = argument(None, "JSON object that overrides hyper-parameters of every job")

@@ -26,7 +26,7 @@ _SEED = {"at_least": 0, "below": 2**63}
 class TrainConfig:
     """One run. Names, defaults and meaning of the first sixteen are upstream's."""
 
-    data_dir: str | None = argument(None, "folder that contains the dataset's folder")
+    data_dir: str | None = argument(None, "folder that contains the dataset's folder", path=True)
     dataset: str = argument("RotatedMNIST", "registered name; 'roga-domainbed list' shows them")
     algorithm: str = argument("ERM", "registered name")
     task: str = argument(TASKS[0], " or ".join(TASKS), choices=TASKS)
@@ -41,7 +41,7 @@ class TrainConfig:
     steps: int | None = argument(None, "training steps (default: the dataset's)", at_least=1)
     checkpoint_freq: int | None = argument(None, "steps between records (default: the dataset's)", at_least=1)
     test_envs: list[int] = argument([0], "indices of the held-out environments")
-    output_dir: str = argument("train_output", "folder of the run")
+    output_dir: str = argument("train_output", "folder of the run", path=True)
     holdout_fraction: float = argument(0.2, "share of the out-split", above=0, below=1)
     uda_holdout_fraction: float = argument(
         0, "share of unlabelled test-environment samples", at_least=0, below=1
@@ -79,6 +79,7 @@ class TrainConfig:
         "auto",
         "auto: keep decoded images in memory if a quarter of the free memory holds them; off: decode at each access; "
         "a folder: keep them there in a packed file that the jobs of a machine share",
+        path=True,
     )
     precision: str = argument(
         "auto", "auto uses bf16 (autocast) on GPUs that have it", choices=("auto", "fp32", "bf16")
@@ -136,7 +137,7 @@ class TrainConfig:
     def _check_data_dir(self, problems: Problems) -> None:
         if self.data_dir is None:
             problems.add(f"dataset {self.dataset!r} needs --data_dir, the folder that contains it")
-        elif not Path(self.data_dir).is_dir():
+        elif self.data_dir and not Path(self.data_dir).is_dir():
             problems.add(f"--data_dir {self.data_dir!r} is not a folder")
 
 
