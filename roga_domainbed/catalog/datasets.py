@@ -75,7 +75,9 @@ def _scale(
     return (
         HParam("lr", *lr, "learning rate of the base optimizer", above=0),
         HParam("weight_decay", *weight_decay, "L2 weight decay of the base optimizer", at_least=0),
-        HParam("batch_size", *batch_size, "minibatch of each training environment", at_least=1),
+        HParam(
+            "batch_size", *batch_size, "minibatch of each training environment", at_least=1, at_most=2**16
+        ),
     )
 
 

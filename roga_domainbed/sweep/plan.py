@@ -14,7 +14,7 @@ from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.datasets import SPLIT_MODES, TASKS, test_env_problems
 from roga_domainbed.catalog.hparams import parse_overrides
-from roga_domainbed.catalog.values import Allowed, argument, arguments_of, check_arguments
+from roga_domainbed.catalog.values import MOST_STEPS, Allowed, argument, arguments_of, check_arguments
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.seeds import seed_hash
 
@@ -54,7 +54,9 @@ class Plan:
     n_hparams: int = argument(20, "one past the last hparams_seed", at_least=1)
     data_dir: str | None = argument(None, "folder of the datasets; required unless none needs it", path=True)
     n_trials: int = argument(3, "repetitions with other splits and seeds", at_least=1)
-    steps: int | None = argument(None, "training steps (default: the dataset's)", at_least=1)
+    steps: int | None = argument(
+        None, "training steps (default: the dataset's)", at_least=1, at_most=MOST_STEPS
+    )
     hparams: str | None = argument(None, "JSON object that overrides hyper-parameters of every job")
     holdout_fraction: float = argument(0.2, "validation part of a domain", above=0, below=1)
     single_test_envs: bool = argument(False, "hold out each environment alone, no pairs")
@@ -66,7 +68,9 @@ class Plan:
     balance: str | None = argument(None)
     strict: bool = argument(False)
     allow_leakage: bool = argument(False)
-    checkpoint_freq: int | None = argument(None, "steps between records (default: the dataset's)", at_least=1)
+    checkpoint_freq: int | None = argument(
+        None, "steps between records (default: the dataset's)", at_least=1, at_most=MOST_STEPS
+    )
     skip_model_save: bool = argument(False, "write no weights")
     rows: list[Row] = field(default_factory=list)
 

@@ -205,7 +205,7 @@ def test_all_faults_come_at_once(tmp_path, capsys, on_engine):
         "unknown launcher 'loca' (did you mean 'local'?)",
         "--task must be one of 'domain_generalization', 'domain_adaptation'; got 'x'",
         "--n_trials must be a whole number, at least 1; got 0",
-        "--steps must be a whole number, at least 1; got 0",
+        "--steps must be a whole number, at least 1 and at most 1,000,000,000; got 0",
         "--holdout_fraction must be a finite number, above 0 and below 1; got 1.0",
         "--hparams is not valid JSON",
         "--balance must be the ratio of real to fake videos",
