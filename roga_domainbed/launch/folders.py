@@ -6,15 +6,17 @@ somebody else's, whatever its files are called. Only files of the names below ar
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from roga_domainbed.errors import shortened
+from roga_domainbed.errors import RogaError, shortened
+from roga_domainbed.files import locked
 from roga_domainbed.foreign import Malformed, check_regular, open_regular, parse_json
-from roga_domainbed.launch.jobfile import CLAIM_FILE, JOB_FILE, LOCK_FILE, LOG_FILE, read_job_file
-from roga_domainbed.results.records import DONE, ERRORS, LONGEST_LINE, RECORDS, SCORES
+from roga_domainbed.launch.jobfile import CLAIM_FILE, JOB_FILE, LOCK_FILE, LOG_FILE, is_running, read_job_file
+from roga_domainbed.results.records import DONE, ERRORS, LONGEST_LINE, RECORDS, SCORES, is_done
 
 OUTPUT = "out.txt"
 TRACE = "trace.json.gz"
@@ -53,6 +55,29 @@ def run_folder_problem(folder: str | os.PathLike) -> str | None:
             f"holds other files and no run ({shortened(sorted(names))}): choose a new folder or an empty one"
         )
     return None
+
+
+def delete_unfinished(folder: str) -> bool:
+    """Delete the folder of a job that is not done and does not run now; whether it was there to delete.
+
+    Raises:
+        RogaError: it holds files that no run gives, or is no run's; nothing is deleted then.
+        OSError: it cannot be deleted.
+    """
+    problem = run_folder_problem(folder)
+    if problem is not None:
+        raise RogaError(problem)
+    others = other_files(os.listdir(folder))
+    if others:
+        raise RogaError(f"it holds other files too ({shortened(others)}); move them, then delete again")
+    # Nobody starts the job while we hold this; minutes may lie between the list and the answer to the question.
+    with locked(Path(folder, CLAIM_FILE), patience_s=math.inf):
+        if is_done(folder) or is_running(folder):
+            return False
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+    return True
 
 
 def _is_own(name: str) -> bool:
