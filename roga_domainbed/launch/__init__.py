@@ -12,7 +12,7 @@ from typing import Protocol
 
 from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.launch.job import Job
-from roga_domainbed.launch.jobfile import STOPPED
+from roga_domainbed.launch.jobfile import INTERRUPTED, STOPPED
 
 __all__ = ["LAUNCHERS", "Job", "Launcher", "LauncherInfo", "Options", "Outcome"]
 
@@ -37,7 +37,7 @@ class Outcome:
     @property
     def stopped(self) -> bool:
         """Whether it was told to stop; launched again, it resumes."""
-        return self.exit_code == STOPPED
+        return self.exit_code in (STOPPED, INTERRUPTED)
 
     @property
     def failed(self) -> bool:

@@ -6,10 +6,11 @@ import enum
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from roga_domainbed.foreign import open_regular, printable
 from roga_domainbed.launch.jobfile import (
+    INTERRUPTED,
     JOB_FILE,
     LOCK_FILE,
     LOG_FILE,
@@ -34,6 +35,9 @@ class State(enum.Enum):
 
 #: States that upstream calls Incomplete: a folder without the ``done`` marker.
 UNFINISHED = (State.RUNNING, State.FAILED, State.INCOMPLETE)
+
+
+_END_OF_ERRORS = 2**16  # bytes of err.txt that are looked through
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,13 @@ class Job:
     def reason(self) -> str:
         """Why the last attempt failed, as our trainer wrote it; empty where it could not."""
         try:
-            text = (Path(self.output_dir) / ERRORS).read_text(encoding="utf-8", errors="replace")
+            with open_regular(os.path.join(self.output_dir, ERRORS)) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _END_OF_ERRORS))
+                text = file.read(_END_OF_ERRORS).decode("utf-8", errors="replace")
         except OSError:
             return ""
         found = [line for line in text.splitlines() if line.startswith("error: ")]
-        return found[-1].removeprefix("error: ") if found else ""
+        return printable(found[-1].removeprefix("error: ")) if found else ""
 
     @property
     def log_path(self) -> str:
@@ -119,7 +125,8 @@ def folder_state(folder: str | os.PathLike) -> State:
     if is_running(folder):
         return State.RUNNING
     job = read_job_file(folder)
-    failed = job is not None and job.exit_code not in (None, 0, STOPPED)
+    # Killed by a signal is not failed: the next launch goes on with it.
+    failed = job is not None and (job.exit_code or 0) > 0 and job.exit_code not in (STOPPED, INTERRUPTED)
     return State.FAILED if failed else State.INCOMPLETE
 
 

@@ -14,6 +14,7 @@ from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import RogaError
 from roga_domainbed.files import sync_folder
 from roga_domainbed.input.minibatches import IndexSampler, seed_everything
+from roga_domainbed.launch.folders import OUTPUT
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
 from roga_domainbed.results.records import RECORDS, SCORES, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
@@ -197,7 +198,7 @@ class TrainingLoop:
                     steps_done=self.steps_done,
                     record_due=self.record_due,
                     records_bytes=_size(folder / RECORDS),
-                    output_bytes=_size(folder / "out.txt"),
+                    output_bytes=_size(folder / OUTPUT),
                     window=self.running_means.settled(),
                     algorithm=captured,
                 ),

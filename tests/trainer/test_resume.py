@@ -103,7 +103,7 @@ def test_a_stopped_run_resumes_bit_for_bit(stop, steps_done, tmp_path, monkeypat
     assert comparable(folder) == unbroken
     assert f"Continued after {steps_done} of {N_STEPS} steps." in capsys.readouterr().out
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["results.jsonl", "out.txt", "err.txt", "model.pkl", "done"]
+        ["results.jsonl", "out.txt", "err.txt", "model.pkl", "done", "train.lock"]
         + [name for name in ("scores.parquet",) if (folder / name).exists()]
     )
 

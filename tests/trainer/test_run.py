@@ -1,5 +1,6 @@
 """Whole runs on 16 random images an environment: records, files, reproducibility, refusals."""
 
+import contextlib
 import gzip
 import json
 import shutil
@@ -11,7 +12,9 @@ from small_runs import records_of, use_small_images
 from roga_domainbed import catalog
 from roga_domainbed.engine.datasets import Debug28
 from roga_domainbed.errors import RogaError
+from roga_domainbed.files import locked
 from roga_domainbed.trainer import profile
+from roga_domainbed.trainer import run as running
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
 
@@ -94,7 +97,7 @@ def test_binary_tasks_carry_auc_ap_and_eer_with_a_reason_where_there_is_none(fin
 def test_files_of_a_finished_run(finished):
     folder = finished
     assert {path.name for path in folder.iterdir()} == {
-        "results.jsonl", "scores.parquet", "out.txt", "err.txt", "model.pkl", "done",
+        "results.jsonl", "scores.parquet", "out.txt", "err.txt", "model.pkl", "done", "train.lock",
         "model_step0.pkl", "model_step2.pkl", "model_step4.pkl",
     }  # fmt: skip
     assert (folder / "done").read_bytes() == b"done"
@@ -241,11 +244,52 @@ def test_an_earlier_run_survives_a_replacement_that_cannot_start(copied):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_somebody_else_stays_as_it_is(overwrite, tmp_path, monkeypatch):
+    for name in ("out.txt", "model-best.pkl", "movie.mkv.part", "scores.parquet", "results.jsonl", "done"):
+        (tmp_path / name).write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    before = contents(tmp_path)
+    for folder, message in ((".", "holds other files and no run"), ("", "must be a path, not empty")):
+        with pytest.raises(RogaError, match=message):
+            train(TrainConfig(output_dir=folder, overwrite=overwrite, **SMALL))
+    assert contents(tmp_path) == before
+
+
+def test_a_replacement_removes_the_files_of_the_run_alone(copied):
+    (copied / "model-best.pkl").write_text("mine")
+    (copied / "movie.mkv.part").write_text("mine")
+    run(copied, overwrite=True, skip_model_save=True, steps=1)
+    assert (copied / "model-best.pkl").read_text() == (copied / "movie.mkv.part").read_text() == "mine"
+    assert not (copied / "model.pkl").exists()
+
+
+def test_the_second_of_two_equal_commands_leaves_the_run_that_the_first_finished(
+    finished, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+
+    @contextlib.contextmanager
+    def locked_when_the_first_has_finished(path):
+        shutil.copytree(finished, folder, dirs_exist_ok=True)
+        with locked(path):
+            yield
+
+    monkeypatch.setattr(running, "locked", locked_when_the_first_has_finished)
+    with pytest.raises(RogaError, match="holds a finished run"):
+        run(folder)
+    assert contents(folder) == contents(finished)
+
+
 def test_a_replacement_leaves_nothing_of_the_earlier_run(copied):
     folder = copied
     run(folder, overwrite=True, skip_model_save=True, steps=1)
     assert {path.name for path in folder.iterdir()} == {
-        "results.jsonl", "scores.parquet", "out.txt", "err.txt", "done",
+        "results.jsonl", "scores.parquet", "out.txt", "err.txt", "done", "train.lock",
     }  # fmt: skip
 
 
