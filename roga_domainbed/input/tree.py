@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+
+from roga_domainbed.errors import shortened
 
 #: Suffixes of what counts as an image, and as a video, in lower case; other files are skipped.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -18,20 +20,23 @@ MEDIA_SUFFIXES = IMAGE_SUFFIXES + VIDEO_SUFFIXES
 
 
 def names_in(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the files in ``folder``, each sorted.
+    """Names of the folders and of the files in ``folder``, each sorted; without links to it or to a folder above it.
 
     Raises:
         OSError: it cannot be listed.
     """
-    folders, files = [], []
+    folders, files, links = [], [], []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if _is_folder(entry):
-                folders.append(entry.name)
+                (links if entry.is_symlink() else folders).append(entry.name)
             elif _is_file(entry):
                 files.append(entry.name)
+    if links:
+        above = {_identity(folder), *map(_identity, _above(folder))}
+        folders += [name for name in links if _identity(os.path.join(folder, name)) not in above]
     return sorted(folders), sorted(files)
 
 
@@ -95,6 +100,11 @@ def left_over(
     """
     known = set(map(_file_identity, taken))
     return [path for path in files_below(folder, suffixes) if _file_identity(path) not in known]
+
+
+def counted(paths: Sequence[str]) -> str:
+    """``5: 'a/1.png', 'a/2.png', 'a/3.png', …``, for a note about files."""
+    return f"{len(paths)}: {shortened(map(repr, paths))}"
 
 
 def _above(folder: str) -> Iterator[str]:
