@@ -48,6 +48,7 @@ class SavedRun:
         device: where it computes.
         provenance: versions, backend and environments, from the run's first record; empty if the file is not beside
             its records, or upstream's train made it.
+        class_names: of its classes, in the order of their indices; None if it does not say, as in version 0.1.0.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class SavedRun:
     algorithm: Any
     device: torch.device
     provenance: dict[str, Any]
+    class_names: tuple[str, ...] | None = None
 
     @property
     def config(self) -> TrainConfig:
@@ -124,6 +126,7 @@ def load_run(where: str | os.PathLike, device: torch.device | None = None) -> Sa
         algorithm,
         device,
         _provenance(path.parent),
+        _class_names(saved),
     )
     lay_out(algorithm, run.precision, device)
     return run
@@ -200,6 +203,12 @@ def _build(path: Path, saved: dict[str, Any], host: Host) -> Any:
             f"({_reason(error)}). Load it where it was trained"
         ) from None
     return algorithm
+
+
+def _class_names(saved: dict[str, Any]) -> tuple[str, ...] | None:
+    names = saved.get("model_class_names")
+    is_known = isinstance(names, list) and len(names) == saved["model_num_classes"]
+    return tuple(map(str, names)) if is_known else None
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
