@@ -11,7 +11,7 @@ from datasets_ext.folder import ManifestDataset
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.engine.datasets.classes import FAKE, REAL_AND_FAKE, fake_class
-from roga_domainbed.errors import RogaError, shortened
+from roga_domainbed.errors import Problems, RogaError, shortened
 from roga_domainbed.foreign import printable
 from roga_domainbed.inference.saved_run import SavedRun
 
@@ -36,7 +36,25 @@ def as_detector(run: SavedRun, purpose: str, real: Collection[str] = (), fake: C
         raise RogaError(_refusal(run, purpose, classes))
     if index != FAKE:
         _swap_classes(run.algorithm)
-    run.class_names = REAL_AND_FAKE
+
+
+def check_said(run: SavedRun, folders: Collection[str], real: Collection[str], fake: Collection[str]) -> None:
+    """Refuse names that are said to be real or fake and are neither classes of the model nor ``folders``.
+
+    Raises:
+        RogaError: such a name, or one that is said to be both.
+    """
+    problems = Problems()
+    classes = class_names(run) or [str(index) for index in range(run.num_classes)]
+    for option, names in (("--real", real), ("--fake", fake)):
+        for name in names:
+            if name not in (*classes, *folders):
+                known = f"the classes of the model are {shortened(_shown(classes))}"
+                known += f"; the folders are {shortened(_shown(folders), 10)}" if folders else ""
+                problems.add(f"{option} {name!r} names nothing here: {known}")
+    for name in set(real) & set(fake):
+        problems.add(f"{name!r} cannot be both --real and --fake")
+    problems.check()
 
 
 def class_names(run: SavedRun) -> tuple[str, ...] | None:
@@ -54,22 +72,20 @@ def class_names(run: SavedRun) -> tuple[str, ...] | None:
 
 
 def _refusal(run: SavedRun, purpose: str, classes: tuple[str, ...] | None) -> str:
-    start = (
-        f"{purpose} is for models that tell real from fake; this one, trained on {run.args.get('dataset')}, "
-    )
+    start = f"{purpose} is for models that tell real from fake; this one"
+    trained = f"(it was trained on {run.args.get('dataset')})"
     if run.num_classes != 2:
-        return f"{start}knows {run.num_classes} classes" + (
-            f": {shortened(_shown(classes))}" if classes else ""
-        )
+        names = f": {shortened(_shown(classes))}" if classes else ""
+        return f"{start} knows {run.num_classes} classes{names} {trained}"
     if classes is None:
         return (
-            f"{start}has two classes and does not say which is which. If you know, pass the number of each: "
+            f"{start} has two classes and does not say which is which {trained}. If you know, pass the number of each: "
             "--real 0 --fake 1 where class 1 is fake"
         )
     first, second = _shown(classes)
     return (
-        f"{start}tells {first} from {second}. If one of them is real and the other fake, say so: pass --real NAME "
-        "--fake NAME with these two names"
+        f"{start} tells {first} from {second} {trained}. If one of them is real and the other fake, say so with "
+        "--real NAME --fake NAME, these two names"
     )
 
 
