@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,8 +13,16 @@ import torch
 
 from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.engine.lib.misc import evaluation_mode
-from roga_domainbed.errors import Problems, RogaError
-from roga_domainbed.inference.faces import Face, FaceCutter, Prediction, crops_of_training, find_inputs
+from roga_domainbed.errors import Problems
+from roga_domainbed.inference.detector import as_detector, check_said
+from roga_domainbed.inference.faces import (
+    Face,
+    FaceCutter,
+    Prediction,
+    crops_of_training,
+    find_inputs,
+    in_words,
+)
 from roga_domainbed.inference.model_inputs import to_tensor
 from roga_domainbed.inference.saved_run import SavedRun, load_run
 from roga_domainbed.trainer.evaluation import decide
@@ -91,6 +99,8 @@ def predict(
     options: Mapping[str, Any],
     *,
     detect: bool = True,
+    real: Collection[str] = (),
+    fake: Collection[str] = (),
 ) -> Predictions:
     """Predict with a saved model; on a terminal, stderr shows a progress bar.
 
@@ -99,14 +109,16 @@ def predict(
         inputs: images, videos, and folders of them.
         options: those of ``CropOptions`` that differ from how the training data was cut.
         detect: False takes every picture whole.
+        real: the class of the model that is real, if its name does not say so.
+        fake: the one that is fake.
 
     Raises:
         RogaError: a missing input or package, no such run, a model for other inputs or other classes.
     """
-    from tqdm import tqdm
-
     files = find_inputs(inputs)
     run = load_run(where)
+    check_said(run, (), real, fake)
+    as_detector(run, "predict", real, fake)
     trained, origin = crops_of_training(run)
     cut = replace(trained, **options)
     problems = Problems()
@@ -114,28 +126,32 @@ def predict(
         problems.add(message)
     problems.check()
     cutter = FaceCutter(cut, detect=detect, kinds=[kind for _, kind in files])
-    predictions = list(_predictions(run, tqdm(files, unit="file", disable=None, leave=False), cutter))
+    predictions = list(predict_files(run, files, cutter))
     if not detect:
         return Predictions(run, None, f"pictures taken whole, {cut.n_frames} frames a video", predictions)
     changed = f"; by option: {', '.join(options)}" if options else ""
-    crops = (
-        f"faces by {cut.detector}{', aligned' if cut.align else ''}, margin {cut.margin:g}, {cut.size} pixels, "
-        f"{cut.n_frames} frames a video ({origin}{changed})"
-    )
-    return Predictions(run, cut, crops, predictions)
+    return Predictions(run, cut, in_words(cut, origin + changed), predictions)
 
 
-def _predictions(run: SavedRun, files: Iterable[tuple[str, str]], cutter: FaceCutter) -> Iterator[Prediction]:
-    """The prediction for each (path, ``image`` or ``video``), in order; files share batches on the device."""
-    if run.num_classes != 2:
-        raise RogaError(
-            f"predict is for models that tell real from fake; this one knows {run.num_classes} classes"
-        )
+def predict_files(
+    run: SavedRun, files: Sequence[tuple[str, str]], cutter: FaceCutter
+) -> Iterator[Prediction]:
+    """The prediction for each (path, ``image`` or ``video``), in order; files share batches on the device.
+
+    On a terminal, stderr shows a progress bar.
+
+    Args:
+        run: a detector; see ``as_detector``.
+        files: with their kinds.
+        cutter: cuts the faces out.
+    """
+    from tqdm import tqdm
+
     read = to_tensor(run)
     waiting: list[Prediction] = []
     faces: list[Face] = []
     model_inputs: list[torch.Tensor] = []
-    for path, kind in files:
+    for path, kind in tqdm(files, unit="file", disable=None, leave=False):
         prediction, crops = cutter.cut(path, kind)
         waiting.append(prediction)
         faces += prediction.faces

@@ -45,6 +45,7 @@ class SavedRun:
         device: where it computes.
         provenance: versions, backend and environments, from the run's first record; empty if the file is not beside
             its records, or upstream's train made it.
+        class_names: of its classes, in the order of their indices; None if it does not say, as in version 0.1.0.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class SavedRun:
     algorithm: Any
     device: torch.device
     provenance: dict[str, Any]
+    class_names: tuple[str, ...] | None = None
 
     @property
     def config(self) -> TrainConfig:
@@ -120,6 +122,7 @@ def load_run(where: str | os.PathLike, device: torch.device | None = None) -> Sa
         algorithm,
         device,
         _provenance(path.parent),
+        _class_names(saved),
     )
     lay_out(algorithm, run.precision, device)
     return run
@@ -326,6 +329,12 @@ def _require_same_kinds(wanted: Mapping[str, Any], state: Mapping[str, Any]) -> 
         kinds = [(value.is_complex(), value.is_floating_point()) for value in (wanted[name], state[name])]
         if kinds[0] != kinds[1]:
             raise TypeError(f"{name} is {wanted[name].dtype} here and {state[name].dtype} there")
+
+
+def _class_names(saved: dict[str, Any]) -> tuple[str, ...] | None:
+    names = saved.get("model_class_names")
+    is_known = isinstance(names, list) and len(names) == saved["model_num_classes"]
+    return tuple(map(str, names)) if is_known else None
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
