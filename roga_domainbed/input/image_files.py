@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from roga_domainbed.errors import RogaError
-
-#: Suffixes of what counts as an image, in lower case; other files are skipped.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+from roga_domainbed.input.tree import IMAGE_SUFFIXES, files_below
 
 #: Pillow's kinds of damage.
 DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -78,18 +76,14 @@ def truncated_is_an_error() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def images_below(folder: str) -> list[str]:
-    """All images below ``folder``; folders are sorted as whole paths and files by name, as torchvision does."""
-    found = []
-    for where, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        images = [
-            name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        ]
-        found.append((where, sorted(images)))
-    return [os.path.join(where, name) for where, names in sorted(found) for name in names]
+def images_below(folder: str, besides: Iterable[str] = ()) -> list[str]:
+    """All images below ``folder``; folders are sorted as whole paths and files by name, as torchvision does.
 
+    Args:
+        folder: where to look.
+        besides: see ``tree.walk``.
 
-def _raise(error: OSError) -> None:
-    # os.walk would skip a folder that may not be read, and its images with it.
-    raise error
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    return files_below(folder, IMAGE_SUFFIXES, besides)
