@@ -172,7 +172,7 @@ class FaceCutter:
         if decoded.count == 0:
             raise RogaError(f"cannot read the video {prediction.path!r}: no frame of it can be decoded")
         prediction.n_frames = len(decoded.planned)
-        if decoded.is_truncated:
+        if decoded.is_short or decoded.is_truncated:
             announced = max(decoded.n_declared, decoded.n_present)
             prediction.note = f"only {decoded.count} of its {announced} frames can be decoded"
         if isinstance(seen, _WholeFrames):
