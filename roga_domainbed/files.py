@@ -69,11 +69,15 @@ def _is_device_or_pipe(path: Path) -> bool:
     except OSError:
         return False
     # /dev/stdout is a link to whatever it is, also to a regular file, which others have open
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or (path.is_symlink() and path.parent == Path("/dev"))
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or (
+        path.is_symlink() and path.parent == Path("/dev")
+    )
 
 
 def _copy_into(content: bytes, path: Path) -> None:
-    descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe that nobody reads is an error
+    descriptor = os.open(
+        path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)
+    )  # a pipe that nobody reads is an error
     with open(descriptor, "wb", buffering=0) as file:
         os.set_blocking(descriptor, True)
         left = memoryview(content)

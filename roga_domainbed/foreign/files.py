@@ -55,7 +55,9 @@ def read_bytes(path: str | os.PathLike, at_most: int = LARGEST) -> bytes:
         OSError: it cannot be opened, is not a regular file, or has more than ``at_most`` bytes.
     """
     # Without a file object, which costs as much as reading a small file: a sweep has thousands.
-    descriptor = _without_waiting(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    descriptor = _without_waiting(
+        path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    )
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):

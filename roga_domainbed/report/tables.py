@@ -193,12 +193,14 @@ def reason_lines(lacks: Iterable[Lack]) -> list[str]:
     for row, column, trial, reason in lacks:
         place = f"{row}, {column}" + (f" (trial {trial})" if trial is not None else "")
         cells.setdefault(reason, []).append(place)
-    lines = [
-        f"No number for {shortened(places, 4).replace(', …', f'; {len(places) - 4} more')}: {reason}"
-        for reason, places in cells.items()
-    ]
+    lines = []
+    for reason, places in cells.items():
+        more = f"; {len(places) - 4} more" if len(places) > 4 else ""
+        lines.append(f"No number for {'; '.join(places[:4])}{more}: {reason}")
     if len(lines) > MOST_MISSING:
-        lines[MOST_MISSING:] = [f"and {len(lines) - MOST_MISSING} more reasons; collect-results --format json has all"]
+        lines[MOST_MISSING:] = [
+            f"and {len(lines) - MOST_MISSING} more reasons; collect-results --format json has all"
+        ]
     return lines
 
 

@@ -40,7 +40,9 @@ def why_no_number(
 
     if not sets:
         found = sorted({run.held_out for run in runs})
-        return f"no run holds it out alone, and runs hold out different numbers: {'; '.join(map(named, found))}"
+        return (
+            f"no run holds it out alone, and runs hold out different numbers: {'; '.join(map(named, found))}"
+        )
     pairs = {other for run in runs if len(run.held_out) == 2 for other in run.held_out if other != env}
     if rule.name == "loo":
         if not pairs:
@@ -80,6 +82,8 @@ def _why_of_columns(
         if all(np.isnan(run.column(key)).all() for run in runs):
             said = next((str(run.why_null[key]) for run in runs if key in run.why_null), "")
             if not said:
-                said = "null or no number" if any(key in run.columns for run in runs) else "not in the records"
+                said = (
+                    "null or no number" if any(key in run.columns for run in runs) else "not in the records"
+                )
             return f"there is no {words} ({key}: {said})"
     return ""

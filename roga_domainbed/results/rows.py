@@ -93,7 +93,9 @@ def name_variants(runs: Sequence[Run]) -> list[str]:
         for run, values in zip(own, settings, strict=True):
             _name(run, ", ".join([row, *(_part(key, values[key]) for key in keys if key in values)]))
         names = sorted({row_name(run.args) for run in own}, key=_natural)
-        sentences.append(f"{row} has runs with different settings, each in a row of its own: {'; '.join(names)}")
+        sentences.append(
+            f"{row} has runs with different settings, each in a row of its own: {'; '.join(names)}"
+        )
     return sentences
 
 
@@ -149,7 +151,9 @@ def _variants(runs: Sequence[Run]) -> dict[str, tuple[list[Run], list[dict[str, 
 def _settings(run: Run) -> dict[str, Any]:
     """What a run was told, beside what identifies it in its sweep; without what is the default."""
     args = run.args
-    own = {key: value for key, value in args.items() if key not in _NO_SETTINGS and value not in (None, False)}
+    own = {
+        key: value for key, value in args.items() if key not in _NO_SETTINGS and value not in (None, False)
+    }
     own |= run.data
     own |= {_HPARAM + name: value for name, value in _overrides(run).items()}
     if run.provenance:

@@ -206,9 +206,7 @@ def is_number(value: object) -> bool:
     return type(value) is float or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def _run(
-    records: Sequence[Record], metric: str | None, source: str, provenance: Mapping[str, Any]
-) -> Run:
+def _run(records: Sequence[Record], metric: str | None, source: str, provenance: Mapping[str, Any]) -> Run:
     """The run of records with the same args, hparams and keys."""
     first = records[0]
     columns, metrics = _layout(tuple(first), tuple(map(type, first.values())), metric)

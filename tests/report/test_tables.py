@@ -73,12 +73,16 @@ def rows_by_title(text):
     return found
 
 
-def test_by_default_only_incomplete_averages_marks_and_errors_of_one_trial_differ_from_upstreams(sweep_folder):
+def test_by_default_only_incomplete_averages_marks_and_errors_of_one_trial_differ_from_upstreams(
+    sweep_folder,
+):
     records = load_runs(sweep_folder("synthetic_sweep"), "acc").runs
     text = render_text(tables_of(records, DEFAULT_RULES))
     ours = rows_by_title(text)
     upstream = rows_by_title((DATA / "synthetic_collect.txt").read_text())
-    without_numbers = {title for title, rows in upstream.items() if all("." not in cell for row in rows for cell in row)}
+    without_numbers = {
+        title for title, rows in upstream.items() if all("." not in cell for row in rows for cell in row)
+    }
     assert upstream.keys() - ours.keys() == without_numbers
     assert text.count(": no table, because no run holds out ") == len(without_numbers) == 2
     changed, alone, marked = [], set(), set()
@@ -87,7 +91,9 @@ def test_by_default_only_incomplete_averages_marks_and_errors_of_one_trial_diffe
             marked |= {row[0] for cell in row if "*" in cell}
             row = [cell.rstrip("*") for cell in row]
             alone |= {row[0] for cell, other in zip(row, theirs, strict=True) if f"{cell} +/- 0.0" == other}
-            theirs = [cell if f"{cell} +/- 0.0" == other else other for cell, other in zip(row, theirs, strict=True)]
+            theirs = [
+                cell if f"{cell} +/- 0.0" == other else other for cell, other in zip(row, theirs, strict=True)
+            ]
             changed += [(row, theirs)] * (row != theirs)
     assert changed == [
         (["IB_ERM", "X", "X", "X", "X"], ["IB_ERM", "X", "X", "69.3 +/- 0.0", "X"]),

@@ -63,7 +63,11 @@ FILES = {
         [[0]],
         [f"line 2: {NOT_A_RECORD} (lacks step)"],
     ),
-    "a step that is text": ([record(0), {**record(0), "step": "1"}], [[0]], ["line 2: not a DomainBed record (step), skipped"]),
+    "a step that is text": (
+        [record(0), {**record(0), "step": "1"}],
+        [[0]],
+        ["line 2: not a DomainBed record (step), skipped"],
+    ),
     "args of another shape": (
         [record(0), record(1, {"test_envs": "0"})],
         [[0]],

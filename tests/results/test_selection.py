@@ -183,7 +183,9 @@ def test_runs_that_train_on_one_environment_each_all_count():
     sets = [(1, 2), (0, 2), (0, 1)]
     runs = as_runs([record(test_envs=envs) for envs in sets])
     assert held_out_with(runs, 0) == ((0, 1), (0, 2))
-    assert held_out_with([*runs, *as_runs([record(test_envs=(0, 1, 2))])], 0) == (), "one trains on nothing else"
+    assert held_out_with([*runs, *as_runs([record(test_envs=(0, 1, 2))])], 0) == (), (
+        "one trains on nothing else"
+    )
 
 
 def test_a_run_joins_the_group_of_each_test_environment_in_order_of_appearance():

@@ -95,7 +95,9 @@ def _of_table(table: Table) -> list[dict[str, Any]]:
                 expected,
                 table.reason(row, place),
             )
-            for place, (column, cell, expected) in enumerate(zip(table.columns, row.cells, trials, strict=True))
+            for place, (column, cell, expected) in enumerate(
+                zip(table.columns, row.cells, trials, strict=True)
+            )
         ]
         columns.append(("Avg", _finite(row.average), None, None, None, table.reason(row, -1)))
         names = ("column", "mean", "standard_error", "trials", "trials_of_the_sweep", "reason")

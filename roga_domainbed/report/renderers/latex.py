@@ -22,6 +22,8 @@ _SPECIAL = {
     "<": r"\textless{}",  # the document's font prints other characters for these three
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "[": "{[}",  # at the beginning of a line it would belong to the end of the line before
+    "]": "{]}",
     **{character: f"\\{character}" for character in "_%&#${}"},
 }
 _SPECIAL_PATTERN = re.compile("|".join(map(re.escape, _SPECIAL)))

@@ -9,7 +9,7 @@ from roga_domainbed.report.incomplete import unfinished_notes
 from roga_domainbed.report.tables import Tables
 from roga_domainbed.results.text_table import one_line
 
-_SPECIAL = re.compile(r"[\\|*_<`\[\]$&~#]")  # $: formulas of GitHub and Pandoc
+_SPECIAL = re.compile(r"[\\|*_<`$&~#]|\](?=[(\[:])")  # $: formulas; ](: links
 
 
 def render_markdown(tables: Tables, *, compat: str | None = None) -> str:

@@ -30,7 +30,9 @@ def render_text(tables: Tables, *, compat: str | None = None) -> str:
         parts += [f"{one_line(line)}\n" for line in table.notes()]
     for comparison in tables.comparisons:
         parts.append(f"\n-------- {one_line(comparison.title)}\n")
-        parts.append(text_table([comparison.labels, *(list(map(one_line, row)) for row in comparison.rows())]))
+        parts.append(
+            text_table([comparison.labels, *(list(map(one_line, row)) for row in comparison.rows())])
+        )
         parts += [f"{one_line(line)}\n" for line in comparison.notes()]
     if tables.problems:
         parts += ["\n", *(f"{one_line(line)}\n" for line in tables.problems)]
