@@ -135,7 +135,10 @@ def study(
 
 
 def _read_folder(source: str, *, keep_records: bool) -> RunFolder:
-    found = read_records(f"{source}/{RECORDS}").records
+    try:
+        found = read_records(f"{source}/{RECORDS}").records
+    except OSError:  # gone since they were read for the tables
+        found = []
     provenance = (record["provenance"] for record in found if isinstance(record.get("provenance"), dict))
     return RunFolder(next(provenance, {}), tuple(_by_step(found)) if keep_records else ())
 
