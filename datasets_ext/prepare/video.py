@@ -26,8 +26,10 @@ from PIL import Image
 
 from datasets_ext.prepare.sampling import spaced_indices
 from roga_domainbed.foreign import open_regular
-from roga_domainbed.input.image_files import DAMAGE, truncated_is_an_error
+from roga_domainbed.input.image_files import truncated_is_an_error
 
+# What Pillow raises for damage.
+_PILLOWS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _MOST_PIXELS = 2**27  # of a frame: 16,384 × 8,192; a small file can claim a frame that fills the memory
 _MOST_STRETCHED = 4  # pixels this many times as wide as high, or as high as wide, are a fault of the file
 _SQUARE = 0.01  # encoders leave ratios such as 1216:1215 behind; scaling by them would only blur
@@ -325,7 +327,7 @@ class _Gif:
     def __init__(self, file: BinaryIO):
         try:
             self._image = Image.open(file)
-        except DAMAGE as error:
+        except _PILLOWS as error:
             raise UnreadableVideo(_words(error)) from None
 
     def counts(self) -> tuple[int, int]:
@@ -336,7 +338,7 @@ class _Gif:
         for _ in self._shown():
             try:
                 rgba = self._image.convert("RGBA")
-            except DAMAGE:  # the file ends inside a frame
+            except _PILLOWS:  # the file ends inside a frame
                 return
             yield lambda rgba=rgba: np.asarray(
                 Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
@@ -347,7 +349,7 @@ class _Gif:
         while True:
             try:
                 self._image.seek(number)
-            except (EOFError, *DAMAGE):
+            except (EOFError, *_PILLOWS):
                 return
             yield
             number += 1
