@@ -46,6 +46,8 @@ from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.catalog.values import shown
 from roga_domainbed.cli import arguments, data_options
+from roga_domainbed.cli.checkout_names import add_checkout_names, available
+from roga_domainbed.cli.lasting import lasting_output
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host import backend
 from roga_domainbed.launch import LAUNCHERS, Job, LauncherInfo, Options, Outcome
@@ -121,8 +123,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.output_dir:
         problems.add("--output_dir must be a path, not empty; got ''")
         problems.check()
-    if backend.host().name == "upstream":
-        load("roga_domainbed.upstream.bridge:register")()  # what the checkout has of its own gets its rows
+    add_checkout_names()
     plans, jobs = _plans(args, problems)
     _check(args, plans, problems)
     jobs = jobs or [
@@ -179,7 +180,7 @@ def _launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job,
         print("Launching...")
         print("Making job directories:", flush=True)
         try:
-            with _stop_signals():
+            with _stop_signals(), lasting_output():
                 failures, stopped = _run(launcher, jobs, args.n_workers)
         except _Told as told:
             print(
@@ -348,16 +349,10 @@ def _plan(args: argparse.Namespace, problems: Problems) -> Plan:
     values |= {name: getattr(args, name) for name in _PLAN_NAMES if getattr(args, name) is not None}
     plan = Plan(**values)
     if plan.algorithms is None and not plan.rows:
-        plan.algorithms = _available(ALGORITHMS)
+        plan.algorithms = available(ALGORITHMS)
     if plan.datasets is None:
-        plan.datasets = [name for name in _available(DATASETS) if "Debug" not in name]
+        plan.datasets = [name for name in available(DATASETS) if "Debug" not in name]
     return plan
-
-
-def _available(registry: Registry) -> list[str]:
-    """The names this backend can run: those without a target are in an upstream checkout alone."""
-    everything = backend.host().name == "upstream"
-    return [info.name for info in registry if everything or info.target is not None]
 
 
 def _check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> None:
@@ -398,9 +393,12 @@ def _check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> N
 def _check_name(registry: Registry, name: str, where: str, problems: Problems) -> None:
     if name not in registry:
         problems.add(where + unknown_name(registry.kind, name, registry.names()))
-    elif name not in _available(registry):
+    elif name not in available(registry):
+        home = backend.host().home
         problems.add(
             f"{where}{registry.kind} {name!r} is in upstream DomainBed alone: set DOMAINBED_HOME to a checkout"
+            if home is None
+            else f"{where}the DomainBed checkout {home} has no {registry.kind} {name!r}"
         )
 
 
