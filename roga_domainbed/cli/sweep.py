@@ -50,7 +50,7 @@ from roga_domainbed.cli.checkout_names import add_checkout_names, available
 from roga_domainbed.cli.lasting import lasting_output
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host import backend
-from roga_domainbed.launch import LAUNCHERS, Job, LauncherInfo, Options, Outcome
+from roga_domainbed.launch import LAUNCHERS, MOST_WORKERS, Job, LauncherInfo, Options, Outcome
 from roga_domainbed.launch.folders import delete_unfinished
 from roga_domainbed.launch.job import UNFINISHED, State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED
@@ -74,7 +74,6 @@ _UPSTREAMS = (
     "datasets algorithms task n_hparams_from n_hparams data_dir n_trials steps hparams holdout_fraction "
     "single_test_envs"
 ).split()
-_MOST_WORKERS = 1024
 _OURS = ("test_envs", "split", "checkpoint_freq", "skip_model_save")
 
 
@@ -372,9 +371,9 @@ def _check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> N
             problems.add(f"--output_dir {args.output_dir!r} {problem}")
     elif os.path.exists(args.output_dir) and not os.path.isdir(args.output_dir):
         problems.add(f"--output_dir {args.output_dir!r} is not a folder")
-    if args.n_workers is not None and not 1 <= args.n_workers <= _MOST_WORKERS:
+    if args.n_workers is not None and not 1 <= args.n_workers <= MOST_WORKERS:
         problems.add(
-            f"--n_workers must be at least 1 and at most {_MOST_WORKERS}; got {shown(args.n_workers)}"
+            f"--n_workers must be at least 1 and at most {MOST_WORKERS}; got {shown(args.n_workers)}"
         )
     for plan in plans:
         before = len(problems.messages)
