@@ -25,6 +25,7 @@ from pathlib import Path
 
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.cli.arguments import add_class_names
+from roga_domainbed.cli.checkout_names import add_checkout_names
 from roga_domainbed.errors import Problems, unknown_name
 
 FORMATS = ("text", "json", "csv")
@@ -96,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    add_checkout_names()
     problems = Problems()
     if args.format not in FORMATS:
         problems.add(unknown_name("format", args.format, FORMATS))

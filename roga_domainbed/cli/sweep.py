@@ -46,9 +46,11 @@ from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.catalog.values import shown
 from roga_domainbed.cli import arguments, data_options
+from roga_domainbed.cli.checkout_names import add_checkout_names, available
+from roga_domainbed.cli.lasting import lasting_output
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host import backend
-from roga_domainbed.launch import LAUNCHERS, Job, LauncherInfo, Options, Outcome
+from roga_domainbed.launch import LAUNCHERS, MOST_WORKERS, Job, LauncherInfo, Options, Outcome
 from roga_domainbed.launch.folders import delete_unfinished
 from roga_domainbed.launch.job import UNFINISHED, State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED
@@ -72,7 +74,6 @@ _UPSTREAMS = (
     "datasets algorithms task n_hparams_from n_hparams data_dir n_trials steps hparams holdout_fraction "
     "single_test_envs"
 ).split()
-_MOST_WORKERS = 1024
 _OURS = ("test_envs", "split", "checkpoint_freq", "skip_model_save")
 
 
@@ -121,8 +122,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.output_dir:
         problems.add("--output_dir must be a path, not empty; got ''")
         problems.check()
-    if backend.host().name == "upstream":
-        load("roga_domainbed.upstream.bridge:register")()  # what the checkout has of its own gets its rows
+    add_checkout_names()
     plans, jobs = _plans(args, problems)
     _check(args, plans, problems)
     jobs = jobs or [
@@ -179,7 +179,7 @@ def _launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job,
         print("Launching...")
         print("Making job directories:", flush=True)
         try:
-            with _stop_signals():
+            with _stop_signals(), lasting_output():
                 failures, stopped = _run(launcher, jobs, args.n_workers)
         except _Told as told:
             print(
@@ -348,16 +348,10 @@ def _plan(args: argparse.Namespace, problems: Problems) -> Plan:
     values |= {name: getattr(args, name) for name in _PLAN_NAMES if getattr(args, name) is not None}
     plan = Plan(**values)
     if plan.algorithms is None and not plan.rows:
-        plan.algorithms = _available(ALGORITHMS)
+        plan.algorithms = available(ALGORITHMS)
     if plan.datasets is None:
-        plan.datasets = [name for name in _available(DATASETS) if "Debug" not in name]
+        plan.datasets = [name for name in available(DATASETS) if "Debug" not in name]
     return plan
-
-
-def _available(registry: Registry) -> list[str]:
-    """The names this backend can run: those without a target are in an upstream checkout alone."""
-    everything = backend.host().name == "upstream"
-    return [info.name for info in registry if everything or info.target is not None]
 
 
 def _check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> None:
@@ -377,9 +371,9 @@ def _check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> N
             problems.add(f"--output_dir {args.output_dir!r} {problem}")
     elif os.path.exists(args.output_dir) and not os.path.isdir(args.output_dir):
         problems.add(f"--output_dir {args.output_dir!r} is not a folder")
-    if args.n_workers is not None and not 1 <= args.n_workers <= _MOST_WORKERS:
+    if args.n_workers is not None and not 1 <= args.n_workers <= MOST_WORKERS:
         problems.add(
-            f"--n_workers must be at least 1 and at most {_MOST_WORKERS}; got {shown(args.n_workers)}"
+            f"--n_workers must be at least 1 and at most {MOST_WORKERS}; got {shown(args.n_workers)}"
         )
     for plan in plans:
         before = len(problems.messages)
@@ -398,9 +392,12 @@ def _check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> N
 def _check_name(registry: Registry, name: str, where: str, problems: Problems) -> None:
     if name not in registry:
         problems.add(where + unknown_name(registry.kind, name, registry.names()))
-    elif name not in _available(registry):
+    elif name not in available(registry):
+        home = backend.host().home
         problems.add(
             f"{where}{registry.kind} {name!r} is in upstream DomainBed alone: set DOMAINBED_HOME to a checkout"
+            if home is None
+            else f"{where}the DomainBed checkout {home} has no {registry.kind} {name!r}"
         )
 
 

@@ -23,6 +23,7 @@ import sys
 
 from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.cli import arguments, data_options
+from roga_domainbed.cli.lasting import lasting_output
 from roga_domainbed.errors import RogaError
 from roga_domainbed.trainer.config import TrainConfig
 
@@ -53,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     values = vars(args)
     values["hparams"] = _with_weights(values["hparams"], values.pop("weights"))
     try:
-        train(TrainConfig(**values))
+        with lasting_output():
+            train(TrainConfig(**values))
     except Stopped as stopped:
         print(f"roga-domainbed train: {stopped}", file=sys.stderr)
         return Stopped.STATUS
@@ -64,6 +66,8 @@ def _with_weights(hparams: str | None, weights: str | None) -> str | None:
     """``--hparams`` with ``--weights`` among them: records and jobs have it in one place."""
     if weights is None:
         return hparams
+    if not weights:
+        raise RogaError("--weights must be a path, not empty; got ''")
     overrides = parse_overrides(hparams)
     if overrides.get("weights", weights) != weights:
         raise RogaError(

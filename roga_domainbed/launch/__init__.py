@@ -14,7 +14,9 @@ from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.launch.job import Job
 from roga_domainbed.launch.jobfile import INTERRUPTED, STOPPED
 
-__all__ = ["LAUNCHERS", "Job", "Launcher", "LauncherInfo", "Options", "Outcome"]
+MOST_WORKERS = 1024  # jobs at a time
+
+__all__ = ["LAUNCHERS", "MOST_WORKERS", "Job", "Launcher", "LauncherInfo", "Options", "Outcome"]
 
 
 @dataclass(frozen=True)

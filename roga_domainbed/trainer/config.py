@@ -27,7 +27,7 @@ class TrainConfig:
     """One run. Names, defaults and meaning of the first sixteen are upstream's."""
 
     data_dir: str | None = argument(None, "folder that contains the dataset's folder", path=True)
-    dataset: str = argument("RotatedMNIST", "registered name; 'roga-domainbed list' shows them")
+    dataset: str | None = argument(None, "registered name, required; 'roga-domainbed list' shows them")
     algorithm: str = argument("ERM", "registered name")
     task: str = argument(TASKS[0], " or ".join(TASKS), choices=TASKS)
     hparams: str | None = argument(
@@ -130,7 +130,9 @@ class TrainConfig:
         """Add everything that is wrong and can be seen without loading torch or touching the data."""
         if self.algorithm not in ALGORITHMS:
             problems.add(unknown_name("algorithm", self.algorithm, ALGORITHMS.names()))
-        if self.dataset not in DATASETS:
+        if self.dataset is None:
+            problems.add(f"--dataset is required; known: {', '.join(DATASETS.names())}")
+        elif self.dataset not in DATASETS:
             problems.add(unknown_name("dataset", self.dataset, DATASETS.names()))
         else:
             info = DATASETS.get(self.dataset)

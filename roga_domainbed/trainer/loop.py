@@ -65,9 +65,7 @@ class TrainingLoop:
         if start is not None:
             self._resume_from(start)
         self.steps_done = distributed.start_together(experiment.algorithm, self._state, self.steps_done)
-        self.table = RecordTable(
-            experiment.names, config.test_envs, experiment.n_steps, first_step=self.steps_done
-        )
+        self.table = RecordTable(experiment.names, config.test_envs, experiment.n_steps)
 
     def run(self) -> None:
         """Take every step that is left; write ``model.pkl`` and ``done`` after the last.

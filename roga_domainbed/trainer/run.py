@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import torch.distributed
 
+from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.engine.lib.misc import Tee
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.files import Busy, locked
@@ -55,8 +56,9 @@ def train(config: TrainConfig) -> Path:
         KeyboardInterrupt: Ctrl-C came; likewise.
     """
     problems = Problems()
+    bridge.register()  # first: what a checkout has of its own gets its names
     config.check(problems)
-    bridge.register()
+    _check_host(config, problems)
     hparams = resolve_hparams(config, host(), problems)
     output_dir = Path(config.output_dir)
     if config.output_dir:
@@ -180,6 +182,15 @@ def _cut(path: Path, n_bytes: int) -> None:
     """Cut off what was written after a checkpoint, so that no line appears twice."""
     if path.exists() and path.stat().st_size > n_bytes:
         os.truncate(path, n_bytes)
+
+
+def _check_host(config: TrainConfig, problems: Problems) -> None:
+    """Name what an older or smaller checkout does not have; the engine says so itself."""
+    if host().name != "upstream":
+        return
+    for registry, name in ((ALGORITHMS, config.algorithm), (DATASETS, config.dataset)):
+        if name in registry and name not in bridge.available(registry):
+            problems.add(f"the DomainBed checkout {host().home} has no {registry.kind} {name!r}")
 
 
 def _check_folder(config: TrainConfig, problems: Problems) -> None:

@@ -18,13 +18,13 @@ def faults(**kwargs):
     problems.check()
 
 
-def test_the_defaults_are_upstreams():
+def test_the_defaults_are_upstreams_but_for_the_dataset_which_would_be_downloaded():
     config = TrainConfig()
     assert config.record_args() == {
         "algorithm": "ERM",
         "checkpoint_freq": None,
         "data_dir": None,
-        "dataset": "RotatedMNIST",
+        "dataset": None,
         "holdout_fraction": 0.2,
         "hparams": None,
         "hparams_seed": 0,
@@ -49,6 +49,7 @@ def test_good_arguments_have_no_faults():
     ("kwargs", "message"),
     [
         ({"algorithm": "Roga"}, r"unknown algorithm 'Roga' \(did you mean 'RoGA'\?\); known: ERM, "),
+        ({"dataset": None}, "--dataset is required; known: Debug28, .*SynthFake"),
         ({"dataset": "SynthFaek"}, r"unknown dataset 'SynthFaek' \(did you mean 'SynthFake'\?\)"),
         ({"dataset": "SynthFake"}, "dataset 'SynthFake' needs --data_dir"),
         ({"dataset": "PACS", "data_dir": "/no/such"}, "--data_dir '/no/such' is not a folder"),

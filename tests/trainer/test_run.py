@@ -3,7 +3,10 @@
 import contextlib
 import gzip
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -304,8 +307,14 @@ def test_err_txt_says_why_a_run_stopped(tmp_path):
     [
         ('{"lr": -1}', "hparam 'lr' must be a finite number, above 0; got -1"),
         ('{"lr": NaN}', "hparam 'lr' must be a finite number, above 0; got nan"),
-        ('{"batch_size": 0}', "hparam 'batch_size' must be a whole number, at least 1; got 0"),
-        ('{"batch_size": 16.5}', "hparam 'batch_size' must be a whole number, at least 1; got 16.5"),
+        (
+            '{"batch_size": 0}',
+            "hparam 'batch_size' must be a whole number, at least 1 and at most 65,536; got 0",
+        ),
+        (
+            '{"batch_size": 16.5}',
+            "hparam 'batch_size' must be a whole number, at least 1 and at most 65,536; got 16.5",
+        ),
         (
             '{"resnet_dropout": 2}',
             "hparam 'resnet_dropout' must be a finite number, at least 0 and below 1; got 2",
@@ -361,3 +370,35 @@ def test_bf16_on_a_processor_trains_to_almost_the_same_loss(tmp_path):
     half = run(tmp_path / "b", steps=1, precision="bf16")[0]["loss"]
     assert half != plain
     assert half == pytest.approx(plain, rel=0.02)
+
+
+def test_time_left_is_measured_without_the_first_step(monkeypatch, capsys):
+    from roga_domainbed.trainer import progress
+
+    now = iter([100.0, 110.0, 130.0])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(now))
+    table = progress.RecordTable(["a", "b", "c"], [0], n_steps=301)
+    for step in (0, 100, 300):
+        table.print({"step": step})
+    # ten seconds for a hundred steps, so twenty for the two hundred that are left
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()[3:]] == ["-", "0:20", "0:00"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_closed_standard_output_does_not_end_a_training(tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "roga_domainbed", "train", "--dataset", "Debug28", "--steps", "5"]
+    command += ["--output_dir", str(folder), "--n_workers", "0", "--checkpoint_freq", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stdout.readline() == "Command:\n"
+        training.stdout.close()  # as `| head -1` does
+        err = training.stderr.read()
+    assert training.returncode == 0
+    assert "nothing more goes to standard output (Broken pipe); the work goes on" in err
+    assert "Traceback" not in err
+    assert (folder / "done").exists()
+    assert [line[:7].strip() for line in (folder / "out.txt").read_text().splitlines()[-3:]] == [
+        "0",
+        "2",
+        "4",
+    ]
