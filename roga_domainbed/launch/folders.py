@@ -85,7 +85,7 @@ def _is_own(name: str) -> bool:
 
 
 def _is_a_runs(folder: Path, names: list[str]) -> bool:
-    if all(map(_JOB.fullmatch, names)):  # a log alone is what another package's launcher leaves
+    if names == [LOG_FILE]:  # a log alone is what another package's launcher leaves
         return True
     if LOCK_FILE in names or CLAIM_FILE in names or read_job_file(folder) is not None:
         return True
