@@ -111,7 +111,7 @@ def faults_of(case: Case, answer: dict, here: Path) -> list[str]:
         wrong.append("exit 0 on error")
     if answer["status"] == 0 and case.same is not None and answer["stdout"] != case.same:
         wrong.append("exit 0 with other numbers")
-    if answer["status"] > 0 and not answer["stderr"].strip() and case.extra.get("stdout") is None:
+    if answer["status"] > 0 and not text.strip() and case.extra.get("stdout") is None:
         wrong.append("fails without a word")
     if "\x1b" in text:
         wrong.append("an escape sequence reaches the terminal")
