@@ -251,7 +251,9 @@ def test_from_another_folder_a_relative_place_proves_nothing(relative, monkeypat
 def test_a_training_manifest_that_is_gone_is_no_proof(relative, capsys):
     (relative / "here" / "data" / "SynthFake" / "manifest.parquet").unlink()
     class_folders(relative / "flat", {"fake": 2}, videos=False)
-    assert_cannot_be_told(capsys, relative / "here" / "run", relative / "flat", "SynthFake' was made with other parameters")
+    assert_cannot_be_told(
+        capsys, relative / "here" / "run", relative / "flat", "SynthFake' was made with other parameters"
+    )
 
 
 def test_samples_that_are_no_files_are_no_proof(tmp_path, capsys):
