@@ -68,7 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     os.environ["MPLBACKEND"] = "agg"  # figures are drawn into files, whatever backend windows would have
     with streams.shown_safely():
-        status = _explained(argv)
+        ended: SystemExit | None = None
+        try:
+            status = _explained(argv)
+        except SystemExit as error:  # argparse's, after a help text or a fault
+            ended, status = error, 1
         try:
             streams.flush_output()
         except BrokenPipeError:  # the reader of our output went away: `… | head`
@@ -76,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             print(f"{_name(argv)}: error: standard output: {error.strerror}", file=sys.stderr)
             return 1
+        if ended is not None:
+            raise ended
         return status
 
 
@@ -140,8 +146,6 @@ def _run(argv: list[str]) -> int:
         with _no_silent_exit():
             module.add_arguments(sub)
         args = sub.parse_args(argv[1:])
-        if argv[0] == "upstream":  # DomainBed's scripts may end as they like
-            return module.run(args)
         with _no_silent_exit():
             return module.run(args)
     if not argv[0].startswith("-"):

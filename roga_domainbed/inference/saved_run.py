@@ -210,10 +210,8 @@ def _unless(allowed: Allowed, saved: Mapping[Any, Any], key: str) -> Iterator[st
 
 
 def _argument_faults(args: Mapping[str, Any]) -> Iterator[str]:
-    """The arguments of another kind than ``train`` takes; their bounds are checked where they are used."""
-    kinds = {
-        name: Allowed(kind=known.kind, many=known.many) for name, known in arguments_of(TrainConfig).items()
-    }
+    """The arguments that ``train`` does not take."""
+    kinds = arguments_of(TrainConfig)
     for name, default in asdict(TrainConfig()).items():
         kinds.setdefault(name, Allowed(kind=bool if isinstance(default, bool) else str))
     problems = Problems()
