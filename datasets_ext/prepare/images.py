@@ -26,6 +26,6 @@ def present_images(video: Video) -> tuple[list[tuple[int, Path]], list[tuple[int
 def read_rgb(path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8, upright; None if the file is damaged or no image."""
     try:
-        return np.asarray(read_image(path, upright=True))
+        return np.asarray(read_image(path))
     except UnreadableImage:
         return None

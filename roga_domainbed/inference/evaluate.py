@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from roga_domainbed.errors import Failed, RogaError, shortened
+from roga_domainbed.errors import Failed, Problems, RogaError, shortened
 from roga_domainbed.foreign import csv_cell
+from roga_domainbed.inference.clips import score_clips, with_clips
 from roga_domainbed.inference.contamination import Contamination, contamination, own_contamination
 from roga_domainbed.inference.evaluation_sets import (
     Evaluated,
@@ -21,8 +22,10 @@ from roga_domainbed.inference.evaluation_sets import (
     dataset_sets,
     folder_sets,
     own_sets,
+    unreadable_images,
 )
 from roga_domainbed.inference.saved_run import SavedRun
+from roga_domainbed.input.image_files import UnreadableImage
 from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.metrics import METRICS, Metric
 from roga_domainbed.metrics.split import SplitScores, split_metrics
@@ -96,6 +99,9 @@ def evaluate(
     envs: Sequence[str] | None = None,
     allow_leakage: bool = False,
     n_workers: int = 0,
+    detect: bool = True,
+    real: Collection[str] = (),
+    fake: Collection[str] = (),
 ) -> Evaluation:
     """Evaluate ``run``: on the splits of its own dataset if neither ``dataset`` nor ``folder`` is given.
 
@@ -108,6 +114,9 @@ def evaluate(
         envs: names or numbers of environments; None for all.
         allow_leakage: evaluate also on data that the model was trained on or selected by, or that may be so.
         n_workers: readers.
+        detect: look for faces in the video files of ``folder``; False takes every frame whole.
+        real: the class of the model, and the class folders of ``folder``, that are real, if names do not say so.
+        fake: those that are fake.
 
     Raises:
         RogaError: data that is missing or does not fit the model; leakage, or that nobody can tell.
@@ -120,9 +129,9 @@ def evaluate(
         refused = [] if allow_leakage else _lines(Contamination(unknown=found.unknown))
     else:
         if folder is not None:
-            evaluated = folder_sets(run, folder)
+            evaluated = folder_sets(run, folder, real, fake)
         else:
-            evaluated = dataset_sets(run, dataset, data_dir, part)
+            evaluated = dataset_sets(run, dataset, data_dir, part, real, fake)
         evaluated = choose(evaluated, envs)
         found = contamination(run, evaluated)
         refused = [] if allow_leakage else _lines(found)
@@ -134,9 +143,9 @@ def evaluate(
             other = "Choose another part with --part or --envs, or "
         pass_it = "pass --allow_leakage; the table will say so"
         raise RogaError(f"{head}:{listed}\n{other or 'To evaluate all the same, '}{pass_it}")
-    scored = _score(run, evaluated, n_workers)
+    scored, said = _score(run, evaluated, n_workers, detect)
     rows = [row for entry, split in zip(evaluated.sets, scored, strict=True) for row in _rows(entry, split)]
-    notes = [*_lines(found, "LEAK: ", "UNKNOWN: "), *evaluated.notes, *found.notes]
+    notes = [*_lines(found, "LEAK: ", "UNKNOWN: "), *evaluated.notes, *found.notes, *said]
     return Evaluation(run, evaluated.name, scored, rows, notes)
 
 
@@ -148,36 +157,59 @@ def _lines(found: Contamination, leak: str = "", unknown: str = "") -> list[str]
     return lines
 
 
-def _score(run: SavedRun, evaluated: Evaluated, n_workers: int) -> list[EvaluatedSplit]:
-    """The scores of every set, read as the run's own evaluation read its images."""
-    sets = evaluated.sets
+def _score(
+    run: SavedRun, evaluated: Evaluated, n_workers: int, detect: bool
+) -> tuple[list[EvaluatedSplit], list[str]]:
+    """The scores of every set, read as the run's own evaluation read its images; and notes about video files."""
+    problems = Problems()
+    sets = [entry for entry in evaluated.sets if len(entry.indices)]
+    images: dict[int, EvaluatedSplit] = {}
+    try:
+        for entry, scores in zip(sets, _score_images(run, evaluated.name, sets, n_workers), strict=True):
+            split = EvaluatedSplit(entry.env, entry.env_name, entry.part, entry.environment, scores)
+            images[id(entry)] = split
+    except UnreadableImage:
+        problems.add(unreadable_images(sets))
+    clips, notes = score_clips(run, evaluated.sets, detect, problems)
+    problems.check()
+    found = [
+        with_clips(entry, images.get(id(entry)), predictions)
+        for entry, predictions in zip(evaluated.sets, clips, strict=True)
+    ]
+    _require_finite(found)
+    empty = [split.env_name for split in found if not len(split.scores.labels)]
+    if empty:
+        raise RogaError(f"no video file of {', '.join(empty)} shows a face, and there are no images")
+    return found, notes
+
+
+def _score_images(
+    run: SavedRun, name: str, sets: Sequence[EvaluationSet], n_workers: int
+) -> list[SplitScores]:
+    if not sets:
+        return []
     of_env = {entry.env: entry.environment for entry in sets}
     environments, position = list(of_env.values()), {env: i for i, env in enumerate(of_env)}
     reader = InputPath(
         environments,
         InputOptions(run.config.input, cache="off"),  # nothing is read twice
-        name=evaluated.name,
+        name=name,
         seed=run.config.seed,
         n_workers=n_workers,
         device=run.device,
     )
     parts = [(position[entry.env], entry.indices) for entry in sets]
     with run.autocast():
-        scored = score_parts(run.algorithm, environments, reader, parts)
-    _require_finite(evaluated, scored)
-    return [
-        EvaluatedSplit(entry.env, entry.env_name, entry.part, entry.environment, scores)
-        for entry, scores in zip(sets, scored, strict=True)
-    ]
+        return score_parts(run.algorithm, environments, reader, parts)
 
 
-def _require_finite(evaluated: Evaluated, scored: Sequence[SplitScores]) -> None:
+def _require_finite(scored: Sequence[EvaluatedSplit]) -> None:
     odd = []
-    for entry, scores in zip(evaluated.sets, scored, strict=True):
-        paths = entry.environment.relative_paths
-        for position in np.flatnonzero(~np.isfinite(scores.probabilities).all(axis=1)):
-            index = entry.indices[position]
-            odd.append(f"{entry.env_name} {index}" if paths is None else paths[index])
+    for split in scored:
+        paths = split.environment.relative_paths
+        for position in np.flatnonzero(~np.isfinite(split.scores.probabilities).all(axis=1)):
+            index = split.scores.indices[position]
+            odd.append(f"{split.env_name} {index}" if paths is None else paths[index])
     if odd:
         raise Failed(
             f"the network's output is NaN for {len(odd)} samples, which have no score: {shortened(odd)}"

@@ -45,6 +45,7 @@ class SavedRun:
         device: where it computes.
         provenance: versions, backend and environments, from the run's first record; empty if the file is not beside
             its records, or upstream's train made it.
+        class_names: of its classes, in the order of their indices; None if it does not say, as in version 0.1.0.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class SavedRun:
     algorithm: Any
     device: torch.device
     provenance: dict[str, Any]
+    class_names: tuple[str, ...] | None = None
 
     @property
     def config(self) -> TrainConfig:
@@ -120,6 +122,7 @@ def load_run(where: str | os.PathLike, device: torch.device | None = None) -> Sa
         algorithm,
         device,
         _provenance(path.parent),
+        _class_names(saved),
     )
     lay_out(algorithm, run.precision, device)
     return run
@@ -182,6 +185,10 @@ def _faults(saved: Mapping[Any, Any]) -> Iterator[str]:
             f"model_input_shape must be (channels, height, width), at most {_MOST_CHANNELS} and "
             f"{_LARGEST_SIDE}; got {_shown(shape)}"
         )
+    names, n_classes = saved.get("model_class_names"), saved.get("model_num_classes")
+    is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    if names is not None and not (is_list and len(names) == n_classes):
+        yield f"model_class_names must be {_shown(n_classes)} names; got {_shown(names)}"
     for key in ("args", "model_hparams", "model_dict"):
         yield from _unless(Allowed(kind=dict), saved, key)
     args, hparams, state = (
@@ -296,6 +303,11 @@ def _build(path: Path, saved: dict[str, Any], host: Host) -> Any:
             f"{str(path)!r} is refused: {len(odd)} of its {len(state)} tensors hold NaN or infinity: {shortened(odd)}"
         )
     return algorithm
+
+
+def _class_names(saved: dict[str, Any]) -> tuple[str, ...] | None:
+    names = saved.get("model_class_names")
+    return None if names is None else tuple(names)
 
 
 def _require_room(path: Path, algorithm_class: Any, arguments: tuple, n_tensors: int) -> None:
