@@ -95,9 +95,9 @@ def read(folder: str | os.PathLike) -> pd.DataFrame:
             problems.check()
         # Repeated text stays stored once, so a few bytes cannot unpack to gigabytes.
         with pq.ParquetFile(path, metadata=metadata, read_dictionary=list(_TEXTS)) as file:
-            table = file.read(columns=list(COLUMNS))
+            table = file.read(columns=list(COLUMNS), use_threads=False)
         _require_sound_cells(path, table)
-        return _with_plain_text(table).to_pandas()
+        return _with_plain_text(table).to_pandas(use_threads=False)
     except (RogaError, MemoryError):
         raise
     except Exception as error:  # pyarrow raises its own kinds for damaged files

@@ -113,14 +113,18 @@ def _files(folder: Path, environments: Sequence[str], found: Verification) -> se
 def _decode_all(found: Verification, rows: pd.DataFrame, paths: list[str], n_workers: int) -> None:
     """Decode each file once, however many links it has, and compare the pixels."""
     names_of: dict[tuple[int, int], list[str]] = {}
+    damaged = []
     for path in paths:
-        status = os.stat(found.folder / path)
+        try:
+            status = os.stat(found.folder / path)
+        except OSError as error:  # a link to nowhere
+            damaged.append(f"{path}: {error.strerror}")
+            continue
         names_of.setdefault((status.st_dev, status.st_ino), []).append(path)
     files = [names[0] for names in names_of.values()]
     found.n_files = len(files)
     answers = map_files(_inspect, [str(found.folder / path) for path in files], found.folder.name, n_workers)
     same: dict[bytes, list[str]] = {}
-    damaged = []
     for names, answer in zip(names_of.values(), answers, strict=True):
         if isinstance(answer, str):
             damaged += [f"{name}: {answer}" for name in names]

@@ -68,6 +68,13 @@ def contamination(run: SavedRun, evaluated: Evaluated) -> Contamination:
         return Contamination(unknown=str(error))
     if n_common:
         found.leaks.append(f"the model was trained on or selected by {n_common} of these files")
+    named_alike = _clips_named_alike(seen, evaluated.sets)
+    if named_alike:
+        found.unknown = found.unknown or (
+            f"{len(named_alike)} video files have names of videos that it was trained on: {shortened(named_alike)}"
+        )
+    elif any(entry.clips for entry in evaluated.sets):
+        found.notes.append("video files were compared with the training data by their names alone")
     with_rows = [entry for entry in evaluated.sets if entry.rows is not None]
     found.leaks += _leaks(seen, with_rows)
     if not _have_files(seen) or not _have_files(evaluated.sets):
@@ -152,6 +159,17 @@ def _samples_of_run(path: Path) -> dict[tuple[int, str], set[tuple[str | None, i
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):  # damaged: the records may tell
         return None
     return found
+
+
+def _clips_named_alike(seen: Sequence[EvaluationSet], tested: Sequence[EvaluationSet]) -> list[str]:
+    """The video files that have the name of a video of ``seen``, whose frames no file can be compared with."""
+    names: set[str] = set()
+    for entry in seen:
+        if entry.rows is not None:
+            videos = entry.rows.iloc[list(entry.indices)][["video", "method"]].drop_duplicates()
+            # Datasets that are combined have the method before the video.
+            names.update(video.removeprefix(f"{method}-") for video, method in videos.itertuples(index=False))
+    return [clip.path for entry in tested for clip in entry.clips if Path(clip.path).stem in names]
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

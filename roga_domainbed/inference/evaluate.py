@@ -176,6 +176,7 @@ def _score(
         with_clips(entry, images.get(id(entry)), predictions)
         for entry, predictions in zip(evaluated.sets, clips, strict=True)
     ]
+    _require_finite(found)
     empty = [split.env_name for split in found if not len(split.scores.labels)]
     if empty:
         raise RogaError(f"no video file of {', '.join(empty)} shows a face, and there are no images")
@@ -199,18 +200,16 @@ def _score_images(
     )
     parts = [(position[entry.env], entry.indices) for entry in sets]
     with run.autocast():
-        scored = score_parts(run.algorithm, environments, reader, parts)
-    _require_finite(sets, scored)
-    return scored
+        return score_parts(run.algorithm, environments, reader, parts)
 
 
-def _require_finite(sets: Sequence[EvaluationSet], scored: Sequence[SplitScores]) -> None:
+def _require_finite(scored: Sequence[EvaluatedSplit]) -> None:
     odd = []
-    for entry, scores in zip(sets, scored, strict=True):
-        paths = entry.environment.relative_paths
-        for position in np.flatnonzero(~np.isfinite(scores.probabilities).all(axis=1)):
-            index = entry.indices[position]
-            odd.append(f"{entry.env_name} {index}" if paths is None else paths[index])
+    for split in scored:
+        paths = split.environment.relative_paths
+        for position in np.flatnonzero(~np.isfinite(split.scores.probabilities).all(axis=1)):
+            index = split.scores.indices[position]
+            odd.append(f"{split.env_name} {index}" if paths is None else paths[index])
     if odd:
         raise Failed(
             f"the network's output is NaN for {len(odd)} samples, which have no score: {shortened(odd)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -240,7 +239,7 @@ def _require_made(name: str, data_dir: str | None) -> None:
     """Refuse a dataset that is not there, which its class would make or fetch: a model's file may name the place."""
     info = DATASETS.get(name)
     if info.needs_data_dir and data_dir is not None:
-        absent = [tree for tree in info.trees if not os.path.isdir(os.path.join(data_dir, tree))]
+        absent = [tree for tree in info.trees if not Path(data_dir, tree).is_dir()]
         if absent:
             raise RogaError(
                 f"there is no {', '.join(absent)} in {data_dir!r}; where the data is now, --data_dir says"

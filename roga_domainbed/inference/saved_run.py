@@ -185,6 +185,10 @@ def _faults(saved: Mapping[Any, Any]) -> Iterator[str]:
             f"model_input_shape must be (channels, height, width), at most {_MOST_CHANNELS} and "
             f"{_LARGEST_SIDE}; got {_shown(shape)}"
         )
+    names, n_classes = saved.get("model_class_names"), saved.get("model_num_classes")
+    is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    if names is not None and not (is_list and len(names) == n_classes):
+        yield f"model_class_names must be {_shown(n_classes)} names; got {_shown(names)}"
     for key in ("args", "model_hparams", "model_dict"):
         yield from _unless(Allowed(kind=dict), saved, key)
     args, hparams, state = (
@@ -213,10 +217,8 @@ def _unless(allowed: Allowed, saved: Mapping[Any, Any], key: str) -> Iterator[st
 
 
 def _argument_faults(args: Mapping[str, Any]) -> Iterator[str]:
-    """The arguments of another kind than ``train`` takes; their bounds are checked where they are used."""
-    kinds = {
-        name: Allowed(kind=known.kind, many=known.many) for name, known in arguments_of(TrainConfig).items()
-    }
+    """The arguments that ``train`` does not take."""
+    kinds = arguments_of(TrainConfig)
     for name, default in asdict(TrainConfig()).items():
         kinds.setdefault(name, Allowed(kind=bool if isinstance(default, bool) else str))
     problems = Problems()
@@ -303,6 +305,11 @@ def _build(path: Path, saved: dict[str, Any], host: Host) -> Any:
     return algorithm
 
 
+def _class_names(saved: dict[str, Any]) -> tuple[str, ...] | None:
+    names = saved.get("model_class_names")
+    return None if names is None else tuple(names)
+
+
 def _require_room(path: Path, algorithm_class: Any, arguments: tuple, n_tensors: int) -> None:
     """Refuse a network that is larger than the file that holds its weights, before any memory is taken for it."""
     depth = arguments[-1].get("mlp_depth")
@@ -329,12 +336,6 @@ def _require_same_kinds(wanted: Mapping[str, Any], state: Mapping[str, Any]) -> 
         kinds = [(value.is_complex(), value.is_floating_point()) for value in (wanted[name], state[name])]
         if kinds[0] != kinds[1]:
             raise TypeError(f"{name} is {wanted[name].dtype} here and {state[name].dtype} there")
-
-
-def _class_names(saved: dict[str, Any]) -> tuple[str, ...] | None:
-    names = saved.get("model_class_names")
-    is_known = isinstance(names, list) and len(names) == saved["model_num_classes"]
-    return tuple(map(str, names)) if is_known else None
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

@@ -289,6 +289,14 @@ def test_a_copy_of_the_tree_under_another_name_is_known_by_its_files(trained, tm
     assert f"trained on or selected by {n_seen} of these files" in refused
 
 
+def test_video_files_with_the_names_of_training_videos_may_be_these(trained, tmp_path, capsys):
+    _, folder = trained
+    (tmp_path / "clips" / "fake").mkdir(parents=True)
+    (tmp_path / "clips" / "fake" / "id000.mp4").write_bytes(b"no video")
+    refused = evaluate(capsys, folder, "--folder", tmp_path / "clips", code=2).err
+    assert f"{UNKNOWN}: 1 video files have names of videos that it was trained on: fake/id000.mp4" in refused
+
+
 def test_a_model_decides_nothing_about_where_anything_is_written(trained, tmp_path, capsys):
     _, folder = trained
     (tmp_path / "victim").mkdir()
