@@ -133,6 +133,13 @@ def test_media_beside_what_a_csv_lists_and_beside_an_index_are_told_too(source, 
     assert report.unlabelled == {"UADFV/real/frames/0002": ["000.png"]}
 
 
+def test_what_was_prepared_into_the_source_itself_is_not_counted(source, place):
+    place("real/0001.mp4")
+    for _ in range(2):
+        assert prepared(uadfv.read, source, out=source).unlabelled == {}
+    assert len(list((source / "UADFV").rglob("*.png"))) == 2
+
+
 def test_a_part_of_dfdc_behind_a_link_is_a_part_and_links_in_a_circle_end(source, place, tmp_path):
     place("part_0/aaaaaaaaaa.mp4")
     of_metadata(source / "part_0", aaaaaaaaaa="REAL")
@@ -150,11 +157,19 @@ def test_a_part_of_dfdc_behind_a_link_is_a_part_and_links_in_a_circle_end(source
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may list every folder")
-def test_a_folder_that_may_not_be_listed_is_an_error(source, place, tmp_path):
+def test_a_folder_that_may_not_be_listed_is_told(source, place, tmp_path):
     place("real/0001.mp4")
     (source / "closed").mkdir(mode=0)
-    with pytest.raises(RogaError, match="closed cannot be read: Permission denied"):
-        prepared(uadfv.read, source, out=tmp_path / "out")
+    assert (
+        "closed cannot be listed (Permission denied)"
+        in prepared(uadfv.read, source, out=tmp_path / "out").summary()
+    )
+    (source / "real").chmod(0)
+    try:
+        with pytest.raises(RogaError, match="real cannot be read: Permission denied"):
+            prepared(uadfv.read, source, out=tmp_path / "out")
+    finally:
+        (source / "real").chmod(0o700)
 
 
 @pytest.mark.parametrize(
