@@ -63,11 +63,17 @@ def prepare(
         problems.add(f"--data_dir {str(data_dir)!r} is a file; it must be a folder, or a name for a new one")
     try:
         layout = read(problems)
-        problems.check()
-        unlabelled = layout.unlabelled()
     except OSError as error:  # a folder that may not be listed: what is in it would be left out silently
         problems.add(f"{error.filename or 'the source'} cannot be read: {error.strerror or error}")
-        problems.check()
+    problems.check()
+    unlabelled = {}
+    try:
+        unlabelled = layout.unlabelled(journal.FILE)
+    except OSError as error:
+        layout.notes.append(
+            f"{error.filename or 'a folder'} cannot be listed ({error.strerror or error}): media files without a label "
+            "were not looked for"
+        )
     pool.require(options)
 
     root = data_dir / layout.dataset

@@ -95,10 +95,10 @@ def _is_own(path: Path, made: Iterable[str] | None) -> bool:
 def refuse(root: Path, found: list[str]) -> None:
     """Raise ``RogaError`` if there is something in the way."""
     if found:
-        what = "something" if len(found) == 1 else f"{len(found)} things"
+        what, them = ("a file", "it") if len(found) == 1 else (f"{len(found)} files", "them")
         raise RogaError(
             f"{root} has {what} that 'prepare' did not make, where it must write or remove "
-            f"({one_line(shortened(found))}): move them away or choose another --data_dir; nothing was removed"
+            f"({one_line(shortened(found))}): move {them} away or choose another --data_dir; nothing was removed"
         )
 
 

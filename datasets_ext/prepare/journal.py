@@ -100,7 +100,7 @@ class Journal:
         content = read_bytes(self.path, _LARGEST) if self.path.exists() else b""
         lines = content.split(b"\n")
         for number, line in enumerate(lines, 1):
-            if not line.strip():
+            if not line.strip() and (number > 1 or not content.strip()):
                 continue
             try:
                 entry = json.loads(line)  # not ``parse_json``: the name of a source need not be Unicode

@@ -143,8 +143,11 @@ class Layout:
         if names:
             self.notes.append(f"{len(names)} {what}: {one_line(shortened(names))}")
 
-    def unlabelled(self) -> dict[str, list[str]]:
+    def unlabelled(self, mark: str) -> dict[str, list[str]]:
         """Folder, as ``place`` names it → the media files in it that belong to no video.
+
+        Args:
+            mark: name of a file; what is in and below a folder that has one was made from a source and is none.
 
         Raises:
             OSError: a folder cannot be listed.
@@ -162,8 +165,13 @@ class Layout:
                 if name.lower().endswith(tree.MEDIA_SUFFIXES) and os.path.realpath(folder / name) not in known
             )
         found: dict[str, list[str]] = {}
+        is_made: dict[Path, bool] = {}
         for path in left:
-            found.setdefault(self.place(path.parent), []).append(one_line(path.name))
+            folder = path.parent
+            if folder not in is_made:
+                is_made[folder] = any((above / mark).exists() for above in (folder, *folder.parents[:3]))
+            if not is_made[folder]:
+                found.setdefault(self.place(folder), []).append(one_line(path.name))
         return found
 
 

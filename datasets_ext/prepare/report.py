@@ -158,7 +158,7 @@ class PrepareReport:
         for name, videos in self.missing.items():
             lines.append(f"  not in the source: {_named(videos, f'{name} video')}")
         if self.unlabelled:
-            lines.append(f"  without a label, left out: {self.unlabelled_in_words()}")
+            lines.append(f"  left out, without a label or not of this dataset: {self.unlabelled_in_words()}")
         for reason, meaning in REASONS.items():
             keys = [outcome.key for outcome in self.outcomes if outcome.reason == reason]
             if keys:
