@@ -43,6 +43,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.catalog.values import shown
 from roga_domainbed.cli import arguments, data_options
@@ -404,6 +405,7 @@ def _check_name(registry: Registry, name: str, where: str, problems: Problems) -
 def _check_hparams(plan: Plan, problems: Problems) -> None:
     """Check that every row's algorithm has the hyper-parameters that are overridden, and may have their values."""
     try:
+        parse_overrides(plan.hparams)
         texts = [(row, text) for row in plan.all_rows if (text := plan.hparams_of(row)) is not None]
     except RogaError:
         return  # the plan's own are no JSON, which is among the problems

@@ -303,6 +303,26 @@ def test_status_says_why_a_training_failed(tmp_path, capsys):
     assert "exited with 2 (step 3: loss is nan)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("Loading\nroga-domainbed train: error: no manifest.parquet in 'x'\n", "no manifest.parquet in 'x'"),
+        ("Traceback …\n  File …\nRuntimeError: shapes differ\n", "RuntimeError: shapes differ"),
+        ("roga-domainbed train: error: 2 problems:\n  1. one\n  2. two\n", "2 problems: 1. one 2. two"),
+        ("error: old\n\x1b[31merror\nroga-domainbed train: error: \x1b[31mnew\n", r"\x1b[31mnew"),
+    ],
+)
+def test_status_gives_the_sentence_in_the_log_of_a_job_that_did_not_begin_to_train(
+    log, reason, tmp_path, capsys
+):
+    failed, *_ = folders(tmp_path, capsys)
+    write_job_file(failed, JobFile((), 2, 0.0, 1.0, "here", 1))
+    (failed / "job.log").write_text(log)
+    (failed / "err.txt").write_text("error: of an earlier attempt\n")
+    assert sweep("status", tmp_path) == 0
+    assert f"exited with 2 ({reason}); log: " in capsys.readouterr().out
+
+
 # --- the folder knows its plan ----------------------------------------------------------------------------
 
 
