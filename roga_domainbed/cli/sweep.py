@@ -435,15 +435,22 @@ def _check_data(plan: Plan, problems: Problems) -> None:
         problems.add(f"--data_dir {plan.data_dir!r} is not a folder")
         return
     found: dict[str, None] = {}
+    needy = [f"--{option}" for option in plan.training_options.given()]
+    needy += [f"--split {plan.split}"] * (plan.split not in (None, "frame"))
     for name in dict.fromkeys(plan.datasets or ()):
         info = DATASETS.get(name)
-        there = Path(plan.data_dir or "", info.folder).is_dir()
-        if info.plugin and (there or not info.made_if_missing):
+        absent = info.needs_data_dir and not Path(plan.data_dir or "", info.folder).is_dir()
+        if absent and info.made_if_missing:
+            continue
+        if info.plugin:
             found |= dict.fromkeys(f"{name}: {message}" for message in _faults_of_data(plan, name))
-        elif info.needs_data_dir and info.target is not None and not (there or info.made_if_missing):
-            found[
-                f"--data_dir {plan.data_dir!r} has no folder {info.folder!r}, which {name} is read from"
-            ] = None
+        elif info.target is not None:  # of others only a checkout's class knows what they need
+            if needy:
+                found[f"{', '.join(needy)}: this needs a manifest, which {name} does not have"] = None
+            if absent:
+                found[
+                    f"--data_dir {plan.data_dir!r} has no folder {info.folder!r}, which {name} is read from"
+                ] = None
     for message in found:
         problems.add(message)
 
