@@ -43,6 +43,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.catalog.values import shown
 from roga_domainbed.cli import arguments, data_options
@@ -404,6 +405,7 @@ def _check_name(registry: Registry, name: str, where: str, problems: Problems) -
 def _check_hparams(plan: Plan, problems: Problems) -> None:
     """Check that every row's algorithm has the hyper-parameters that are overridden, and may have their values."""
     try:
+        parse_overrides(plan.hparams)
         texts = [(row, text) for row in plan.all_rows if (text := plan.hparams_of(row)) is not None]
     except RogaError:
         return  # the plan's own are no JSON, which is among the problems
@@ -433,15 +435,22 @@ def _check_data(plan: Plan, problems: Problems) -> None:
         problems.add(f"--data_dir {plan.data_dir!r} is not a folder")
         return
     found: dict[str, None] = {}
+    needy = [f"--{option}" for option in plan.training_options.given()]
+    needy += [f"--split {plan.split}"] * (plan.split not in (None, "frame"))
     for name in dict.fromkeys(plan.datasets or ()):
         info = DATASETS.get(name)
-        there = Path(plan.data_dir or "", info.folder).is_dir()
-        if info.plugin and (there or not info.made_if_missing):
+        absent = info.needs_data_dir and not Path(plan.data_dir or "", info.folder).is_dir()
+        if absent and info.made_if_missing:
+            continue
+        if info.plugin:
             found |= dict.fromkeys(f"{name}: {message}" for message in _faults_of_data(plan, name))
-        elif info.needs_data_dir and info.target is not None and not (there or info.made_if_missing):
-            found[
-                f"--data_dir {plan.data_dir!r} has no folder {info.folder!r}, which {name} is read from"
-            ] = None
+        elif info.target is not None:  # of others only a checkout's class knows what they need
+            if needy:
+                found[f"{', '.join(needy)}: this needs a manifest, which {name} does not have"] = None
+            if absent:
+                found[
+                    f"--data_dir {plan.data_dir!r} has no folder {info.folder!r}, which {name} is read from"
+                ] = None
     for message in found:
         problems.add(message)
 

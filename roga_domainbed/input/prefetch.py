@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.processes import Worker, WorkerDied
 
 _DEPTH = 2  # results that wait, for each worker
 
 
-class ReaderDied(RogaError):
+class ReaderDied(Failed):
     """A process that reads samples has died."""
 
 

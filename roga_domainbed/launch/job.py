@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +39,9 @@ class State(enum.Enum):
 UNFINISHED = (State.RUNNING, State.FAILED, State.INCOMPLETE)
 
 
-_END_OF_ERRORS = 2**16  # bytes of err.txt that are looked through
+_END = 2**16  # bytes at the end of a log that are looked through
+#: What a command of ours says, or the last line of Python's traceback.
+_ERROR = re.compile(r"(?:roga-domainbed [\w-]+: )?error: (.+)|([\w.]*(?:Error|Exception)(?:: .+)?)")
 
 
 @dataclass(frozen=True)
@@ -82,15 +86,12 @@ class Job:
 
     @property
     def reason(self) -> str:
-        """Why the last attempt failed, as our trainer wrote it; empty where it could not."""
-        try:
-            with open_regular(os.path.join(self.output_dir, ERRORS)) as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - _END_OF_ERRORS))
-                text = file.read(_END_OF_ERRORS).decode("utf-8", errors="replace")
-        except OSError:
-            return ""
-        found = [line for line in text.splitlines() if line.startswith("error: ")]
-        return printable(found[-1].removeprefix("error: ")) if found else ""
+        """Why the last attempt failed: the last error in its log, else in err.txt; empty if neither has one."""
+        for name in (LOG_FILE, ERRORS):
+            found = _last_error(os.path.join(self.output_dir, name))
+            if found:
+                return found
+        return ""
 
     @property
     def log_path(self) -> str:
@@ -114,6 +115,24 @@ class Job:
         if not self.train_args:
             return self.output_dir
         return f"{self.id[:6]} ({self.train_args['dataset']}, {self.row}, test envs {self.train_args['test_envs']})"
+
+
+def _last_error(path: str) -> str:
+    try:
+        with open_regular(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _END))
+            lines = file.read(_END).decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    found = [(number, match) for number, line in enumerate(lines) if (match := _ERROR.fullmatch(line))]
+    if not found:
+        return ""
+    number, match = found[-1]
+    text = match[1] or match[2]
+    if text.endswith(":"):  # the list of several follows, indented
+        more = itertools.takewhile(lambda line: line.startswith("  "), lines[number + 1 :])
+        text = " ".join([text, *map(str.strip, more)])
+    return printable(text)
 
 
 def folder_state(folder: str | os.PathLike) -> State:

@@ -81,28 +81,33 @@ def read_job_file(folder: str | os.PathLike) -> JobFile | None:
 
 
 def _is_sound(job: JobFile) -> bool:
+    whole, number = (int, type(None)), (int, float, type(None))
     return (
-        all(isinstance(word, str) for word in job.argv)
-        and isinstance(job.exit_code, int | None)
-        and isinstance(job.started, int | float)
-        and isinstance(job.seconds, int | float | None)
-        and isinstance(job.host, str)
-        and isinstance(job.pid, int)
+        all(type(word) is str for word in job.argv)
+        and type(job.exit_code) in whole
+        and type(job.started) in number[:2]
+        and type(job.seconds) in number
+        and type(job.host) is str
+        and type(job.pid) is int
         and 0 < job.pid < 2**31  # os.kill takes others for groups of processes
-        and isinstance(job.process_started, int | None)
+        and type(job.process_started) in whole
     )
 
 
 def is_running(folder: str | os.PathLike) -> bool:
     """Whether a process works in ``folder`` now.
 
-    On this machine: its process is alive and is the one that the file speaks of. On another machine: its
-    worker has touched the file within ``STALE_AFTER_S`` seconds of now. A training that was started without a launcher
-    holds the folder's lock.
+    A training holds the folder's lock, whoever started it. A job on this machine: its process is alive and is the one
+    that the file speaks of. On another machine: its worker has touched the file within ``STALE_AFTER_S`` seconds of
+    now.
     """
     job = read_job_file(folder)
-    if job is None or job.exit_code is not None:
-        return is_locked(Path(folder) / LOCK_FILE)
+    return (job is not None and job.exit_code is None and _is_at_work(folder, job)) or is_locked(
+        os.path.join(folder, LOCK_FILE)
+    )
+
+
+def _is_at_work(folder: str | os.PathLike, job: JobFile) -> bool:
     if job.host != socket.gethostname():
         try:
             # A time to come is no sign of life: a clock was wrong, or the file was copied.

@@ -11,7 +11,7 @@ from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.catalog.datasets import SPLIT_MODES, TASKS, test_env_problems
 from roga_domainbed.catalog.values import MOST_STEPS, argument, arguments_of, check_arguments
-from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.errors import Failed, Problems, unknown_name
 
 #: The arguments upstream's ``train`` has; the others are ours.
 UPSTREAM_ARGS = (
@@ -166,6 +166,6 @@ def require_finite(values: dict[str, float], step: int) -> None:
     """Stop the run when an algorithm reports a value that is not finite."""
     for name, value in values.items():
         if not math.isfinite(value):
-            raise RogaError(
+            raise Failed(
                 f"step {step}: {name} is {value}; training stopped. Lower the learning rate, or look at the data"
             )

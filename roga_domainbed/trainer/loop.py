@@ -11,7 +11,7 @@ import torch
 from torch.profiler import record_function
 
 from roga_domainbed.engine.lib.misc import balanced_weights
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.files import sync_folder
 from roga_domainbed.input.minibatches import IndexSampler, seed_everything
 from roga_domainbed.launch.folders import OUTPUT
@@ -163,7 +163,7 @@ class TrainingLoop:
             path = self.output_dir / RECORDS
             append_record(self.output_dir, record)
         except OSError as error:
-            raise RogaError(
+            raise Failed(
                 f"cannot write {str(path)!r}: {error.strerror}; the records before are intact"
             ) from None
 
@@ -278,11 +278,11 @@ def require_finite_weights(algorithm: torch.nn.Module, step: int) -> None:
     """Keep weights that are not finite out of the checkpoints: the run stops, and resumes from the one before.
 
     Raises:
-        RogaError: a parameter is not finite.
+        Failed: a parameter is not finite.
     """
     bad = [name for name, weight in algorithm.named_parameters() if not torch.isfinite(weight).all()]
     if bad:
-        raise RogaError(
+        raise Failed(
             f"step {step}: {len(bad)} parameters are not finite after it, {bad[0]} the first; training stopped. "
             "Lower the learning rate, or look at the data"
         )

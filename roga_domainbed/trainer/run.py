@@ -17,7 +17,7 @@ import torch.distributed
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.engine.lib.misc import Tee
-from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.errors import Failed, Problems, RogaError
 from roga_domainbed.files import Busy, locked
 from roga_domainbed.host.backend import host
 from roga_domainbed.input.image_files import UnreadableImage
@@ -126,7 +126,9 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
             if isinstance(error, (PeerStopped, ReaderDied)):
                 message += f"; {_what_then(output_dir)}"
             _note(err.file, f"error: {message}\n")  # the caller prints it
-            raise (error if message == str(error) else RogaError(message)) from error.__cause__
+            if message != str(error):
+                error = (Failed if isinstance(error, Failed) else RogaError)(message)
+            raise error from error.__cause__
         except Exception:
             _note(err.file, traceback.format_exc())
             raise

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roga_domainbed.cli import main, train
+from roga_domainbed.cli import sweep as sweep_command
 from roga_domainbed.host import backend
 from roga_domainbed.launch import LAUNCHERS, LauncherInfo, Outcome
 from roga_domainbed.launch.jobfile import STOPPED, JobFile, started_now, write_job_file
@@ -116,7 +117,9 @@ def test_dry_run_prints_every_command_and_makes_nothing(tmp_path, capsys):
     assert not out.exists()
 
 
-def test_what_is_trained_on_reaches_every_job_and_its_folder(tmp_path, capsys):
+def test_what_is_trained_on_reaches_every_job_and_its_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sweep_command, "_check_data", lambda plan, problems: None)  # Debug28 has no manifest
+
     def jobs(*flags):
         assert sweep("launch", tmp_path / "out", "--dry-run", *flags) == 0
         lines = capsys.readouterr().out.splitlines()
@@ -303,6 +306,26 @@ def test_status_says_why_a_training_failed(tmp_path, capsys):
     assert "exited with 2 (step 3: loss is nan)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("Loading\nroga-domainbed train: error: no manifest.parquet in 'x'\n", "no manifest.parquet in 'x'"),
+        ("Traceback …\n  File …\nRuntimeError: shapes differ\n", "RuntimeError: shapes differ"),
+        ("roga-domainbed train: error: 2 problems:\n  1. one\n  2. two\n", "2 problems: 1. one 2. two"),
+        ("error: old\n\x1b[31merror\nroga-domainbed train: error: \x1b[31mnew\n", r"\x1b[31mnew"),
+    ],
+)
+def test_status_gives_the_sentence_in_the_log_of_a_job_that_did_not_begin_to_train(
+    log, reason, tmp_path, capsys
+):
+    failed, *_ = folders(tmp_path, capsys)
+    write_job_file(failed, JobFile((), 2, 0.0, 1.0, "here", 1))
+    (failed / "job.log").write_text(log)
+    (failed / "err.txt").write_text("error: of an earlier attempt\n")
+    assert sweep("status", tmp_path) == 0
+    assert f"exited with 2 ({reason}); log: " in capsys.readouterr().out
+
+
 # --- the folder knows its plan ----------------------------------------------------------------------------
 
 
@@ -467,6 +490,10 @@ def test_what_every_job_would_meet_is_refused_before_the_first(flags, tmp_path, 
     assert "has no folder 'PACS', which PACS is read from" in err
     assert sweep("launch", out, *flags, "--hparams", '{"lrr": 1}') == 2
     assert "unknown hparam 'lrr'" in capsys.readouterr().err
+    assert sweep("launch", out, *flags, "--hparams", '{"weights": "no.pth"}', "--split", "official") == 2
+    assert "no such file: 'no.pth'" in capsys.readouterr().err
+    assert sweep("launch", out, *flags, "--split", "official", "--strict") == 2
+    assert "--strict, --split official: this needs a manifest, which Debug28" in capsys.readouterr().err
     assert not out.exists()
 
 
