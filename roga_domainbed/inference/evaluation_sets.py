@@ -187,15 +187,22 @@ def folder_sets(
     place = Path(folder)
     if not place.is_dir():
         raise RogaError(f"--folder {folder!r} is not a folder")
-    read = to_tensor(run)
+    problems, read = Problems(), None
+    try:
+        as_detector(run, "--folder", real, fake)
+    except RogaError as error:
+        problems.add(str(error))
+    try:
+        read = to_tensor(run)
+    except RogaError as error:
+        problems.add(str(error))
+    problems.check()
     try:
         if (place / manifest.FILE).is_file():
             check_said(run, (), real, fake)
-            as_detector(run, "--folder", real, fake)
             sets = list(_manifest_sets(place, read))
         else:
             environments = _environments(run, place, real, fake)
-            as_detector(run, "--folder", real, fake)
             sets = [
                 _folder_set(env, name, place, at, labels, read)
                 for env, (name, (at, labels)) in enumerate(environments.items())
