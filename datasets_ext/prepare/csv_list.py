@@ -19,7 +19,7 @@ from pathlib import Path, PureWindowsPath
 from datasets_ext import manifest
 from datasets_ext.prepare.layout import Layout, Video, joined
 from roga_domainbed.errors import Problems
-from roga_domainbed.input.image_files import IMAGE_SUFFIXES
+from roga_domainbed.input.tree import IMAGE_SUFFIXES
 
 COLUMNS = ("path", "env", "label", "video")
 OPTIONAL_COLUMNS = ("recording", "identities", "split", "method", "frame")

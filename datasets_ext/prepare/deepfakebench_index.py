@@ -17,7 +17,7 @@ from typing import Any
 
 from datasets_ext.prepare.layout import name_parts, read_json_object, subfolder
 from roga_domainbed.errors import Problems, unknown_name
-from roga_domainbed.input.image_files import IMAGE_SUFFIXES
+from roga_domainbed.input.tree import IMAGE_SUFFIXES
 
 SPLITS = ("train", "val", "test")
 

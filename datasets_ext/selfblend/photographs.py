@@ -20,8 +20,7 @@ from datasets_ext import manifest
 from datasets_ext.prepare.layout import Layout, Video, joined
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems
-from roga_domainbed.input.image_files import images_below
-from roga_domainbed.input.tree import IMAGE_SUFFIXES
+from roga_domainbed.input.tree import IMAGE_SUFFIXES, files_below
 from roga_domainbed.seeds import derive
 
 DATASET_NAME = "SelfBlend"
@@ -96,7 +95,7 @@ def _named(faces: Path, layout: Layout, problems: Problems) -> dict[str, Path]:
         problems.add(f"--faces {str(faces)!r} is not a folder")
         return {}
     try:
-        paths = sorted(map(Path, images_below(str(faces))))
+        paths = sorted(map(Path, files_below(faces, IMAGE_SUFFIXES)))
     except OSError as error:
         problems.add(f"--faces: cannot list the folder {error.filename!r}: {error.strerror}")
         return {}

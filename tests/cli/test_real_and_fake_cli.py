@@ -250,13 +250,16 @@ def test_loose_images_beside_folders_of_videos_do_not_take_the_videos_away(model
 def test_all_images_that_cannot_be_read_are_counted_and_the_first_named(model_of, tmp_path, capsys):
     model_of(["real", "fake"])
     folder = folder_of(tmp_path / "set", {"real": DARK, "fake": BRIGHT}, n=4)
-    for i in range(3):
+    for i in range(4):
         (folder / "real" / f"{i}.png").write_bytes(b"")
-    (folder / "fake" / "1.png").write_bytes(b"no image")
+    for i in range(3):
+        (folder / "fake" / f"{i}.png").write_bytes(b"no image")
     error = command(capsys, "evaluate", "RUN", "--folder", folder, code=2).err
-    assert "images that cannot be read, 4: " in error
-    assert f"{str(folder / 'fake/1.png')!r} (it is in no image format that is read)" in error
+    assert "7 images cannot be read:\n" in error
+    assert error.count("cannot read the image") == 5
     assert f"{str(folder / 'real/0.png')!r} (it is empty)" in error
+    assert f"{str(folder / 'fake/0.png')!r} (it is in no image format that is read)" in error
+    assert "and 2 more" in error
 
 
 # --- videos ---------------------------------------------------------------------------------------------------------
@@ -315,5 +318,5 @@ def test_videos_and_images_that_cannot_be_read_are_named_together(squares, model
     (folder / "fake" / "a.mp4").write_bytes(b"nothing of the kind")
     error = command(capsys, "evaluate", "RUN", "--folder", folder, code=2).err
     assert "2 problems:" in error
-    assert "images that cannot be read, 1: " in error
+    assert "1 images cannot be read:" in error
     assert "cannot read the video" in error
