@@ -19,7 +19,6 @@ from roga_domainbed.inference.detector import as_detector, check_said, class_nam
 from roga_domainbed.inference.model_inputs import ImageFiles, to_tensor
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.environment import Environment, OpenDataset
-from roga_domainbed.input.image_files import UnreadableImage
 from roga_domainbed.input.tree import (
     MEDIA_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -30,8 +29,11 @@ from roga_domainbed.input.tree import (
 )
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.experiment import open_dataset, open_splits
+from roga_domainbed.trainer.splits import EnvironmentSplit, unreadable
 
 PARTS = ("test", "val", "all")
+
+_NAMED = 5  # files that cannot be read
 
 
 @dataclass(frozen=True)
@@ -191,15 +193,22 @@ def folder_sets(
     place = Path(folder)
     if not place.is_dir():
         raise RogaError(f"--folder {folder!r} is not a folder")
-    read = to_tensor(run)
+    problems, read = Problems(), None
+    try:
+        as_detector(run, "--folder", real, fake)
+    except RogaError as error:
+        problems.add(str(error))
+    try:
+        read = to_tensor(run)
+    except RogaError as error:
+        problems.add(str(error))
+    problems.check()
     try:
         if (place / manifest.FILE).is_file():
             check_said(run, (), real, fake)
-            as_detector(run, "--folder", real, fake)
             sets = list(_manifest_sets(place, read))
         else:
             environments = _environments(run, place, real, fake)
-            as_detector(run, "--folder", real, fake)
             sets = [
                 _folder_set(env, name, place, at, labels, read)
                 for env, (name, (at, labels)) in enumerate(environments.items())
@@ -247,21 +256,13 @@ def _require_made(name: str, data_dir: str | None) -> None:
 
 
 def unreadable_images(sets: Sequence[EvaluationSet]) -> str:
-    """A sentence that counts the images of ``sets`` that cannot be read, and names the first few.
-
-    Each is read once.
-    """
-    found = {}
-    for entry in sets:
-        for index in entry.indices:
-            try:
-                entry.environment.evaluation[index]
-            except UnreadableImage as error:
-                found[error.path] = f"{error.path!r} ({error.reason})"
-    return (
-        f"images that cannot be read, {len(found)}: {shortened(found.values())}: remove them or put good copies "
-        "in their place"
+    """A message that counts the images of ``sets`` that cannot be read, and names the first few."""
+    splits = [EnvironmentSplit(list(entry.indices), [], []) for entry in sets]
+    found = list(
+        dict.fromkeys(why for _, _, why in unreadable([entry.environment for entry in sets], splits))
     )
+    more = [f"and {len(found) - _NAMED} more"] * (len(found) > _NAMED)
+    return "\n  ".join([f"{len(found)} images cannot be read:", *found[:_NAMED], *more])
 
 
 def _role(config: TrainConfig, env: int, part: str) -> str:

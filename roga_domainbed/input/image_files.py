@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 
@@ -13,7 +13,6 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from roga_domainbed.errors import RogaError
 from roga_domainbed.foreign import open_regular
-from roga_domainbed.input.tree import IMAGE_SUFFIXES, files_below
 
 # Pillow warns of half the size that it refuses. A photograph of 100 million pixels is nothing to warn of.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -139,16 +138,3 @@ def truncated_is_an_error() -> Iterator[None]:
         yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
-
-
-def images_below(folder: str, besides: Iterable[str] = ()) -> list[str]:
-    """All images below ``folder``; folders are sorted as whole paths and files by name, as torchvision does.
-
-    Args:
-        folder: where to look.
-        besides: see ``tree.walk``.
-
-    Raises:
-        OSError: a folder cannot be listed.
-    """
-    return files_below(folder, IMAGE_SUFFIXES, besides)

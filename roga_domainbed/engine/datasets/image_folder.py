@@ -22,8 +22,8 @@ from roga_domainbed.engine.datasets.transforms import augmenting_transform, eval
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.input.augmentation.spec import Recipe, recipe_of
 from roga_domainbed.input.environment import FileEnvironment
-from roga_domainbed.input.image_files import images_below, read_image
-from roga_domainbed.input.tree import IMAGE_SUFFIXES, MEDIA_SUFFIXES, counted, names_in
+from roga_domainbed.input.image_files import read_image
+from roga_domainbed.input.tree import IMAGE_SUFFIXES, MEDIA_SUFFIXES, counted, files_below, names_in
 
 Transform = Callable[[Image.Image], torch.Tensor]
 
@@ -76,7 +76,7 @@ class MultipleEnvironmentImageFolder(MultipleDomainDataset):
     """Every folder in ``root`` is an environment, every folder in it a class.
 
     Links are followed as ``input.tree`` has it. Hidden folders and files and files without an image's suffix are
-    skipped; images outside class folders too, with a note.
+    skipped. Videos, and images outside class folders, are so with a note.
     Environments are in alphabetical order, or in the order of ``ENVIRONMENTS`` if those are the folders' names.
 
     Args:
@@ -103,10 +103,24 @@ class MultipleEnvironmentImageFolder(MultipleDomainDataset):
             raise RogaError(f"hparam 'image_size' must be a whole number of pixels, at least 1; got {side!r}")
         try:
             environments = self._environment_folders(root)
-            found = {name: _class_folders(os.path.join(root, name)) for name in environments}
-            self.notes = _left_out(root, environments)
+            media = {name: _class_folders(os.path.join(root, name)) for name in environments}
+            stray = _outside_classes(root, environments)
         except OSError as error:
             raise RogaError(f"cannot list the folder {error.filename!r}: {error.strerror}") from None
+        videos = [
+            path
+            for folders in media.values()
+            for paths in folders.values()
+            for path in paths
+            if not _is_image(path)
+        ]
+        found = {
+            name: {folder: list(filter(_is_image, paths)) for folder, paths in folders.items()}
+            for name, folders in media.items()
+        }
+        self.notes = [f"images and videos in no class folder are left out, {counted(stray)}"] if stray else []
+        if videos:
+            self.notes.append(f"videos are left out, only images are read, {counted(videos)}")
         index_of, self.classes = class_indices(folder for folders in found.values() for folder in folders)
         _check_classes(root, found, index_of, self.classes)
 
@@ -169,21 +183,25 @@ def _check_classes(
 
 
 def _class_folders(environment: str) -> dict[str, list[str]]:
-    """Class folder to its images, in the order in which they become samples."""
+    """Class folder to its images, in the order in which they become samples, and videos."""
     names, _ = names_in(environment)
     folders = {name: os.path.join(environment, name) for name in names}
     return {
-        name: images_below(path, [other for other in folders.values() if other != path])
+        name: files_below(path, MEDIA_SUFFIXES, [other for other in folders.values() if other != path])
         for name, path in folders.items()
     }
 
 
-def _left_out(root: str, environments: Sequence[str]) -> list[str]:
+def _outside_classes(root: str, environments: Sequence[str]) -> list[str]:
     paths = []
     for folder in (root, *(os.path.join(root, name) for name in environments)):
         _, files = names_in(folder)
         paths += [os.path.join(folder, name) for name in files if name.lower().endswith(MEDIA_SUFFIXES)]
-    return [f"images and videos in no class folder are left out, {counted(paths)}"] if paths else []
+    return paths
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _abbreviates(short: str, name: str) -> bool:
