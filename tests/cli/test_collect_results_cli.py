@@ -697,7 +697,7 @@ def test_names_are_only_names_in_every_format(tmp_path, capsys, name):
     write_run(tmp_path / "a", args={"algorithm": name, "dataset": name})
     for layout in ("text", "markdown", "latex", "csv", "json", "parquet"):
         assert collect("--input_dir", tmp_path, "--select", "iid", "--format", layout) == 0
-        out, err = capsys.readouterr()
+        out = capsys.readouterr().out
         if layout != "csv" and layout != "json":
             assert not re.search("[\x1b\u202e]", out), layout
         if layout == "csv":
