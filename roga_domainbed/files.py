@@ -12,7 +12,6 @@ import errno
 import math
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +43,8 @@ def replacing(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Pat
     """
     path = Path(path)
     if _is_device_or_pipe(path):
+        import tempfile  # takes as long to import as a small sweep to read
+
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder) / path.name
             _copy_into((Path(folder) / path.name).read_bytes(), path)

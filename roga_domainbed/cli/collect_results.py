@@ -136,7 +136,7 @@ def _run(args: argparse.Namespace) -> int:
     from roga_domainbed.results import selection
     from roga_domainbed.results.rows import rows_of
     from roga_domainbed.results.runs import load_sweeps
-    from roga_domainbed.results.selected import select
+    from roga_domainbed.results.selected import select_each
 
     rules = _check(args)
     metric = get_metric(("video_" if args.level == "video" else "") + args.metric)
@@ -163,7 +163,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.compare and args.compare not in rows_of(runs):
         raise RogaError(unknown_name("row of these tables", args.compare, rows_of(runs)))
 
-    selected = [select(runs, selection.RULES.get(rule), metric, compat=args.compat) for rule in rules]
+    chosen_by = [selection.RULES.get(rule) for rule in rules]
+    selected = select_each(runs, chosen_by, metric, compat=args.compat)
     tables = build_tables(runs, selected, compat=args.compat, n_records=n_records, unfinished=unfinished)
     if not args.compat:
         tables = replace(tables, problems=tuple(problems))

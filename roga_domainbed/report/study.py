@@ -13,7 +13,7 @@ from roga_domainbed.report.incomplete import unfinished_runs
 from roga_domainbed.report.tables import Table, Tables, build_tables
 from roga_domainbed.results.records import RECORDS, Record, read_records
 from roga_domainbed.results.runs import LoadedRuns
-from roga_domainbed.results.selected import JudgedRun, Selected, select
+from roga_domainbed.results.selected import JudgedRun, Selected, select_each
 from roga_domainbed.results.selection import Rule
 
 
@@ -120,7 +120,7 @@ def study(
         metric: one that the records have.
         baseline: a row of the tables.
     """
-    selected = tuple(select(loaded.runs, rule, metric) for rule in rules)
+    selected = tuple(select_each(loaded.runs, rules, metric))
     chosen = {c.source for own in selected for c in own.chosen}
     sources = dict.fromkeys(c.source for own in selected for c in own.judged)
     unfinished = unfinished_runs(loaded.runs, loaded.unfinished)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,6 @@ from roga_domainbed.results.runs import Run
 from roga_domainbed.results.selected import Selected, environment_name
 from roga_domainbed.results.selection import (
     UPSTREAM,
-    GroupKey,
     Rule,
     environments_in,
     group_by_test_env,
@@ -249,7 +249,6 @@ def build_tables(
     if compat != UPSTREAM:
         datasets += [name for name in present if name not in DATASETS]
     layouts = [_layout(runs, dataset, rows, unfinished, compat) for dataset in datasets]
-    groups = group_by_test_env(runs)
     tables = []
     for own in selected:
         averages: dict[str, list[Cell | None]] = {name: [] for name in rows}
@@ -264,7 +263,7 @@ def build_tables(
             table = Table(
                 layout.dataset, own.rule, own.metric, layout.columns, tuple(found), layout.caveats,
                 (len(layout.trials),) * len(layout.columns) if layout.trials else (), layout.missing, layout.unfinished,
-                () if compat == UPSTREAM else _lacks(own, layout, found, groups), layout.remark,
+                () if compat == UPSTREAM else _lacks(own, layout, found, runs), layout.remark,
             )  # fmt: skip
             of_datasets.append(table if compat == UPSTREAM else _without_table(table))
         found = [_row(name, rows[name], cells) for name, cells in averages.items()]
@@ -290,19 +289,23 @@ def _without_table(table: Table) -> Table:
     return replace(table, absent=sentence)
 
 
-def _lacks(
-    own: Selected, layout: _Layout, rows: Sequence[Row], groups: Mapping[GroupKey, Sequence[Run]]
-) -> tuple[Lack, ...]:
+def _lacks(own: Selected, layout: _Layout, rows: Sequence[Row], runs: Sequence[Run]) -> tuple[Lack, ...]:
     """Why trials that have runs give no number."""
+    lacking = {
+        (trial, layout.dataset, row.name, env)
+        for row, env, trial in product(rows, layout.test_envs, layout.trials)
+        if (layout.dataset, env, trial) not in own.values.get(row.name, {})
+    }
+    groups = group_by_test_env(runs) if lacking else {}
     lacks = []
     for row in rows:
-        values = own.values.get(row.name, {})
         for env, column, cell in zip(layout.test_envs, layout.columns, row.cells, strict=True):
             reasons = {}
             for trial in layout.trials:
-                runs = groups.get((trial, layout.dataset, row.name, env))
-                if runs and (layout.dataset, env, trial) not in values:
-                    reasons[trial] = why_no_number(runs, env, layout.sets[env], own.rule, own.metric)
+                place = (trial, layout.dataset, row.name, env)
+                if place in lacking and place in groups:
+                    sets = layout.sets[env]
+                    reasons[trial] = why_no_number(groups[place], env, sets, own.rule, own.metric)
             if cell is None:
                 lacks += [Lack(row.name, column, None, reason) for reason in dict.fromkeys(reasons.values())]
             else:
@@ -385,7 +388,7 @@ def _caveats(runs: Sequence[Run], dataset: str) -> tuple[str, ...]:
         "allow_leakage": {"True": "leakage allowed"},
     }
     caveats = []
-    for name in DATA_OPTIONS:
+    for name in DATA_OPTIONS if any(run.data for run in runs) else ():
         values = [str(run.data.get(name, "")) for run in runs]  # records of others may hold anything
         for value in dict.fromkeys(values):
             said = f"real:fake {value}" if name == "balance" and value else words.get(name, {}).get(value)

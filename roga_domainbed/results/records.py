@@ -93,8 +93,7 @@ def data_options(args: Mapping[str, Any], hparams: Mapping[str, Any]) -> dict[st
     Our trainer records them among the arguments. DomainBed's own ``train``, with the plugin loaded, records them among
     the hparams.
     """
-    found = {name: args.get(name) or hparams.get(name) for name in DATA_OPTIONS}
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name in DATA_OPTIONS if (value := args.get(name) or hparams.get(name))}
 
 
 @dataclass

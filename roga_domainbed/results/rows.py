@@ -8,14 +8,17 @@ asks for it: they get rows of their own, named after what differs.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import Problems, RogaError, shortened, unknown_name
 from roga_domainbed.foreign import Malformed, parse_json
+from roga_domainbed.results.records import DATA_OPTIONS
 
 if TYPE_CHECKING:
     from roga_domainbed.results.runs import Run
@@ -134,18 +137,40 @@ def _variants(runs: Sequence[Run]) -> dict[str, tuple[list[Run], list[dict[str, 
     """
     found = {}
     for row, own in _by_row(runs).items():
-        settings = [_settings(run) for run in own]
+        settings = _settings_of(own)
         first: dict[str, tuple[Run, dict[str, Any]]] = {}
         keys: set[str] = set()
         for run, values in zip(own, settings, strict=True):
             before, theirs = first.setdefault(run.args["dataset"], (run, values))
-            if values != theirs:
+            if values is not theirs and values != theirs:
                 unknown = _is_of_unknown_origin(run) or _is_of_unknown_origin(before)
                 keys |= _differing(theirs, values).difference(_MADE_BY if unknown else ())
         keys |= _add_differing_hparams(own, settings)
         if keys:
             found[row] = own, settings, sorted(keys)
     return found
+
+
+def _settings_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The settings of each run; one object for runs in sequence that were told the same, as most of a sweep were."""
+    found: list[dict[str, Any]] = []
+    before: tuple = ()
+    for run in runs:
+        names, made_by = tuple(run.args), run.provenance
+        told = names, _values_told(names)(run.args), run.data, ("n", "in") in run.metrics
+        told += (made_by.get("backend"), made_by.get("split")) if made_by else (False,)
+        found.append(found[-1] if told == before else _settings(run))
+        before = told
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def _values_told(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple]:
+    """Picks what may be a setting out of arguments of these names."""
+    # the dataset twice, because with one name it would give no tuple
+    return operator.itemgetter(
+        "dataset", "dataset", *(name for name in names if name == "hparams" or name not in _NO_SETTINGS)
+    )
 
 
 def _settings(run: Run) -> dict[str, Any]:
@@ -168,7 +193,7 @@ def _is_of_unknown_origin(run: Run) -> bool:
     return not run.provenance and ("n", "in") in run.metrics
 
 
-def _add_differing_hparams(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> set[str]:
+def _add_differing_hparams(runs: Sequence[Run], settings: list[dict[str, Any]]) -> set[str]:
     """Add to the settings the hyper-parameters that code or another tool set; their names.
 
     Such a setting has its few values in every draw of the random search. What was drawn has others in each.
@@ -176,10 +201,12 @@ def _add_differing_hparams(runs: Sequence[Run], settings: Sequence[dict[str, Any
     values: dict[str, list[set[str]]] = {}
     for _, name, found in _differing_draws(runs):
         values.setdefault(name, []).append(found)
-    every = {name: {_text(run.hparams[name]) for run in runs if name in run.hparams} for name in values}
+    every = {name: {repr(run.hparams[name]) for run in runs if name in run.hparams} for name in values}
     keys = {name for name, found in values.items() if every[name] in found}
-    for run, own in zip(runs, settings, strict=True) if keys else ():
-        own |= {_HPARAM + name: run.hparams[name] for name in keys if name in run.hparams}
+    for place, run in enumerate(runs) if keys else ():
+        settings[place] = settings[place] | {
+            _HPARAM + name: run.hparams[name] for name in keys if name in run.hparams
+        }
     return {_HPARAM + name for name in keys}
 
 
@@ -196,18 +223,21 @@ def _differing_draws(runs: Sequence[Run]) -> list[tuple[tuple, str, set[str]]]:
         draws.setdefault(draw, []).append(run)
     differing = []
     for draw, own in draws.items():
-        if any(run.hparams != own[0].hparams for run in own):
-            for name in set.intersection(*(set(run.hparams) for run in own)):
-                values = {_text(run.hparams[name]) for run in own if name not in _overrides(run)}
-                if len(values) > 1:
-                    differing.append((draw, name, values))
+        first = own[0].hparams
+        others = [run.hparams for run in own if run.hparams != first]
+        for name in {name for other in others for name in _differing(first, other)}.difference(DATA_OPTIONS):
+            values = {
+                repr(run.hparams[name]) for run in own if name in run.hparams and name not in _overrides(run)
+            }
+            if len(values) > 1:
+                differing.append((draw, name, values))
     return differing
 
 
 def _overrides(run: Run) -> dict[str, Any]:
     """What ``--hparams`` of the run set; empty if it is no JSON object."""
     given = run.args.get("hparams")
-    if isinstance(given, str):
+    if given and isinstance(given, str):
         with contextlib.suppress(Malformed):
             given = parse_json(given)
     return given if isinstance(given, dict) else {}

@@ -6,12 +6,11 @@ A sweep can have hundreds of thousands of records. As dicts they would take giga
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import os
 import re
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -181,14 +180,28 @@ def as_runs(records: Iterable[Record], metric: str | None = None, source: str = 
     """
     runs: list[Run] = []
     provenance: Mapping[str, Any] = {}
-    for _, alike in itertools.groupby(
-        records, lambda record: (record["args"], record.get("hparams"), *record)
-    ):
-        own = list(alike)
-        made_by = own[-1].get("provenance")  # of the first record, and of those after a change of machine
+    for alike in _alike(records):
+        made_by = alike[-1].get("provenance")  # of the first record, and of those after a change of machine
         provenance = made_by if isinstance(made_by, dict) else provenance
-        runs.append(_run(own, metric, source, provenance))
+        runs.append(_run(alike, metric, source, provenance))
     return runs
+
+
+def _alike(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Consecutive records with the same args, hparams and keys."""
+    alike: list[Record] = []
+    keys, args, hparams = None, None, None
+    for record in records:
+        own = tuple(record), record["args"], record.get("hparams")
+        if own[0] == keys and (own[1] is args or own[1] == args) and (own[2] is hparams or own[2] == hparams):
+            alike.append(record)
+        else:
+            if alike:
+                yield alike
+            alike = [record]
+            keys, args, hparams = own
+    if alike:
+        yield alike
 
 
 def runs_in_several_folders(runs: Iterable[Run]) -> dict[RunKey, list[str]]:

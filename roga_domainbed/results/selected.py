@@ -105,11 +105,18 @@ class Selected:
 
 
 def select(runs: Sequence[Run], rule: Rule, metric: Metric, *, compat: str | None = None) -> Selected:
-    """Apply ``rule`` to every row, test environment and trial.
+    """What ``select_each`` gives for one rule."""
+    return select_each(runs, [rule], metric, compat=compat)[0]
+
+
+def select_each(
+    runs: Sequence[Run], rules: Sequence[Rule], metric: Metric, *, compat: str | None = None
+) -> list[Selected]:
+    """Apply each rule to every row, test environment and trial.
 
     Args:
         runs: all runs of a sweep.
-        rule: an entry of ``selection.RULES``.
+        rules: entries of ``selection.RULES``.
         metric: what to select by and to show.
         compat: None or ``"upstream"``, which keeps a test metric that is NaN.
     """
@@ -121,19 +128,25 @@ def select(runs: Sequence[Run], rule: Rule, metric: Metric, *, compat: str | Non
     def held_out(dataset: str, env: int) -> tuple[tuple[int, ...], ...]:
         return ((env,),) if compat == UPSTREAM else held_out_with(of_dataset[dataset], env)
 
-    judged: list[JudgedRun] = []
-    values: dict[str, dict] = {row: {} for row in rows_of(runs)}
-    for (trial, dataset, row, env), group in group_by_test_env(runs).items():
-        tests = []
-        sets = held_out(dataset, env)
-        for tested in sets:
-            for place, ranked in enumerate(rank_runs(group, rule, env, metric, tested=tested, compat=compat)):
-                judged.append(_judged((dataset, row, env, trial), ranked, tested, is_chosen=place == 0))
-                tests += [judged[-1].test] * (place == 0)
-        test = sum(tests) / len(sets) if sets and len(tests) == len(sets) else math.nan
-        if not math.isnan(test) or (compat == UPSTREAM and tests):
-            values[row][dataset, env, trial] = test
-    return Selected(rule, metric, tuple(judged), values)
+    groups, rows = group_by_test_env(runs), rows_of(runs)
+    selected = []
+    for rule in rules:
+        judged: list[JudgedRun] = []
+        values: dict[str, dict] = {row: {} for row in rows}
+        for (trial, dataset, row, env), group in groups.items():
+            tests = []
+            sets = held_out(dataset, env)
+            for tested in sets:
+                ranked = rank_runs(group, rule, env, metric, tested=tested, compat=compat)
+                if ranked:
+                    tests.append(ranked[0].choice.test)
+                for place, own in enumerate(ranked):
+                    judged.append(_judged((dataset, row, env, trial), own, tested, is_chosen=place == 0))
+            test = sum(tests) / len(sets) if sets and len(tests) == len(sets) else math.nan
+            if not math.isnan(test) or (compat == UPSTREAM and tests):
+                values[row][dataset, env, trial] = test
+        selected.append(Selected(rule, metric, tuple(judged), values))
+    return selected
 
 
 def environment_name(dataset: str, env: int) -> str:
