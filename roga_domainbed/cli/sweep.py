@@ -175,7 +175,8 @@ def _launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job,
     stopped = 0
     if jobs:
         if launcher.runs:
-            for plan in plans:
+            known = os.path.exists(os.path.join(args.output_dir, PLAN_FILE)) and not _are_given(args)
+            for plan in () if known else plans:
                 store_plan(args.output_dir, plan)
         print("Launching...")
         print("Making job directories:", flush=True)
@@ -323,6 +324,12 @@ def _plans(args: argparse.Namespace, problems: Problems) -> tuple[list[Plan], li
         RogaError: neither the arguments nor the folder say which jobs there are.
     """
     if _are_given(args):
+        names_jobs = any(getattr(args, name) is not None for name in ("preset", "datasets", "algorithms"))
+        if not names_jobs and os.path.exists(os.path.join(args.output_dir, PLAN_FILE)):
+            raise RogaError(
+                f"{os.path.join(args.output_dir, PLAN_FILE)!r} says which jobs there are: leave the arguments for them "
+                "out, or give all of them, with --datasets and --algorithms or --preset"
+            )
         return [_plan(args, problems)], []
     if plans := stored_plans(args.output_dir):
         return plans, []

@@ -350,13 +350,29 @@ def test_later_commands_need_the_folder_alone(tmp_path, capsys, stand_in):
     assert not left[0].exists()
 
 
+def test_half_of_the_arguments_is_no_plan_where_the_folder_has_one(tmp_path, capsys, stand_in):
+    sweep("launch", tmp_path / "out", *stand_in)
+    assert sweep("status", tmp_path / "out", "--n_trials", "3", jobs=[]) == 2
+    assert "says which jobs there are: leave the arguments for them out" in capsys.readouterr().err
+    assert sweep("status", tmp_path / "out", "--steps", "7") == 0
+    assert "None of them was launched; without other arguments" in capsys.readouterr().out
+
+
 def test_a_folder_of_0_1_0_is_read_by_its_job_files(tmp_path, capsys):
     out = tmp_path / "moved"
     for number, (algorithm, row) in enumerate([("ERM", []), ("SAM", ["--row", "SAM, rho 1"])]):
         folder = out / f"{number:032x}"
         folder.mkdir(parents=True)
         words = ["--algorithm", algorithm, "--dataset", "Debug28", "--hparams_seed", "0", *row]
-        argv = ("train", *words, "--output_dir", f"old/{number:032x}", "--test_envs", "0", "1")
+        argv = ("upstream",) * number + (
+            "train",
+            *words,
+            "--output_dir",
+            f"old/{number:032x}",
+            "--test_envs",
+            "0",
+            "1",
+        )
         write_job_file(folder, JobFile(argv, 1 - number, 0.0, 1.0, "here", 1))
     mark_done(out / f"{1:032x}")
     broken = out / ("f" * 32)
