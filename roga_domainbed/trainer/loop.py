@@ -162,7 +162,9 @@ class TrainingLoop:
             append_record(self.output_dir, record)
         except OSError as error:
             path = str(self.output_dir / RECORDS)
-            raise Failed(f"cannot write {path!r}: {error.strerror}; the records before are intact") from None
+            raise RogaError(
+                f"cannot write {path!r}: {error.strerror}; the records before are intact"
+            ) from None
 
     # --- checkpoints -----------------------------------------------------------------------------------
 
