@@ -206,7 +206,10 @@ def read_tree(
     folder = _dataset_folder(root, name)
     rows = manifest.read(folder)
     rows_of = {env: rows[rows["env"] == env].reset_index(drop=True) for env in environments}
-    for message in (*manifest.problems(rows, name, environments), *_file_problems(folder, rows_of)):
+    for message in manifest.problems(rows, name, environments):
+        problems.add(message)
+    # Nothing outside of the folder is looked at.
+    for message in () if manifest.odd_paths(rows) else _file_problems(folder, rows_of):
         problems.add(message)
     return folder, rows_of
 

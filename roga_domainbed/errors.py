@@ -10,6 +10,10 @@ class RogaError(Exception):
     """Something the user can put right; the command line prints its message without a traceback."""
 
 
+class Failed(RogaError):
+    """The work was begun and cannot be done, through no fault in the arguments: exit status 1, not 2."""
+
+
 class MissingExtra(RogaError):
     """An optional package is needed now and is not installed."""
 

@@ -22,6 +22,7 @@ from datasets_ext.synthfake.frames import real_and_fake
 from datasets_ext.synthfake.identity import draw_identity
 from datasets_ext.synthfake.manipulate import MANIPULATIONS, Strengths
 from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.foreign import read_json
 
 NAME = "SynthFake"
 PARAMETERS = "parameters.json"
@@ -108,9 +109,7 @@ def _reuse(folder: Path, parameters: dict) -> Path:
     path = folder / PARAMETERS
     remedy = "delete the folder to make it again, or choose another data folder"
     try:
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict):
-            raise ValueError
+        found = read_json(path, dict)
     except (OSError, ValueError):
         raise RogaError(
             f"{str(folder)!r} was not made by SynthFake (no valid {PARAMETERS}): {remedy}"

@@ -105,6 +105,7 @@ def own_sets(run: SavedRun, data_dir: str | None) -> Evaluated:
     config.check(problems)
     problems.check()
     config.split = config.split or run.provenance.get("split")
+    _require_made(config.dataset, config.data_dir)
     dataset, names, _, splits = open_splits(config, run.hparams, host())
     _check_inputs(run, dataset, config.dataset)
     if run.class_names and dataset.class_names and run.class_names != tuple(dataset.class_names):
@@ -136,12 +137,15 @@ def dataset_sets(
     Args:
         run: the saved run.
         name: registered name of the dataset.
-        data_dir: the folder that holds it.
+        data_dir: the folder that holds it; None for that of the run.
         part: one of ``PARTS``. If no part is published, ``test`` is everything; a note says so.
         real: the class of the model that is real, if its name does not say so.
         fake: the one that is fake.
     """
     info = DATASETS.get(name)
+    if data_dir is None:
+        data_dir = run.config.data_dir
+        _require_made(name, data_dir)
     if info.needs_data_dir and (data_dir is None or not Path(data_dir).is_dir()):
         raise RogaError(
             f"dataset {name!r} needs --data_dir, the folder that contains it"
@@ -240,6 +244,17 @@ def choose(evaluated: Evaluated, wanted: Sequence[str] | None) -> Evaluated:
     )
 
 
+def _require_made(name: str, data_dir: str | None) -> None:
+    """Refuse a dataset that is not there, which its class would make or fetch: a model's file may name the place."""
+    info = DATASETS.get(name)
+    if info.needs_data_dir and data_dir is not None:
+        absent = [tree for tree in info.trees if not Path(data_dir, tree).is_dir()]
+        if absent:
+            raise RogaError(
+                f"there is no {', '.join(absent)} in {data_dir!r}; where the data is now, --data_dir says"
+            )
+
+
 def unreadable_images(sets: Sequence[EvaluationSet]) -> str:
     """A message that counts the images of ``sets`` that cannot be read, and names the first few."""
     splits = [EnvironmentSplit(list(entry.indices), [], []) for entry in sets]
@@ -268,11 +283,12 @@ def _check_inputs(run: SavedRun, dataset: OpenDataset, name: str) -> None:
 
 def _manifest_sets(folder: Path, read: Any) -> Any:
     rows = manifest.read(folder)
+    problems = Problems()
+    for message in manifest.problems(rows, None):
+        problems.add(message)
+    problems.check()
     for env, (name, part) in enumerate(rows.groupby("env", sort=True)):
         part = part.reset_index(drop=True)
-        odd = sorted(set(part["label"].tolist()) - {manifest.REAL, manifest.FAKE})
-        if odd:
-            raise RogaError(f"{folder / manifest.FILE}: labels are 0 (real) or 1 (fake); got {odd}")
         videos = manifest.video_keys(name, part)
         environment = ImageFiles(folder, part["path"], part["label"], videos, read)
         yield EvaluationSet(env, str(name), "all", "", environment, list(range(len(part))), part)

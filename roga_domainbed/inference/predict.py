@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.errors import Problems
+from roga_domainbed.foreign import csv_cell
 from roga_domainbed.inference.detector import as_detector, check_said
 from roga_domainbed.inference.faces import (
     Face,
@@ -71,19 +73,21 @@ class Predictions:
         """A row a face, and a row a video with its mean."""
         file = io.StringIO()
         writer = csv.DictWriter(file, _CSV_COLUMNS, lineterminator="\n")
-        writer.writeheader()
+        rows: list[dict[str, Any]] = []
         for prediction in self.files:
             common = {"path": prediction.path, "kind": prediction.kind}
             if not prediction.faces:
-                writer.writerow({**common, "error": prediction.error or "no face"})
+                rows.append({**common, "error": prediction.error or "no face"})
             for face in prediction.faces:
                 box = dict(zip(("x", "y", "width", "height"), face.box or (), strict=False))
                 row = {"level": "face", "frame": face.frame, "detection_score": face.detection_score, **box}
-                writer.writerow({**common, **row, **_answer(face.probability)})
+                rows.append({**common, **row, **_answer(face.probability)})
             mean = prediction.probability
             if mean is not None:
                 row = {"level": "video", "error": prediction.note}
-                writer.writerow({**common, **row, **_answer(mean)})
+                rows.append({**common, **row, **_answer(mean)})
+        writer.writeheader()
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
         return file.getvalue()
 
     def as_text(self) -> str:
@@ -126,7 +130,7 @@ def predict(
         problems.add(message)
     problems.check()
     cutter = FaceCutter(cut, detect=detect, kinds=[kind for _, kind in files])
-    predictions = list(predict_files(run, files, cutter))
+    predictions = [_without_nan(prediction) for prediction in predict_files(run, files, cutter)]
     if not detect:
         return Predictions(run, None, f"pictures taken whole, {cut.n_frames} frames a video", predictions)
     changed = f"; by option: {', '.join(options)}" if options else ""
@@ -174,6 +178,16 @@ def _score(run: SavedRun, faces: Sequence[Face], model_inputs: Sequence[torch.Te
             _, probabilities = decide(logits)
             for face, (_, fake) in zip(faces[start : start + BATCH_SIZE], probabilities, strict=True):
                 face.probability = float(fake)
+
+
+def _without_nan(prediction: Prediction) -> Prediction:
+    """``prediction``; one whose network output is NaN is an error, and never a verdict."""
+    n_odd = sum(not math.isfinite(face.probability) for face in prediction.faces)
+    if n_odd:
+        faces = _plural(len(prediction.faces), "face")
+        error = f"{prediction.path}: no verdict: the network's output is NaN for {n_odd} of {faces}"
+        return replace(prediction, faces=[], error=error)
+    return prediction
 
 
 def _lines(prediction: Prediction) -> list[str]:
