@@ -15,7 +15,7 @@ def present_images(video: Video) -> tuple[list[tuple[int, Path]], list[tuple[int
     present, absent = [], []
     for index, path in video.frames or ():
         if not path.is_file():
-            absent.append((index, "missing"))
+            absent.append((index, "unreadable" if path.exists() else "missing"))
         elif not path.stat().st_size:
             absent.append((index, "empty"))
         else:

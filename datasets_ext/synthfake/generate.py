@@ -22,7 +22,7 @@ from datasets_ext.synthfake.frames import real_and_fake
 from datasets_ext.synthfake.identity import draw_identity
 from datasets_ext.synthfake.manipulate import MANIPULATIONS, Strengths
 from roga_domainbed.errors import Problems, RogaError
-from roga_domainbed.foreign import read_json
+from roga_domainbed.foreign import Malformed, read_json
 
 NAME = "SynthFake"
 PARAMETERS = "parameters.json"
@@ -66,7 +66,7 @@ def generate(
     }
     _check(parameters)
     folder = Path(root) / NAME
-    if folder.exists():
+    if folder.exists() and not _is_empty(folder):
         return _reuse(folder, parameters)
     building = folder.with_name(f".{NAME}.{uuid.uuid4().hex}.part")
     try:
@@ -75,7 +75,7 @@ def generate(
         try:
             os.rename(building, folder)
         except OSError:
-            if not folder.exists():
+            if not folder.exists() or _is_empty(folder):
                 raise
             return _reuse(folder, parameters)  # another process was faster
     except OSError as error:
@@ -105,12 +105,16 @@ def _check(parameters: dict) -> None:
     problems.check()
 
 
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
 def _reuse(folder: Path, parameters: dict) -> Path:
     path = folder / PARAMETERS
     remedy = "delete the folder to make it again, or choose another data folder"
     try:
         found = read_json(path, dict)
-    except (OSError, ValueError):
+    except (OSError, Malformed):
         raise RogaError(
             f"{str(folder)!r} was not made by SynthFake (no valid {PARAMETERS}): {remedy}"
         ) from None

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from datasets_ext.prepare import report
-from datasets_ext.prepare.detectors import DETECTORS
-from datasets_ext.prepare.options import CropOptions
+from datasets_ext.prepare.detectors import DETECTORS, sure_of
+from datasets_ext.prepare.options import CropOptions, completed
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import MissingExtra, Problems, RogaError
@@ -120,7 +120,9 @@ def crops_of_training(run: SavedRun) -> tuple[CropOptions, str]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             found = read_json(path, dict)["options"]
             known = {field.name for field in fields(CropOptions)}  # self-blended faces have others, too
-            options = CropOptions(**{name: value for name, value in found.items() if name in known})
+            options = CropOptions(
+                **{name: value for name, value in completed(found).items() if name in known}
+            )
             return options, f"as in {path}"
     return CropOptions(), f"the defaults of 'prepare': the training data has no {report.FILE}"
 
@@ -176,10 +178,8 @@ class FaceCutter:
         from datasets_ext.prepare.faces import encoded_face
 
         rgb = np.asarray(read_image(prediction.path))
-        return [
-            self._add(prediction, None, face, encoded_face(rgb, face, self.options))
-            for face in by_size(self._detector.detect(rgb))
-        ]
+        faces = by_size(sure_of(self._detector.detect(rgb), self.options.min_score))
+        return [self._add(prediction, None, face, encoded_face(rgb, face, self.options)) for face in faces]
 
     def _video(self, prediction: Prediction) -> list[Image.Image]:
         from datasets_ext.prepare.video import UnreadableVideo, visit_spaced_frames
@@ -198,7 +198,7 @@ class FaceCutter:
         if decoded.count == 0:
             raise RogaError(f"cannot read the video {prediction.path!r}: no frame of it can be decoded")
         prediction.n_frames = len(decoded.planned)
-        if decoded.is_truncated:
+        if decoded.is_short or decoded.is_truncated:
             announced = max(decoded.n_declared, decoded.n_present)
             prediction.note = f"only {decoded.count} of its {announced} frames can be decoded"
         if isinstance(seen, _WholeFrames):

@@ -17,6 +17,9 @@ from roga_domainbed.foreign import open_regular
 # Pillow warns of half the size that it refuses. A photograph of 100 million pixels is nothing to warn of.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
+#: Pillow's kinds of damage.
+DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 
 
