@@ -9,12 +9,14 @@ from roga_domainbed.foreign.files import check_regular, open_regular, read_bytes
 from roga_domainbed.foreign.json_text import parse_json, read_json
 from roga_domainbed.foreign.malformed import Malformed
 from roga_domainbed.foreign.printable import csv_cell, printable
+from roga_domainbed.foreign.tensors import load_tensors
 from roga_domainbed.foreign.yaml_text import parse_yaml
 
 __all__ = [
     "Malformed",
     "check_regular",
     "csv_cell",
+    "load_tensors",
     "open_regular",
     "parse_json",
     "parse_yaml",

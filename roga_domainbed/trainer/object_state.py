@@ -97,7 +97,7 @@ class ObjectState:
         """
         try:
             _Restore().value(captured, self._root, "")
-        except (IndexError, TypeError, ValueError, KeyError, AttributeError) as error:
+        except (IndexError, TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
             raise CannotRestore(f"it is not in the form that this version writes ({error})") from None
 
 
@@ -275,6 +275,8 @@ class _Restore:
             and current.shape == saved.shape
             and current.dtype == saved.dtype
         )
+        if isinstance(current, nn.Parameter) and current.shape != saved.shape:
+            raise ValueError(f"a parameter of shape {tuple(current.shape)} was {tuple(saved.shape)}")
         with torch.no_grad():
             if not fits:
                 tensor = nn.Parameter(saved, requires_grad) if is_parameter else saved

@@ -179,3 +179,26 @@ def test_shared_parts_stay_shared_and_separate_ones_separate():
     new.second = new.first
     ObjectState(new).restore(through_a_file(ObjectState(odd).capture()))
     assert (new.first.tolist(), new.second.tolist()) == ([1, 1], [5, 5])
+
+
+@pytest.mark.parametrize(
+    "captured",
+    [
+        ("object",),
+        ("again", 5),
+        ("tensor", 0, "x", True, True, None),
+        ("object", 0, "x", {}),
+        ("nonsense", 0, []),
+        (),
+        ("tuple", [("list", 1, 7)]),
+    ],
+)
+def test_a_state_of_another_form_is_refused_and_not_followed(captured):
+    with pytest.raises(CannotRestore):
+        ObjectState(nn.Linear(2, 2)).restore(captured)
+
+
+def test_a_parameter_of_another_shape_is_refused():
+    captured = ObjectState(nn.Linear(3, 2)).capture()
+    with pytest.raises(CannotRestore, match=r"a parameter of shape \(2, 2\) was \(2, 3\)"):
+        ObjectState(nn.Linear(2, 2)).restore(captured)
