@@ -34,13 +34,21 @@ class Busy(Exception):
 def replacing(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Path]:
     """Inside, write to the path that this gives; at the end that file takes the place of ``path`` in one step.
 
-    An exception removes the new file and leaves the old one as it was.
+    An exception removes the new file and leaves the old one as it was. A device or pipe, such as ``/dev/stdout``,
+    keeps its name and gets the content.
 
     Args:
         path: the file to write.
         durable: whether its content must be on the disk before it gets its name: it survives a power cut.
     """
     path = Path(path)
+    if _is_device_or_pipe(path):
+        import tempfile  # takes as long to import as a small sweep to read
+
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+            _copy_into((Path(folder) / path.name).read_bytes(), path)
+        return
     partial = path.with_name(f"{path.name}.part")
     try:
         yield partial
@@ -54,6 +62,28 @@ def replacing(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Pat
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def _is_device_or_pipe(path: Path) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    # /dev/stdout is a link to whatever it is, also to a regular file, which others have open
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or (
+        path.is_symlink() and path.parent == Path("/dev")
+    )
+
+
+def _copy_into(content: bytes, path: Path) -> None:
+    descriptor = os.open(
+        path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)
+    )  # a pipe that nobody reads is an error
+    with open(descriptor, "wb", buffering=0) as file:
+        os.set_blocking(descriptor, True)
+        left = memoryview(content)
+        while left:
+            left = left[file.write(left) :]
 
 
 def sync_folder(folder: str | os.PathLike) -> None:
