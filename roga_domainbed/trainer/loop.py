@@ -163,7 +163,7 @@ class TrainingLoop:
             path = self.output_dir / RECORDS
             append_record(self.output_dir, record)
         except OSError as error:
-            raise RogaError(
+            raise Failed(
                 f"cannot write {str(path)!r}: {error.strerror}; the records before are intact"
             ) from None
 
