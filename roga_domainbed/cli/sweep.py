@@ -268,10 +268,11 @@ def _confirmed(args: argparse.Namespace, verb: str, jobs: list[Job]) -> bool:
     print(f"About to {verb} {len(jobs)} jobs.")
     if not jobs or args.skip_confirmation:
         return True
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise RogaError("cannot ask for confirmation: stdin is no terminal. Pass --skip_confirmation")
-    if input("Are you sure? (y/n) ").lower().startswith("y"):
-        return True
+    with contextlib.suppress(EOFError):
+        if input("Are you sure? (y/n) ").lower().startswith("y"):
+            return True
     print("Nevermind!")
     return False
 

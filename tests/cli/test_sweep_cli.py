@@ -185,6 +185,21 @@ def test_it_asks_before_it_deletes(tmp_path, capsys, monkeypatch, answer, delete
     assert ("Nevermind!" in capsys.readouterr().out) is not deleted
 
 
+def test_no_answer_is_no(tmp_path, capsys, monkeypatch):
+    first, *_ = folders(tmp_path, capsys)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+
+    def ended(question):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", ended)
+    assert sweep("delete_incomplete", tmp_path) == 0
+    assert first.exists()
+    monkeypatch.setattr("sys.stdin", None)  # closed
+    assert sweep("delete_incomplete", tmp_path) == 2
+    assert "Pass --skip_confirmation" in capsys.readouterr().err
+
+
 def test_without_a_terminal_it_asks_for_the_flag(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     assert sweep("launch", tmp_path / "out") == 2
