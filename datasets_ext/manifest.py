@@ -179,6 +179,8 @@ def problems(rows: pd.DataFrame, name: str | None, environments: Sequence[str] =
 def value_problems(rows: pd.DataFrame, name: str | None, environments: Sequence[str] = ()) -> Iterator[str]:
     """The faults of single cells, and environments and classes that are not there; as ``problems``."""
     shown = "manifest" if name is None else name
+    if rows.empty:
+        yield f"{shown}: the manifest has no rows"
     for column in _TEXTS:
         n_empty = int(rows[column].isna().sum())
         if n_empty:

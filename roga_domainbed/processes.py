@@ -9,6 +9,7 @@ import multiprocessing.util
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +60,9 @@ class Worker:
         ours, theirs = multiprocessing.Pipe()
         try:
             process = multiprocessing.Process(target=_serve, args=(theirs, answer), daemon=True)
-            process.start()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of threads, from Python 3.12 on
+                process.start()
         except OSError:
             ours.close()
             raise

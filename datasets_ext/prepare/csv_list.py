@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from datasets_ext import manifest
+from datasets_ext.prepare.folder import RESERVED
 from datasets_ext.prepare.layout import Layout, Video, fault, joined, utf8
 from roga_domainbed.errors import Problems
 from roga_domainbed.foreign import Malformed
@@ -159,6 +160,8 @@ def _fault(row: dict[str, str], only_images: bool) -> str:
         wrong = _name_fault(row[column])
         if wrong:
             return f"has the {column} {row[column]!r}, which {wrong}"
+    if row["env"] in RESERVED:
+        return f"has the env {row['env']!r}, which is the name of a file of the dataset"
     for column in ("recording", "identities", "method"):
         if not row.get(column, "").isprintable():
             return f"has the {column} {row[column]!r}, which cannot be printed"

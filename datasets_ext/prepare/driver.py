@@ -256,7 +256,7 @@ def _share(root: Path, outcome: Outcome, env: str, staging: Path) -> bool:
     target = root / env / outcome.folder.split("/", 1)[1]
     if target == made or _has_all(target, outcome):
         return True
-    folder.discard(target, outcome.names(), staging)
+    folder.discard(target, outcome, staging)
     part = staging / "shared"
     part.mkdir()
     linked = True

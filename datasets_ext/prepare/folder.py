@@ -18,6 +18,7 @@ from pathlib import Path
 from datasets_ext import manifest
 from datasets_ext.prepare import journal, report, report_page
 from datasets_ext.prepare.layout import one_line
+from datasets_ext.prepare.outcome import Outcome
 from roga_domainbed.errors import RogaError, shortened
 from roga_domainbed.files import Busy, locked
 
@@ -26,6 +27,7 @@ STAGING = ".prepare.partial"
 
 # Files directly in the folder, in the order in which they are removed: what is being removed never looks whole.
 _FILES = (manifest.FILE, report.FILE, report_page.FILE)
+RESERVED = {*_FILES, journal.FILE}  # no environment may have these names
 _FRAME = re.compile(r"\d{4,}\.[a-z]+")  # of a video that no journal has: it was made just before a kill
 
 
@@ -68,17 +70,18 @@ def _check_own(root: Path) -> None:
             )
 
 
-def in_the_way(root: Path, folders: Mapping[str, Iterable[str] | None]) -> list[str]:
+def in_the_way(root: Path, folders: Mapping[str, Outcome | None]) -> list[str]:
     """What lies in the folders of some videos and is not theirs.
 
     Args:
         root: the dataset's folder.
-        folders: folder of a video, relative to ``root`` → the files that were made in it; None if that is not known,
-            which allows whatever is named as a frame.
+        folders: folder of a video, relative to ``root`` → what was made in it; where that is not known, or nothing,
+            whatever is named as a frame counts as made.
     """
     found = []
-    for name, made in folders.items():
+    for name, outcome in folders.items():
         path = root / name
+        made = set(outcome.names()) if outcome and outcome.written else None
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             found.append(name)
         elif path.is_dir():
@@ -86,7 +89,7 @@ def in_the_way(root: Path, folders: Mapping[str, Iterable[str] | None]) -> list[
     return found
 
 
-def _is_own(path: Path, made: Iterable[str] | None) -> bool:
+def _is_own(path: Path, made: set[str] | None) -> bool:
     if path.is_dir() and not path.is_symlink():
         return False
     return bool(_FRAME.fullmatch(path.name)) if made is None else path.name in made
@@ -102,7 +105,7 @@ def refuse(root: Path, found: list[str]) -> None:
         )
 
 
-def remove_made(root: Path, envs: Iterable[str], folders: Mapping[str, Iterable[str] | None]) -> None:
+def remove_made(root: Path, envs: Iterable[str], folders: Mapping[str, Outcome | None]) -> None:
     """Remove what 'prepare' made in ``root``, but nothing else. The journal stays: it marks the folder as ours.
 
     Args:
@@ -121,7 +124,7 @@ def remove_made(root: Path, envs: Iterable[str], folders: Mapping[str, Iterable[
         shutil.rmtree(root / env)
 
 
-def _others(root: Path, envs: list[str], folders: Mapping[str, Iterable[str] | None]) -> list[str]:
+def _others(root: Path, envs: list[str], folders: Mapping[str, Outcome | None]) -> list[str]:
     found = in_the_way(root, folders)
     for env in envs:
         if (root / env).is_symlink() or not (root / env).is_dir():
@@ -137,14 +140,14 @@ def _others(root: Path, envs: list[str], folders: Mapping[str, Iterable[str] | N
     return found
 
 
-def discard(folder: Path, made: Iterable[str] | None, staging: Path) -> None:
+def discard(folder: Path, outcome: Outcome | None, staging: Path) -> None:
     """Remove the folder of one video.
 
     Raises:
         RogaError: there are other files in it.
     """
     root, name = folder.parents[2], "/".join(folder.parts[-3:])
-    refuse(root, in_the_way(root, {name: made}))
+    refuse(root, in_the_way(root, {name: outcome}))
     # Renamed before it is removed: a kill in between must not leave a folder with some of its frames.
     if folder.is_dir():
         aside = staging / "discarded"

@@ -85,11 +85,10 @@ class Journal:
         journal._read()
         return journal
 
-    def made(self) -> dict[str, set[str] | None]:
-        """Folder of a video → the files made in it, if that is known, in every environment of every video."""
+    def made(self) -> dict[str, Outcome]:
+        """Folder of a video → its outcome, in every environment of every video."""
         return {
-            f"{env}/{manifest.CLASS_FOLDERS[video.label]}/{video.name}": set(self.outcomes[key].names())
-            or None
+            f"{env}/{manifest.CLASS_FOLDERS[video.label]}/{video.name}": self.outcomes[key]
             for key, video in self.videos.items()
             if key in self.outcomes
             for env in video.envs

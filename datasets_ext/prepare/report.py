@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from datasets_ext.manifest import SPLITS
-from datasets_ext.prepare.layout import Layout, Video
+from datasets_ext.prepare.layout import Layout, Video, one_line
 from datasets_ext.prepare.options import Options
 from datasets_ext.prepare.outcome import FRAME_REASONS, REASONS, Outcome
 from roga_domainbed.errors import shortened
@@ -171,7 +171,7 @@ class PrepareReport:
                 n_frames = sum(len(frames) for _, frames in partly)
                 keys = [key for key, _ in partly]
                 lines.append(f"  dropped, {meaning}: {_plural(n_frames, 'frame')} of {_named(keys, 'video')}")
-        short = [outcome.key for outcome in self._short()]
+        short = [f"{outcome.key}: {outcome.n_decoded} of {outcome.n_declared}" for outcome in self._short()]
         if short:
             lines.append(
                 f"  fewer frames decode than announced, used as far as they decode: {_named(short, 'video')}"
@@ -179,8 +179,7 @@ class PrepareReport:
         if scores := self.scores_in_words():
             lines.append(f"  the detector's scores: {scores}")
         lines += [f"  note: {note}" for note in self.notes]
-        # A file name need not be valid text; it must not stop the printing.
-        return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
+        return "\n".join(map(one_line, lines))
 
     @property
     def n_low(self) -> int:

@@ -19,6 +19,7 @@ from datasets_ext.prepare.outcome import FRAME_REASONS, REASONS
 from datasets_ext.prepare.report import PrepareReport
 from datasets_ext.prepare.sampling import spaced
 from roga_domainbed.files import replacing
+from roga_domainbed.foreign import printable
 
 FILE = "prepare-report.html"
 
@@ -53,8 +54,7 @@ def write(report: PrepareReport, rows: pd.DataFrame) -> Path:
     )
     path = report.folder / FILE
     with replacing(path) as partial:
-        # A file name need not be valid text.
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        partial.write_text(printable(text), encoding="utf-8")  # a file name need not be valid text
     return path
 
 

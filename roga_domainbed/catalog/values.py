@@ -54,6 +54,9 @@ class Allowed:
         Raises:
             ValueError: the value is not allowed; the message says what is.
         """
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            # A record or plan with it could not be read again.
+            raise ValueError(f"must be Unicode, not bytes of another encoding; got {shown(value)}")
         if self.kind is int and isinstance(value, float) and value.is_integer():
             value = int(value)
         if self.many:

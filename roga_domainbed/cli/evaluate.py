@@ -25,7 +25,6 @@ from pathlib import Path
 
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.cli.arguments import add_class_names
-from roga_domainbed.cli.checkout_names import add_checkout_names
 from roga_domainbed.errors import Problems, unknown_name
 
 FORMATS = ("text", "json", "csv")
@@ -97,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    from roga_domainbed.cli.checkout_names import add_checkout_names
+
     add_checkout_names()
     problems = Problems()
     if args.format not in FORMATS:

@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     for registry, name in ((ALGORITHMS, args.algorithm), (DATASETS, args.dataset)):
         if name is not None and name not in registry:
             problems.add(unknown_name(registry.kind, name, registry.names()))
+        elif name is not None and backend.host().home is not None and name not in available(registry):
+            problems.add(f"the DomainBed checkout {backend.host().home} has no {registry.kind} {name!r}")
     if args.dataset is not None and args.algorithm is None:
         problems.add("--dataset goes with --algorithm, whose hyper-parameters on it are shown")
     problems.check()

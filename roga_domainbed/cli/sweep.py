@@ -175,7 +175,8 @@ def _launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job,
     stopped = 0
     if jobs:
         if launcher.runs:
-            for plan in plans:
+            known = os.path.exists(os.path.join(args.output_dir, PLAN_FILE)) and not _are_given(args)
+            for plan in () if known else plans:
                 store_plan(args.output_dir, plan)
         print("Launching...")
         print("Making job directories:", flush=True)
@@ -267,10 +268,11 @@ def _confirmed(args: argparse.Namespace, verb: str, jobs: list[Job]) -> bool:
     print(f"About to {verb} {len(jobs)} jobs.")
     if not jobs or args.skip_confirmation:
         return True
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise RogaError("cannot ask for confirmation: stdin is no terminal. Pass --skip_confirmation")
-    if input("Are you sure? (y/n) ").lower().startswith("y"):
-        return True
+    with contextlib.suppress(EOFError):
+        if input("Are you sure? (y/n) ").lower().startswith("y"):
+            return True
     print("Nevermind!")
     return False
 
@@ -323,6 +325,12 @@ def _plans(args: argparse.Namespace, problems: Problems) -> tuple[list[Plan], li
         RogaError: neither the arguments nor the folder say which jobs there are.
     """
     if _are_given(args):
+        names_jobs = any(getattr(args, name) is not None for name in ("preset", "datasets", "algorithms"))
+        if not names_jobs and os.path.exists(os.path.join(args.output_dir, PLAN_FILE)):
+            raise RogaError(
+                f"{os.path.join(args.output_dir, PLAN_FILE)!r} says which jobs there are: leave the arguments for them "
+                "out, or give all of them, with --datasets and --algorithms or --preset"
+            )
         return [_plan(args, problems)], []
     if plans := stored_plans(args.output_dir):
         return plans, []

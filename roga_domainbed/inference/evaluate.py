@@ -62,7 +62,8 @@ class Evaluation:
             "results": self.rows,
             "notes": self.notes,
         }
-        return json.dumps(content, indent=1) + "\n"
+        # Upstream leaves numpy's numbers among its hyper-parameters.
+        return json.dumps(content, indent=1, default=lambda number: number.item()) + "\n"
 
     def as_csv(self) -> str:
         """The rows; the notes are left out."""

@@ -130,7 +130,7 @@ def predict(
         problems.add(message)
     problems.check()
     cutter = FaceCutter(cut, detect=detect, kinds=[kind for _, kind in files])
-    predictions = [_without_nan(prediction) for prediction in predict_files(run, files, cutter)]
+    predictions = list(predict_files(run, files, cutter))
     if not detect:
         return Predictions(run, None, f"pictures taken whole, {cut.n_frames} frames a video", predictions)
     changed = f"; by option: {', '.join(options)}" if options else ""
@@ -162,10 +162,10 @@ def predict_files(
         model_inputs += map(read, crops)
         if len(model_inputs) >= BATCH_SIZE:
             _score(run, faces, model_inputs)
-            yield from waiting
+            yield from map(_without_nan, waiting)
             waiting, faces, model_inputs = [], [], []
     _score(run, faces, model_inputs)
-    yield from waiting
+    yield from map(_without_nan, waiting)
 
 
 @torch.inference_mode()

@@ -45,12 +45,18 @@ def run_folder_problem(folder: str | os.PathLike) -> str | None:
         return "is a link to nothing" if os.path.islink(folder) else None
     except NotADirectoryError:  # this, or one above it, which whoever makes the folder will meet
         return "is not a folder" if os.path.lexists(folder) else None
-    for name in sorted(filter(_is_own, names)):
+    own = sorted(filter(_is_own, names))
+    for name in own:
+        path = os.path.join(folder, name)
         try:
-            check_regular(os.path.join(folder, name))
+            if os.path.islink(path):  # what it leads to is somebody else's
+                return f"has a {name} that is no file of a run: a link to {os.readlink(path)}"
+            check_regular(path)
         except OSError as error:
             return f"has a {name} that is no file of a run: {error.strerror}"
-    if names and not _is_a_runs(Path(folder), names):
+    if len(own) == len(names) and not any(os.path.getsize(os.path.join(folder, name)) for name in own):
+        return None  # nothing is there that could be lost
+    if not _is_a_runs(Path(folder), names):
         return (
             f"holds other files and no run ({shortened(sorted(names))}): choose a new folder or an empty one"
         )

@@ -120,9 +120,12 @@ def read_records(path: str | os.PathLike) -> RecordsFile:
     found = RecordsFile()
     number, args, hparams, with_nan = 0, None, None, []
     content = read_bytes(path, LARGEST_FILE)
-    for number, line in enumerate(_decoded(content) or _lines(content), 1):
+    decoded = _decoded(content)
+    for number, record in enumerate(_lines(content) if decoded is None else decoded, 1):
         try:
-            record, has_nan = (line, False) if isinstance(line, dict) else _decode(line)
+            if decoded is None:
+                record, has_nan = _decode(record)
+                with_nan += [number] * has_nan
             if args is None or record.get("args") != args or type(record.get("step")) is not int:
                 _check(record)
                 args = record["args"]
@@ -138,12 +141,9 @@ def read_records(path: str | os.PathLike) -> RecordsFile:
                 _require_plain(record.get("why_null"))
             if len(record) > MOST_KEYS or not -(2**63) <= record["step"] < 2**63:
                 _check(record)
+            found.records.append(record)
         except ValueError as error:
             found.problems.append(f"{path}, line {number}: {error}, skipped")
-            continue
-        found.records.append(record)
-        if has_nan:
-            with_nan.append(number)
     if not number:
         found.notes.append(f"{path}: empty")
     if with_nan:

@@ -99,9 +99,10 @@ def jobs_by_their_files(folder: str | os.PathLike) -> tuple[list[Job], int]:
 
 def _job(folder: str) -> Job | None:
     file = read_job_file(folder)
-    if file is None or file.argv[:1] != ("train",):
+    prefix = () if file is None else file.argv[: 2 if file.argv[:1] == ("upstream",) else 1]
+    if prefix not in (("train",), ("upstream", "train")):
         return None
-    flags = _flags(file.argv[1:])
+    flags = _flags(file.argv[len(prefix) :])
     try:
         train_args = {
             "dataset": flags["dataset"][0],
@@ -115,7 +116,7 @@ def _job(folder: str) -> Job | None:
         train_args["row"] = flags["row"][0]
     flags["output_dir"] = [folder]  # the sweep may have been moved
     words = [word for name, values in flags.items() for word in (f"--{name}", *values)]
-    argv = ("train", *words)
+    argv = (*prefix, *words)
     return Job(argv, folder, shlex.join(("roga-domainbed", *argv)), train_args)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -321,6 +322,14 @@ def test_an_output_that_is_no_number_is_no_score(trained, tmp_path, capsys):
     captured = evaluate(capsys, path, "--folder", tmp_path / "flat", "--allow_leakage", code=1)
     assert "the network's output is NaN for 4 samples, which have no score: fake/0.png" in captured.err
     assert captured.out == ""
+
+
+def test_numpys_numbers_among_the_hyper_parameters_are_plain_json(trained, tmp_path, capsys):
+    _, folder = trained
+    path = model_with(
+        folder, tmp_path / "m.pkl", lambda saved: saved["model_hparams"].update(batch_size=np.int64(4))
+    )
+    assert results(capsys, path)["hparams"]["batch_size"] == 4
 
 
 def test_cells_of_the_csv_are_no_formulas(trained, tmp_path, capsys):

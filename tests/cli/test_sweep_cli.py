@@ -185,6 +185,21 @@ def test_it_asks_before_it_deletes(tmp_path, capsys, monkeypatch, answer, delete
     assert ("Nevermind!" in capsys.readouterr().out) is not deleted
 
 
+def test_no_answer_is_no(tmp_path, capsys, monkeypatch):
+    first, *_ = folders(tmp_path, capsys)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+
+    def ended(question):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", ended)
+    assert sweep("delete_incomplete", tmp_path) == 0
+    assert first.exists()
+    monkeypatch.setattr("sys.stdin", None)  # closed
+    assert sweep("delete_incomplete", tmp_path) == 2
+    assert "Pass --skip_confirmation" in capsys.readouterr().err
+
+
 def test_without_a_terminal_it_asks_for_the_flag(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     assert sweep("launch", tmp_path / "out") == 2
@@ -350,13 +365,29 @@ def test_later_commands_need_the_folder_alone(tmp_path, capsys, stand_in):
     assert not left[0].exists()
 
 
+def test_half_of_the_arguments_is_no_plan_where_the_folder_has_one(tmp_path, capsys, stand_in):
+    sweep("launch", tmp_path / "out", *stand_in)
+    assert sweep("status", tmp_path / "out", "--n_trials", "3", jobs=[]) == 2
+    assert "says which jobs there are: leave the arguments for them out" in capsys.readouterr().err
+    assert sweep("status", tmp_path / "out", "--steps", "7") == 0
+    assert "None of them was launched; without other arguments" in capsys.readouterr().out
+
+
 def test_a_folder_of_0_1_0_is_read_by_its_job_files(tmp_path, capsys):
     out = tmp_path / "moved"
     for number, (algorithm, row) in enumerate([("ERM", []), ("SAM", ["--row", "SAM, rho 1"])]):
         folder = out / f"{number:032x}"
         folder.mkdir(parents=True)
         words = ["--algorithm", algorithm, "--dataset", "Debug28", "--hparams_seed", "0", *row]
-        argv = ("train", *words, "--output_dir", f"old/{number:032x}", "--test_envs", "0", "1")
+        argv = ("upstream",) * number + (
+            "train",
+            *words,
+            "--output_dir",
+            f"old/{number:032x}",
+            "--test_envs",
+            "0",
+            "1",
+        )
         write_job_file(folder, JobFile(argv, 1 - number, 0.0, 1.0, "here", 1))
     mark_done(out / f"{1:032x}")
     broken = out / ("f" * 32)

@@ -134,6 +134,7 @@ def test_a_few_bytes_do_not_unpack_to_gigabytes(tmp_path, text):
 
 
 FAULTS = {
+    "no rows": (lambda r: r[:0], ["Mine: the manifest has no rows"]),
     "doubled": (lambda r: pd.concat([r, r]), ["listed more than once: 24, 'A/0_real/v0/0000.png'"]),
     "real and fake": (
         lambda r: pd.concat([r, r[:1].assign(label=1)]),

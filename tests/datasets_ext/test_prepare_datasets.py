@@ -525,6 +525,7 @@ def test_a_video_that_is_no_longer_listed_goes(source, place, tmp_path):
             b"path,env,label,video\nx.mp4,../x,0,v\n",
             "has the env '../x', which cannot be the name of a folder",
         ),
+        (b"path,env,label,video\nx.mp4,manifest.parquet,0,v\n", "which is the name of a file of the dataset"),
         (b"path,env,label,video\nx.mp4,X,0,..\n", "has the video '..', which cannot"),
         (b"path,env,label,video\nx.mp4,X,0,a/b\n", "has the video 'a/b', which cannot"),
         (b"path,env,label,video\nx.mp4,X,0,\x1b[31m\n", r"the video '\\x1b\[31m', which cannot"),

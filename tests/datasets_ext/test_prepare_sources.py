@@ -166,7 +166,7 @@ def test_a_folder_that_may_not_be_listed_is_told(source, place, tmp_path):
     )
     (source / "real").chmod(0)
     try:
-        with pytest.raises(RogaError, match="real cannot be read: Permission denied"):
+        with pytest.raises(RogaError, match=r"real(/videos)? cannot be read: Permission denied"):
             prepared(uadfv.read, source, out=tmp_path / "out")
     finally:
         (source / "real").chmod(0o700)
@@ -311,8 +311,16 @@ def test_names_that_a_terminal_would_obey_are_written_out(source, place, tmp_pat
     report = prepared(uadfv.read, source, out=tmp_path / "out")
     summary = report.summary()
     assert "\x1b" not in summary
+    assert "\x1b" not in (report.folder / "prepare-report.html").read_text()
     assert r"real/\x1b[31mred.mp4, real/two\nlines.mp4" in summary
     assert r"gone\x1b[2J: 1" in summary
+
+
+def test_so_are_names_in_lists_of_what_should_be_there(source, place, tmp_path):
+    place("part/aaaaaaaaaa.mp4")
+    of_metadata(source / "part", aaaaaaaaaa="REAL", **{"\x1b[31mred": "FAKE", "two\nlines": "FAKE"})
+    report = prepared(dfdc.read, source, out=tmp_path / "out")
+    assert r"not in the source: 2 train fake videos (\x1b[31mred, two\nlines)" in report.summary()
 
 
 # --- the detector's scores -------------------------------------------------------------------------------------

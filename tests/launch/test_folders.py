@@ -26,6 +26,7 @@ def filled(folder, content):
         {"results.jsonl": RECORD, "out.txt": b"", "done": b"done"},  # finished, of 0.1.0 or DomainBed
         {"out.txt": b"Environment:\n\tPython: 3.8\n", "err.txt": b""},  # DomainBed's, before its first record
         {"train.lock": b"", "notes.md": b"mine"},
+        {"out.txt": b"", "err.txt": b""},  # DomainBed's, killed at once
     ],
 )
 def test_a_run_may_write_into_its_own_folder(content, tmp_path):
@@ -44,7 +45,9 @@ def test_a_launcher_says_with_its_job_file_whose_the_folder_is(tmp_path):
         {"results.jsonl": b'{"score": 1}\n', "done": b""},
         {"results.jsonl": b"[" * 1000},
         {"checkpoint_9000.pt": b"", "model-best.pkl": b""},
+        {"checkpoint_9000.pt": b"weights"},
         {"job.json": b"{}"},
+        {"done": b"", "thesis.tex": b"mine"},
         {"movie.mkv.part": b"", "scores.parquet": b""},
     ],
 )
@@ -63,9 +66,8 @@ def test_what_is_no_file_is_named_and_not_waited_for(name, kind, tmp_path):
     {"a named pipe": os.mkfifo, "a device": lambda path: path.symlink_to("/dev/zero"), "a folder": os.mkdir}[
         kind
     ](path)
-    assert (
-        run_folder_problem(folder) == f"has a {name} that is no file of a run: not a regular file but {kind}"
-    )
+    what = "a link to /dev/zero" if kind == "a device" else f"not a regular file but {kind}"
+    assert run_folder_problem(folder) == f"has a {name} that is no file of a run: {what}"
 
 
 def test_names_of_others_are_never_taken_for_ours():

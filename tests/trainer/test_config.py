@@ -100,6 +100,10 @@ def test_good_arguments_have_no_faults():
             "hparam 'lr' must be a finite number, above 0; got '9{199}…",
         ),
         ({"hparams": "[" * 10**5}, "--hparams cannot be read: nested more than"),
+        (
+            {"data_dir": "caf\udce9"},
+            r"--data_dir must be Unicode, not bytes of another encoding; got 'caf.udce9'",
+        ),
         ({"output_dir": ""}, "--output_dir must be a path, not empty; got ''"),
         ({"data_dir": ""}, "--data_dir must be a path, not empty; got ''"),
         ({"cache": ""}, "--cache must be a path, not empty; got ''"),

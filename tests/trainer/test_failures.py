@@ -185,7 +185,7 @@ def test_a_reader_that_dies_in_the_middle_of_its_result_is_noticed_though_others
     connection.send_bytes(b"question")
     assert connection.poll(20), "it has begun to answer, and waits for us to read"
     os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(OSError, match="end of file during message"):
+    with pytest.raises((EOFError, OSError)):  # after the length, or within the content
         connection.recv_bytes()
     with pytest.raises(WorkerDied):
         workers[0].ask(b"question")
