@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from roga_domainbed.errors import Problems, RogaError, shortened
+from roga_domainbed.errors import Problems, RogaError, is_out_of_memory, shortened
 from roga_domainbed.files import replacing
 from roga_domainbed.foreign import Malformed, check_unpacked, open_regular
 
@@ -97,9 +97,11 @@ def read(folder: str | os.PathLike) -> pd.DataFrame:
             table = again.read(columns=list(COLUMNS), use_threads=False)
         _require_sound_cells(path, table)
         return _with_plain_text(table).to_pandas(use_threads=False)
-    except (RogaError, MemoryError):
+    except RogaError:
         raise
     except Exception as error:  # pyarrow raises its own kinds for damaged files
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RogaError(f"{path} cannot be read as a manifest: {reason[:200]}") from None
 
