@@ -14,7 +14,7 @@ import torch
 
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.catalog.values import Allowed, arguments_of, check_arguments
-from roga_domainbed.errors import Problems, RogaError, shortened, unknown_name
+from roga_domainbed.errors import Problems, RogaError, is_out_of_memory, shortened, unknown_name
 from roga_domainbed.foreign import Malformed, load_tensors, open_regular, parse_json
 from roga_domainbed.host.backend import Host
 from roga_domainbed.results.records import RECORDS, data_options, is_done
@@ -276,9 +276,11 @@ def _build(path: Path, saved: dict[str, Any], host: Host) -> Any:
     _require_room(path, algorithm_class, arguments, len(state))
     try:
         algorithm = algorithm_class(*arguments)
-    except (RogaError, MemoryError):
+    except RogaError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         known = defects.explain(defects.Job(name, hparams, n_domains), error)
         reason = (is_upstreams and known) or f"{type(error).__name__}: {_reason(error)}"
         raise RogaError(f"{str(path)!r}: {name} cannot be built on this backend ({reason})") from None
@@ -289,6 +291,8 @@ def _build(path: Path, saved: dict[str, Any], host: Host) -> Any:
         _require_same_kinds(algorithm.state_dict(), state)
         algorithm.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise
         raise RogaError(
             f"{str(path)!r}: its weights are not those of {name} on the backend {host.name!r} "
             f"({_reason(error)}). Load it where it was trained"

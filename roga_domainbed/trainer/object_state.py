@@ -35,6 +35,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from roga_domainbed.errors import is_out_of_memory
+
 _PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes),
     *(torch.dtype, torch.device, torch.Size),
@@ -98,6 +100,8 @@ class ObjectState:
         try:
             _Restore().value(captured, self._root, "")
         except (IndexError, TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise CannotRestore(f"it is not in the form that this version writes ({error})") from None
 
 

@@ -116,7 +116,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
     with pytest.raises(RogaError, match="cannot be read as a manifest: not a regular file but a named pipe"):
         manifest.read(tmp_path)
     (tmp_path / "folder" / manifest.FILE).mkdir(parents=True)
-    with pytest.raises(RogaError, match="not a regular file but a folder"):
+    with pytest.raises(RogaError, match="cannot be read as a manifest: Is a directory"):
         manifest.read(tmp_path / "folder")
 
 
