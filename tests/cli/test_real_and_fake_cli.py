@@ -259,7 +259,7 @@ def test_all_images_that_cannot_be_read_are_counted_and_the_first_named(model_of
     assert "7 images cannot be read:\n" in error
     assert error.count("cannot read the image") == 5
     assert f"{str(folder / 'real/0.png')!r} (it is empty)" in error
-    assert f"{str(folder / 'fake/0.png')!r} (it is in no image format that is read)" in error
+    assert f"{str(folder / 'fake/0.png')!r} (it is in no image format)" in error
     assert "and 2 more" in error
 
 
