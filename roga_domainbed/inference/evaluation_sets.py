@@ -327,13 +327,10 @@ def _environments(
             f"--folder {str(place)!r}: {shown(below, 5)} may be the classes, and so may the folders in them: say which "
             "with --real NAME --fake NAME"
         )
-    # What is nearest to being right is spoken of.
     odd = [name for name in below if name not in outer]
-    if not outer:
-        odd = [
-            f"{name}/{other}" for name, names in inside.items() for other in names if other not in inner[name]
-        ]
-        odd = odd if any(inner.values()) else below
+    if not outer and any(inner.values()):  # they are nearest to being environments
+        odd = [f"{name}/{other}" for name in below for other in inside[name] if other not in inner[name]]
+        odd += [name for name in below if not inside[name]]
     raise RogaError(
         f"--folder {str(place)!r}: expected folders real and fake, or of that meaning, in it or in each folder in it; "
         f"found {shown(below, 5)}; not understood: {shown(odd, 5)}. Say which are which with --real NAME --fake NAME; "

@@ -161,6 +161,15 @@ def test_folders_named_like_fakes_that_hold_real_and_fake_are_environments(model
     assert [(row["env_name"], row["auc"]) for row in rows] == [("Deepfakes", 1), ("FaceSwap", 1)]
 
 
+def test_the_folder_that_keeps_environments_from_being_ones_is_named(model_of, tmp_path, capsys):
+    model_of(["real", "fake"])
+    folder_of(tmp_path / "set" / "A", {"real": DARK, "fake": BRIGHT})
+    folder_of(tmp_path / "set" / "B", {"real": DARK, "masks": BRIGHT})
+    (tmp_path / "set" / "notes").mkdir()
+    error = command(capsys, "evaluate", "RUN", "--folder", tmp_path / "set", code=2).err
+    assert "found 'A', 'B', 'notes'; not understood: 'B/masks', 'notes'. Say which" in error
+
+
 def test_folders_of_two_meanings_have_to_be_said(model_of, tmp_path, capsys):
     model_of(["real", "fake"])
     for name in ("fake", "real"):  # the folders inside are videos, named after what was forged

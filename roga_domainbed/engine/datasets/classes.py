@@ -22,8 +22,8 @@ _BESIDE_REAL = set(
     "video videos sequence sequences crop crops person people human humans actor actors sample samples celeb celebs "
     "youtube".split()
 )
-_NOT = {"not", "non", "no", "never", "isnt", "un", "without"}
-_UNCLEAR = {"anti", "free", "less", "or", "versus", "vs"}
+_NOT = {"not", "non", "never", "isnt", "un", "without"}
+_UNCLEAR = {"anti", "free", "less", "no", "or", "versus", "vs"}  # "no" may count: fake_no_2
 
 
 def meaning(name: str) -> int | None:
