@@ -230,6 +230,16 @@ def test_linked_folders_are_predicted_once_and_loops_end(model_of, tmp_path, cap
     assert "no such file or folder: 'nothing'" in error
 
 
+def test_pictures_taken_whole_that_cannot_be_read_are_named_and_the_rest_is_done(model_of, tmp_path, capsys):
+    model_of(["real", "fake"])
+    image(tmp_path / "a.png", DARK)
+    (tmp_path / "b.png").write_bytes(b"")
+    image(tmp_path / "c.png", BRIGHT)
+    lines = command(capsys, "predict", "RUN", tmp_path, "--no_detect", code=1).out.splitlines()[-3:]
+    assert [line.split()[1] for line in (lines[0], lines[2])] == ["real", "fake"]
+    assert "b.png' (it is empty)" in lines[1]
+
+
 def test_links_in_class_folders_are_followed_and_do_not_lead_into_the_other_class(model_of, tmp_path, capsys):
     model_of(["real", "fake"])
     folder = folder_of(tmp_path / "set", {"real": DARK, "fake": BRIGHT})
