@@ -186,6 +186,44 @@ def test_a_name_is_only_a_name(tmp_path, monkeypatch, name):
     assert visited(Path(name), [0])[0] == 2
 
 
+def test_a_title_that_is_not_utf_8_does_not_matter(tmp_path):
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "XXXXcafe"
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
+        picture = np.zeros((16, 16, 3), np.uint8)
+        container.mux(
+            [*stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")), *stream.encode(None)]
+        )
+    path.write_bytes(path.read_bytes().replace(b"XXXXcafe", b"XXXXcaf\xe9"))
+    assert frame_counts(path) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"GIF89a", b"GIF89a\x01\x00\x01\x00" + b"\xff" * 200, b"GIF89a\x01\x00\x01\x00\x00\x00\x00!\xf9"],
+)
+def test_a_damaged_gif_is_named_unreadable(tmp_path, content):
+    (tmp_path / "v.gif").write_bytes(content)
+    with pytest.raises(UnreadableVideo, match="begins as a GIF and is none"):
+        visited(tmp_path / "v.gif", range(9))
+
+
+def test_frames_that_would_fill_the_memory_are_refused(tmp_path):
+    gif = (DATA / "delays_of_zero.gif").read_bytes()
+    (tmp_path / "v.gif").write_bytes(gif[:6] + b"\xff" * 4 + gif[10:])  # width and height
+    with pytest.raises(UnreadableVideo, match="65,535 × 65,535 pixels"):
+        visited(tmp_path / "v.gif", range(9))
+
+
+def test_a_gif_that_ends_inside_a_frame_gives_those_before(tmp_path):
+    data = (DATA / "delays_of_zero.gif").read_bytes()
+    (tmp_path / "v.gif").write_bytes(data[: int(len(data) * 0.8)])
+    count, _ = visited(tmp_path / "v.gif", range(9))
+    assert 1 <= count < 6
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_named_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "v.mp4")
