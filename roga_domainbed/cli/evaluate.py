@@ -96,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    from roga_domainbed.cli.checkout_names import add_checkout_names
+
+    add_checkout_names()
     problems = Problems()
     if args.format not in FORMATS:
         problems.add(unknown_name("format", args.format, FORMATS))
