@@ -15,6 +15,7 @@ from datasets_ext import manifest
 from datasets_ext.workers import map_files
 from roga_domainbed.errors import RogaError, shortened
 from roga_domainbed.input.image_files import UnreadableImage, read_image
+from roga_domainbed.input.tree import walk
 
 _N_SHOWN = 20
 
@@ -99,10 +100,9 @@ def _files(folder: Path, environments: Sequence[str], found: Verification) -> se
     """All files below the environments' folders, relative to ``folder``, without hidden ones."""
     paths = set()
     for env in environments:
-        for parent, folders, names in os.walk(folder / env):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+        for parent, names in walk(folder / env) if (folder / env).is_dir() else ():
             below = Path(parent).relative_to(folder).as_posix()
-            paths.update(f"{below}/{name}" for name in names if not name.startswith("."))
+            paths.update(f"{below}/{name}" for name in names)
     others = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     others = sorted(set(others) - set(environments))
     if others:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ def as_detector(run: SavedRun, purpose: str, real: Collection[str] = (), fake: C
         _swap_classes(run.algorithm)
 
 
-def check_said(run: SavedRun, folders: Collection[str], real: Collection[str], fake: Collection[str]) -> None:
+def check_said(run: SavedRun, folders: Sequence[str], real: Collection[str], fake: Collection[str]) -> None:
     """Refuse names that are said to be real or fake and are neither classes of the model nor ``folders``.
 
     Raises:
@@ -49,8 +49,8 @@ def check_said(run: SavedRun, folders: Collection[str], real: Collection[str], f
     for option, names in (("--real", real), ("--fake", fake)):
         for name in names:
             if name not in (*classes, *folders):
-                known = f"the classes of the model are {shortened(_shown(classes))}"
-                known += f"; the folders are {shortened(_shown(folders), 10)}" if folders else ""
+                known = f"the classes of the model are {shown(classes)}"
+                known += f"; the folders are {shown(folders, 10)}" if folders else ""
                 problems.add(f"{option} {name!r} names nothing here: {known}")
     for name in set(real) & set(fake):
         problems.add(f"{name!r} cannot be both --real and --fake")
@@ -73,24 +73,24 @@ def class_names(run: SavedRun) -> tuple[str, ...] | None:
 
 def _refusal(run: SavedRun, purpose: str, classes: tuple[str, ...] | None) -> str:
     start = f"{purpose} is for models that tell real from fake; this one"
-    trained = f"(it was trained on {run.args.get('dataset')})"
+    trained = f"(it was trained on {printable(str(run.args.get('dataset')))})"
     if run.num_classes != 2:
-        names = f": {shortened(_shown(classes))}" if classes else ""
+        names = f": {shown(classes)}" if classes else ""
         return f"{start} knows {run.num_classes} classes{names} {trained}"
     if classes is None:
         return (
             f"{start} has two classes and does not say which is which {trained}. If you know, pass the number of each: "
             "--real 0 --fake 1 where class 1 is fake"
         )
-    first, second = _shown(classes)
     return (
-        f"{start} tells {first} from {second} {trained}. If one of them is real and the other fake, say so with "
-        "--real NAME --fake NAME, these two names"
+        f"{start} tells {shown(classes[:1])} from {shown(classes[1:])} {trained}. If one of them is real and the other "
+        "fake, say so with --real NAME --fake NAME, these two names"
     )
 
 
-def _shown(classes: Collection[str]) -> list[str]:
-    return [repr(printable(name)) for name in classes]
+def shown(names: Sequence[str], n: int = 3) -> str:
+    """``'a', 'b', 'c', …``: names from a file or a disk, for a message."""
+    return shortened([repr(printable(name)) for name in names], n)
 
 
 def _swap_classes(algorithm: Any) -> None:

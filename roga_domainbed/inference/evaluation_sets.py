@@ -12,10 +12,9 @@ import pandas as pd
 from datasets_ext import manifest
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.engine.datasets.classes import FAKE, fake_class, said_or_meant
-from roga_domainbed.errors import Problems, RogaError, shortened, unknown_name
-from roga_domainbed.foreign import printable
+from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host.backend import host
-from roga_domainbed.inference.detector import as_detector, check_said, class_names
+from roga_domainbed.inference.detector import as_detector, check_said, class_names, shown
 from roga_domainbed.inference.model_inputs import ImageFiles, to_tensor
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.environment import Environment, OpenDataset
@@ -110,8 +109,8 @@ def own_sets(run: SavedRun, data_dir: str | None) -> Evaluated:
     _check_inputs(run, dataset, config.dataset)
     if run.class_names and dataset.class_names and run.class_names != tuple(dataset.class_names):
         raise RogaError(
-            f"{config.dataset} has the classes {_shown(dataset.class_names)} now, and the model was trained on "
-            f"{_shown(run.class_names)}"
+            f"{config.dataset} has the classes {shown(dataset.class_names)} now, and the model was trained on "
+            f"{shown(run.class_names)}"
         )
     rows = dataset.rows or [None] * len(names)
     return Evaluated(
@@ -325,19 +324,16 @@ def _environments(
         return {name: (place / name, found) for name, found in inner.items() if found}
     if are_classes:
         raise RogaError(
-            f"--folder {str(place)!r}: {_shown(below)} may be the classes, and so may the folders in them: say which "
+            f"--folder {str(place)!r}: {shown(below, 5)} may be the classes, and so may the folders in them: say which "
             "with --real NAME --fake NAME"
         )
-    # What is nearest to being right is spoken of.
     odd = [name for name in below if name not in outer]
-    if not outer:
-        odd = [
-            f"{name}/{other}" for name, names in inside.items() for other in names if other not in inner[name]
-        ]
-        odd = odd if any(inner.values()) else below
+    if not outer and any(inner.values()):  # they are nearest to being environments
+        odd = [f"{name}/{other}" for name in below for other in inside[name] if other not in inner[name]]
+        odd += [name for name in below if not inside[name]]
     raise RogaError(
         f"--folder {str(place)!r}: expected folders real and fake, or of that meaning, in it or in each folder in it; "
-        f"found {_shown(below)}; not understood: {_shown(odd)}. Say which are which with --real NAME --fake NAME; "
+        f"found {shown(below, 5)}; not understood: {shown(odd, 5)}. Say which are which with --real NAME --fake NAME; "
         "others are then left out"
     )
 
@@ -388,10 +384,4 @@ def _check_class_names(
     if fake_class(theirs) == FAKE:
         as_detector(run, f"--dataset {name}", real, fake)
     elif ours is not None:
-        raise RogaError(
-            f"{name} has the classes {_shown(theirs)}, and the model was trained on {_shown(ours)}"
-        )
-
-
-def _shown(names: Sequence[str]) -> str:
-    return shortened([repr(printable(name)) for name in names], 5)
+        raise RogaError(f"{name} has the classes {shown(theirs)}, and the model was trained on {shown(ours)}")

@@ -172,8 +172,9 @@ class FaceCutter:
 
     def _image(self, prediction: Prediction) -> list[Image.Image]:
         if self._detector is None:
+            whole = read_image(prediction.path)
             prediction.faces.append(Face())
-            return [read_image(prediction.path)]
+            return [whole]
         from datasets_ext.prepare.crop import by_size
         from datasets_ext.prepare.faces import encoded_face
 

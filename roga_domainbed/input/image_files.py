@@ -76,7 +76,7 @@ def read_image(
     except Exception as error:  # each of PIL's decoders fails in a way of its own, SyntaxError included
         reason = str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = "it is in no image format that is read" if os.path.getsize(path) else "it is empty"
+            reason = _why_unidentified(path)
         elif isinstance(error, Image.DecompressionBombError):
             reason = f"it has more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels, the most that is read"
         elif isinstance(error, OSError) and error.strerror:
@@ -106,6 +106,14 @@ def _formats() -> tuple[str, ...]:
     Image.init()
     names = "JPEG PNG BMP PPM TIFF WEBP DIB GIF JPEG2000 AVIF TGA".split()
     return tuple(name for name in names if name in Image.OPEN)
+
+
+def _why_unidentified(path: str) -> str:
+    with open_regular(path) as file:
+        start = file.read(4)
+    if start in (b"II*\0", b"MM\0*"):  # Pillow has a table of the TIFF pixels that it knows
+        return "its kind of pixels is not read: save it with 8 bits"
+    return "it is in no image format" if start else "it is empty"
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

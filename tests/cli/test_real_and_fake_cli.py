@@ -161,6 +161,15 @@ def test_folders_named_like_fakes_that_hold_real_and_fake_are_environments(model
     assert [(row["env_name"], row["auc"]) for row in rows] == [("Deepfakes", 1), ("FaceSwap", 1)]
 
 
+def test_the_folder_that_keeps_environments_from_being_ones_is_named(model_of, tmp_path, capsys):
+    model_of(["real", "fake"])
+    folder_of(tmp_path / "set" / "A", {"real": DARK, "fake": BRIGHT})
+    folder_of(tmp_path / "set" / "B", {"real": DARK, "masks": BRIGHT})
+    (tmp_path / "set" / "notes").mkdir()
+    error = command(capsys, "evaluate", "RUN", "--folder", tmp_path / "set", code=2).err
+    assert "found 'A', 'B', 'notes'; not understood: 'B/masks', 'notes'. Say which" in error
+
+
 def test_folders_of_two_meanings_have_to_be_said(model_of, tmp_path, capsys):
     model_of(["real", "fake"])
     for name in ("fake", "real"):  # the folders inside are videos, named after what was forged
@@ -221,6 +230,16 @@ def test_linked_folders_are_predicted_once_and_loops_end(model_of, tmp_path, cap
     assert "no such file or folder: 'nothing'" in error
 
 
+def test_pictures_taken_whole_that_cannot_be_read_are_named_and_the_rest_is_done(model_of, tmp_path, capsys):
+    model_of(["real", "fake"])
+    image(tmp_path / "a.png", DARK)
+    (tmp_path / "b.png").write_bytes(b"")
+    image(tmp_path / "c.png", BRIGHT)
+    lines = command(capsys, "predict", "RUN", tmp_path, "--no_detect", code=1).out.splitlines()[-3:]
+    assert [line.split()[1] for line in (lines[0], lines[2])] == ["real", "fake"]
+    assert "b.png' (it is empty)" in lines[1]
+
+
 def test_links_in_class_folders_are_followed_and_do_not_lead_into_the_other_class(model_of, tmp_path, capsys):
     model_of(["real", "fake"])
     folder = folder_of(tmp_path / "set", {"real": DARK, "fake": BRIGHT})
@@ -259,7 +278,7 @@ def test_all_images_that_cannot_be_read_are_counted_and_the_first_named(model_of
     assert "7 images cannot be read:\n" in error
     assert error.count("cannot read the image") == 5
     assert f"{str(folder / 'real/0.png')!r} (it is empty)" in error
-    assert f"{str(folder / 'fake/0.png')!r} (it is in no image format that is read)" in error
+    assert f"{str(folder / 'fake/0.png')!r} (it is in no image format)" in error
     assert "and 2 more" in error
 
 

@@ -9,14 +9,11 @@ REAL, FAKE = 0, 1
 #: The classes of data about real and fake, in the order of their numbers.
 REAL_AND_FAKE = ("real", "fake")
 
-_REAL = set(
-    "real reals original originals genuine authentic pristine live bonafide natural nature "
-    "unaltered unedited unmanipulated unmodified untampered unforged".split()
-)
+_REAL = set("real reals original originals genuine authentic pristine live bonafide natural nature".split())
 _FAKE = set(
     "fake fakes faked deepfake deepfakes forged forgery forgeries manipulated manipulation manipulations synthetic "
     "synthesis synthesized synthesised generated spoof spoofs spoofed spoofing tampered tampering altered edited "
-    "doctored counterfeit artificial ai attack attacks unreal inauthentic unnatural".split()
+    "modified doctored counterfeit artificial ai attack attacks inauthentic".split()
 )
 #: A fake of something is a fake. A real with another word beside it may be a name: Real-ESRGAN is a generator.
 _BESIDE_REAL = set(
@@ -25,8 +22,8 @@ _BESIDE_REAL = set(
     "video videos sequence sequences crop crops person people human humans actor actors sample samples celeb celebs "
     "youtube".split()
 )
-_NOT = {"not", "non", "no", "never", "isnt", "un", "without"}
-_UNCLEAR = {"anti", "free", "less", "or", "versus", "vs"}
+_NOT = {"not", "non", "never", "isnt", "un", "without"}
+_UNCLEAR = {"anti", "free", "less", "no", "or", "versus", "vs"}  # "no" may count: fake_no_2
 
 
 def meaning(name: str) -> int | None:
@@ -109,8 +106,8 @@ def _words(name: str) -> list[str]:
 
 
 def _apart(word: str) -> list[str]:
-    """``notfake`` and ``nonreal`` as two words."""
-    for prefix in ("not", "non"):
+    """``notfake``, ``nonreal`` and ``untampered`` as two words."""
+    for prefix in ("not", "non", "un"):
         rest = word.removeprefix(prefix)
         if rest != word and rest in _REAL | _FAKE:
             return [prefix, rest]

@@ -23,6 +23,7 @@ convert base.png -monochrome bits.png
 convert base.png -colorspace gray -depth 32 -define quantum:format=floating-point refused-float.tif
 convert base.png -colorspace gray -depth 32 refused-32.tif
 convert base.png -colorspace Lab refused-lab.tif
+convert base.png -colorspace gray -alpha set -depth 16 -strip refused-kind.tif
 convert -size 1x1 -depth 8 xc:black xc:white -colorspace gray refused-pages.tif
 rm base.png
 python3 - <<'END'

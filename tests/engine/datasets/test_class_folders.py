@@ -23,6 +23,9 @@ from roga_domainbed.engine.datasets.classes import class_indices, fake_class, me
         ("real", "non-real"),
         ("real", "unreal"),
         ("untampered", "tampered"),
+        ("unmodified", "modified"),
+        ("unfaked", "AI-generated"),
+        ("isn't fake", "isn't real"),
         ("real_not_fake", "not_a_real_image"),
         ("training_real", "training_fake"),
         ("ReAl", "fAkE"),
@@ -48,7 +51,7 @@ def test_one_understood_name_of_two_gives_the_numbers_but_not_the_meaning(real, 
     "name",
     [
         "Real-ESRGAN", "RealVisXL", "real_stylegan", "realm", "surreal", "fake_vs_real", "fake or real", "anti-spoof",
-        "fake-free", "not", "0", "1", "cat", "", "not_not",
+        "fake-free", "no_1_fake", "not", "0", "1", "cat", "", "not_not",
     ],
 )  # fmt: skip
 def test_a_name_that_does_not_say_it_means_nothing(name):
