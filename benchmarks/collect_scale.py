@@ -44,10 +44,11 @@ def write_sweep(folder, hparams=HPARAMS):
             "save_model_every_checkpoint": False, "seed": number, "skip_model_save": False, "steps": None,
             "task": "domain_generalization", "test_envs": [env], "trial_seed": trial, "uda_holdout_fraction": 0,
         }  # fmt: skip
+        draw = random.Random(f"{algorithm} {dataset} {seed} {trial}" if seed else f"{algorithm} {dataset}")
         hparams_used = {
-            "batch_size": 32, "class_balanced": False, "data_augmentation": True, "lr": 10 ** rng.uniform(-5, -3.5),
+            "batch_size": 32, "class_balanced": False, "data_augmentation": True, "lr": 10 ** draw.uniform(-5, -3.5),
             "nonlinear_classifier": False, "resnet18": False, "resnet50_augmix": True, "resnet_dropout": 0.1,
-            "vit": False, "weight_decay": 10 ** rng.uniform(-6, -2),
+            "vit": False, "weight_decay": 10 ** draw.uniform(-6, -2),
         }  # fmt: skip
         with open(run / "results.jsonl", "w", encoding="ascii") as file:
             for checkpoint in range(CHECKPOINTS):
@@ -93,6 +94,7 @@ def main():
     if not folder.exists():
         write_sweep(folder, args.hparams)
     ours = [sys.executable, "-m", "roga_domainbed", "collect-results", "--input_dir", str(folder)]
+    ours += ["--compat", "upstream"]  # which prints tables of X, too
     theirs = [sys.executable, "-m", "domainbed.scripts.collect_results", "--input_dir", str(folder)]
     oracle, *upstream = measure(theirs, cwd=home)
     rows = [("upstream", *upstream)]

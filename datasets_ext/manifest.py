@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from roga_domainbed.errors import Problems, RogaError, shortened
+from roga_domainbed.errors import Problems, RogaError, is_out_of_memory, shortened
 from roga_domainbed.files import replacing
-from roga_domainbed.foreign import check_regular
+from roga_domainbed.foreign import Malformed, check_unpacked, open_regular
 
 FILE = "manifest.parquet"
 
@@ -44,8 +44,6 @@ _TEXTS = tuple(column for column in COLUMNS if column not in _NUMBERS)
 _OF_A_VIDEO = ("env", "label", "video")  # they identify it
 _ONE_A_VIDEO = ("recording", "identities", "split", "method")
 
-# A manifest takes about 5 bytes a row and unpacks to 10 times its size.
-_ROWS_A_BYTE, _MOST_UNPACKED, _EVER_UNPACKED = 4, 100, 64 * 2**20
 _LONGEST = 4096  # bytes of a cell
 # Absolute, or with a part that is empty, "." or "..": it would leave the folder, or name a file in a second way.
 _ODD_PATH = r"^/|^$|//|/$|(^|/)\.\.?(/|$)|\x00" + (r"|[\\:]" if os.name == "nt" else "")
@@ -64,8 +62,9 @@ def write(folder: str | os.PathLike, rows: pd.DataFrame) -> Path:
     path = Path(folder) / FILE
     ordered = rows[list(COLUMNS)].sort_values("path", kind="stable").reset_index(drop=True)
     ordered = ordered.astype({"label": "int8", "frame": "int32"})
-    with replacing(path) as partial:
-        ordered.to_parquet(partial, index=False)
+    # As an open file: pyarrow takes no path that is not UTF-8.
+    with replacing(path) as partial, open(partial, "wb") as file:
+        ordered.to_parquet(file, index=False)
     return path
 
 
@@ -79,7 +78,7 @@ def read(folder: str | os.PathLike) -> pd.DataFrame:
     """
     path = Path(folder) / FILE
     try:
-        check_regular(path)
+        source = open_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         raise RogaError(
             f"no {FILE} in {str(folder)!r}: make the dataset with 'roga-domainbed prepare', "
@@ -88,25 +87,27 @@ def read(folder: str | os.PathLike) -> pd.DataFrame:
     except OSError as error:
         raise RogaError(f"{path} cannot be read as a manifest: {error.strerror}") from None
     try:
-        with pq.ParquetFile(path) as file:
+        with source, pq.ParquetFile(source) as file:
             metadata, problems = file.metadata, Problems()
             for message in _structure_problems(path, file):
                 problems.add(message)
             problems.check()
-        # Repeated text stays stored once, so a few bytes cannot unpack to gigabytes.
-        with pq.ParquetFile(path, metadata=metadata, read_dictionary=list(_TEXTS)) as file:
-            table = file.read(columns=list(COLUMNS), use_threads=False)
+            # Repeated text stays stored once, so a few bytes cannot unpack to gigabytes.
+            again = pq.ParquetFile(source, metadata=metadata, read_dictionary=list(_TEXTS))
+            table = again.read(columns=list(COLUMNS), use_threads=False)
         _require_sound_cells(path, table)
         return _with_plain_text(table).to_pandas(use_threads=False)
-    except (RogaError, MemoryError):
+    except RogaError:
         raise
     except Exception as error:  # pyarrow raises its own kinds for damaged files
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RogaError(f"{path} cannot be read as a manifest: {reason[:200]}") from None
 
 
 def _structure_problems(path: Path, file: pq.ParquetFile) -> Iterator[str]:
-    schema, metadata = file.schema_arrow, file.metadata
+    schema = file.schema_arrow
     missing = [column for column in COLUMNS if column not in schema.names]
     if missing:
         yield f"{path} lacks the columns {', '.join(missing)}; make it again with 'prepare'"
@@ -119,18 +120,10 @@ def _structure_problems(path: Path, file: pq.ParquetFile) -> Iterator[str]:
                 yield f"{path}: the manifest's column {column!r} must hold whole numbers; it holds {kind}"
             if column in _TEXTS and not _is_text(kind):
                 yield f"{path}: the manifest's column {column!r} must hold text; it holds {kind}"
-    size = path.stat().st_size
-    unpacked = sum(
-        metadata.row_group(group).column(column).total_uncompressed_size
-        for group in range(metadata.num_row_groups)
-        for column in range(metadata.num_columns)
-        if metadata.row_group(group).column(column).path_in_schema in COLUMNS
-    )
-    if metadata.num_rows > _ROWS_A_BYTE * size or unpacked > _MOST_UNPACKED * size + _EVER_UNPACKED:
-        yield (
-            f"{path} is refused: its {size:,} bytes unpack to {metadata.num_rows:,} rows and {unpacked:,} bytes, which "
-            "no manifest does"
-        )
+    try:
+        check_unpacked(file.metadata, path.stat().st_size, COLUMNS)
+    except Malformed as error:
+        yield f"{path} is refused: {error}, which no manifest does"
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -179,6 +172,8 @@ def problems(rows: pd.DataFrame, name: str | None, environments: Sequence[str] =
 def value_problems(rows: pd.DataFrame, name: str | None, environments: Sequence[str] = ()) -> Iterator[str]:
     """The faults of single cells, and environments and classes that are not there; as ``problems``."""
     shown = "manifest" if name is None else name
+    if rows.empty:
+        yield f"{shown}: the manifest has no rows"
     for column in _TEXTS:
         n_empty = int(rows[column].isna().sum())
         if n_empty:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import math
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,13 +34,21 @@ class Busy(Exception):
 def replacing(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Path]:
     """Inside, write to the path that this gives; at the end that file takes the place of ``path`` in one step.
 
-    An exception removes the new file and leaves the old one as it was.
+    An exception removes the new file and leaves the old one as it was. A device or pipe, such as ``/dev/stdout``,
+    keeps its name and gets the content.
 
     Args:
         path: the file to write.
         durable: whether its content must be on the disk before it gets its name: it survives a power cut.
     """
     path = Path(path)
+    if _is_device_or_pipe(path):
+        import tempfile  # takes as long to import as a small sweep to read
+
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+            _copy_into((Path(folder) / path.name).read_bytes(), path)
+        return
     partial = path.with_name(f"{path.name}.part")
     try:
         yield partial
@@ -53,6 +62,28 @@ def replacing(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Pat
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def _is_device_or_pipe(path: Path) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    # /dev/stdout is a link to whatever it is, also to a regular file, which others have open
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or (
+        path.is_symlink() and path.parent == Path("/dev")
+    )
+
+
+def _copy_into(content: bytes, path: Path) -> None:
+    descriptor = os.open(
+        path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)
+    )  # a pipe that nobody reads is an error
+    with open(descriptor, "wb", buffering=0) as file:
+        os.set_blocking(descriptor, True)
+        left = memoryview(content)
+        while left:
+            left = left[file.write(left) :]
 
 
 def sync_folder(folder: str | os.PathLike) -> None:
@@ -75,8 +106,9 @@ def locked(path: str | os.PathLike, *, patience_s: float = _PATIENCE_S) -> Itera
 
     Raises:
         Busy: another process has it.
+        OSError: the file cannot be made, or is not a regular one.
     """
-    with open(path, "a") as file:
+    with open(path, "a", opener=_without_waiting) as file:
         deadline = time.monotonic() + patience_s
         while not _lock(file, wait=math.isinf(patience_s)):
             if time.monotonic() > deadline:
@@ -92,6 +124,15 @@ def is_locked(path: str | os.PathLike) -> bool:
             return not _lock(file)
     except OSError:
         return False
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a regular file: a named pipe of that name would be waited for."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return descriptor
 
 
 def _lock(file: Any, *, wait: bool = False) -> bool:

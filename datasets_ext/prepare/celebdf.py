@@ -126,7 +126,7 @@ def video(env: str, group: str, name: str, source: Path, split: str) -> Video | 
 def read_list(source: Path, version: int, layout: Layout, problems: Problems) -> Tests | None:
     """The list of testing videos in ``source``; None if there is none, or, as a problem, if it cannot be read."""
     same = (path for path in sorted(source.iterdir()) if path.name.casefold() == LIST.casefold())
-    path = next((path for path in same if path.exists() and not path.is_dir()), None)
+    path = next(same, None)
     if path is None:
         return None
     lines = read_lines(path)

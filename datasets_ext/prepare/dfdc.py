@@ -92,7 +92,7 @@ def read(source: str | os.PathLike, problems: Problems) -> Layout:
 
 def _parts(source: Path) -> Iterator[Path]:
     for folder, _ in tree.walk(source):
-        if any(os.path.exists(os.path.join(folder, name)) for name in (METADATA, LABELS)):
+        if any(os.path.lexists(os.path.join(folder, name)) for name in (METADATA, LABELS)):
             yield Path(folder)
 
 
@@ -146,7 +146,7 @@ def entries_of(part: Path, layout: Layout) -> tuple[dict[str, Entry], set[str]]:
     found: dict[str, Entry] = {}
     contradicted: set[str] = set()
     for path, read_file in ((part / METADATA, _metadata), (part / LABELS, _labels)):
-        if not path.exists():
+        if not os.path.lexists(path):
             continue
         odd: list[str] = []
         for stem, entry in read_file(path, layout, odd):

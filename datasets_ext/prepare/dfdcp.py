@@ -120,7 +120,7 @@ def _files_below(root: Path, group: str) -> list[Path]:
 def _read_list(root: Path, layout: Layout) -> dict[tuple[str, str], dict[str, Any]]:
     """(top folder, stem) → the list's entry."""
     path = root / LIST
-    value = read_json_object(path) if path.exists() else "is missing"
+    value = read_json_object(path) if os.path.lexists(path) else "is missing"
     if isinstance(value, str):
         layout.notes.append(
             f"{LIST} {value}; labels come from the folders and the column 'split' is empty: fix it and run again, no "

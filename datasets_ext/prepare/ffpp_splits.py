@@ -7,6 +7,7 @@ authors' repository, in ``dataset/splits``; they are read from there and not shi
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,7 @@ def find(source: Path, folder: Path | None, problems: Problems) -> Splits:
     """
     places = [folder] if folder is not None else [source / place for place in _PLACES]
     for place in places:
-        present = [name for name in SPLITS if (place / f"{name}.json").exists()]
+        present = [name for name in SPLITS if os.path.lexists(place / f"{name}.json")]
         if len(present) == len(SPLITS):
             return _read(place, problems)
         if present or folder is not None:

@@ -26,9 +26,9 @@ from PIL import Image
 
 from datasets_ext.prepare.sampling import spaced_indices
 from roga_domainbed.foreign import open_regular
-from roga_domainbed.input.image_files import DAMAGE, truncated_is_an_error
+from roga_domainbed.input.image_files import truncated_is_an_error
 
-_MOST_PIXELS = 2**27  # of a frame: 16,384 × 8,192; a small file can claim a frame that fills the memory
+_MOST_PIXELS = 2**26  # of a frame: 8,192 × 8,192; a small file can claim a frame that fills the memory
 _MOST_STRETCHED = 4  # pixels this many times as wide as high, or as high as wide, are a fault of the file
 _SQUARE = 0.01  # encoders leave ratios such as 1216:1215 behind; scaling by them would only blur
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -178,7 +178,9 @@ def _opened(path: Path) -> Iterator[_Film]:
         try:
             # A file, not its name: FFmpeg takes "concat:…" or "http:…" for an order. No protocol may be used, so that a
             # playlist with a video's name opens no other file.
-            container = av.open(_Named(file), options={"protocol_whitelist": "none"})
+            container = av.open(
+                _Named(file), options={"protocol_whitelist": "none"}, metadata_errors="replace"
+            )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UnreadableVideo(_words(error)) from None
         with container:
@@ -190,7 +192,16 @@ class _Named:
 
     def __init__(self, file: BinaryIO):
         self.name = "video" + os.path.splitext(file.name)[1].encode("ascii", "ignore").decode()
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self.read, self.tell, self._file = file.read, file.tell, file
+
+    def seek(self, offset: int, whence: int) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (
+            OSError,
+            ValueError,
+        ):  # a damaged file leads to before its begin; PyAV would print a traceback
+            return -1
 
 
 class _Container:
@@ -207,8 +218,7 @@ class _Container:
         context = self._stream.codec_context
         if context is None:
             raise UnreadableVideo("it is in a format that this build of FFmpeg cannot decode")
-        if (context.width or 0) * (context.height or 0) > _MOST_PIXELS:
-            raise UnreadableVideo(f"its frames have {context.width} × {context.height} pixels")
+        _check_size(context.width or 0, context.height or 0)
         context.options = {"max_pixels": str(_MOST_PIXELS)}
         context.thread_count = 1  # videos are decoded in parallel processes already
 
@@ -249,6 +259,8 @@ class _Container:
                 packet = next(packets)
             except (StopIteration, av.FFmpegError, OSError):  # the second: the file ends inside a packet
                 return
+            except IndexError:  # of PyAV: a stream comes up in the middle of a damaged file
+                return
             if packet.size:  # demux ends with an empty packet, which means flush
                 yield packet
 
@@ -276,10 +288,13 @@ class _AsShown:
         matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
         matrix = bytes(matrix) if matrix is not None else b""
         kind = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range, matrix)
-        if kind != self._kind:  # it may change in the middle of a video
-            self._graph, self._kind = self._filters(frame, matrix), kind
-        self._graph.push(frame)
-        return self._graph.pull().to_ndarray()
+        try:
+            if kind != self._kind:  # it may change in the middle of a video
+                self._graph, self._kind = self._filters(frame, matrix), kind
+            self._graph.push(frame)
+            return self._graph.pull().to_ndarray()
+        except (av.FFmpegError, ValueError) as error:
+            raise UnreadableVideo(f"its pixels cannot be made RGB: {_words(error)}") from None
 
     def _filters(self, frame: av.VideoFrame, matrix: bytes) -> av.filter.Graph:
         graph = av.filter.Graph()
@@ -319,14 +334,24 @@ def _turned(matrix: bytes) -> tuple[tuple[str, str], ...]:
     return _UPRIGHT[signs]
 
 
+def _check_size(width: int, height: int) -> None:
+    if width * height > _MOST_PIXELS:
+        raise UnreadableVideo(f"its frames would have {width:,} × {height:,} pixels")
+
+
 class _Gif:
     """A GIF. FFmpeg takes one whose frames have no delays for a single frame; Pillow reads every kind."""
 
     def __init__(self, file: BinaryIO):
+        header = file.read(10)
+        _check_size(*(int.from_bytes(header[place : place + 2], "little") for place in (6, 8)))
+        file.seek(0)
         try:
             self._image = Image.open(file)
-        except DAMAGE as error:
-            raise UnreadableVideo(_words(error)) from None
+        except MemoryError:
+            raise
+        except Exception:  # Pillow's decoders fail each in a way of its own
+            raise UnreadableVideo("it begins as a GIF and is none") from None
 
     def counts(self) -> tuple[int, int]:
         n = sum(1 for _ in self._shown())
@@ -336,7 +361,9 @@ class _Gif:
         for _ in self._shown():
             try:
                 rgba = self._image.convert("RGBA")
-            except DAMAGE:  # the file ends inside a frame
+            except MemoryError:
+                raise
+            except Exception:  # the file ends inside a frame
                 return
             yield lambda rgba=rgba: np.asarray(
                 Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
@@ -347,7 +374,9 @@ class _Gif:
         while True:
             try:
                 self._image.seek(number)
-            except (EOFError, *DAMAGE):
+            except MemoryError:
+                raise
+            except Exception:  # there are no more, or it is damaged
                 return
             yield
             number += 1

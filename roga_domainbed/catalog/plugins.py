@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 
 GROUP = "roga_domainbed.plugins"
-PATIENCE_S = 60  # for one plugin; it should import nothing heavy
+PATIENCE_S = 20  # for one plugin; it should import nothing heavy
 
 
 @dataclass(frozen=True)

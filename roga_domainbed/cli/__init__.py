@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import inspect
 import os
-import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import NoReturn
 
 from roga_domainbed import __version__
 from roga_domainbed.cli import streams
-from roga_domainbed.errors import Failed, RogaError, unknown_name
+from roga_domainbed.errors import Failed, RogaError, is_out_of_memory, unknown_name
 
 #: Subcommand → (module, one line of help), in the order of the help page.
 COMMANDS = {
@@ -47,12 +46,6 @@ COMMANDS = {
     ),
 }
 _ALIASES = {"collect_results": "collect-results"}
-# What torch, the loader of shared libraries and threads say for it; numpy and pyarrow have kinds of MemoryError.
-_NO_MEMORY = re.compile(
-    r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|failed to map segment"
-    r"|can't start new thread|bad_alloc|failed to launch worker thread",
-    re.IGNORECASE,
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +96,7 @@ def _explained(argv: list[str]) -> int:
 
 def _reason(error: Exception) -> str:
     """What a person can do something about, in a sentence; anything else is a defect and shown with its traceback."""
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return f"not enough memory ({_first_line(error)})"
     if isinstance(error, OSError):  # disk full, no permission: nothing a traceback would explain
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
@@ -115,11 +108,6 @@ def _reason(error: Exception) -> str:
         return f"a number is too large ({_first_line(error)})"
     traceback.print_exception(error)
     return "an error that nobody foresaw: please report it, with the lines above"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    kinds = [kind.__name__ for kind in type(error).__mro__]
-    return bool({"MemoryError", "OutOfMemoryError"} & set(kinds) or _NO_MEMORY.search(str(error)))
 
 
 def _first_line(error: Exception) -> str:

@@ -19,7 +19,9 @@ oracle beside it.
 
 Rows: one for each algorithm, or for each row that the plan of the sweep names. --rows makes them from arguments and
 hyper-parameters: with --rows algorithm,hparams.backbone a row is "ERM, backbone resnet34". Models are selected within
-a row.
+a row. Without --rows, runs of one algorithm with different settings (steps, split, --hparams, backend) get a row each.
+
+X is a cell without a number; the lines below a table say why. A number of a single trial has no error.
 
 Where upstream is wrong the default differs from it; --compat upstream prints upstream's tables byte for byte:
   - a validation metric that is NaN or null is never chosen (upstream chooses a NaN in a first record);
@@ -29,15 +31,22 @@ Where upstream is wrong the default differs from it; --compat upstream prints up
   - datasets that DomainBed does not know are shown last (upstream drops them);
   - names are never cut, and are escaped in LaTeX (upstream cuts at 20 or 25 characters and does not escape);
   - the mean of fewer trials than the sweep has is marked *, and missing runs are listed below each table (upstream
-    does neither).
-A run that has not finished counts up to its last record. Standard error gets the number of runs, unfinished runs and
+    does neither);
+  - a table without a number is a sentence that says why (upstream prints a table of X);
+  - a single trial has no error (upstream: 0.0), and runs of different settings have rows of their own (upstream
+    chooses among them).
+A run that has not finished counts up to its last record. What cannot be read is skipped and named below the tables.
+The exit status is 1 if the file could not be written. Standard error gets the number of runs, unfinished runs and
 unreadable lines; Markdown, LaTeX and JSON name the unfinished runs, too.
+
+Words such as oracle, in-split and trial: the glossary in docs/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -49,6 +58,7 @@ from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import Problems, RogaError, shortened, unknown_name
 from roga_domainbed.files import replacing
 from roga_domainbed.report.renderers import RENDERERS
+from roga_domainbed.results.text_table import one_line
 
 if TYPE_CHECKING:
     from roga_domainbed.results.runs import LoadedRuns, Run
@@ -124,20 +134,18 @@ def _run(args: argparse.Namespace) -> int:
     from roga_domainbed.report.incomplete import MOST_NAMED, unfinished_runs
     from roga_domainbed.report.tables import build_tables
     from roga_domainbed.results import selection
-    from roga_domainbed.results.rows import name_rows, rows_of
+    from roga_domainbed.results.rows import rows_of
     from roga_domainbed.results.runs import load_sweeps
-    from roga_domainbed.results.selected import select
+    from roga_domainbed.results.selected import select_each
 
     rules = _check(args)
     metric = get_metric(("video_" if args.level == "video" else "") + args.metric)
     loaded = load_sweeps(args.input_dir, metric.name)
     _print_counts(args.input_dir, loaded)
     runs = _filtered(loaded.runs, args)
-    known = selection.metrics_in(runs)
-    if metric.name not in known:
-        raise RogaError(unknown_name("metric", metric.name, known))
-    if args.rows:
-        name_rows(runs, args.rows)
+    if metric.name not in selection.metrics_in(runs):
+        raise RogaError(selection.no_such_metric(metric, runs))
+    problems = [*loaded.problems, *make_rows(runs, args)]
     _print_runs_in_several_folders(runs)
     unfinished = unfinished_runs(runs, loaded.unfinished)
     _print_some((f"unfinished: {run}" for run in unfinished), most=MOST_NAMED)
@@ -155,8 +163,11 @@ def _run(args: argparse.Namespace) -> int:
     if args.compare and args.compare not in rows_of(runs):
         raise RogaError(unknown_name("row of these tables", args.compare, rows_of(runs)))
 
-    selected = [select(runs, selection.RULES.get(rule), metric, compat=args.compat) for rule in rules]
+    chosen_by = [selection.RULES.get(rule) for rule in rules]
+    selected = select_each(runs, chosen_by, metric, compat=args.compat)
     tables = build_tables(runs, selected, compat=args.compat, n_records=n_records, unfinished=unfinished)
+    if not args.compat:
+        tables = replace(tables, problems=tuple(problems))
     if args.compare:
         tables = replace(tables, comparisons=tuple(comparison_table(own, args.compare) for own in selected))
     renderer = RENDERERS.get(_format(args))
@@ -166,10 +177,32 @@ def _run(args: argparse.Namespace) -> int:
     path = Path(args.output) if args.output else Path(args.input_dir[0]) / name
     saved = _save(path, content)
     if isinstance(content, str):
-        sys.stdout.write(content)
+        print(content, end="")
     elif saved:
         print(f"Written to {path}")
-    return 0 if saved or isinstance(content, str) else 1
+    return 0 if saved else 1
+
+
+def make_rows(runs: list[Run], args: argparse.Namespace) -> list[str]:
+    """Name the rows of the tables, as ``--rows`` asks or so that each has runs of one setting.
+
+    Returns:
+        A sentence for everything that the numbers of a row should not be read without.
+    """
+    from roga_domainbed.results.rows import mixed_hparams, name_rows, name_variants, variants_in_rows
+
+    if getattr(args, "auto_lr", False):
+        return []  # its stages differ, as meant
+    if getattr(args, "compat", None):
+        for sentence in variants_in_rows(runs):
+            print(f"{one_line(sentence)}; upstream takes them together", file=sys.stderr)
+        return []
+    if args.rows:
+        name_rows(runs, args.rows)
+        return [*variants_in_rows(runs), *mixed_hparams(runs)]
+    for sentence in name_variants(runs):
+        print(f"{one_line(sentence)}. --rows algorithm takes them together.", file=sys.stderr)
+    return mixed_hparams(runs)
 
 
 def _format(args: argparse.Namespace) -> str:
@@ -228,9 +261,9 @@ def _print_counts(folders: list[str], loaded: LoadedRuns) -> None:
     lines = f"{len(loaded.problems)} lines skipped."
     print(f"{len(loaded.folders)} runs found: {counts}; {lines}", file=sys.stderr)
     jobs = [job for folder in dict.fromkeys(folders) for job in sorted(Path(folder).glob("*/job.json"))]
-    empty = [job.parent.name for job in jobs if not job.with_name(RECORDS).exists()]
+    empty = [job.parent.name for job in jobs if not os.path.exists(job.with_name(RECORDS))]
     if empty:
-        print(f"{len(empty)} jobs have no records yet: {shortened(empty)}", file=sys.stderr)
+        print(f"{len(empty)} jobs have no records yet: {one_line(shortened(empty))}", file=sys.stderr)
     _print_some(loaded.problems, most=len(loaded.problems))
     _print_some(loaded.notes)
 
@@ -252,7 +285,7 @@ def _print_runs_in_several_folders(runs: Iterable[Run]) -> None:
 def _print_some(lines: Iterable[str], most: int = 20) -> None:
     lines = list(lines)
     for line in lines[:most]:
-        print(f"  {line}", file=sys.stderr)
+        print(f"  {one_line(line)}", file=sys.stderr)
     if len(lines) > most:
         print(f"  … and {len(lines) - most} more like these", file=sys.stderr)
 
@@ -263,6 +296,6 @@ def _save(path: Path, content: str | bytes) -> bool:
             partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
         follow = " The tables follow on standard output." if isinstance(content, str) else ""
-        print(f"Not saved to {path}: {error.strerror}.{follow}", file=sys.stderr)
+        print(f"Not saved to {path}: {error.strerror or error}.{follow}", file=sys.stderr)
         return False
     return True

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow_leakage",
         "--allow-leakage",
         action="store_true",
-        help="evaluate also on data that the model was trained on or selected by",
+        help="evaluate also on data that the model was trained on or selected by, or may have been",
     )
     add_class_names(group, "class folder, or class of the model,")
     group.add_argument(
@@ -96,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    from roga_domainbed.cli.checkout_names import add_checkout_names
+
+    add_checkout_names()
     problems = Problems()
     if args.format not in FORMATS:
         problems.add(unknown_name("format", args.format, FORMATS))

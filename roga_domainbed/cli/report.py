@@ -30,7 +30,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from roga_domainbed.cli.collect_results import add_rows_argument
+from roga_domainbed.cli.collect_results import add_rows_argument, make_rows
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 from roga_domainbed.files import replacing
 
@@ -77,7 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, draw, write."""
     from roga_domainbed.results import selection
-    from roga_domainbed.results.rows import name_rows
     from roga_domainbed.results.runs import runs_in_several_folders
 
     _check(args)
@@ -85,8 +84,7 @@ def run(args: argparse.Namespace) -> int:
         if find_spec(module) is None:
             raise MissingExtra(package, "report", "report")
     loaded, metric = _load(args.input_dir, args.metric)
-    if args.rows:
-        name_rows(loaded.runs, args.rows)
+    loaded.notes += make_rows(loaded.runs, args)
     loaded.notes += [
         f"{run}: in several folders, {', '.join(sources)}; of a step that is there twice the later folder counts"
         for run, sources in runs_in_several_folders(loaded.runs).items()
@@ -155,7 +153,7 @@ def _load(folders: Sequence[str], wanted: str | None) -> tuple[LoadedRuns, Metri
         if name in known:
             return loaded, get_metric(name)
     if wanted:
-        raise RogaError(unknown_name("metric", wanted, known))
+        raise RogaError(selection.no_such_metric(get_metric(wanted), loaded.runs))
     raise RogaError(
         "the records have neither auc nor acc of both an in- and an out-split, such as env0_in_acc and env0_out_acc; "
         f"--metric may be one of: {', '.join(known) or 'none'}"

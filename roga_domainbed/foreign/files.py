@@ -13,6 +13,8 @@ LARGEST = (
     64 * 2**20
 )  # bytes of a list, a setting or a description; what holds pixels or weights has bounds of its own
 
+_FIRST_PART, _LARGEST_PART = 2**16, 2**24  # bytes read at once
+
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -52,13 +54,28 @@ def read_bytes(path: str | os.PathLike, at_most: int = LARGEST) -> bytes:
     Raises:
         OSError: it cannot be opened, is not a regular file, or has more than ``at_most`` bytes.
     """
-    with open_regular(path) as file:
-        content = file.read(at_most + 1)
-    if len(content) > at_most:
+    # Without a file object, which costs as much as reading a small file: a sweep has thousands.
+    descriptor = _without_waiting(
+        path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    )
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        _require_regular(mode, path)
+        parts, left, most, is_full = [], at_most + 1, _FIRST_PART, True
+        while left and is_full:
+            wanted = min(left, most)
+            parts.append(os.read(descriptor, wanted))
+            is_full = len(parts[-1]) == wanted  # less than wanted is all there is
+            left, most = left - len(parts[-1]), min(2 * most, _LARGEST_PART)
+    finally:
+        os.close(descriptor)
+    if not left:
         raise OSError(
             errno.EFBIG, f"larger than {at_most // 2**10:,} KiB, the most that is read", os.fspath(path)
         )
-    return content
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def read_text(path: str | os.PathLike, at_most: int = LARGEST) -> str:

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+from roga_domainbed.errors import is_out_of_memory
 from roga_domainbed.foreign.files import open_regular
 from roga_domainbed.foreign.malformed import Malformed
 
@@ -32,7 +33,7 @@ def load_tensors(
     Raises:
         OSError: it cannot be read, or is not a regular file.
         Malformed: it is damaged, holds more than weights, or takes more memory than its size.
-        MemoryError: there is not enough memory for it.
+        Exception: there is not enough memory for it; see ``errors.is_out_of_memory``.
     """
     if isinstance(file, (str, os.PathLike)):
         with open_regular(file) as opened:
@@ -58,9 +59,11 @@ def _check_archive(file: BinaryIO) -> None:
             if len({entry.filename for entry in entries}) < len(entries):
                 raise Malformed("it is damaged: an entry comes twice")
             changed = archive.testzip()
-    except (MemoryError, Malformed):
+    except Malformed:
         raise
     except Exception as error:  # a damaged archive fails in any of zipfile's ways
+        if is_out_of_memory(error):
+            raise
         raise Malformed(f"it is damaged: {error or type(error).__name__}") from None
     if changed is not None:
         raise Malformed(f"it is damaged: the entry {changed} does not have its checksum")
@@ -72,11 +75,11 @@ def _load(file: BinaryIO, place: str | Callable) -> Any:
     try:
         with _numpy_scalars_allowed():
             return torch.load(file, map_location=place, weights_only=True)
-    except (MemoryError, torch.cuda.OutOfMemoryError):
-        raise
     except pickle.UnpicklingError as error:
         raise Malformed(f"it holds more than weights ({_reason(error)})") from None
     except Exception as error:  # zip, pickle and torch each have their own kinds for damaged files
+        if is_out_of_memory(error):
+            raise
         raise Malformed(f"it is damaged ({_reason(error)})") from None
 
 

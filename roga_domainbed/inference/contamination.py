@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from datasets_ext.audit import Audit, audit
 from datasets_ext.combined import with_family
 from roga_domainbed.errors import RogaError, shortened
-from roga_domainbed.foreign import check_regular, open_regular
+from roga_domainbed.foreign import check_unpacked, open_regular
 from roga_domainbed.inference.evaluation_sets import Evaluated, EvaluationSet, own_sets
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.results.records import SCORES
@@ -146,10 +146,10 @@ def _why_other_data(run: SavedRun, own: Evaluated) -> str:
 def _samples_of_run(path: Path) -> dict[tuple[int, str], set[tuple[str | None, int]]] | None:
     """(environment, part) → its (file, class)es, from the scores of a run's last step; None if there are none."""
     try:
-        check_regular(path)
-        with pq.ParquetFile(path) as file:
+        with open_regular(path) as source, pq.ParquetFile(source) as file:
             names = ["env", "split", "path", "label"]
             has_steps = "step" in file.schema_arrow.names
+            check_unpacked(file.metadata, path.stat().st_size, names)
             table = file.read(columns=[*names, "step"] if has_steps else names)
         if has_steps:
             table = table.filter(pc.equal(table["step"], pc.max(table["step"])))

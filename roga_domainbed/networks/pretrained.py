@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from roga_domainbed.errors import RogaError, shortened
+from roga_domainbed.errors import RogaError, is_out_of_memory, shortened
 from roga_domainbed.foreign import check_regular, load_tensors
 
 _PROBE_TIMEOUT_S = 5
@@ -97,9 +97,9 @@ def _state_in(path: str) -> dict[str, torch.Tensor]:
     except OSError as error:
         reason = error.strerror or error
         raise RogaError(f"hparams 'weights': {path!r} cannot be read as weights: {reason}") from None
-    except MemoryError:
-        raise
     except Exception as error:  # safetensors has its own kind for damaged files
+        if is_out_of_memory(error):
+            raise
         raise RogaError(
             f"hparams 'weights': {path!r} cannot be read as weights: {_first_line(error)}"
         ) from None

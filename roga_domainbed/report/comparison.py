@@ -67,15 +67,13 @@ def comparison_table(selected: Selected, baseline: str) -> ComparisonTable:
 
 def verdicts(found: Sequence[Comparison], baseline: str, metric: Metric) -> list[str]:
     """What the comparison shows: one sentence for each kind of outcome."""
-    better, worse, alike, too_few, apart = [], [], [], [], []
-    judged = [row for row in found if row.pairs]
-    # The smallest p-value of n pairs is 2 / 2ⁿ; corrected, what each row could reach at best.
-    smallest = iter(holm([2.0 ** (1 - row.pairs) for row in judged]))
+    better, worse, alike, apart = [], [], [], []
+    few = too_few(found)
     for row in found:
         if not row.pairs:
             apart.append(row)
-        elif next(smallest) >= SIGNIFICANT:
-            too_few.append(row)
+        elif row in few:
+            continue
         elif row.p_value >= SIGNIFICANT:
             alike.append(row)
         else:
@@ -90,19 +88,27 @@ def verdicts(found: Sequence[Comparison], baseline: str, metric: Metric) -> list
         )
         if rows
     ]
-    if too_few:
-        pairs = sorted({row.pairs for row in too_few})
+    if few:
+        pairs = sorted({row.pairs for row in few})
         n = (
             f"{pairs[0]} pair{'s' * (pairs[0] > 1)}"
             if len(pairs) == 1
             else f"{pairs[0]} to {pairs[-1]} pairs"
         )
-        names = listed([row.name for row in too_few])
+        names = listed([row.name for row in few])
         sentences.append(
             f"Too few trials to compare {names} with {baseline}: with {n} the test cannot reach "
             f"p < {SIGNIFICANT}. Add trials."
         )
     return sentences
+
+
+def too_few(found: Sequence[Comparison]) -> list[Comparison]:
+    """The rows whose pairs are so few that no difference could be significant."""
+    judged = [row for row in found if row.pairs]
+    # The smallest p-value of n pairs is 2 / 2ⁿ; corrected, what each row could reach at best.
+    smallest = holm([2.0 ** (1 - row.pairs) for row in judged])
+    return [row for row, value in zip(judged, smallest, strict=True) if value >= SIGNIFICANT]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -48,11 +48,18 @@ def run_health(folders: Sequence[str | os.PathLike], runs: Sequence[Run]) -> lis
         last_steps[run.source] = max([*run.steps, last_steps.get(run.source, 0)])
     found = []
     for folder in folders:
-        for name in sorted(os.listdir(folder)):
+        for name in _names_in(folder):
             source = f"{os.fspath(folder)}/{name}"
             if source in args_of or os.path.exists(os.path.join(source, JOB_FILE)):
                 found.append(_of_folder(source, args_of.get(source), last_steps.get(source)))
     return found
+
+
+def _names_in(folder: str | os.PathLike) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:  # has been said when its records were read
+        return []
 
 
 def _of_folder(source: str, args: dict | None, last_step: int | None) -> RunHealth:

@@ -41,7 +41,7 @@ class UnfinishedRun:
 
 
 def missing_runs(
-    runs: Iterable[Run], rows: Iterable[str], columns: Mapping[str, tuple[int, ...] | None]
+    runs: Iterable[Run], rows: Iterable[str], columns: Mapping[str, Collection[tuple[int, ...]]]
 ) -> tuple[str, ...]:
     """One line for every cell that lacks runs, such as ``SAM, Art: trial 2 has 18 of 20 runs``.
 
@@ -50,7 +50,7 @@ def missing_runs(
     Args:
         runs: all runs of one dataset.
         rows: the rows of its table.
-        columns: environment name → the environments held out in the runs that count for it.
+        columns: environment name → the sets of environments held out in the runs that count for it.
     """
     present: dict[tuple, set[int]] = {}
     trials, seeds = set(), set()
@@ -62,12 +62,16 @@ def missing_runs(
         seeds.add(args["hparams_seed"])
     lines = []
     for row in rows:
-        for name, tested in columns.items():
-            found = {trial: len(present.get((row, tested, trial), ())) for trial in sorted(trials)}
+        for name, sets in columns.items():
+            found = {
+                trial: sum(len(present.get((row, tested, trial), ())) for tested in sets)
+                for trial in sorted(trials)
+            }
+            expected = len(seeds) * max(1, len(sets))
             lacking = [
-                f"trial {trial} has {f'{count} of {len(seeds)} runs' if count else 'no run'}"
+                f"trial {trial} has {f'{count} of {expected} runs' if count else 'no run'}"
                 for trial, count in found.items()
-                if count < len(seeds)
+                if count < expected
             ]
             if not any(found.values()):
                 lacking = ["no run"]

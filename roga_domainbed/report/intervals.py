@@ -44,8 +44,8 @@ class Interval:
 def cell_intervals(selected: Selected, stored: StoredScores) -> dict[CellKey, Interval]:
     """The interval of every cell.
 
-    By resampling the videos of stored scores, where these are of the step the rule chose and give the number that is
-    in the table; otherwise over trials, cut at the limits of the metric.
+    By resampling the videos of the scores that were stored at the chosen step, where these give the number that is in
+    the table; otherwise over trials, cut at the limits of the metric.
 
     Args:
         selected: what a rule chose.
@@ -59,24 +59,31 @@ def _interval(trials: Sequence[JudgedRun], metric: Metric, stored: StoredScores)
         return _over_scores(trials, metric.name, stored)
     except RogaError as error:
         why = str(error)
-    low, high = mean_interval([trial.test for trial in trials])
+    means = trial_means(trials)
+    low, high = mean_interval(means)
     if math.isnan(low):
-        return Interval(note=f"{why}; an interval over trials needs 3, not {len(trials)}")
+        return Interval(note=f"{why}; an interval over trials needs 3, not {len(means)}")
     return Interval(max(low, 0.0), min(high, metric.most), "trials", why)
+
+
+def trial_means(runs: Sequence[JudgedRun]) -> list[float]:
+    """The number of each trial: of one run, or the mean over runs that hold the environment out with others."""
+    tests: dict[int, list[float]] = {}
+    for run in runs:
+        tests.setdefault(run.trial, []).append(run.test)
+    return [sum(own) / len(own) for own in tests.values()]
 
 
 def _over_scores(trials: Sequence[JudgedRun], metric: str, stored: StoredScores) -> Interval:
     """The interval from stored scores; RogaError says why there is none."""
     if metric not in ("auc", "video_auc", "acc"):
         raise RogaError(f"intervals over videos exist for acc, auc and video_auc, not for {metric}")
-    earlier = sorted({trial.step for trial in trials if trial.step != trial.last_step})
-    found = [stored[trial.source, trial.env] for trial in trials if (trial.source, trial.env) in stored]
-    if len(found) < len(trials):
+    lacking = [trial for trial in trials if (trial.source, trial.env, trial.step) not in stored]
+    if any(trial.step != trial.last_step for trial in lacking):
+        raise RogaError("no stored scores of the step that the rule chose")
+    if lacking:
         raise RogaError("no stored scores")
-    if earlier:
-        raise RogaError(
-            f"the stored scores are of the last step, the rule chose step {', '.join(map(str, earlier))}"
-        )
+    found = [stored[trial.source, trial.env, trial.step] for trial in trials]
     first = found[0]
     if not first.has_videos and metric == "video_auc":
         raise RogaError("the stored scores name no videos")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from roga_domainbed import __version__
+from roga_domainbed.foreign import printable
 from roga_domainbed.report import page_tables
 from roga_domainbed.report.figures.detection import detection_figures
 from roga_domainbed.report.figures.drawing import file_name, inline_svg, save_figure, swatch
@@ -18,7 +19,7 @@ from roga_domainbed.report.figures.training import training_figures
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.intervals import cell_intervals
 from roga_domainbed.report.page_tables import PageTable
-from roga_domainbed.report.scores import Scores, read_stored
+from roga_domainbed.report.scores import Scores, StoredScores, read_stored
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.summary import Sentence, ranking, summary
 from roga_domainbed.results.records import SCORES
@@ -58,12 +59,13 @@ class Report:
 
 
 def make_report(study: Study, health: Sequence[RunHealth]) -> Report:
-    """Read the stored scores of the chosen runs and make tables and figures; nothing is drawn yet."""
-    stored, score_problems = read_stored((c.source, c.env) for c in study.first.chosen)
-    intervals = cell_intervals(study.first, stored)
+    """Read the stored scores of the chosen steps and make tables and figures; nothing is drawn yet."""
+    stored, score_problems = read_stored(chosen for own in study.selected for chosen in own.chosen)
+    intervals_of = {own.rule.name: cell_intervals(own, stored) for own in study.selected}
+    intervals = intervals_of[study.rule.name]
     several = len(study.datasets) > 1  # averages over one dataset would repeat its table
-    tables = [table for table in study.tables.tables if table.dataset is not None or several]
-    results = [page_tables.result_table(table, study, intervals) for table in tables]
+    tables = [table for table in study.tables.shown if table.dataset is not None or several]
+    results = [page_tables.result_table(table, intervals_of[table.rule.name]) for table in tables]
     results += filter(None, [page_tables.comparison(study)])
     blocks = {}
     for dataset in study.datasets:
@@ -79,7 +81,7 @@ def make_report(study: Study, health: Sequence[RunHealth]) -> Report:
                 dataset,
                 _by_cell(study, dataset, stored),
                 lines,
-                _whose(study, dataset),
+                _whose(study, dataset, stored),
                 _without_scores(score_problems),
             ),
             *training_figures(study, dataset, lines),
@@ -134,7 +136,7 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: _CONTROL.sub("\ufffd", value) if type(value) is str else value,
+        finalize=lambda value: _safe(value) if type(value) is str else value,
     )
     drawn = 0
 
@@ -165,6 +167,11 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
     )
 
 
+def _safe(text: str) -> str:
+    """``text`` without what HTML forbids, and with what turns the direction of writing written out."""
+    return printable(_CONTROL.sub("\ufffd", text))
+
+
 def n_panels(report: Report) -> int:
     """How many panels the page has."""
     return sum(len(block.figure.panels) for blocks in report.blocks.values() for block in blocks)
@@ -188,23 +195,22 @@ def _lines(study: Study, dataset: str) -> tuple[Line, ...]:
     return lines_for(present, averages, study.baseline)
 
 
-def _by_cell(study: Study, dataset: str, stored: dict) -> dict[tuple[str, int], list[Scores]]:
+def _by_cell(study: Study, dataset: str, stored: StoredScores) -> dict[tuple[str, int], list[Scores]]:
     found: dict[tuple[str, int], list[Scores]] = {}
     for c in study.chosen_in(dataset):
-        if (c.source, c.env) in stored:
-            found.setdefault((c.row, c.env), []).append(stored[c.source, c.env])
+        if (c.source, c.env, c.step) in stored:
+            found.setdefault((c.row, c.env), []).append(stored[c.source, c.env, c.step])
     return found
 
 
-def _whose(study: Study, dataset: str) -> str:
-    """Stored scores are of the last step; the rule may have chosen an earlier one."""
+def _whose(study: Study, dataset: str, stored: StoredScores) -> str:
     chosen = study.chosen_in(dataset)
-    earlier = sum(c.step != c.last_step for c in chosen)
-    if not earlier:
-        return "Scores of the chosen runs at their last step, which the rule chose."
+    without = sum((c.source, c.env, c.step) not in stored for c in chosen)
+    if not without:
+        return "Scores of the chosen runs at the step that the rule chose."
     return (
-        f"Scores of the chosen runs at their last step; in {earlier} of {len(chosen)} runs the rule chose an "
-        "earlier step, which the tables show."
+        f"Scores of the chosen runs at the step that the rule chose; {without} of {len(chosen)} runs have none of that "
+        "step and are not in the figure."
     )
 
 
@@ -212,8 +218,9 @@ def _without_scores(problems: Sequence[str]) -> str:
     if problems:
         return f"The stored scores cannot be used: {problems[0]}."
     return (
-        f"The chosen runs have no stored scores ({SCORES} in the run's folder): DomainBed's own scripts write none, "
-        "and only tasks of two classes have any."
+        f"The chosen runs have no stored scores ({SCORES} in the run's folder) of the chosen step: version 0.1.0 "
+        "stored those of the last step alone, DomainBed's own scripts write none, and only tasks of two classes have "
+        "any."
     )
 
 

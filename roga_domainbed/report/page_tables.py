@@ -16,7 +16,7 @@ from roga_domainbed.report.comparison import comparison_table
 from roga_domainbed.report.figures.training import step_seconds
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.incomplete import count_unfinished
-from roga_domainbed.report.intervals import OVER, Interval
+from roga_domainbed.report.intervals import OVER, Interval, trial_means
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
 from roga_domainbed.results.runs import is_number
@@ -85,12 +85,15 @@ def number(value: float, form: str = ".1f", *, absent: str = "–") -> Value:
     return Value(absent) if math.isnan(value) else Value(format(value, form), value)
 
 
-def result_table(table: Table, study: Study, intervals: Mapping[CellKey, Interval]) -> PageTable:
-    """A table of ``collect-results``; the tables of the first rule with intervals below the numbers."""
+def result_table(table: Table, intervals: Mapping[CellKey, Interval]) -> PageTable:
+    """A table of ``collect-results``, with the intervals of its rule below the numbers.
+
+    A table without a number is a sentence: the caption of a table without rows.
+    """
+    if table.absent:
+        return PageTable(table.absent, (), ())
     best = [_best(table, column) for column in range(len(table.columns) + 1)]
-    envs = {}
-    if table.rule is study.rule and table.dataset is not None:
-        envs = {environment_name(table.dataset, env): env for env in study.test_envs(table.dataset)}
+    envs = {environment_name(dataset, env): env for dataset, _, env in intervals if dataset == table.dataset}
     rows = []
     for row in table.rows:
         numbers = [None if cell is None else cell.mean for cell in row.cells] + [row.average]
@@ -141,7 +144,7 @@ def chosen_table(study: Study, dataset: str) -> PageTable:
     rows = [
         (
             text(c.row + study.mark),
-            text(c.env_name),
+            text(c.place),
             Value(str(c.trial), c.trial),
             Value(str(c.hparams_seed), c.hparams_seed),
             Value(str(c.step), c.step),
@@ -167,13 +170,14 @@ def intervals_table(study: Study, dataset: str, intervals: Mapping[CellKey, Inte
     found = {(i.over, i.note) for cell, i in intervals.items() if cell[0] == dataset}
     if len(found) <= 1 and not any(over for over, _ in found):
         return None
-    rows = []
+    rows, reasons = [], {}
     for row, env in product(study.rows, study.test_envs(dataset)):
         trials = study.first.trials.get((dataset, row, env), [])
         if not trials:
             continue
         interval = intervals[dataset, row, env]
-        values = [100 * c.test for c in trials]
+        values = [100 * value for value in trial_means(trials)]
+        reason = reasons.setdefault(interval.note, len(reasons) + 1) if interval.note else None
         rows.append(
             (
                 text(row + study.mark),
@@ -182,8 +186,8 @@ def intervals_table(study: Study, dataset: str, intervals: Mapping[CellKey, Inte
                 Value(f"{100 * interval.low:.2f} to {100 * interval.high:.2f}" if interval.over else "–",
                       interval.low if interval.over else None),
                 text(interval.over or "–"),
-                Value(str(len(trials)), len(trials)),
-                text(interval.note),
+                Value(str(len(values)), len(values)),
+                Value("", None) if reason is None else Value(f"note {reason}", reason),
             )
         )  # fmt: skip
     return PageTable(
@@ -191,6 +195,7 @@ def intervals_table(study: Study, dataset: str, intervals: Mapping[CellKey, Inte
         ("Algorithm", "Held out", "Mean", "95 % interval", "Over", "Trials", "Reason"),
         tuple(rows),
         (
+            *(f"Note {place}: {reason}." for reason, place in reasons.items()),
             "An interval of zero width, as of an AUC of 100, says that no error was seen, not that there can be none.",
         ),
     ).without_empty_columns()

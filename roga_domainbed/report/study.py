@@ -13,7 +13,7 @@ from roga_domainbed.report.incomplete import unfinished_runs
 from roga_domainbed.report.tables import Table, Tables, build_tables
 from roga_domainbed.results.records import RECORDS, Record, read_records
 from roga_domainbed.results.runs import LoadedRuns
-from roga_domainbed.results.selected import JudgedRun, Selected, select
+from roga_domainbed.results.selected import JudgedRun, Selected, select_each
 from roga_domainbed.results.selection import Rule
 
 
@@ -120,7 +120,7 @@ def study(
         metric: one that the records have.
         baseline: a row of the tables.
     """
-    selected = tuple(select(loaded.runs, rule, metric) for rule in rules)
+    selected = tuple(select_each(loaded.runs, rules, metric))
     chosen = {c.source for own in selected for c in own.chosen}
     sources = dict.fromkeys(c.source for own in selected for c in own.judged)
     unfinished = unfinished_runs(loaded.runs, loaded.unfinished)
@@ -135,7 +135,10 @@ def study(
 
 
 def _read_folder(source: str, *, keep_records: bool) -> RunFolder:
-    found = read_records(f"{source}/{RECORDS}").records
+    try:
+        found = read_records(f"{source}/{RECORDS}").records
+    except OSError:  # gone since they were read for the tables
+        found = []
     provenance = (record["provenance"] for record in found if isinstance(record.get("provenance"), dict))
     return RunFolder(next(provenance, {}), tuple(_by_step(found)) if keep_records else ())
 

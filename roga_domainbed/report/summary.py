@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from roga_domainbed.launch.job import State
-from roga_domainbed.report.comparison import comparison_table, listed, verdicts
+from roga_domainbed.report.comparison import comparison_table, listed, too_few, verdicts
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
@@ -102,10 +102,13 @@ def _best(study: Study, dataset: str) -> list[Sentence]:
 
 
 def _against_baseline(study: Study) -> list[Sentence]:
+    """The rows against the baseline; empty where that has been said of the best row."""
     best = ranking(study.table(study.datasets[0]))[:1] if len(study.datasets) == 1 else []
     if not study.first.values[study.baseline] or [name for name, _ in best] == [study.baseline]:
         return []  # there is nothing to compare with, or it has been said of the best
     compared = comparison_table(study.first, study.baseline)
+    if best and len(too_few(compared.found)) == len(compared.found):
+        return []  # as few as for the best row
     return [Sentence(text) for text in verdicts(compared.found, study.baseline, study.metric)]
 
 

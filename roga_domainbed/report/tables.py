@@ -4,22 +4,27 @@ For each selection rule: one table a dataset (rows by environments), then one of
 are percentages. A cell is mean and error over trials; the error is the population standard deviation divided by the
 square root of the number of trials, as upstream defines it.
 
-Two behaviours, as in ``results.selection``. By default an average over trials takes complete trials only, and a
-dataset that the catalog does not know is shown after those it knows. With ``compat="upstream"`` a trial's average is
-over whatever test environments it has, unknown datasets are dropped, and missing runs are not listed.
+Two behaviours, as in ``results.selection``. By default an average over trials takes complete trials only, a dataset
+that the catalog does not know is shown after those it knows, a single trial has no error, and a table says why a cell
+has no number. With ``compat="upstream"`` a trial's average is over whatever test environments it has, unknown datasets
+are dropped, the error of a single trial is 0, and what is missing is not listed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.errors import shortened
 from roga_domainbed.metrics import Metric
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.incomplete import UnfinishedRun, missing_runs
+from roga_domainbed.report.without_number import NO_RUN, why_no_number
 from roga_domainbed.results.records import DATA_OPTIONS
 from roga_domainbed.results.rows import rows_of
 from roga_domainbed.results.runs import Run
@@ -28,23 +33,35 @@ from roga_domainbed.results.selection import (
     UPSTREAM,
     Rule,
     environments_in,
+    group_by_test_env,
     held_out_with,
 )
 
 MOST_MISSING = 12  # lines below a table
+NO_COMPLETE_TRIAL = "no trial has a number in every environment of the dataset"
+AVERAGE_OF_ALL = "a cell of the row has no number"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean and error over ``n`` trials, in percent."""
+    """Mean and error over ``n`` trials, in percent; the error of a single trial is not known: None."""
 
     mean: float
-    error: float
+    error: float | None
     n: int
 
     def text(self, plus_minus: str) -> str:
         """Mean and error with one decimal each."""
-        return f"{self.mean:.1f} {plus_minus} {self.error:.1f}"
+        return f"{self.mean:.1f}" + ("" if self.error is None else f" {plus_minus} {self.error:.1f}")
+
+
+class Lack(NamedTuple):
+    """Why a trial has no number in a cell, or the whole cell (``trial`` None): the end of a sentence."""
+
+    row: str
+    column: str
+    trial: int | None
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,9 @@ class Table:
         caveats: how the runs were made, where it is not the default; printed in the title.
         trials: for every column the number of trials the sweep has there; empty if not to be checked.
         missing: the missing runs, one line a cell; empty for upstream's tables.
+        lacks: why cells have no number though there are runs; empty for upstream's tables.
+        remark: how numbers came about, where runs hold out several environments in different combinations.
+        absent: a sentence in the place of a table without a number; None if the table is shown.
         unfinished: runs that count and have not finished; empty for upstream's tables.
     """
 
@@ -82,6 +102,9 @@ class Table:
     trials: tuple[int, ...] = ()
     missing: tuple[str, ...] = ()
     unfinished: tuple[UnfinishedRun, ...] = ()
+    lacks: tuple[Lack, ...] = ()
+    remark: str = ""
+    absent: str | None = None
 
     @property
     def is_oracle(self) -> bool:
@@ -127,9 +150,20 @@ class Table:
             for text, column in zip(texts, columns, strict=True)
         ]
 
+    def reason(self, row: Row, column: int) -> str:
+        """Why a cell has no number; column −1 is the row's average. Empty if it has one."""
+        if column < 0:
+            return AVERAGE_OF_ALL if row.average is None else ""
+        if row.cells[column] is not None:
+            return ""
+        if self.dataset is None:
+            return NO_COMPLETE_TRIAL
+        place = (row.name, self.columns[column], None)
+        return next((lack.reason for lack in self.lacks if lack[:3] == place), NO_RUN)
+
     def notes(self) -> list[str]:
-        """The lines below the table: what ``*`` means, and which runs are missing."""
-        notes = []
+        """The lines below the table: what ``*`` means, which runs are missing, and why an X is no number."""
+        notes = [self.remark] if self.remark else []
         if any(self.is_short(row, -1) for row in self.rows):
             trials = " or ".join(map(str, sorted(set(self.trials))))
             notes.append(f"* mean of fewer trials than the sweep has ({trials})")
@@ -139,16 +173,57 @@ class Table:
             more = len(self.missing) - MOST_MISSING
             if more > 0:
                 notes.append(f"  and in {more} more; collect-results --format json lists all")
+        if self.trials:
+            notes += self._about_x()
         return notes
+
+    def _about_x(self) -> list[str]:
+        lines = reason_lines(self.lacks)
+        found = [cell is None for row in self.rows for cell in row.cells]
+        if self.dataset is None and any(found):
+            lines.append(f"X: {NO_COMPLETE_TRIAL}")
+        elif any(row.average is None for row in self.rows):
+            lines.append(f"X under Avg: {AVERAGE_OF_ALL}")
+        return lines
+
+
+def reason_lines(lacks: Iterable[Lack]) -> list[str]:
+    """A line for each reason, with the cells that it is the reason for."""
+    cells: dict[str, list[str]] = {}
+    for row, column, trial, reason in lacks:
+        place = f"{row}, {column}" + (f" (trial {trial})" if trial is not None else "")
+        cells.setdefault(reason, []).append(place)
+    lines = []
+    for reason, places in cells.items():
+        more = f"; {len(places) - 4} more" if len(places) > 4 else ""
+        lines.append(f"No number for {'; '.join(places[:4])}{more}: {reason}")
+    if len(lines) > MOST_MISSING:
+        lines[MOST_MISSING:] = [
+            f"and {len(lines) - MOST_MISSING} more reasons; collect-results --format json has all"
+        ]
+    return lines
 
 
 @dataclass(frozen=True)
 class Tables:
-    """All tables of a sweep: for each rule those of the datasets, then the averages; and comparisons, if wanted."""
+    """All tables of a sweep: for each rule those of the datasets, then the averages; and comparisons, if wanted.
+
+    Attributes:
+        n_records: what they were made from.
+        tables: in the order of printing.
+        comparisons: of the rows with one of them, if wanted.
+        problems: a sentence for everything that could not be read, or that the numbers should not be read without.
+    """
 
     n_records: int
     tables: tuple[Table, ...]
     comparisons: tuple[ComparisonTable, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> list[Table]:
+        """Those to print, a sentence in the place of a table without a number."""
+        return [table for table in self.tables if table.absent != ""]
 
 
 def build_tables(
@@ -177,23 +252,65 @@ def build_tables(
     tables = []
     for own in selected:
         averages: dict[str, list[Cell | None]] = {name: [] for name in rows}
+        of_datasets = []
         for layout in layouts:
             found = []
             for name, algorithm in rows.items():
                 by_env = _by_env(own.values.get(name, {}), layout)
-                found.append(_row(name, algorithm, [_cell(list(trials.values())) for trials in by_env]))
+                cells = [_cell(list(trials.values()), compat) for trials in by_env]
+                found.append(_row(name, algorithm, cells))
                 averages[name].append(_average_cell(by_env, compat))
-            tables.append(
-                Table(
-                    layout.dataset, own.rule, own.metric, layout.columns, tuple(found), layout.caveats,
-                    (layout.trials,) * len(layout.columns) if layout.trials else (), layout.missing, layout.unfinished,
-                )
+            table = Table(
+                layout.dataset, own.rule, own.metric, layout.columns, tuple(found), layout.caveats,
+                (len(layout.trials),) * len(layout.columns) if layout.trials else (), layout.missing, layout.unfinished,
+                () if compat == UPSTREAM else _lacks(own, layout, found, runs), layout.remark,
             )  # fmt: skip
+            of_datasets.append(table if compat == UPSTREAM else _without_table(table))
         found = [_row(name, rows[name], cells) for name, cells in averages.items()]
         caveats = tuple(dict.fromkeys(caveat for layout in layouts for caveat in layout.caveats))
-        trials = () if compat == UPSTREAM else tuple(layout.trials for layout in layouts)
-        tables.append(Table(None, own.rule, own.metric, tuple(datasets), tuple(found), caveats, trials))
+        trials = () if compat == UPSTREAM else tuple(len(layout.trials) for layout in layouts)
+        table = Table(None, own.rule, own.metric, tuple(datasets), tuple(found), caveats, trials)
+        if compat != UPSTREAM and all(shown.absent is not None for shown in of_datasets):
+            table = replace(table, absent="")  # it has been said
+        elif compat != UPSTREAM:
+            table = _without_table(table)
+        tables += [*of_datasets, table]
     return Tables(sum(map(len, runs)) if n_records is None else n_records, tuple(tables))
+
+
+def _without_table(table: Table) -> Table:
+    """With a sentence in its place if no cell has a number."""
+    if any(cell is not None for row in table.rows for cell in row.cells):
+        return table
+    default = NO_COMPLETE_TRIAL if table.dataset is None else NO_RUN
+    reasons = list(dict.fromkeys(lack.reason for lack in table.lacks)) or [default]
+    name = "Averages" if table.dataset is None else table.dataset
+    sentence = f"{name}, {table.rule.title}{table.remarks}: no table, because {'; '.join(reasons[:3])}."
+    return replace(table, absent=sentence)
+
+
+def _lacks(own: Selected, layout: _Layout, rows: Sequence[Row], runs: Sequence[Run]) -> tuple[Lack, ...]:
+    """Why trials that have runs give no number."""
+    lacking = {
+        (trial, layout.dataset, row.name, env)
+        for row, env, trial in product(rows, layout.test_envs, layout.trials)
+        if (layout.dataset, env, trial) not in own.values.get(row.name, {})
+    }
+    groups = group_by_test_env(runs) if lacking else {}
+    lacks = []
+    for row in rows:
+        for env, column, cell in zip(layout.test_envs, layout.columns, row.cells, strict=True):
+            reasons = {}
+            for trial in layout.trials:
+                place = (trial, layout.dataset, row.name, env)
+                if place in lacking and place in groups:
+                    sets = layout.sets[env]
+                    reasons[trial] = why_no_number(groups[place], env, sets, own.rule, own.metric)
+            if cell is None:
+                lacks += [Lack(row.name, column, None, reason) for reason in dict.fromkeys(reasons.values())]
+            else:
+                lacks += [Lack(row.name, column, trial, reason) for trial, reason in reasons.items()]
+    return tuple(lacks)
 
 
 @dataclass(frozen=True)
@@ -204,9 +321,11 @@ class _Layout:
     columns: tuple[str, ...]
     test_envs: tuple[int, ...]
     caveats: tuple[str, ...] = ()
-    trials: int = 0
+    trials: tuple[int, ...] = ()
     missing: tuple[str, ...] = ()
     unfinished: tuple[UnfinishedRun, ...] = ()
+    sets: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    remark: str = ""
 
 
 def _layout(
@@ -221,21 +340,40 @@ def _layout(
     if compat == UPSTREAM:
         test_envs = range(n_known)
         return _Layout(dataset, tuple(environment_name(dataset, env) for env in test_envs), tuple(test_envs))
-    test_envs = range(max(n_known, environments_in(runs)))
+    test_envs = sorted(environments_in(runs).union(range(n_known)))
     # Where no run held out one environment alone, the sweep tests on some environments at once and never on the
     # others: those lack no run, so they get no column.
     together = {run.held_out for run in runs}
     if not any(len(envs) == 1 for envs in together):
-        test_envs = sorted({env for envs in together for env in envs if env in test_envs})
-    tested = {environment_name(dataset, env): held_out_with(runs, env) for env in test_envs}
+        test_envs = [env for env in test_envs if any(env in envs for envs in together)]
+    sets = {env: held_out_with(runs, env) for env in test_envs}
+    # Where runs hold an environment out, and it has no number whatever they are, no run is missing.
+    judged = {
+        environment_name(dataset, env): found
+        for env, found in sets.items()
+        if found or not any(env in envs for envs in together)
+    }
     return _Layout(
         dataset,
-        tuple(tested),
+        tuple(environment_name(dataset, env) for env in test_envs),
         tuple(test_envs),
         _caveats(runs, dataset),
-        len({run.args["trial_seed"] for run in runs}),
-        missing_runs(runs, rows, tested),
+        tuple(sorted({run.args["trial_seed"] for run in runs})),
+        missing_runs(runs, rows, judged),
         tuple(run for run in unfinished if run.dataset == dataset),
+        sets,
+        _remark(dataset, sets),
+    )
+
+
+def _remark(dataset: str, sets: Mapping[int, tuple[tuple[int, ...], ...]]) -> str:
+    if all(len(found) < 2 for found in sets.values()):
+        return ""
+    every = sorted({envs for found in sets.values() for envs in found})
+    names = [" + ".join(environment_name(dataset, env) for env in envs) for envs in every]
+    return (
+        f"No run holds out one environment alone: a number is the mean over the runs that hold the environment out "
+        f"together with others ({shortened(names, 6)})"
     )
 
 
@@ -250,7 +388,7 @@ def _caveats(runs: Sequence[Run], dataset: str) -> tuple[str, ...]:
         "allow_leakage": {"True": "leakage allowed"},
     }
     caveats = []
-    for name in DATA_OPTIONS:
+    for name in DATA_OPTIONS if any(run.data for run in runs) else ():
         values = [str(run.data.get(name, "")) for run in runs]  # records of others may hold anything
         for value in dict.fromkeys(values):
             said = f"real:fake {value}" if name == "balance" and value else words.get(name, {}).get(value)
@@ -275,13 +413,15 @@ def _average_cell(by_env: list[dict[int, float]], compat: str | None) -> Cell | 
         values = [values[trial] for values in by_env if trial in values]
         if compat == UPSTREAM or len(values) == len(by_env):
             means.append(np.mean(values))
-    return _cell(means)
+    return _cell(means, compat)
 
 
-def _cell(values: Sequence[float]) -> Cell | None:
+def _cell(values: Sequence[float], compat: str | None) -> Cell | None:
     if not values:
         return None
     mean = 100 * np.mean(list(values))
+    if len(values) == 1 and compat != UPSTREAM:
+        return Cell(float(mean), None, 1)
     error = 100 * np.std(list(values)) / np.sqrt(len(values))
     return Cell(float(mean), float(error), len(values))
 

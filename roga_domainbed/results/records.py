@@ -9,13 +9,15 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from roga_domainbed.errors import shortened
 from roga_domainbed.files import replacing
+from roga_domainbed.foreign import Malformed, parse_json, read_bytes
+from roga_domainbed.foreign.malformed import require_plain
 
 try:  # several times as fast as json, which reads what orjson refuses, such as NaN
     import orjson as _orjson
@@ -26,10 +28,16 @@ RECORDS = "results.jsonl"
 SCORES = "scores.parquet"  # in the same folder; trainer.scores documents its columns
 DONE = "done"
 ERRORS = "err.txt"
+LARGEST_FILE = 2**29  # bytes; a run of a thousand records has some millions
 LONGEST_LINE = 16 * 2**20  # bytes; a record has some thousands
+MOST_KEYS = 20_000  # of a record; ours have some hundreds
+MOST_ENVIRONMENTS = 1000
+LONGEST_NAME = 1000  # characters
 #: Options of a run that decide how its data were split, balanced and audited.
 DATA_OPTIONS = ("split", "reals", "balance", "strict", "allow_leakage")
 _OF_A_RUN = {"dataset": str, "algorithm": str, "test_envs": list, "trial_seed": int, "hparams_seed": int}
+
+_SCALARS = {str, int, float, bool, type(None)}
 
 Record = dict[str, Any]
 
@@ -85,8 +93,7 @@ def data_options(args: Mapping[str, Any], hparams: Mapping[str, Any]) -> dict[st
     Our trainer records them among the arguments. DomainBed's own ``train``, with the plugin loaded, records them among
     the hparams.
     """
-    found = {name: args.get(name) or hparams.get(name) for name in DATA_OPTIONS}
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name in DATA_OPTIONS if (value := args.get(name) or hparams.get(name))}
 
 
 @dataclass
@@ -105,25 +112,38 @@ class RecordsFile:
 
 
 def read_records(path: str | os.PathLike) -> RecordsFile:
-    """Read one ``results.jsonl``; a line that is not a record is skipped and named."""
+    """Read one ``results.jsonl``; a line that is not a record is skipped and named.
+
+    Raises:
+        OSError: it cannot be read, is not a regular file, or is larger than ``LARGEST_FILE``.
+    """
     found = RecordsFile()
-    number, args, with_nan = 0, None, []
-    with open(path, "rb", buffering=2**16) as file:
-        lines = list(_lines(file))
-    for number, line in enumerate(_decoded(lines) or lines, 1):
+    number, args, hparams, with_nan = 0, None, None, []
+    content = read_bytes(path, LARGEST_FILE)
+    decoded = _decoded(content)
+    for number, record in enumerate(_lines(content) if decoded is None else decoded, 1):
         try:
-            record, has_nan = (line, False) if isinstance(line, dict) else _decode(line)
-            if record.get("args") == args and type(record.get("step")) is int:
-                record["args"] = args
-            else:
+            if decoded is None:
+                record, has_nan = _decode(record)
+                with_nan += [number] * has_nan
+            if args is None or record.get("args") != args or type(record.get("step")) is not int:
                 _check(record)
                 args = record["args"]
+            record["args"] = args
+            own = record.get("hparams")
+            if own != hparams:
+                _require_plain(own)
+                hparams = own
+            elif own is not None:
+                record["hparams"] = hparams  # one object for all records of a run, as for args
+            if "provenance" in record or "why_null" in record:
+                _require_plain(record.get("provenance"))
+                _require_plain(record.get("why_null"))
+            if len(record) > MOST_KEYS or not -(2**63) <= record["step"] < 2**63:
+                _check(record)
+            found.records.append(record)
         except ValueError as error:
             found.problems.append(f"{path}, line {number}: {error}, skipped")
-            continue
-        found.records.append(record)
-        if has_nan:
-            with_nan.append(number)
     if not number:
         found.notes.append(f"{path}: empty")
     if with_nan:
@@ -132,25 +152,23 @@ def read_records(path: str | os.PathLike) -> RecordsFile:
     return found
 
 
-def _decoded(lines: Sequence[bytes]) -> list[dict] | None:
+def _decoded(content: bytes) -> list[dict] | None:
     """The JSON objects of all lines, decoded at once; None if a line needs a closer look, or without orjson."""
     if _orjson is None:
         return None
+    content = content.removesuffix(b"\n")
+    separated = content.replace(b"\n", b",\n")
     try:
-        records = _orjson.loads(b"[" + b",".join(lines) + b"]")
+        records = _orjson.loads(b"[%b]" % separated)
     except ValueError:
         return None
-    is_sound = len(records) == len(lines) and all(isinstance(record, dict) for record in records)
+    n_lines = len(separated) - len(content) + 1
+    is_sound = len(records) == n_lines and {dict}.issuperset(map(type, records))
     return records if is_sound else None
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file, each cut after ``LONGEST_LINE`` + 1 bytes."""
-    while line := file.readline(LONGEST_LINE + 1):
-        rest = line
-        while len(rest) > LONGEST_LINE and not rest.endswith(b"\n"):
-            rest = file.readline(LONGEST_LINE + 1)
-        yield line
+def _lines(content: bytes) -> list[bytes]:
+    return content.removesuffix(b"\n").split(b"\n") if content else []
 
 
 def _decode(line: bytes) -> tuple[dict, bool]:
@@ -160,9 +178,10 @@ def _decode(line: bytes) -> tuple[dict, bool]:
     if not line.strip():
         raise ValueError("blank")
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        raise ValueError("not a JSON record") from None
+        record = parse_json(line)
+    except Malformed as error:
+        said = "" if str(error).startswith(("not valid JSON", "not UTF-8")) else f" ({error})"
+        raise ValueError(f"not a JSON record{said}") from None
     if not isinstance(record, dict):
         raise ValueError("not a DomainBed record")
     return record, any(isinstance(value, float) and not math.isfinite(value) for value in record.values())
@@ -170,16 +189,34 @@ def _decode(line: bytes) -> tuple[dict, bool]:
 
 def _check(record: dict) -> None:
     """Raise ValueError unless ``record`` has a step and the arguments that identify a run."""
+    if len(record) > MOST_KEYS:
+        raise ValueError(f"more than {MOST_KEYS:,} keys")
     args = record.get("args")
     missing = [key for key in ("args", "step") if key not in record]
     if isinstance(args, dict):
         missing += [f"args.{name}" for name in _OF_A_RUN if name not in args]
     if missing:
         raise ValueError(f"not a DomainBed record (lacks {', '.join(missing)})")
-    if not (
-        isinstance(record["step"], int)
-        and isinstance(args, dict)
-        and all(isinstance(args[name], kind) for name, kind in _OF_A_RUN.items())
-        and all(isinstance(env, int) for env in args["test_envs"])
-    ):
+    if not isinstance(args, dict):
         raise ValueError("not a DomainBed record")
+    wrong = [f"args.{name}" for name, kind in _OF_A_RUN.items() if type(args[name]) is not kind]
+    if type(record["step"]) is not int or not -(2**63) <= record["step"] < 2**63:
+        wrong.append("step")
+    for name in ("dataset", "algorithm", "row"):
+        if type(args.get(name)) is str and len(args[name]) > LONGEST_NAME:
+            wrong.append(f"args.{name}")
+    envs = args["test_envs"]
+    if type(envs) is list and not (
+        len(envs) <= MOST_ENVIRONMENTS
+        and all(type(env) is int and 0 <= env < MOST_ENVIRONMENTS for env in envs)
+    ):
+        wrong.append("args.test_envs")
+    if wrong:
+        raise ValueError(f"not a DomainBed record ({', '.join(wrong)})")
+    _require_plain({name: value for name, value in args.items() if name != "test_envs"})
+
+
+def _require_plain(value: Any) -> None:
+    """``foreign``'s check; in an instant for what does not nest, which ``orjson`` has checked."""
+    if value is not None and not (type(value) is dict and _SCALARS.issuperset(map(type, value.values()))):
+        require_plain(value)

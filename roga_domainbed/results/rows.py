@@ -1,21 +1,35 @@
 """Rows of a table: which runs belong together, what the row is called, and where it stands.
 
 A row is an algorithm, unless the plan of a sweep named its rows (``args["row"]`` of the records) or ``--rows`` names
-the arguments and hyper-parameters that tell rows apart.
+the arguments and hyper-parameters that tell rows apart. Runs of other settings are never in one row unless ``--rows``
+asks for it: they get rows of their own, named after what differs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from roga_domainbed.catalog import ALGORITHMS
-from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.errors import Problems, RogaError, shortened, unknown_name
+from roga_domainbed.foreign import Malformed, parse_json
+from roga_domainbed.results.records import DATA_OPTIONS
 
 if TYPE_CHECKING:
     from roga_domainbed.results.runs import Run
+
+#: Arguments that differ between the runs of one row as they should, and those that change no number.
+_NO_SETTINGS = frozenset(
+    "dataset algorithm row test_envs trial_seed hparams_seed seed hparams data_dir output_dir skip_model_save "
+    "save_model_every_checkpoint".split()
+)
+_HPARAM = "hparams."
+_MADE_BY = ("backend", "split")  # of the provenance: what was used, also where nothing was asked for
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 
@@ -59,7 +73,7 @@ def name_rows(runs: Sequence[Run], keys: Sequence[str]) -> None:
     Raises:
         RogaError: no run has one of the keys, or two algorithms are in one row.
     """
-    settings = [run.args | {f"hparams.{name}": value for name, value in run.hparams.items()} for run in runs]
+    settings = [run.args | {_HPARAM + name: value for name, value in run.hparams.items()} for run in runs]
     known = dict.fromkeys(name for own in settings for name in own if name != "hparams")
     problems = Problems()
     for key in keys:
@@ -67,16 +81,191 @@ def name_rows(runs: Sequence[Run], keys: Sequence[str]) -> None:
             problems.add(unknown_name("key of --rows", key, known))
     problems.check()
     for run, own in zip(runs, settings, strict=True):
-        run.args = {
-            **run.args,
-            "row": ", ".join(_part(key, own[key]) for key in keys if own.get(key) is not None),
-        }
+        _name(run, ", ".join(_part(key, own[key]) for key in keys if own.get(key) is not None))
     rows_of(runs)
 
 
+def name_variants(runs: Sequence[Run]) -> list[str]:
+    """Give the runs of a row that differ in their settings rows of their own: ``RoGA, roga_rho 0.1``.
+
+    Returns:
+        A sentence for each row that was divided.
+    """
+    sentences = []
+    for row, (own, settings, keys) in _variants(runs).items():
+        for run, values in zip(own, settings, strict=True):
+            _name(run, ", ".join([row, *(_part(key, values[key]) for key in keys if key in values)]))
+        names = sorted({row_name(run.args) for run in own}, key=_natural)
+        sentences.append(
+            f"{row} has runs with different settings, each in a row of its own: {'; '.join(names)}"
+        )
+    return sentences
+
+
+def variants_in_rows(runs: Sequence[Run]) -> list[str]:
+    """A sentence for each row that holds runs with different settings."""
+    return [
+        f"{row} holds runs with different settings: {_described(settings, keys)}"
+        for row, (_, settings, keys) in _variants(runs).items()
+    ]
+
+
+def mixed_hparams(runs: Sequence[Run]) -> list[str]:
+    """A sentence for each row in which one draw of the random search stands for different hyper-parameters."""
+    sentences = []
+    for row, own in _by_row(runs).items():
+        names = sorted({name for _, name, _ in _differing_draws(own)})
+        if names:
+            sentences.append(
+                f"{row}: runs of one hparams_seed and trial have different hyper-parameters ({', '.join(names)}), of "
+                "which one is chosen; keep their folders apart, or make rows with --rows"
+            )
+    return sentences
+
+
+def _by_row(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    of_row: dict[str, list[Run]] = {}
+    for run in runs:
+        of_row.setdefault(row_name(run.args), []).append(run)
+    return of_row
+
+
+def _variants(runs: Sequence[Run]) -> dict[str, tuple[list[Run], list[dict[str, Any]], list[str]]]:
+    """Row → its runs, their settings, and the names of the settings that differ; rows without any are left out.
+
+    Settings are compared among the runs of one dataset: another dataset may need other steps.
+    """
+    found = {}
+    for row, own in _by_row(runs).items():
+        settings = _settings_of(own)
+        first: dict[str, tuple[Run, dict[str, Any]]] = {}
+        keys: set[str] = set()
+        for run, values in zip(own, settings, strict=True):
+            before, theirs = first.setdefault(run.args["dataset"], (run, values))
+            if values is not theirs and values != theirs:
+                unknown = _is_of_unknown_origin(run) or _is_of_unknown_origin(before)
+                keys |= _differing(theirs, values).difference(_MADE_BY if unknown else ())
+        keys |= _add_differing_hparams(own, settings)
+        if keys:
+            found[row] = own, settings, sorted(keys)
+    return found
+
+
+def _settings_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The settings of each run; one object for runs in sequence that were told the same, as most of a sweep were."""
+    found: list[dict[str, Any]] = []
+    before: tuple = ()
+    for run in runs:
+        names, made_by = tuple(run.args), run.provenance
+        told = names, _values_told(names)(run.args), run.data, ("n", "in") in run.metrics
+        told += (made_by.get("backend"), made_by.get("split")) if made_by else (False,)
+        found.append(found[-1] if told == before else _settings(run))
+        before = told
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def _values_told(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple]:
+    """Picks what may be a setting out of arguments of these names."""
+    # the dataset twice, because with one name it would give no tuple
+    return operator.itemgetter(
+        "dataset", "dataset", *(name for name in names if name == "hparams" or name not in _NO_SETTINGS)
+    )
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """What a run was told, beside what identifies it in its sweep; without what is the default."""
+    args = run.args
+    own = {
+        key: value for key, value in args.items() if key not in _NO_SETTINGS and value not in (None, False)
+    }
+    own |= run.data
+    own |= {_HPARAM + name: value for name, value in _overrides(run).items()}
+    if run.provenance:
+        own |= {key: run.provenance[key] for key in _MADE_BY if run.provenance.get(key)}
+    elif not _is_of_unknown_origin(run):
+        own["backend"] = "DomainBed's train"
+    return own
+
+
+def _is_of_unknown_origin(run: Run) -> bool:
+    """Whether its records have lost their provenance: DomainBed's own have none, and no number of samples either."""
+    return not run.provenance and ("n", "in") in run.metrics
+
+
+def _add_differing_hparams(runs: Sequence[Run], settings: list[dict[str, Any]]) -> set[str]:
+    """Add to the settings the hyper-parameters that code or another tool set; their names.
+
+    Such a setting has its few values in every draw of the random search. What was drawn has others in each.
+    """
+    values: dict[str, list[set[str]]] = {}
+    for _, name, found in _differing_draws(runs):
+        values.setdefault(name, []).append(found)
+    every = {name: {repr(run.hparams[name]) for run in runs if name in run.hparams} for name in values}
+    keys = {name for name, found in values.items() if every[name] in found}
+    for place, run in enumerate(runs) if keys else ():
+        settings[place] = settings[place] | {
+            _HPARAM + name: run.hparams[name] for name in keys if name in run.hparams
+        }
+    return {_HPARAM + name for name in keys}
+
+
+def _differing_draws(runs: Sequence[Run]) -> list[tuple[tuple, str, set[str]]]:
+    """(draw, hyper-parameter, its values) where runs of one draw differ, though they were told the same.
+
+    The draws differ by ``hparams_seed`` and trial; those of seed 0 are the defaults in every trial. A hyper-parameter
+    that some of the runs do not have came with another version.
+    """
+    draws: dict[tuple, list[Run]] = {}
+    for run in runs:
+        args = run.args
+        draw = args["dataset"], args["hparams_seed"], args["hparams_seed"] and args["trial_seed"]
+        draws.setdefault(draw, []).append(run)
+    differing = []
+    for draw, own in draws.items():
+        first = own[0].hparams
+        others = [run.hparams for run in own if run.hparams != first]
+        for name in {name for other in others for name in _differing(first, other)}.difference(DATA_OPTIONS):
+            values = {
+                repr(run.hparams[name]) for run in own if name in run.hparams and name not in _overrides(run)
+            }
+            if len(values) > 1:
+                differing.append((draw, name, values))
+    return differing
+
+
+def _overrides(run: Run) -> dict[str, Any]:
+    """What ``--hparams`` of the run set; empty if it is no JSON object."""
+    given = run.args.get("hparams")
+    if given and isinstance(given, str):
+        with contextlib.suppress(Malformed):
+            given = parse_json(given)
+    return given if isinstance(given, dict) else {}
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+
+
+def _described(settings: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
+    """``rho 0.05, 0.1; steps 100, default``."""
+    parts = []
+    for key in keys:
+        values = dict.fromkeys(_text(own[key]) if key in own else "default" for own in settings)
+        parts.append(f"{key.removeprefix(_HPARAM)} {shortened(values, 6)}")
+    return "; ".join(parts)
+
+
+def _name(run: Run, row: str) -> None:
+    run.args = {**run.args, "row": row}
+
+
 def _part(key: str, value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if key in ("algorithm", "row") else f"{key.removeprefix('hparams.')} {text}"
+    return _text(value) if key in ("algorithm", "row") else f"{key.removeprefix(_HPARAM)} {_text(value)}"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _natural(name: str) -> tuple[str | float, ...]:

@@ -6,12 +6,11 @@ A sweep can have hundreds of thousands of records. As dicts they would take giga
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import os
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -22,7 +21,10 @@ from roga_domainbed.results.records import RECORDS, Record, data_options, is_don
 from roga_domainbed.results.rows import row_name
 
 #: (environment, split, metric) of a record key
-METRIC_KEY = re.compile(r"env(\d+)_(in|out)_(\w+)")
+METRIC_KEY = re.compile(r"env(0|[1-9][0-9]{0,2})_(in|out)_(\w{1,100})")  # below records.MOST_ENVIRONMENTS
+
+#: A metric is a share, a loss or a count; a larger number, or infinity, is taken for none: sums of it overflow.
+LARGEST_VALUE = 1e12
 
 
 @dataclass(eq=False)
@@ -34,9 +36,11 @@ class Run:
         hparams: its hyper-parameters; empty if the records have none.
         steps: (n,) the step of every record.
         columns: the record keys whose values were kept, such as ``env0_in_acc``.
-        values: (n, len(columns)) float64; NaN where a record has null or something that is not a number.
+        values: (n, len(columns)) float64; NaN where a record has null, no number, or one beyond ``LARGEST_VALUE``.
         metrics: the (metric, split) pairs in the records, kept or not.
         source: the path of the run folder.
+        provenance: what its records say of how it was made; empty if they do not.
+        why_null: record key → why its value is null, from the first record.
     """
 
     args: dict[str, Any]
@@ -46,6 +50,8 @@ class Run:
     values: np.ndarray
     metrics: frozenset[tuple[str, str]]
     source: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    why_null: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -130,7 +136,7 @@ def load_runs(folder: str | os.PathLike, metric: str) -> LoadedRuns:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            loaded.problems.append(f"{path}: {error.strerror}, skipped")
+            loaded.problems.append(f"{path}: {error.strerror or error}, skipped")
             continue
         loaded.runs += as_runs(file.records, metric, source)
         loaded.problems += file.problems
@@ -150,7 +156,10 @@ def load_sweeps(folders: Iterable[str | os.PathLike], metric: str) -> LoadedRuns
     folders = list({os.path.realpath(folder): os.fspath(folder) for folder in folders}.values())
     found = LoadedRuns()
     for folder in folders:
-        found.add(load_runs(folder, metric))
+        try:
+            found.add(load_runs(folder, metric))
+        except OSError as error:
+            found.problems.append(f"{folder}: {error.strerror or error}, skipped")
     if not found.runs:
         lines = found.problems + found.notes
         unreadable = f" Unreadable: {'; '.join(lines[:3])}{'; …' * (len(lines) > 3)}." if lines else ""
@@ -169,12 +178,30 @@ def as_runs(records: Iterable[Record], metric: str | None = None, source: str = 
         metric: the metric whose columns are kept; all by default.
         source: the path of the run folder.
     """
-    return [
-        _run(list(alike), metric, source)
-        for _, alike in itertools.groupby(
-            records, lambda record: (record["args"], record.get("hparams"), *record)
-        )
-    ]
+    runs: list[Run] = []
+    provenance: Mapping[str, Any] = {}
+    for alike in _alike(records):
+        made_by = alike[-1].get("provenance")  # of the first record, and of those after a change of machine
+        provenance = made_by if isinstance(made_by, dict) else provenance
+        runs.append(_run(alike, metric, source, provenance))
+    return runs
+
+
+def _alike(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Consecutive records with the same args, hparams and keys."""
+    alike: list[Record] = []
+    keys, args, hparams = None, None, None
+    for record in records:
+        own = tuple(record), record["args"], record.get("hparams")
+        if own[0] == keys and (own[1] is args or own[1] == args) and (own[2] is hparams or own[2] == hparams):
+            alike.append(record)
+        else:
+            if alike:
+                yield alike
+            alike = [record]
+            keys, args, hparams = own
+    if alike:
+        yield alike
 
 
 def runs_in_several_folders(runs: Iterable[Run]) -> dict[RunKey, list[str]]:
@@ -192,7 +219,7 @@ def is_number(value: object) -> bool:
     return type(value) is float or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def _run(records: Sequence[Record], metric: str | None, source: str) -> Run:
+def _run(records: Sequence[Record], metric: str | None, source: str, provenance: Mapping[str, Any]) -> Run:
     """The run of records with the same args, hparams and keys."""
     first = records[0]
     columns, metrics = _layout(tuple(first), tuple(map(type, first.values())), metric)
@@ -201,7 +228,9 @@ def _run(records: Sequence[Record], metric: str | None, source: str) -> Run:
         values = np.frombuffer(array("d", numbers))  # much faster than np.array, and refuses text and null
     except TypeError:
         values = np.array([value if is_number(value) else math.nan for value in numbers], dtype=np.float64)
-    hparams = first.get("hparams")
+    if not values.dot(values) < LARGEST_VALUE**2:  # the fastest question that is yes only if all are smaller
+        values = np.where(np.abs(values) < LARGEST_VALUE, values, np.nan)
+    hparams, why_null = first.get("hparams"), first.get("why_null")
     return Run(
         args=first["args"],
         hparams=hparams if isinstance(hparams, dict) else {},
@@ -210,6 +239,8 @@ def _run(records: Sequence[Record], metric: str | None, source: str) -> Run:
         values=values.reshape(len(records), len(columns)),
         metrics=metrics,
         source=source,
+        provenance=provenance,
+        why_null=why_null if isinstance(why_null, dict) else {},
     )
 
 

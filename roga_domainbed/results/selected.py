@@ -36,8 +36,9 @@ class JudgedRun:
         trial: ``trial_seed``.
         hparams_seed: which hyper-parameters were drawn.
         hparams: those that were drawn; empty where the records have none.
+        held_out: all environments that the run holds out, ``env`` among them.
         step: the step the rule picked.
-        last_step: of the run; the scores of ``scores.parquet`` are those of this step.
+        last_step: of the run.
         val: what it was picked by, a fraction.
         test: the metric on the test environment, a fraction; may be NaN.
         source: the run's folder.
@@ -50,6 +51,7 @@ class JudgedRun:
     trial: int
     hparams_seed: int
     hparams: Mapping[str, Any]
+    held_out: tuple[int, ...]
     step: int
     last_step: int
     val: float
@@ -62,6 +64,12 @@ class JudgedRun:
         """The test environment's name, as tables have it."""
         return environment_name(self.dataset, self.env)
 
+    @property
+    def place(self) -> str:
+        """The test environment, and those held out with it: ``NT (with F2F, FS)``."""
+        others = [environment_name(self.dataset, env) for env in self.held_out if env != self.env]
+        return self.env_name + (f" (with {', '.join(others)})" if others else "")
+
 
 @dataclass(frozen=True)
 class Selected:
@@ -72,7 +80,8 @@ class Selected:
         metric: what was selected by and is shown.
         judged: every run the rule could judge, in the order of the records, the best of each cell and trial first.
         values: row, in the order of the tables → (dataset, test environment, trial) → test metric of the chosen run, a
-            fraction; empty where the rule chose nothing.
+            fraction; the mean where several sets of environments are held out with it. Empty where the rule chose
+            nothing.
     """
 
     rule: Rule
@@ -82,25 +91,32 @@ class Selected:
 
     @cached_property
     def chosen(self) -> tuple[JudgedRun, ...]:
-        """One run for each cell and trial."""
+        """One run for each cell and trial, and set of environments held out together."""
         return tuple(run for run in self.judged if run.is_chosen)
 
     @cached_property
     def trials(self) -> dict[CellKey, list[JudgedRun]]:
-        """Cell → its chosen runs that have a test metric."""
+        """Cell → the chosen runs that its number is the mean of."""
         trials: dict[CellKey, list[JudgedRun]] = {}
         for run in self.chosen:
-            if not math.isnan(run.test):
+            if not math.isnan(self.values[run.row].get((run.dataset, run.env, run.trial), math.nan)):
                 trials.setdefault((run.dataset, run.row, run.env), []).append(run)
         return trials
 
 
 def select(runs: Sequence[Run], rule: Rule, metric: Metric, *, compat: str | None = None) -> Selected:
-    """Apply ``rule`` to every row, test environment and trial.
+    """What ``select_each`` gives for one rule."""
+    return select_each(runs, [rule], metric, compat=compat)[0]
+
+
+def select_each(
+    runs: Sequence[Run], rules: Sequence[Rule], metric: Metric, *, compat: str | None = None
+) -> list[Selected]:
+    """Apply each rule to every row, test environment and trial.
 
     Args:
         runs: all runs of a sweep.
-        rule: an entry of ``selection.RULES``.
+        rules: entries of ``selection.RULES``.
         metric: what to select by and to show.
         compat: None or ``"upstream"``, which keeps a test metric that is NaN.
     """
@@ -109,21 +125,28 @@ def select(runs: Sequence[Run], rule: Rule, metric: Metric, *, compat: str | Non
         of_dataset.setdefault(run.args["dataset"], []).append(run)
 
     @cache
-    def held_out(dataset: str, env: int) -> tuple[int, ...] | None:
-        return (env,) if compat == UPSTREAM else held_out_with(of_dataset[dataset], env)
+    def held_out(dataset: str, env: int) -> tuple[tuple[int, ...], ...]:
+        return ((env,),) if compat == UPSTREAM else held_out_with(of_dataset[dataset], env)
 
-    judged: list[JudgedRun] = []
-    values: dict[str, dict] = {row: {} for row in rows_of(runs)}
-    for (trial, dataset, row, env), group in group_by_test_env(runs).items():
-        tested = held_out(dataset, env)
-        if tested is None:
-            continue
-        for place, ranked in enumerate(rank_runs(group, rule, env, metric, tested=tested, compat=compat)):
-            found = _judged((dataset, row, env, trial), ranked, tested, is_chosen=place == 0)
-            judged.append(found)
-            if found.is_chosen and (compat == UPSTREAM or not math.isnan(found.test)):
-                values[row][dataset, env, trial] = found.test
-    return Selected(rule, metric, tuple(judged), values)
+    groups, rows = group_by_test_env(runs), rows_of(runs)
+    selected = []
+    for rule in rules:
+        judged: list[JudgedRun] = []
+        values: dict[str, dict] = {row: {} for row in rows}
+        for (trial, dataset, row, env), group in groups.items():
+            tests = []
+            sets = held_out(dataset, env)
+            for tested in sets:
+                ranked = rank_runs(group, rule, env, metric, tested=tested, compat=compat)
+                if ranked:
+                    tests.append(ranked[0].choice.test)
+                for place, own in enumerate(ranked):
+                    judged.append(_judged((dataset, row, env, trial), own, tested, is_chosen=place == 0))
+            test = sum(tests) / len(sets) if sets and len(tests) == len(sets) else math.nan
+            if not math.isnan(test) or (compat == UPSTREAM and tests):
+                values[row][dataset, env, trial] = test
+        selected.append(Selected(rule, metric, tuple(judged), values))
+    return selected
 
 
 def environment_name(dataset: str, env: int) -> str:
@@ -141,6 +164,6 @@ def _judged(
     picked = [run for run in own if choice.step in run.steps][-1]
     last_step = max(step for run in own if run.source == picked.source for step in run.steps)
     return JudgedRun(
-        *place, ranked.hparams_seed, picked.hparams, choice.step, last_step, choice.val, choice.test, picked.source,
-        is_chosen,
+        *place, ranked.hparams_seed, picked.hparams, tested, choice.step, last_step, choice.val, choice.test,
+        picked.source, is_chosen,
     )  # fmt: skip

@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from roga_domainbed.catalog.registry import Registry
+from roga_domainbed.errors import unknown_name
 from roga_domainbed.metrics import ACCURACY, Metric
 from roga_domainbed.results.rows import row_name
 from roga_domainbed.results.runs import METRIC_KEY, Run
@@ -108,22 +109,25 @@ def group_by_test_env(runs: Iterable[Run]) -> dict[GroupKey, list[Run]]:
     return groups
 
 
-def held_out_with(runs: Iterable[Run], test_env: int) -> tuple[int, ...] | None:
-    """The environments that the runs which count for ``test_env`` hold out; None if no runs count.
+def held_out_with(runs: Iterable[Run], test_env: int) -> tuple[tuple[int, ...], ...]:
+    """The sets of environments that the runs which count for ``test_env`` hold out; empty if no runs count.
 
     If any run holds out ``test_env`` alone, ``(test_env,)``: runs with two test environments are then the
-    validation runs of leave-one-domain-out. Otherwise the tuple that all runs with ``test_env`` share, as in a sweep
-    that trains on some datasets and tests on all others at once; None if they differ.
+    validation runs of leave-one-domain-out. Otherwise the set that all runs with ``test_env`` share, as in a sweep
+    that trains on some datasets and tests on all others at once. If there are several, all of them where every run
+    holds out equally many, as in a sweep that trains on each environment alone: a number is then the mean over them.
 
     Args:
         runs: all runs of one dataset, of every algorithm and trial.
         test_env: index of the environment.
     """
-    found = {run.held_out for run in runs}
-    found = {envs for envs in found if test_env in envs}
+    sets = {run.held_out for run in runs}
+    found = sorted(envs for envs in sets if test_env in envs)
     if (test_env,) in found:
-        return (test_env,)
-    return found.pop() if len(found) == 1 else None
+        return ((test_env,),)
+    if len(found) > 1 and len(set(map(len, sets))) > 1:
+        return ()
+    return tuple(found)
 
 
 def metrics_in(runs: Iterable[Run]) -> list[str]:
@@ -133,10 +137,22 @@ def metrics_in(runs: Iterable[Run]) -> list[str]:
     return sorted(name for name in names if {(name, "in"), (name, "out")} <= found)
 
 
-def environments_in(runs: Iterable[Run]) -> int:
-    """The number of environments in these runs' records: one more than the largest index in their keys."""
+def no_such_metric(metric: Metric, runs: Iterable[Run]) -> str:
+    """A sentence for a metric that these runs cannot be selected by: a wrong name, or records that do not have it."""
+    known = metrics_in(runs)
+    if metric.function is None:
+        return unknown_name("metric", metric.name, known)
+    has = f"they have {', '.join(known)}" if known else "they have no metric of both an in- and an out-split"
+    return (
+        f"the records have no {metric.title} ({metric.name}): {has}. DomainBed's own scripts record acc alone; "
+        "'roga-domainbed train' records the others, for tasks of two classes"
+    )
+
+
+def environments_in(runs: Iterable[Run]) -> set[int]:
+    """The environments that these runs' records have a metric of."""
     keys = set().union(*{run.columns for run in runs})
-    return max((int(match[1]) for key in keys if (match := METRIC_KEY.fullmatch(key))), default=-1) + 1
+    return {int(match[1]) for key in keys if (match := METRIC_KEY.fullmatch(key))}
 
 
 def rank_runs(
@@ -155,7 +171,7 @@ def rank_runs(
         rule: an entry of ``RULES``.
         test_env: the environment whose metric is wanted.
         metric: the one to select by and to show.
-        tested: the environments held out together, from ``held_out_with``; ``(test_env,)`` by default.
+        tested: the environments held out together, one of ``held_out_with``; ``(test_env,)`` by default.
         compat: None or ``"upstream"``.
     """
     by_seed: dict[int, list[Run]] = {}

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.files import replacing
 from roga_domainbed.foreign import Malformed, load_tensors, parse_json
 from roga_domainbed.trainer.object_state import Captured
@@ -103,7 +103,7 @@ def write_durably(path: Path, content: dict[str, Any]) -> None:
         with replacing(path, durable=True) as partial, open(partial, "wb") as file:
             file.write(stream.getbuffer())
     except OSError as error:
-        raise RogaError(f"cannot write {str(path)!r}: {error.strerror}") from None
+        raise Failed(f"cannot write {str(path)!r}: {error.strerror}") from None
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:

@@ -11,21 +11,22 @@ import torch
 from torch.profiler import record_function
 
 from roga_domainbed.engine.lib.misc import balanced_weights
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.files import sync_folder
 from roga_domainbed.input.minibatches import IndexSampler, seed_everything
+from roga_domainbed.launch.folders import OUTPUT
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
 from roga_domainbed.results.records import RECORDS, SCORES, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.checkpoint import Checkpoint, write_durably
-from roga_domainbed.trainer.evaluation import evaluate, record_values
+from roga_domainbed.trainer.evaluation import EvaluatedSplit, evaluate, record_values
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.object_state import CannotRestore, ObjectState
 from roga_domainbed.trainer.profile import Profile
 from roga_domainbed.trainer.progress import RecordTable
 from roga_domainbed.trainer.running_means import RunningMeans
-from roga_domainbed.trainer.scores import write_scores
+from roga_domainbed.trainer.scores import add_scores
 from roga_domainbed.trainer.stop import StopRequested, StopSignals
 from roga_domainbed.upstream import defects
 
@@ -64,12 +65,10 @@ class TrainingLoop:
         if start is not None:
             self._resume_from(start)
         self.steps_done = distributed.start_together(experiment.algorithm, self._state, self.steps_done)
-        self.table = RecordTable(
-            experiment.names, config.test_envs, experiment.n_steps, first_step=self.steps_done
-        )
+        self.table = RecordTable(experiment.names, config.test_envs, experiment.n_steps)
 
     def run(self) -> None:
-        """Take every step that is left; write ``scores.parquet`` at the last, then ``model.pkl`` and ``done``.
+        """Take every step that is left; write ``model.pkl`` and ``done`` after the last.
 
         Raises:
             StopRequested: a signal came; unless checkpoints are off, one was written.
@@ -148,23 +147,24 @@ class TrainingLoop:
         if self._provenance_due:
             record["provenance"] = self._made_by
         with self.signals.held():
-            if is_last:
-                # Before the record: a run that has its last record has its scores.
-                write_scores(self.output_dir / SCORES, evaluated)
-            self._append(record)
+            # A selection rule may choose this step: then the tables show its held-out environments.
+            self._store(record, evaluated if is_last else [s for s in evaluated if s.env in config.test_envs])
             self.running_means = RunningMeans()
             self.record_due = self._provenance_due = False
             self.table.print(record)
             if config.save_model_every_checkpoint:
                 save_model(experiment, self.output_dir / f"model_step{step}.pkl")
 
-    def _append(self, record: dict[str, Any]) -> None:
+    def _store(self, record: dict[str, Any], evaluated: list[EvaluatedSplit]) -> None:
         try:
+            # The scores first: a step that has its record has its scores.
+            path = self.output_dir / SCORES
+            add_scores(path, evaluated, record["step"])
+            path = self.output_dir / RECORDS
             append_record(self.output_dir, record)
         except OSError as error:
-            path = str(self.output_dir / RECORDS)
-            raise RogaError(
-                f"cannot write {path!r}: {error.strerror}; the records before are intact"
+            raise Failed(
+                f"cannot write {str(path)!r}: {error.strerror}; the records before are intact"
             ) from None
 
     # --- checkpoints -----------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class TrainingLoop:
                     steps_done=self.steps_done,
                     record_due=self.record_due,
                     records_bytes=_size(folder / RECORDS),
-                    output_bytes=_size(folder / "out.txt"),
+                    output_bytes=_size(folder / OUTPUT),
                     window=self.running_means.settled(),
                     algorithm=captured,
                 ),
@@ -278,11 +278,11 @@ def require_finite_weights(algorithm: torch.nn.Module, step: int) -> None:
     """Keep weights that are not finite out of the checkpoints: the run stops, and resumes from the one before.
 
     Raises:
-        RogaError: a parameter is not finite.
+        Failed: a parameter is not finite.
     """
     bad = [name for name, weight in algorithm.named_parameters() if not torch.isfinite(weight).all()]
     if bad:
-        raise RogaError(
+        raise Failed(
             f"step {step}: {len(bad)} parameters are not finite after it, {bad[0]} the first; training stopped. "
             "Lower the learning rate, or look at the data"
         )

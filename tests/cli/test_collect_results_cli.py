@@ -1,5 +1,7 @@
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -43,15 +45,19 @@ def test_bad_lines_are_counted_and_named_and_the_table_comes(vlcs, capsys):
     (run / "done").unlink()
     assert collect("--input_dir", vlcs) == 0
     captured = capsys.readouterr()
-    assert captured.out == (DATA / "collect_results.txt").read_text()
+    table, _, problems = captured.out.rpartition("\n\n")
+    assert f"{table}\n" == (DATA / "collect_results.txt").read_text()
     assert "40 runs found: 39 finished, 1 unfinished; 3 lines skipped." in captured.err
     for number in (6, 7, 8):
         assert f"{run / 'results.jsonl'}, line {number}:" in captured.err
+        assert f"{run / 'results.jsonl'}, line {number}:" in problems
+    assert collect("--input_dir", vlcs, "--compat", "upstream") == 0
+    assert capsys.readouterr().out == (DATA / "collect_results.txt").read_text()
 
 
 def test_a_table_that_cannot_be_saved_is_still_printed(vlcs, capsys):
     (vlcs / "results.txt").mkdir()
-    assert collect("--input_dir", vlcs) == 0
+    assert collect("--input_dir", vlcs) == 1
     captured = capsys.readouterr()
     assert captured.out == (DATA / "collect_results.txt").read_text()
     assert f"Not saved to {vlcs / 'results.txt'}" in captured.err
@@ -111,7 +117,7 @@ def test_auto_lr_needs_records_of_train_autolr(tmp_path, capsys):
     assert collect("--input_dir", tmp_path, "--auto_lr") == 0
     out = capsys.readouterr().out
     assert "auto lr training-domain validation set" in out
-    assert "25.0 +/- 0.0" in out
+    assert " 25.0  " in out
 
 
 def test_compat_with_unknown_datasets_alone_is_an_error(tmp_path, capsys):
@@ -196,8 +202,10 @@ def test_records_damaged_in_ten_ways_are_named_and_the_table_comes(vlcs, capsys,
     assert collect("--input_dir", vlcs) == 0
     captured = capsys.readouterr()
     intact = (DATA / "collect_results.txt").read_text().splitlines()
-    assert captured.out.splitlines()[1:] == intact[1:]
-    assert captured.out.splitlines()[0] == "Total records: 202"
+    table, _, problems = captured.out.rpartition("\n\n")
+    assert table.splitlines()[1:] == intact[1:]
+    assert table.splitlines()[0] == "Total records: 202"
+    assert len(problems.splitlines()) == 7
     assert "; 7 lines skipped." in captured.err
     for sentence in said:
         assert sentence in captured.err
@@ -208,7 +216,7 @@ def test_deeply_nested_json_is_a_bad_line(vlcs, capsys):
     with open(run, "ab") as file:
         file.write(b"[" * 100_000 + b"\n")
     assert collect("--input_dir", vlcs) == 0
-    assert f"{run}, line 6: not a JSON record" in capsys.readouterr().err
+    assert f"{run}, line 6: not a JSON record (nested more than 64 deep)" in capsys.readouterr().err
 
 
 def unfinished_sweep(folder):
@@ -343,7 +351,7 @@ def test_the_video_level_shows_the_metric_of_videos(tmp_path, capsys):
     assert collect("--input_dir", tmp_path, "--metric", "auc", "--level", "video") == 0
     out = capsys.readouterr().out
     assert "metric: video_auc" in out
-    assert "75.0 +/- 0.0" in out
+    assert " 75.0  " in out
 
 
 def test_missing_runs_are_listed_and_thin_cells_marked(tmp_path, capsys):
@@ -359,7 +367,7 @@ def test_missing_runs_are_listed_and_thin_cells_marked(tmp_path, capsys):
     (sam,) = [line for line in out.split("-------- Averages")[0].splitlines() if line.startswith("SAM")]
     assert sam.split("  ")[0] == "SAM"
     assert [cell.strip() for cell in sam.split("  ") if cell.strip()] == [
-        "SAM", "50.0 +/- 0.0", "50.0 +/- 0.0*", "X", "X"
+        "SAM", "50.0 +/- 0.0", "50.0*", "X", "X"
     ]  # fmt: skip
     assert "* mean of fewer trials than the sweep has (2)\n" in out
     assert "Missing runs in 2 cells:\n" in out
@@ -461,7 +469,7 @@ def test_settings_of_one_algorithm_are_rows_of_their_own(tmp_path, capsys, name,
     assert "several folders" not in err
     dataset = out.split("-------- ")[1].splitlines()[2:6]
     cells = [[cell.strip() for cell in line.split("  ") if cell.strip()][:2] for line in dataset]
-    assert cells == [["ERM", "50.0 +/- 0.0*"], *([rows.format(rho), mean] for rho, mean in MEANS.items())]
+    assert cells == [["ERM", "50.0*"], *([rows.format(rho), mean] for rho, mean in MEANS.items())]
     assert [line.split("  ")[0] for line in out.split("Compared with")[1].splitlines()[2:6]] == [
         rows.format(0.05), "ERM", rows.format(0.1), rows.format(0.2)
     ]  # fmt: skip
@@ -481,7 +489,230 @@ def test_an_unknown_key_of_rows_lists_those_there_are(tmp_path, capsys):
     )
 
 
-def test_settings_that_rows_do_not_tell_apart_are_noticed(tmp_path, capsys):
+def rows_in(out):
+    return [
+        line.split("  ")[0] for line in out.split("-------- ")[1].splitlines()[2:] if "  " in line.strip()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [
+        (
+            [{}, {"hparams": '{"rho": 0.1}'}, {"hparams": '{"rho": 0.05}'}],
+            ["SAM", "SAM, rho 0.05", "SAM, rho 0.1"],
+        ),
+        ([{"steps": 300}, {"steps": 1000}], ["SAM, steps 300", "SAM, steps 1000"]),
+        ([{}, {"split": "frame"}, {"split": "group"}], ["SAM", "SAM, split frame", "SAM, split group"]),
+        ([{}, {"balance": "1:4", "strict": True}], ["SAM", "SAM, balance 1:4, strict true"]),
+        ([{"label_noise": 0.1}, {"label_noise": 0.2}], ["SAM, label_noise 0.1", "SAM, label_noise 0.2"]),
+        ([{"row": "small"}, {"row": "small", "steps": 9}], ["small", "small, steps 9"]),
+    ],
+    ids=["hparams", "steps", "split", "data options", "of a fork", "a plan's row that was edited"],
+)
+@pytest.mark.parametrize("n_folders", [1, 3])
+def test_ablations_of_one_algorithm_are_never_one_row(tmp_path, capsys, settings, rows, n_folders):
+    folders = [tmp_path / f"sweep{place % n_folders}" for place in range(len(settings))]
+    for place, (folder, args) in enumerate(zip(folders, settings, strict=True)):
+        folder.mkdir(exist_ok=True)
+        for env in range(3):
+            values = {f"env{i}_{part}_acc": 0.1 * (1 + place) for i in range(3) for part in ("in", "out")}
+            where = {"algorithm": "SAM", "test_envs": [env], "data_dir": str(folder), "output_dir": str(env)}
+            write_run(folder / f"{place}{env}", args={**where, **args}, **values)
+    for given in (folders, folders[::-1]):
+        assert collect("--input_dir", *dict.fromkeys(given), "--select", "iid") == 0
+        out, err = capsys.readouterr()
+        assert rows_in(out) == rows
+        assert f"has runs with different settings, each in a row of its own: {'; '.join(rows)}" in err
+        for place, _ in enumerate(settings):
+            assert f"{10 * (1 + place)}.0" in out, "no setting is hidden"
+    if "row" not in settings[0]:
+        assert collect("--input_dir", *dict.fromkeys(folders), "--select", "iid", "--rows", "algorithm") == 0
+        out = capsys.readouterr().out
+        assert rows_in(out) == ["SAM"]
+        assert "SAM holds runs with different settings: " in out
+
+
+def test_backends_are_rows_of_their_own_and_lost_provenance_is_none(tmp_path, capsys):
+    more = {f"env{i}_{part}_n": 5 for i in range(3) for part in ("in", "out")}
+    for trial, backend in enumerate(("engine", "upstream", None)):
+        made = {"provenance": {"backend": backend, "split": "official"}} if backend else {}
+        write_run(tmp_path / str(trial), args={"trial_seed": trial}, **more, **made)
+    assert collect("--input_dir", tmp_path, "--select", "iid") == 0
+    assert rows_in(capsys.readouterr().out) == ["ERM", "ERM, backend engine", "ERM, backend upstream"]
+
+
+def test_a_random_search_is_one_row(tmp_path, capsys):
+    for trial in range(2):
+        for seed in range(3):
+            for env in range(3):
+                lr = 10.0 ** -(1 + seed + 3 * trial * (seed > 0))
+                args = {"trial_seed": trial, "hparams_seed": seed, "test_envs": [env]}
+                write_run(tmp_path / f"{trial}{seed}{env}", args=args, hparams={"lr": lr, "rho": 0.05})
+    assert collect("--input_dir", tmp_path, "--select", "iid") == 0
+    out, err = capsys.readouterr()
+    assert rows_in(out) == ["ERM"]
+    assert "different" not in out + err
+
+
+def test_one_draw_with_other_hyper_parameters_is_noticed(tmp_path, capsys):
+    for seed in range(3):
+        for copy in range(2):
+            write_run(
+                tmp_path / f"{seed}{copy}", args={"hparams_seed": seed}, hparams={"lr": 2 * seed + copy}
+            )
+    assert collect("--input_dir", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "ERM: runs of one hparams_seed and trial have different hyper-parameters (lr)" in out
+
+
+def test_settings_that_code_set_are_rows_too(tmp_path, capsys):
     settings_of_sam(tmp_path, lambda rho: ({}, {"hparams": {"rho": rho}}))
     assert collect("--input_dir", tmp_path) == 0
-    assert "4 runs are in several folders each" in capsys.readouterr().err
+    assert rows_in(capsys.readouterr().out) == ["ERM", "SAM, rho 0.05", "SAM, rho 0.1", "SAM, rho 0.2"]
+
+
+# --- cells without a number ---------------------------------------------------------------------------------
+
+
+def test_a_validation_part_of_one_class_is_the_reason_of_an_x(tmp_path, capsys):
+    said = "only fakes among 3 samples: both classes are needed"
+    for env in range(3):
+        more = {"env1_out_auc": None, "why_null": {"env1_out_auc": said}}
+        write_run(tmp_path / str(env), args={"test_envs": [env]}, **more)
+    assert collect("--input_dir", tmp_path, "--metric", "auc", "--select", "iid") == 0
+    out = capsys.readouterr().out
+    assert f"No number for ERM, 0; ERM, 2: there is no validation AUC of 1 (env1_out_auc: {said})\n" in out
+    assert "X under Avg: a cell of the row has no number\n" in out
+    assert collect("--input_dir", tmp_path, "--metric", "auc", "--select", "iid", "--format", "csv") == 0
+    import csv
+
+    cells = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert all(bool(cell["mean"]) != bool(cell["reason"]) for cell in cells)
+
+
+def test_a_test_part_of_one_class_is_too_and_a_trial_that_lacks_a_number(tmp_path, capsys):
+    for trial in range(2):
+        more = {"env0_in_auc": None, "why_null": {"env0_in_auc": "only reals"}} if trial else {}
+        write_run(tmp_path / str(trial), args={"trial_seed": trial}, **more)
+    assert collect("--input_dir", tmp_path, "--metric", "auc", "--select", "iid") == 0
+    out = capsys.readouterr().out
+    assert "50.0*" in out
+    assert "No number for ERM, 0 (trial 1): there is no test AUC (env0_in_auc: only reals)\n" in out
+
+
+def test_single_source_sweeps_have_numbers(tmp_path, capsys):
+    """Environment 2 is tested by the runs that train on 0 and on 1: (0.2 + 0.6) / 2."""
+    for source, value in ((0, 0.2), (1, 0.6), (2, 0.4)):
+        others = [env for env in range(3) if env != source]
+        values = {f"env{env}_in_acc": value for env in others}
+        write_run(tmp_path / str(source), args={"test_envs": others}, **values)
+    assert collect("--input_dir", tmp_path, "--select", "iid") == 0
+    out = capsys.readouterr().out
+    (row,) = [
+        line.split() for line in out.split("-------- Averages")[0].splitlines() if line.startswith("ERM")
+    ]
+    assert row == ["ERM", "50.0", "30.0", "40.0", "40.0"]
+    assert (
+        "a number is the mean over the runs that hold the environment out together with others (0 + 1, 0 + 2, 1 + 2)"
+        in out
+    )
+    (tmp_path / "2" / "results.jsonl").unlink()
+    write_run(
+        tmp_path / "sam", args={"algorithm": "SAM", "test_envs": [0, 2]}, env0_in_acc=0.5, env2_in_acc=0.5
+    )
+    assert collect("--input_dir", tmp_path, "--select", "iid") == 0
+    out = capsys.readouterr().out
+    (row,) = [
+        line.split() for line in out.split("-------- Averages")[0].splitlines() if line.startswith("SAM")
+    ]
+    assert row == ["SAM", "50.0", "X", "X", "X"]
+    assert "  SAM, 1: no run\n  SAM, 2: trial 0 has 1 of 2 runs\n" in out
+
+
+def test_records_without_auc_say_what_they_have(vlcs, capsys):
+    assert collect("--input_dir", vlcs, "--metric", "auc") == 2
+    err = capsys.readouterr().err
+    assert "the records have no AUC (auc): they have acc." in err
+    assert "did you mean" not in err
+
+
+@pytest.mark.parametrize("layout", ["text", "markdown", "latex"])
+def test_a_table_without_a_number_is_a_sentence(tmp_path, capsys, layout):
+    for env in range(3):
+        write_run(tmp_path / str(env), args={"test_envs": [env]})
+    assert collect("--input_dir", tmp_path, "--select", "iid", "loo", "--format", layout) == 0
+    out = capsys.readouterr().out
+    assert " X " not in out
+    assert (
+        "Debug28, leave-one-domain-out cross-validation: no table, because no run holds out a pair of" in out
+    )
+    assert out.count("veraging") + out.count("verages") == 1, "of the rule that has numbers"
+
+
+# --- what is not written as it should be ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["text", "csv", "json", "parquet", "latex", "markdown"])
+def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path, capsys, layout):
+    write_run(tmp_path / "a")
+    assert collect("--input_dir", tmp_path, "--format", layout, "--output", "/dev/full") == 1
+    assert "Not saved to /dev/full: No space left on device." in capsys.readouterr().err
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_device_is_written_to_and_stays_one(tmp_path, capsys):
+    write_run(tmp_path / "a")
+    assert collect("--input_dir", tmp_path, "--output", "/dev/null") == 0
+    assert Path("/dev/null").is_char_device()
+    os.mkfifo(tmp_path / "pipe")
+    assert collect("--input_dir", tmp_path, "--output", tmp_path / "pipe") == 1, "nobody reads it"
+
+
+def test_a_closed_standard_output_costs_nothing_but_the_tables(vlcs):
+    command = f"'{sys.executable}' -m roga_domainbed collect-results --input_dir '{vlcs}' >&-"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert (vlcs / "results.txt").read_text() == (DATA / "collect_results.txt").read_text()
+
+
+NAMES = (
+    "=1+1",
+    "-2",
+    "@x",
+    "\x1b[31mred",
+    "a\nb",
+    "$x_1$ & 50 % \\ {y} #",
+    "<b>|*_`[z](u)",
+    "\u202ereversed",
+    "ρ",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_only_names_in_every_format(tmp_path, capsys, name):
+    import csv
+
+    write_run(tmp_path / "a", args={"algorithm": name, "dataset": name})
+    for layout in ("text", "markdown", "latex", "csv", "json", "parquet"):
+        assert collect("--input_dir", tmp_path, "--select", "iid", "--format", layout) == 0
+        out = capsys.readouterr().out
+        if layout != "csv" and layout != "json":
+            assert not re.search("[\x1b\u202e]", out), layout
+        if layout == "csv":
+            cells = [cell for row in csv.reader(io.StringIO(out)) for cell in row]
+            assert not any(
+                cell.startswith(("=", "-", "@", "+", "\t", "\r")) for cell in cells if not is_float(cell)
+            )
+        if layout == "text":
+            assert len(out.splitlines()) == 11
+    assert json.loads((tmp_path / "results.json").read_text())["cells"][0]["algorithm"] == name
+
+
+def is_float(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -65,7 +65,7 @@ WRONG = [
     ("evaluate no/such", "no such run: 'no/such'"),
     ("predict no/such x.png", "no such file or folder: 'x.png'"),
     ("list --algorithm Roga", "did you mean 'RoGA'?"),
-    ("demo --steps 0", "--steps must be at least 1; got 0"),
+    ("demo --steps 0", "--steps must be a whole number, at least 1 and at most 1,000,000,000; got 0"),
 ]
 
 

@@ -116,7 +116,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
     with pytest.raises(RogaError, match="cannot be read as a manifest: not a regular file but a named pipe"):
         manifest.read(tmp_path)
     (tmp_path / "folder" / manifest.FILE).mkdir(parents=True)
-    with pytest.raises(RogaError, match="not a regular file but a folder"):
+    with pytest.raises(RogaError, match="cannot be read as a manifest: Is a directory"):
         manifest.read(tmp_path / "folder")
 
 
@@ -134,6 +134,7 @@ def test_a_few_bytes_do_not_unpack_to_gigabytes(tmp_path, text):
 
 
 FAULTS = {
+    "no rows": (lambda r: r[:0], ["Mine: the manifest has no rows"]),
     "doubled": (lambda r: pd.concat([r, r]), ["listed more than once: 24, 'A/0_real/v0/0000.png'"]),
     "real and fake": (
         lambda r: pd.concat([r, r[:1].assign(label=1)]),

@@ -24,11 +24,22 @@ def draw(rng, skill, videos, frames):
 
 
 def write_run(
-    folder, args, *, steps=STEPS, videos=12, frames=3, scores=True, done=True, provenance=True, metrics=None
+    folder,
+    args,
+    *,
+    steps=STEPS,
+    videos=12,
+    frames=3,
+    scores=True,
+    done=True,
+    provenance=True,
+    metrics=None,
+    first_version=False,
 ):
     """One run folder; gives its path. The number of scores is the same for every run, the draws are not.
 
-    With ``metrics`` every metric has this value, and there are no scores.
+    With ``metrics`` every metric has this value, and there are no scores. With ``first_version`` the scores are those
+    of the last step, without its number, as version 0.1.0 stored them.
     """
     text = json.dumps(args, sort_keys=True)
     run = folder / hashlib.md5(text.encode()).hexdigest()
@@ -47,7 +58,7 @@ def write_run(
                 "cosine": 0.2 + 0.5 * progress,
                 **{f"alpha_ratio_{i}": 0.004 / (1 + i) for i in range(3)},
             }
-        rows = []
+        rows = [] if first_version else rows
         for env, name in enumerate(ENVS):
             harder = 0.6 if env in args["test_envs"] else 0.0
             for split in ("in", "out"):
@@ -60,7 +71,7 @@ def write_run(
                 record[f"env{env}_{split}_auc"] = auc(values, labels)
                 record[f"env{env}_{split}_n"] = len(labels)
                 rows += [
-                    (env, name, split, i, video, f"{name}/{video}/{i}.png", int(label), float(value))
+                    (step, env, name, split, i, video, f"{name}/{video}/{i}.png", int(label), float(value))
                     for i, (value, label, video) in enumerate(zip(values, labels, names, strict=True))
                 ]
         record["hparams"] = {"lr": 10.0 ** (args["hparams_seed"] - 5), "batch_size": 8}
@@ -75,10 +86,9 @@ def write_run(
     (run / "results.jsonl").write_text("".join(line + "\n" for line in lines))
     if scores and rows:
         columns = list(zip(*rows, strict=True))
-        names = ("env", "env_name", "split", "index", "video", "path", "label", "score")
-        parquet.write_table(
-            pa.table(dict(zip(names, map(list, columns), strict=True))), run / "scores.parquet"
-        )
+        names = ("step", "env", "env_name", "split", "index", "video", "path", "label", "score")
+        table = pa.table(dict(zip(names, map(list, columns), strict=True)))
+        parquet.write_table(table.drop_columns("step") if first_version else table, run / "scores.parquet")
     if done:
         (run / "done").write_text("done")
     return run

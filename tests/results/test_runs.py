@@ -63,11 +63,15 @@ FILES = {
         [[0]],
         [f"line 2: {NOT_A_RECORD} (lacks step)"],
     ),
-    "a step that is text": ([record(0), {**record(0), "step": "1"}], [[0]], [f"line 2: {NOT_A_RECORD}"]),
+    "a step that is text": (
+        [record(0), {**record(0), "step": "1"}],
+        [[0]],
+        ["line 2: not a DomainBed record (step), skipped"],
+    ),
     "args of another shape": (
         [record(0), record(1, {"test_envs": "0"})],
         [[0]],
-        [f"line 2: {NOT_A_RECORD}"],
+        ["line 2: not a DomainBed record (args.test_envs), skipped"],
     ),
     "empty": ([], [], ["empty"]),
 }

@@ -167,16 +167,25 @@ def test_last_step_takes_the_last_record_and_ranks_hparams_by_training_validatio
 
 def test_several_test_environments_at_once_are_each_a_column():
     run = [record(test_envs=(1, 2), **accuracies((0.1, 0.8), (0.5, 0.0), (0.6, 0.0)))]
-    assert held_out_with(as_runs(run), 1) == (1, 2)
-    assert held_out_with(as_runs(run), 0) is None
+    assert held_out_with(as_runs(run), 1) == ((1, 2),)
+    assert held_out_with(as_runs(run), 0) == ()
     choice = choose(run, "iid", 2, tested=(1, 2))
     assert (choice.val, choice.test) == (0.8, 0.6)
 
 
 def test_pairs_do_not_count_where_an_environment_was_held_out_alone():
     runs = as_runs([record(test_envs=(1,)), record(test_envs=(0, 1)), record(test_envs=(0, 2))])
-    assert held_out_with(runs, 1) == (1,)
-    assert held_out_with(runs, 0) is None, "two different lists: neither is the protocol"
+    assert held_out_with(runs, 1) == ((1,),)
+    assert held_out_with(runs, 0) == (), "two different lists: neither is the protocol"
+
+
+def test_runs_that_train_on_one_environment_each_all_count():
+    sets = [(1, 2), (0, 2), (0, 1)]
+    runs = as_runs([record(test_envs=envs) for envs in sets])
+    assert held_out_with(runs, 0) == ((0, 1), (0, 2))
+    assert held_out_with([*runs, *as_runs([record(test_envs=(0, 1, 2))])], 0) == (), (
+        "one trains on nothing else"
+    )
 
 
 def test_a_run_joins_the_group_of_each_test_environment_in_order_of_appearance():
@@ -200,7 +209,7 @@ def test_metrics_are_those_with_both_splits_and_counts_are_none():
         "loss": 1.0,
     }
     assert metrics_in(as_runs([record(**values)])) == ["acc", "auc"]
-    assert environments_in(as_runs([record(**accuracies((0, 0), (0, 0)))])) == 2
+    assert environments_in(as_runs([record(**accuracies((0, 0), (0, 0)))])) == {0, 1}
 
 
 def test_auto_lr_stages_merge_into_one_record():

@@ -40,14 +40,15 @@ def records_of(folder):
 
 
 def comparable(folder):
-    """Records without clocks and the folder's name, then the final weights."""
+    """Records without clocks and the folder's name, then the final weights and the file of scores."""
     records = []
     for line in (folder / "results.jsonl").read_text().splitlines():
         record = json.loads(line)
         del record["args"]["output_dir"]
         records.append({key: value for key, value in record.items() if key not in CLOCKS})
     weights = torch.load(folder / "model.pkl", weights_only=True)["model_dict"]
-    return records, {name: value.numpy().tobytes() for name, value in weights.items()}
+    weights = {name: value.numpy().tobytes() for name, value in weights.items()}
+    return records, weights, (folder / "scores.parquet").read_bytes()
 
 
 def checkpoints(folder):

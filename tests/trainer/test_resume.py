@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from small_runs import (
@@ -103,7 +104,7 @@ def test_a_stopped_run_resumes_bit_for_bit(stop, steps_done, tmp_path, monkeypat
     assert comparable(folder) == unbroken
     assert f"Continued after {steps_done} of {N_STEPS} steps." in capsys.readouterr().out
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["results.jsonl", "out.txt", "err.txt", "model.pkl", "done"]
+        ["results.jsonl", "out.txt", "err.txt", "model.pkl", "done", "train.lock"]
         + [name for name in ("scores.parquet",) if (folder / name).exists()]
     )
 
@@ -162,6 +163,26 @@ def test_a_run_killed_in_the_middle_of_a_record_resumes_without_it(tmp_path, mon
         if line[:7].strip().isdigit()
     ]
     assert steps == ["0", "4", "8"], "no line of the table is there twice"
+
+
+def test_a_run_killed_while_scores_are_written_keeps_those_before(tmp_path, unbroken):
+    folder, path = tmp_path / "run", tmp_path / "run" / "scores.parquet"
+
+    def killed():
+        original = pq.ParquetWriter.write_table
+
+        def write(writer, table, *args, **kwargs):
+            original(writer, table, *args, **kwargs)
+            if 4 in table["step"].to_pylist():
+                send("SIGKILL")
+
+        pq.ParquetWriter.write_table = write
+        run(folder)
+
+    assert in_child(killed) == -signal.SIGKILL
+    assert pq.read_table(path)["step"].unique().to_pylist() == [0]
+    resume(folder, 4)
+    assert comparable(folder) == unbroken
 
 
 def test_records_after_the_checkpoint_are_cut_off(tmp_path, unbroken):
@@ -399,7 +420,7 @@ def test_another_machine_is_a_notice_and_goes_into_the_next_record(stopped, monk
     monkeypatch.setattr(experiment, "__version__", "0.0.0")
     run(stopped)
     assert "numbers may differ in their last digits: roga_domainbed: " in capsys.readouterr().out
-    records, _ = comparable(stopped)
+    records, *_ = comparable(stopped)
     assert [("provenance" in record) for record in records] == [True, False, True]
     assert records[2]["provenance"]["roga_domainbed"] == "0.0.0"
 

@@ -1,4 +1,4 @@
-"""``scores.parquet``: the last record's numbers can be made from it, with scikit-learn and without a model."""
+"""``scores.parquet``: the numbers of records can be made from it, with scikit-learn and without a model."""
 
 import json
 
@@ -10,6 +10,7 @@ from sklearn import metrics as sk
 
 from datasets_ext import manifest
 from datasets_ext.synthfake.generate import generate
+from roga_domainbed.errors import RogaError
 from roga_domainbed.input.environment import Environment, environment_of
 from roga_domainbed.metrics import METRICS
 from roga_domainbed.metrics.split import SplitScores
@@ -19,7 +20,7 @@ from roga_domainbed.trainer import scores as scores_file
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.evaluation import EvaluatedSplit
 from roga_domainbed.trainer.run import train
-from roga_domainbed.trainer.scores import SCHEMA, write_scores
+from roga_domainbed.trainer.scores import SCHEMA, add_scores, write_scores
 
 SKLEARN = {
     "acc": lambda y, p: sk.accuracy_score(y, p > 0.5),
@@ -34,19 +35,27 @@ BINARY = [metric.name for metric in METRICS if not metric.many_classes]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A short run on a small SynthFake: its last record and its scores."""
+    """A short run on a small SynthFake: its records and its scores."""
     data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("run") / "run"
     generate(data, n_identities=6, n_frames=3)
-    options = {"hparams": '{"batch_size": 4}', "steps": 3, "n_workers": 0, "test_envs": [3]}
+    options = {
+        "hparams": '{"batch_size": 4}',
+        "steps": 3,
+        "checkpoint_freq": 1,
+        "n_workers": 0,
+        "test_envs": [3],
+    }
     train(TrainConfig(str(data), "SynthFake", output_dir=str(folder), **options))
-    last = json.loads((folder / "results.jsonl").read_text().splitlines()[-1])
-    return data, last, pd.read_parquet(folder / SCORES)
+    records = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    return data, records, pd.read_parquet(folder / SCORES)
 
 
-def test_every_metric_made_from_the_scores_is_that_of_the_last_record(finished):
-    _, last, scores = finished
+def test_every_metric_made_from_the_scores_of_a_step_is_that_of_its_record(finished):
+    _, records, scores = finished
+    record_of = {record["step"]: record for record in records}
     n_checked = 0
-    for (env, part), rows in scores.groupby(["env", "split"]):
+    for (step, env, part), rows in scores.groupby(["step", "env", "split"]):
+        last = record_of[step]
         frames = rows["label"].to_numpy(), rows["score"].to_numpy()
         videos = rows.groupby("video")
         by_video = videos["label"].first().to_numpy(), videos["score"].mean().to_numpy()
@@ -59,7 +68,8 @@ def test_every_metric_made_from_the_scores_is_that_of_the_last_record(finished):
             for name in BINARY:
                 assert last[prefix + name] == METRICS.get(name).function(ours[1], ours[0]), prefix + name
                 n_checked += 1
-    assert n_checked == 4 * 2 * 2 * len(BINARY), "environments, splits, levels, metrics"
+    parts = 2 + 2 + 4 * 2  # those of the held-out environment at each step, all of them at the last
+    assert n_checked == parts * 2 * len(BINARY), "levels and metrics"
 
 
 def test_the_columns_say_what_each_sample_is(finished):
@@ -74,7 +84,7 @@ def test_the_columns_say_what_each_sample_is(finished):
     held_out = scores[(scores["env"] == 3) & (scores["split"] == "in")]
     assert set(rows.loc[held_out["path"], "split"]) == {"test"}
     assert scores["probabilities"].isna().all()
-    assert not scores.duplicated(["env", "split", "index"]).any()
+    assert not scores.duplicated(["step", "env", "split", "index"]).any()
 
 
 def multi_class(n_classes, n=4):
@@ -113,6 +123,31 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_one_and_no_litter(tmp_
         write_scores(tmp_path / SCORES, [multi_class(4)])
     assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
     assert (tmp_path / "scores.parquet").read_bytes() == before
+
+
+def test_steps_that_a_resumed_run_comes_to_again_are_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(scores_file, "GROUP_ROWS", 10)  # so that steps begin and end within groups
+    split = multi_class(3)
+    paths = {name: tmp_path / name for name in ("unbroken", "resumed")}
+    for step in range(7):
+        add_scores(paths["unbroken"], [split], step)
+        add_scores(paths["resumed"], [split], step)
+    for step in (2, 3, 4, 5, 6):
+        add_scores(paths["resumed"], [split], step)
+    assert paths["resumed"].read_bytes() == paths["unbroken"].read_bytes()
+    assert pd.read_parquet(paths["resumed"])["step"].value_counts().to_dict() == dict.fromkeys(range(7), 4)
+
+
+def test_scores_of_the_first_version_are_replaced_and_damaged_ones_are_not(tmp_path):
+    path = tmp_path / SCORES
+    write_scores(path, [multi_class(3)])
+    pq.write_table(pq.read_table(path).drop_columns("step"), path)
+    add_scores(path, [multi_class(3)], 5)
+    assert pd.read_parquet(path)["step"].tolist() == [5] * 4
+    path.write_bytes(b"PAR1 nonsense")
+    with pytest.raises(RogaError, match=r"cannot be read: .*; rename it to go on without the scores in it"):
+        add_scores(path, [multi_class(3)], 6)
+    assert path.read_bytes() == b"PAR1 nonsense"
 
 
 def test_the_files_of_torchvisions_image_folders_are_found_too(tmp_path, monkeypatch):

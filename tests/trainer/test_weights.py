@@ -38,7 +38,9 @@ def test_colour_weights_fit_a_first_layer_of_four_channels(tmp_path):
 
 
 def test_weights_that_no_network_would_read_are_refused(tmp_path):
-    config = TrainConfig(dataset="Debug28", hparams='{"weights": "a.pth"}', output_dir=str(tmp_path / "run"))
+    (tmp_path / "a.pth").touch()
+    hparams = json.dumps({"weights": str(tmp_path / "a.pth")})
+    config = TrainConfig(dataset="Debug28", hparams=hparams, output_dir=str(tmp_path / "run"))
     with pytest.raises(RogaError, match="starts from random weights"):
         train(config)
 

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from roga_domainbed.foreign import csv_cell
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.tables import Table, Tables
 
 FIELDS = (
     "dataset", "algorithm", "row", "column", "selection", "oracle", "metric", "mean", "standard_error", "trials",
-    "trials_of_the_sweep", "caveats",
+    "trials_of_the_sweep", "caveats", "reason",
 )  # fmt: skip
 
 
@@ -24,8 +25,9 @@ def values(tables: Tables) -> list[dict[str, Any]]:
 
     ``row`` is the algorithm, or the name of a row where one algorithm has several. ``dataset`` is None in the table of
     averages, whose columns are datasets; column ``Avg`` is a row's average. ``mean`` and ``standard_error`` are
-    percentages, None where there is no value. ``selection`` is the rule's title, with the word *oracle* where test
-    data decided. ``caveats``: how the runs were made, where it is not the default; empty otherwise.
+    percentages, None where there is no value; a single trial has no ``standard_error``. ``selection`` is the rule's
+    title, with the word *oracle* where test data decided. ``caveats``: how the runs were made, where it is not the
+    default; empty otherwise. ``reason``: why there is no value; empty where there is one.
     """
     return [value for table in tables.tables for value in _of_table(table)]
 
@@ -35,18 +37,22 @@ def render_csv(tables: Tables, *, compat: str | None = None) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(values(tables))
+    writer.writerows({name: csv_cell(value) for name, value in own.items()} for own in values(tables))
     return text.getvalue()
 
 
 def render_json(tables: Tables, *, compat: str | None = None) -> str:
-    """``n_records``; ``missing_runs`` and ``unfinished_runs`` of each dataset; ``cells``; ``comparisons`` if wanted."""
+    """``n_records``; ``missing_runs`` and ``unfinished_runs`` of each dataset; ``cells``; ``problems``.
+
+    If comparisons were wanted, ``comparisons``.
+    """
     of_datasets = [table for table in tables.tables if table.dataset is not None]
     content = {
         "n_records": tables.n_records,
         "missing_runs": {table.dataset: list(table.missing) for table in of_datasets},
         "unfinished_runs": {table.dataset: list(map(asdict, table.unfinished)) for table in of_datasets},
         "cells": values(tables),
+        "problems": list(tables.problems),
     }
     if tables.comparisons:
         algorithms = {row.name: row.algorithm for row in tables.tables[0].rows}
@@ -83,11 +89,18 @@ def _of_table(table: Table) -> list[dict[str, Any]]:
         }
         trials = table.trials or (None,) * len(table.columns)
         columns = [
-            (column, *((None, None, 0) if cell is None else (cell.mean, cell.error, cell.n)), expected)
-            for column, cell, expected in zip(table.columns, row.cells, trials, strict=True)
+            (
+                column,
+                *((None, None, 0) if cell is None else (_finite(cell.mean), _finite(cell.error), cell.n)),
+                expected,
+                table.reason(row, place),
+            )
+            for place, (column, cell, expected) in enumerate(
+                zip(table.columns, row.cells, trials, strict=True)
+            )
         ]
-        columns.append(("Avg", row.average, None, None, None))
-        names = ("column", "mean", "standard_error", "trials", "trials_of_the_sweep")
+        columns.append(("Avg", _finite(row.average), None, None, None, table.reason(row, -1)))
+        names = ("column", "mean", "standard_error", "trials", "trials_of_the_sweep", "reason")
         for own in columns:
             value = {**shared, **dict(zip(names, own, strict=True))}
             found.append({field: value[field] for field in FIELDS})
@@ -115,5 +128,5 @@ def _of_comparison(table: ComparisonTable, algorithms: Mapping[str, str]) -> lis
     ]
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None  # JSON has no NaN
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None  # JSON has no NaN

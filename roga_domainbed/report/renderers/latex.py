@@ -13,6 +13,7 @@ from roga_domainbed.report.incomplete import unfinished_notes
 from roga_domainbed.report.renderers.text import AVERAGES_WIDTH, DATASET_WIDTH
 from roga_domainbed.report.tables import Table, Tables
 from roga_domainbed.results.selection import UPSTREAM
+from roga_domainbed.results.text_table import one_line
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -21,6 +22,8 @@ _SPECIAL = {
     "<": r"\textless{}",  # the document's font prints other characters for these three
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "[": "{[}",  # at the beginning of a line it would belong to the end of the line before
+    "]": "{]}",
     **{character: f"\\{character}" for character in "_%&#${}"},
 }
 _SPECIAL_PATTERN = re.compile("|".join(map(re.escape, _SPECIAL)))
@@ -37,23 +40,28 @@ def render_latex(tables: Tables, *, compat: str | None = None) -> str:
         f"% Total records: {tables.n_records}",
     ]
     rule = None
-    for table in tables.tables:
+    for table in tables.shown:
         if table.rule != rule:
             rule = table.rule
             lines += ["", f"\\subsection{{Model selection: {rule.title}}}"]
+        if table.absent:
+            lines += ["", escape(table.absent)]
+            continue
         lines += ["", f"\\subsubsection{{{_title(table, compat)}}}", "", *_tabular(table, compat)]
     for comparison in tables.comparisons:
         lines += ["", f"\\subsection{{{escape(comparison.title)}}}", ""]
         rows = [[escape(cell) for cell in row] for row in (comparison.labels, *comparison.rows())]
         lines += _layout(rows, max(len(cell) for row in rows for cell in row), None)
         lines += _notes(comparison.notes())
+    if tables.problems:
+        lines += ["", *_notes(tables.problems)]
     lines.append(r"\end{document}")
     return "".join(line + "\n" for line in lines)
 
 
 def escape(text: str) -> str:
-    """``text`` with every character escaped that is special in LaTeX."""
-    return _SPECIAL_PATTERN.sub(lambda match: _SPECIAL[match[0]], text)
+    """``text`` as one line, with every character escaped that is special in LaTeX."""
+    return _SPECIAL_PATTERN.sub(lambda match: _SPECIAL[match[0]], one_line(text))
 
 
 def _title(table: Table, compat: str | None) -> str:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from roga_domainbed.report.incomplete import unfinished_notes
 from roga_domainbed.report.tables import Tables
+from roga_domainbed.results.text_table import one_line
+
+_SPECIAL = re.compile(r"[\\|*_<`$&~#]|\](?=[(\[:])")  # $: formulas; ](: links
 
 
 def render_markdown(tables: Tables, *, compat: str | None = None) -> str:
     """All tables; a row that test data decided has *oracle* beside its name."""
     parts = [f"Total records: {tables.n_records}\n"]
-    for table in tables.tables:
+    for table in tables.shown:
+        if table.absent:
+            parts.append(f"\n{_escape(table.absent)}\n")
+            continue
         rows = [[row.name + " (oracle)" * table.is_oracle, *table.texts(row, "±")] for row in table.rows]
         parts += _table(
             table.title, table.labels, rows, [*table.notes(), *unfinished_notes(table.unfinished)]
         )
     for comparison in tables.comparisons:
         parts += _table(comparison.title, comparison.labels, comparison.rows(), comparison.notes())
+    if tables.problems:
+        parts += ["\n", *(f"{_escape(line)}  \n" for line in tables.problems)]
     return "".join(parts)
 
 
@@ -39,6 +48,4 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    for character in "\\|*_<":
-        text = text.replace(character, "\\" + character)
-    return text
+    return _SPECIAL.sub(r"\\\g<0>", one_line(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roga_domainbed.report.tables import Tables
 from roga_domainbed.results.selection import UPSTREAM
-from roga_domainbed.results.text_table import text_table
+from roga_domainbed.results.text_table import one_line, text_table
 
 DATASET_WIDTH = 20
 AVERAGES_WIDTH = 25
@@ -16,16 +16,24 @@ def render_text(tables: Tables, *, compat: str | None = None) -> str:
     By default a column is as wide as its longest cell; with ``compat="upstream"`` cells are cut instead.
     """
     parts = [f"Total records: {tables.n_records}\n"]
-    for table in tables.tables:
+    for table in tables.shown:
+        if table.absent:
+            parts.append(f"\n{one_line(table.absent)}\n")
+            continue
         width = AVERAGES_WIDTH if table.dataset is None else DATASET_WIDTH
         rows = [table.labels, *([row.name, *table.texts(row, "+/-")] for row in table.rows)]
         if compat != UPSTREAM:
+            rows = [list(map(one_line, row)) for row in rows]
             width = max(width, *(len(cell) for row in rows for cell in row))
-        parts.append(f"\n-------- {table.title}\n")
+        parts.append(f"\n-------- {one_line(table.title)}\n")
         parts += ["  ".join(cell.ljust(width)[:width] for cell in row) + " \n" for row in rows]
-        parts += [f"{line}\n" for line in table.notes()]
+        parts += [f"{one_line(line)}\n" for line in table.notes()]
     for comparison in tables.comparisons:
-        parts.append(f"\n-------- {comparison.title}\n")
-        parts.append(text_table([comparison.labels, *comparison.rows()]))
-        parts += [f"{line}\n" for line in comparison.notes()]
+        parts.append(f"\n-------- {one_line(comparison.title)}\n")
+        parts.append(
+            text_table([comparison.labels, *(list(map(one_line, row)) for row in comparison.rows())])
+        )
+        parts += [f"{one_line(line)}\n" for line in comparison.notes()]
+    if tables.problems:
+        parts += ["\n", *(f"{one_line(line)}\n" for line in tables.problems)]
     return "".join(parts)

@@ -25,6 +25,21 @@ for (const table of document.querySelectorAll("table.data")) {
     });
   });
 }
+// A table that is wider than its place says so above, and is marked on the side where it goes on.
+for (const area of document.querySelectorAll(".scroll")) {
+  const hint = document.createElement("p");
+  hint.className = "scroll-hint";
+  hint.textContent = "Scroll the table sideways \u2192";
+  area.before(hint);
+  const mark = () => {
+    const beyond = area.scrollWidth - area.clientWidth;
+    hint.classList.toggle("shown", beyond > 1);
+    area.classList.toggle("more", beyond - area.scrollLeft > 1);
+  };
+  area.addEventListener("scroll", mark, { passive: true });
+  addEventListener("resize", mark);
+  mark();
+}
 // Print the details that are closed on the screen, too.
 const folded = [...document.querySelectorAll("details")];
 let open = [];
