@@ -317,5 +317,7 @@ def _add_common(parser: argparse.ArgumentParser, n_frames: int) -> None:
         help="processes; default: the usable CPUs (%(default)s)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="remove what an earlier run made and start over"
+        "--overwrite",
+        action="store_true",
+        help="remove what an earlier run made, nothing else, and start over",
     )

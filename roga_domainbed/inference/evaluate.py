@@ -128,6 +128,7 @@ def evaluate(
         found = own_contamination(run, evaluated)
         evaluated = choose(evaluated, envs)
         refused = [] if allow_leakage else _lines(Contamination(unknown=found.unknown))
+        head = f"{evaluated.name} may not be split as in training"
     else:
         if folder is not None:
             evaluated = folder_sets(run, folder, real, fake)
@@ -136,14 +137,14 @@ def evaluate(
         evaluated = choose(evaluated, envs)
         found = contamination(run, evaluated)
         refused = [] if allow_leakage else _lines(found)
+        is_known = "the model knows some of {}" if found.leaks else "{} may not be new to the model"
+        head = is_known.format(evaluated.name)
     if refused:
         listed = "".join(f"\n  {line}" for line in refused)
-        head, other = f"{evaluated.name} may not be new to the model", ""
-        if found.leaks:
-            head = f"the model knows some of {evaluated.name}"
-            other = "Choose another part with --part or --envs, or "
-        pass_it = "pass --allow_leakage; the table will say so"
-        raise RogaError(f"{head}:{listed}\n{other or 'To evaluate all the same, '}{pass_it}")
+        other = (
+            "Choose another part with --part or --envs, or" if found.leaks else "To evaluate all the same,"
+        )
+        raise RogaError(f"{head}:{listed}\n{other} pass --allow_leakage; the table will say so")
     scored, said = _score(run, evaluated, n_workers, detect)
     rows = [row for entry, split in zip(evaluated.sets, scored, strict=True) for row in _rows(entry, split)]
     notes = [*_lines(found, "LEAK: ", "UNKNOWN: "), *evaluated.notes, *found.notes, *said]

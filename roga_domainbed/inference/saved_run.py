@@ -28,6 +28,8 @@ _KEYS = "args model_input_shape model_num_classes model_num_domains model_hparam
 _MOST_CLASSES, _MOST_DOMAINS, _MOST_CHANNELS, _LARGEST_SIDE = 100_000, 1_000, 64, 4_096
 _MOST_VALUES = 10_000  # among the arguments or hyper-parameters, those within lists counted
 _SLACK = 2**24  # bytes by which a network may be larger than its file
+_LONGEST_TEXT = 2**14  # letters of an argument, such as the JSON of --hparams
+_LONGEST = 160  # letters of a value or a reason in a message
 _LONGEST_RECORD = 2**24  # bytes
 
 
@@ -197,7 +199,7 @@ def _faults(saved: Mapping[Any, Any]) -> Iterator[str]:
     )
     for key, values in (("args", args), ("model_hparams", hparams)):
         if not _is_plain(values):
-            yield f"{key} may hold numbers of 64 bits and text, by name; it holds something else"
+            yield f"{key} may hold numbers of 64 bits and short text, by name; it holds something else"
         elif key == "args":
             yield from _argument_faults(values)
     unnamed = [_shown(name) for name in state if not isinstance(name, str)]
@@ -209,9 +211,12 @@ def _faults(saved: Mapping[Any, Any]) -> Iterator[str]:
 
 
 def _unless(allowed: Allowed, saved: Mapping[Any, Any], key: str) -> Iterator[str]:
+    if key not in saved:
+        return
     try:
-        if key in saved:
-            allowed.checked(saved[key])
+        if not isinstance(saved[key], allowed.kind):  # ``checked`` would show it, however large
+            raise ValueError
+        allowed.checked(saved[key])
     except ValueError:
         yield f"{key} must be {allowed}; got {_shown(saved[key])}"
 
@@ -223,7 +228,9 @@ def _argument_faults(args: Mapping[str, Any]) -> Iterator[str]:
         kinds.setdefault(name, Allowed(kind=bool if isinstance(default, bool) else str))
     problems = Problems()
     check_arguments(args, kinds, problems)
-    yield from (f"among args, {message.removeprefix('--')}" for message in problems.messages)
+    for message in problems.messages:
+        message = message.removeprefix("--")
+        yield f"among args, {message if len(message) <= _LONGEST else message[: _LONGEST - 1] + '…'}"
 
 
 def _is_whole(value: Any) -> bool:
@@ -247,7 +254,10 @@ def _is_plain(values: Mapping[Any, Any]) -> bool:
         elif _is_whole(value):
             if not -(2**63) <= value < 2**63:
                 return False
-        elif not isinstance(value, (str, bool, float, np.generic, type(None))):
+        elif isinstance(value, str):
+            if len(value) > _LONGEST_TEXT:
+                return False
+        elif not isinstance(value, (bool, float, np.generic, type(None))):
             return False
     return True
 
@@ -358,4 +368,4 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # torch puts "Error(s) in loading …" first and what is wrong into the second line
     line = lines[1] if len(lines) > 1 and lines[0].endswith(":") else (lines or [type(error).__name__])[0]
-    return line if len(line) <= 160 else line[:159] + "…"
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

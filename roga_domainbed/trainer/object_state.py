@@ -49,6 +49,7 @@ _NO_STATE = (
 _DICTS = {cls.__name__: cls for cls in (dict, OrderedDict, defaultdict, Counter)}
 _SEQUENCES = {cls.__name__: cls for cls in (list, deque, set, frozenset)}
 _MISSING = object()
+_MOST_VALUES = 5_000_000
 
 Captured = Any
 
@@ -227,11 +228,15 @@ class _Restore:
     """Visits the captured state and the object side by side."""
 
     def __init__(self):
+        self._n_visited = 0
         self._made: dict[int, Any] = {}
         self._taken: dict[int, Any] = {}  # parts of the object that are restored already
 
     def value(self, captured: Captured, current: Any, path: str) -> Any:
         """What takes the place of ``current``: ``current`` itself if it could be written to."""
+        self._n_visited += 1
+        if self._n_visited > _MOST_VALUES:  # lists in lists may be one list again and again
+            raise CannotRestore(f"it has more than {_MOST_VALUES:,} values")
         if not isinstance(captured, tuple) or type(captured) is torch.Size:
             return captured
         kind = captured[0]

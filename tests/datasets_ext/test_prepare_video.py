@@ -19,6 +19,21 @@ make = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(make)
 
 
+def write_noise(path, codec, n_frames):
+    """Frames of about equal size in the file, its index in front."""
+    with av.open(
+        str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    ) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        noise = np.random.default_rng(0)
+        for _ in range(n_frames):
+            picture = noise.integers(0, 255, (64, 96, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
 class Ignored:
     def visit(self, index, rgb):
         """Nothing."""
@@ -126,16 +141,9 @@ def test_a_display_matrix_that_is_no_orientation_is_refused(tmp_path, signs):
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm", ".avi", ".mp4", ".flv"])
 def test_a_file_that_ends_early_tells_how_many_frames_were_announced(tmp_path, suffix):
-    codec = {".webm": "libvpx", ".flv": "flv1"}.get(suffix, "libx264")
-    path = tmp_path / f"v{suffix}"
-    with av.open(str(path), "w", options={"movflags": "faststart"} if suffix == ".mp4" else {}) as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        noise = np.random.default_rng(0)
-        for _ in range(50):
-            picture = noise.integers(0, 255, (64, 96, 3), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
+    path = write_noise(
+        tmp_path / f"v{suffix}", {".webm": "libvpx", ".flv": "flv1"}.get(suffix, "libx264"), 50
+    )
     whole = visit_spaced_frames(path, 4, lambda planned: Ignored())[1]
     assert (whole.count, whole.is_short) == (50, False)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.3)])
@@ -249,3 +257,18 @@ def test_a_file_with_sound_alone_is_unreadable(tmp_path):
             container.mux(packet)
     with pytest.raises(UnreadableVideo, match="no video stream"):
         visit_frames(path, [0], lambda index, rgb: None)
+
+
+def test_predict_notes_a_video_that_ends_early(tmp_path):
+    from datasets_ext.prepare.options import CropOptions
+    from roga_domainbed.inference.faces import FaceCutter
+
+    path = write_noise(tmp_path / "v.mkv", "libx264", 50)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.7)])
+    prediction, images = FaceCutter(CropOptions(n_frames=2), detect=False, kinds=["video"]).cut(
+        str(path), "video"
+    )
+    assert len(images) == 2
+    found = re.fullmatch(r"only (\d+) of its (\d+) frames can be decoded", prediction.note)
+    assert 25 < int(found[1]) < 45
+    assert 48 <= int(found[2]) <= 51

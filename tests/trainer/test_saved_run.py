@@ -170,12 +170,16 @@ KINDS = {
     "args.dataset": (7, r"among args, dataset must be a string; got 7"),
     "args.reals": (7, r"among args, reals must be a string; got 7"),
     "args.holdout_fraction": ("0.2", r"among args, holdout_fraction must be a finite number"),
+    "args.row": ("x" * 10**6, r"args may hold numbers of 64 bits and short text, by name"),
+    "args.trial_seed": (repeated(1, 20), r"args may hold numbers of 64 bits and short text, by name"),
+    "model_class_names": (["real"], r"model_class_names must be 2 names; got a list"),
+    "model_num_domains ": (repeated(1, 20), r"model_num_domains must be a whole number"),
     "model_num_classes": (-1, r"model_num_classes must be a whole number, at least 1 and at most 100,000; got -1"),
     "model_num_domains": (10**15, r"model_num_domains must be a whole number, at least 1 and at most 1,000"),
     "model_input_shape": ((3, 10**6, 10**6), r"model_input_shape must be \(channels, height, width\), at most 64 and"),
-    "model_hparams": ({3: 4}, r"model_hparams may hold numbers of 64 bits and text, by name"),
-    "model_hparams.lr": (10**400, r"model_hparams may hold numbers of 64 bits and text, by name"),
-    "model_hparams.mlp_width": (repeated(1, 20), r"model_hparams may hold numbers of 64 bits and text, by name"),
+    "model_hparams": ({3: 4}, r"model_hparams may hold numbers of 64 bits and short text, by name"),
+    "model_hparams.lr": (10**400, r"model_hparams may hold numbers of 64 bits and short text, by name"),
+    "model_hparams.mlp_width": (repeated(1, 20), r"model_hparams may hold numbers of 64 bits and short text, by name"),
     "model_hparams.mlp_depth": (10**9, r"its mlp_depth is 1000000000, and it has \d+ tensors in all"),
     "model_dict": ("x", r"model_dict must be a mapping; got 'x'"),
     "model_dict.featurizer.conv1.weight": ([1.0], r"model_dict has 1 values that are no tensors: 'featurizer.conv1.w"),
@@ -194,7 +198,7 @@ def replaced(content, place, value):
 @pytest.mark.parametrize("place", KINDS)
 def test_a_part_of_another_kind_is_one_sentence(tmp_path, place):
     content, (value, message) = model_content(), KINDS[place]
-    replaced(content, place, value)
+    replaced(content, place.strip(), value)
     torch.save(content, tmp_path / "model.pkl")
     with pytest.raises(RogaError, match=message) as caught:
         load_run(tmp_path)
