@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,7 +204,7 @@ def folder_sets(
         problems.add(str(error))
     problems.check()
     try:
-        if (place / manifest.FILE).is_file():
+        if os.path.lexists(place / manifest.FILE):  # one that is no file is refused, not taken for none
             check_said(run, (), real, fake)
             sets = list(_manifest_sets(place, read))
         else:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
-TIMEOUT_S = 20  # a command of this size takes two seconds at most on an idle core
+TIMEOUT_S = 60  # a loaded machine may take half of it for the data that a command makes
 
 
 @dataclass
