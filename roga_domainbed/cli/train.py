@@ -9,10 +9,12 @@ result.
       step      loss      DF           F2F          FS          [NT]       left
        300    0.2104   97.1/95.8    94.0/92.9    98.2/97.5    71.3/69.9      0:00
 
-Files in --output_dir: results.jsonl (one record a line), scores.parquet (the trained model's score of every sample),
+Files in --output_dir: results.jsonl (one record a line), scores.parquet (scores of samples at every evaluated step),
 out.txt, err.txt, model.pkl and, at the end, done; until then checkpoint_<steps>.pt. If a run is killed, the same
 command resumes it, with the same results as an unbroken run. SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint first; the
 exit status is then 75 (Ctrl-C: 130).
+
+Words such as in, out, uda and hparams_seed: the glossary in docs/README.md.
 """
 
 from __future__ import annotations
