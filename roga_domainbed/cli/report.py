@@ -17,6 +17,8 @@ the runs, with the command that repeats each chosen run.
 Sections say what the records do not hold: DomainBed's own scripts record no AUC, scores or versions. With --select
 oracle the word oracle is in the title, the rows, the captions and the file names.
 
+Words such as oracle, in-split and trial are explained on the page, and in docs/README.md.
+
 To install matplotlib and Jinja2, which it needs: pip install 'roga-domainbed[report]'
 """
 
