@@ -14,6 +14,7 @@ from PIL import Image
 
 from datasets_ext import manifest, splits, training_rows
 from datasets_ext.training_options import TrainingOptions
+from roga_domainbed.engine.datasets.classes import REAL_AND_FAKE
 from roga_domainbed.errors import Problems, RogaError, shortened
 from roga_domainbed.host.backend import host
 from roga_domainbed.input.augmentation.spec import Recipe, named
@@ -107,6 +108,7 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
         datasets: one ``FaceEnvironment`` each, in the order of ``ENVIRONMENTS``.
         input_shape: (3, S, S) with S = ``hparams['image_size']``.
         num_classes: 2.
+        classes: their names.
         environment_rows: the manifest's rows of each environment, in that order.
         families: of each environment, for ``splits.group_by_family``; empty to cut all environments together.
         SAME_SOURCE: sets of recordings that were cut from one source video, if that is known; the manifest does not
@@ -140,7 +142,7 @@ class ManifestDataset(host().datasets.MultipleDomainDataset):
             for i, (name, (folder, rows)) in enumerate(zip(self.ENVIRONMENTS, environments, strict=True))
         ]
         self.input_shape = (3, size, size)
-        self.num_classes = 2
+        self.num_classes, self.classes = 2, REAL_AND_FAKE
 
     @classmethod
     def read_environments(cls, root: str | os.PathLike | None) -> list[tuple[Path, pd.DataFrame]]:
@@ -204,7 +206,10 @@ def read_tree(
     folder = _dataset_folder(root, name)
     rows = manifest.read(folder)
     rows_of = {env: rows[rows["env"] == env].reset_index(drop=True) for env in environments}
-    for message in (*manifest.problems(rows, name, environments), *_file_problems(folder, rows_of)):
+    for message in manifest.problems(rows, name, environments):
+        problems.add(message)
+    # Nothing outside of the folder is looked at.
+    for message in () if manifest.odd_paths(rows) else _file_problems(folder, rows_of):
         problems.add(message)
     return folder, rows_of
 

@@ -15,9 +15,9 @@ from datasets_ext import manifest
 from datasets_ext.workers import map_files
 from roga_domainbed.errors import RogaError, shortened
 from roga_domainbed.input.image_files import UnreadableImage, read_image
+from roga_domainbed.input.tree import walk
 
 _N_SHOWN = 20
-_KEYS = ["env", "label", "video"]  # they identify a video
 
 
 @dataclass
@@ -82,17 +82,12 @@ def verify(folder: str | os.PathLike, environments: Sequence[str] = (), n_worker
     folder = Path(folder)
     rows = manifest.read(folder)
     found = Verification(folder, len(rows))
-    present = sorted(set(map(str, rows["env"].unique())))
+    present = sorted(filter(manifest.is_folder_name, rows["env"].dropna().unique().tolist()))
     wanted = list(dict.fromkeys([*environments, *present]))
-    found.add("the manifest is wrong", list(manifest.problems(rows, folder.name, wanted)))
+    found.add("the manifest is wrong", list(manifest.value_problems(rows, folder.name, wanted)))
+    for fault, names in manifest.contradictions(rows).items():
+        found.add(fault, names)
     rows = rows.assign(path=rows["path"].astype(str))
-    found.add("listed more than once", sorted(rows["path"][rows["path"].duplicated()].unique()))
-    found.add("in the folder of another class than its label", _elsewhere(rows, 1))
-    found.add("in the folder of another environment", _elsewhere(rows, 0))
-    for column in ("recording", "identities", "split", "method"):
-        different = rows.groupby(_KEYS, sort=False)[column].nunique(dropna=False)
-        names = ["/".join(map(str, key)) for key in different.index[different > 1]]
-        found.add(f"a video with more than one {column}", sorted(names))
     on_disk = _files(folder, present, found)
     listed = set(rows["path"])
     found.add("missing on disk", sorted(listed - on_disk))
@@ -101,24 +96,13 @@ def verify(folder: str | os.PathLike, environments: Sequence[str] = (), n_worker
     return found
 
 
-def _elsewhere(rows: pd.DataFrame, level: int) -> list[str]:
-    """The paths whose folder at ``level`` (0 environment, 1 class) contradicts the columns."""
-    parts = rows["path"].str.split("/").str[level]
-    if level == 0:
-        wanted = rows["env"]
-    else:
-        wanted = rows["label"].map(dict(enumerate(manifest.CLASS_FOLDERS)))
-    return sorted(rows["path"][parts != wanted].unique())
-
-
 def _files(folder: Path, environments: Sequence[str], found: Verification) -> set[str]:
     """All files below the environments' folders, relative to ``folder``, without hidden ones."""
     paths = set()
     for env in environments:
-        for parent, folders, names in os.walk(folder / env):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+        for parent, names in walk(folder / env) if (folder / env).is_dir() else ():
             below = Path(parent).relative_to(folder).as_posix()
-            paths.update(f"{below}/{name}" for name in names if not name.startswith("."))
+            paths.update(f"{below}/{name}" for name in names)
     others = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     others = sorted(set(others) - set(environments))
     if others:
@@ -129,14 +113,18 @@ def _files(folder: Path, environments: Sequence[str], found: Verification) -> se
 def _decode_all(found: Verification, rows: pd.DataFrame, paths: list[str], n_workers: int) -> None:
     """Decode each file once, however many links it has, and compare the pixels."""
     names_of: dict[tuple[int, int], list[str]] = {}
+    damaged = []
     for path in paths:
-        status = os.stat(found.folder / path)
+        try:
+            status = os.stat(found.folder / path)
+        except OSError as error:  # a link to nowhere
+            damaged.append(f"{path}: {error.strerror}")
+            continue
         names_of.setdefault((status.st_dev, status.st_ino), []).append(path)
     files = [names[0] for names in names_of.values()]
     found.n_files = len(files)
     answers = map_files(_inspect, [str(found.folder / path) for path in files], found.folder.name, n_workers)
     same: dict[bytes, list[str]] = {}
-    damaged = []
     for names, answer in zip(names_of.values(), answers, strict=True):
         if isinstance(answer, str):
             damaged += [f"{name}: {answer}" for name in names]

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|failed to map segment"
+    r"|can't start new thread|bad_alloc|failed to launch worker thread",
+    re.IGNORECASE,
+)
 
 
 class RogaError(Exception):
     """Something the user can put right; the command line prints its message without a traceback."""
+
+
+class Failed(RogaError):
+    """The work was begun and cannot be done, through no fault in the arguments: exit status 1, not 2."""
 
 
 class MissingExtra(RogaError):
@@ -19,6 +30,12 @@ class MissingExtra(RogaError):
 
     def __reduce__(self) -> tuple:
         return MissingExtra, self._arguments  # loader processes send their errors to the parent
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` is what Python, numpy, torch, the loader of libraries or threads say for: no memory."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool({"MemoryError", "OutOfMemoryError"} & kinds or _NO_MEMORY.search(str(error)))
 
 
 def unknown_name(kind: str, got: str, known: Iterable[str]) -> str:

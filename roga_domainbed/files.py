@@ -118,8 +118,9 @@ def locked(path: str | os.PathLike, *, patience_s: float = _PATIENCE_S) -> Itera
 
     Raises:
         Busy: another process has it.
+        OSError: the file cannot be made, or is not a regular one.
     """
-    with open(path, "a") as file:
+    with open(path, "a", opener=_without_waiting) as file:
         deadline = time.monotonic() + patience_s
         while not _lock(file, wait=math.isinf(patience_s)):
             if time.monotonic() > deadline:
@@ -135,6 +136,15 @@ def is_locked(path: str | os.PathLike) -> bool:
             return not _lock(file)
     except OSError:
         return False
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a regular file: a named pipe of that name would be waited for."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return descriptor
 
 
 def _lock(file: Any, *, wait: bool = False) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import ctypes
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 #: SIGUSR1 is what Slurm can be told to send some time before the end (``--signal=USR1@120``).
@@ -40,32 +40,65 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_ARENA_MAX, 1)
 
 
-def worker_pool(n_workers: int, begin: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
-    """Worker processes that leave the stop signals to this process, and end with it even if it is killed.
+class WorkerDied(Exception):
+    """A worker process ended without an answer."""
 
-    A signal to the whole process group so finds them at work until this process has ended its step.
+
+class Worker:
+    """A process that answers questions, one at a time, and ends with this process even if that is killed.
+
+    Each has a pipe of its own, so that its death is noticed at once, in the middle of an answer too: with one pipe for
+    all, whoever reads waits for ever for the rest. The pipe carries the whole answer: ``/dev/shm``, which has 64 MB in
+    a container, is not used. Stop signals are left to this process: a signal to the whole group finds the workers at
+    work until this process has ended its step.
 
     Args:
-        n_workers: how many.
-        begin: called at the start of each.
-        *arguments: of ``begin``; nothing is pickled if processes are forked.
+        answer: question → answer, both bytes. It is called in the worker; nothing is pickled if processes are forked.
     """
-    context = copy.copy(multiprocessing.get_context())
-    context.Process = _Worker
-    return ProcessPoolExecutor(n_workers, context, _begin_worker, (begin, arguments))
+
+    def __init__(self, answer: Callable[[bytes], Any]):
+        ours, theirs = multiprocessing.Pipe()
+        try:
+            process = multiprocessing.Process(target=_serve, args=(theirs, answer), daemon=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of threads, from Python 3.12 on
+                process.start()
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._process, self._connection = process, ours
+        # At the end of this process, before multiprocessing waits for workers that ignore its SIGTERM.
+        self.close = multiprocessing.util.Finalize(self, _end, (process, ours), exitpriority=10)
+
+    def ask(self, question: bytes) -> bytes:
+        """The answer.
+
+        Raises:
+            WorkerDied: there will be none.
+        """
+        try:
+            self._connection.send_bytes(question)
+            return self._connection.recv_bytes()
+        except (EOFError, OSError):
+            raise WorkerDied from None
 
 
-class _Worker(multiprocessing.Process):
-    # A pool whose worker has died terminates the others, which ignore SIGTERM.
-    terminate = multiprocessing.Process.kill
+def _end(process: multiprocessing.Process, connection: Any) -> None:
+    process.kill()
+    process.join()
+    connection.close()
 
 
-def _begin_worker(begin: Callable[..., None], arguments: tuple) -> None:
+def _serve(connection: Any, answer: Callable[[bytes], Any]) -> None:
     for name in STOP_SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     end_with_parent()
-    begin(*arguments)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            connection.send_bytes(answer(connection.recv_bytes()))
 
 
 def end_with_parent() -> None:

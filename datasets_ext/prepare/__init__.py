@@ -11,6 +11,7 @@
     detectors find faces (yunet, mtcnn, dlib_hog) · tracks  whose video it is · masks  whose face is forged
     crop, align  cut out
     journal   what is finished, so that a killed run resumes
+    folder    whose a dataset's folder is, one run at a time, and what of it may be removed
     report    what was expected, found, made and dropped, and why · report_page  the same as a page
 
 Only the detector mtcnn imports torch. PyAV and OpenCV are imported only when faces are cut out.

@@ -25,9 +25,12 @@ from datasets_ext.prepare.layout import (
     is_folder,
     joined,
     name_parts,
+    one_line,
+    read_lines,
     stem_of,
     subfolder,
     video_files,
+    what_is_in,
 )
 from roga_domainbed.errors import Problems
 
@@ -65,7 +68,7 @@ def read(source: str | os.PathLike, version: int, problems: Problems) -> Layout:
     """The videos of version 1 or 2 below ``source``; none is a problem."""
     source = Path(source)
     env = DATASET_NAMES[version]
-    layout = Layout(env, source, (env,), dict(zip(_NAMES, EXPECTED[version], strict=True)))
+    layout = Layout(env, source, (env,), dict(zip(_NAMES, EXPECTED[version], strict=True)), searched=source)
     if not is_folder(source, problems):
         return layout
     places = {group: subfolder(source, group) for group in _NAMES}
@@ -76,7 +79,7 @@ def read(source: str | os.PathLike, version: int, problems: Problems) -> Layout:
             f"{', '.join(_NAMES)}{hint}"
         )
         return layout
-    tests = read_list(source, version, layout)
+    tests = read_list(source, version, layout, problems)
     if tests is None:
         layout.notes.append(
             f"there is no {LIST}: the column 'split' is empty; put the list into the source and run again, no video "
@@ -91,7 +94,12 @@ def read(source: str | os.PathLike, version: int, problems: Problems) -> Layout:
 
         layout.add_files(group, video_files(folder), found)
     if not layout.videos:
-        problems.add(f"no Celeb-DF video in the folders {', '.join(_NAMES)} of {str(source)!r}")
+        problems.add(
+            f"--source {str(source)!r} has no Celeb-DF video: no Celeb-real/id<A>_<NNNN>.mp4, no "
+            "YouTube-real/<NNNNN>.mp4 and no Celeb-synthesis/id<A>_id<B>_<NNNN>.mp4"
+            + "".join(f"; {note}" for note in layout.notes[:10])
+            + f". {what_is_in(source)}"
+        )
     return layout
 
 
@@ -115,18 +123,22 @@ def video(env: str, group: str, name: str, source: Path, split: str) -> Video | 
     )
 
 
-def read_list(source: Path, version: int, layout: Layout) -> Tests | None:
-    """The list of testing videos in ``source``; None if there is none."""
+def read_list(source: Path, version: int, layout: Layout, problems: Problems) -> Tests | None:
+    """The list of testing videos in ``source``; None if there is none, or, as a problem, if it cannot be read."""
     same = (path for path in sorted(source.iterdir()) if path.name.casefold() == LIST.casefold())
-    path = next(filter(Path.is_file, same), None)
+    path = next(same, None)
     if path is None:
         return None
-    tests = _parsed(path.read_text(encoding="utf-8-sig", errors="replace"))
+    lines = read_lines(path)
+    if isinstance(lines, str):
+        problems.add(f"{path} {lines}")
+        return None
+    tests = _parsed(lines)
     wanted = _N_LISTED.get(version)
     if wanted is not None and len(tests) != wanted:
         lacking = "" if tests.names["YouTube-real"] else "; it has none of YouTube-real"
         layout.notes.append(f"{LIST} names {len(tests)} videos; the official one has {wanted}{lacking}")
-    layout.note_names(tests.odd_lines, f"lines of {LIST} are not '<label> <folder>/<file>', left out")
+    layout.note_names(tests.odd_lines, f"lines of {LIST} are not '<0 or 1> <folder>/<file>', left out")
     layout.note_names(
         tests.contradictions, f"labels of {LIST} (1 real, 0 fake) contradict the folder, which decides"
     )
@@ -138,15 +150,18 @@ def read_list(source: Path, version: int, layout: Layout) -> Tests | None:
     return tests
 
 
-def _parsed(text: str) -> Tests:
+def _parsed(lines: list[str]) -> Tests:
     tests = Tests()
     groups = {group.casefold(): group for group in _NAMES}
-    for line in filter(None, map(str.strip, text.splitlines())):
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line:
+            continue
         match = _LINE.fullmatch(line)
         parts = name_parts(match[2]) if match else []
         group = next((groups[part.casefold()] for part in parts[:-1] if part.casefold() in groups), None)
         if group is None:
-            tests.odd_lines.append(line if len(line) <= 60 else line[:57] + "...")
+            shown = one_line(line if len(line) <= 60 else line[:57] + "...")
+            tests.odd_lines.append(f"line {number} {shown!r}")
             continue
         name = stem_of(match[2])
         if (match[1] == "0") != (group == _FAKES):

@@ -11,15 +11,18 @@ the dataset. With ``--link`` images are taken as they are, for crops made elsewh
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from datasets_ext import manifest
-from datasets_ext.prepare.layout import Layout, Video, joined
+from datasets_ext.prepare.folder import RESERVED
+from datasets_ext.prepare.layout import Layout, Video, fault, joined, utf8
 from roga_domainbed.errors import Problems
-from roga_domainbed.input.image_files import IMAGE_SUFFIXES
+from roga_domainbed.foreign import Malformed
+from roga_domainbed.input.tree import IMAGE_SUFFIXES
 
 COLUMNS = ("path", "env", "label", "video")
 OPTIONAL_COLUMNS = ("recording", "identities", "split", "method", "frame")
@@ -27,6 +30,7 @@ OPTIONAL_COLUMNS = ("recording", "identities", "split", "method", "frame")
 _LABELS = {"0": manifest.REAL, "real": manifest.REAL, "1": manifest.FAKE, "fake": manifest.FAKE}
 _CLASSES = ("real", "fake")
 _N_BYTES = 200  # file systems allow 255 in a name
+_LARGEST = 2**28  # bytes of a list: some million lines
 _LAST_NUMBER = re.compile(r"(\d{1,9})\D*$")
 
 
@@ -36,18 +40,18 @@ class _Images:
 
     Attributes:
         video: from its first line.
-        frames: (index, or None if unknown; file), in the order of the list.
+        frames: file → index, or None if unknown; in the order of the list.
     """
 
     video: Video
-    frames: list[tuple[int | None, Path]] = field(default_factory=list)
+    frames: dict[Path, int | None] = field(default_factory=dict)
 
     def whole(self) -> Video:
         """The video with its frames: by index, or by position in the list if an index is unknown or repeated."""
-        indices = [index for index, _ in self.frames]
+        indices = list(self.frames.values())
         if None in indices or len(set(indices)) < len(indices):
-            return replace(self.video, frames=tuple(enumerate(path for _, path in self.frames)))
-        return replace(self.video, frames=tuple(sorted(self.frames)))
+            return replace(self.video, frames=tuple(enumerate(self.frames)))
+        return replace(self.video, frames=tuple(sorted((index, path) for path, index in self.frames.items())))
 
 
 def read(path: str | os.PathLike, name: str, problems: Problems, only_images: bool = False) -> Layout:
@@ -61,16 +65,16 @@ def read(path: str | os.PathLike, name: str, problems: Problems, only_images: bo
     """
     path = Path(path)
     layout = Layout(name, path, (), {}, complete=True)
-    fault = _name_fault(name)
-    if fault:
-        problems.add(f"--name {name!r} {fault}")
+    wrong = _name_fault(name)
+    if wrong:
+        problems.add(f"--name {name!r} {wrong}")
     rows = _rows(path, problems)
     faults: list[str] = []
     of_images: dict[str, _Images] = {}
     for line, row in rows:
-        fault = _fault(row, only_images) or _take(row, path.parent, layout, of_images)
-        if fault:
-            faults.append(f"line {line} {fault}")
+        wrong = _fault(row, only_images) or _take(row, path.parent, layout, of_images)
+        if wrong:
+            faults.append(f"line {line} {wrong}")
     for found in of_images.values():
         layout.add(found.whole())
     _leave_out_both_labels(layout)
@@ -82,7 +86,8 @@ def read(path: str | os.PathLike, name: str, problems: Problems, only_images: bo
     layout.note_names(faults, "lines are wrong, left out")
     if not rows or not layout.videos:
         if not problems.messages:
-            problems.add(f"{path} lists no usable video" + (f": {'; '.join(faults[:3])}" if faults else ""))
+            reasons = "; ".join(layout.notes) or "it has no line below its first"
+            problems.add(f"{path} lists no usable video: {reasons}")
     elif "recording" not in rows[0][1]:
         layout.notes.append(
             "the list has no column 'recording': each video counts as a recording of its own, so --split group may "
@@ -103,10 +108,10 @@ def _take(row: dict[str, str], folder: Path, layout: Layout, of_images: dict[str
     found = of_images.setdefault(video.key, _Images(video))
     if video != replace(found.video, source=video.source):
         return f"contradicts earlier lines of {video.key}"
-    if video.source in (path for _, path in found.frames):
+    if video.source in found.frames:
         return f"names {row['path']} of {video.key} again"
     number = row.get("frame") or _last_number(video.source)
-    found.frames.append((int(number) if number else None, video.source))
+    found.frames[video.source] = int(number) if number else None
     return ""
 
 
@@ -117,28 +122,27 @@ def _last_number(path: Path) -> str:
 
 def _rows(path: Path, problems: Problems) -> list[tuple[int, dict[str, str]]]:
     """Line number and stripped fields of each line; empty, with a problem, if the file cannot be used."""
-    if not path.is_file():
-        problems.add(f"--list {str(path)!r} is not a file")
-        return []
+    reader = None
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = max(",;\t", key=first.count)
-            reader = csv.DictReader(file, delimiter=delimiter)
-            fields = [field.strip().lower() for field in reader.fieldnames or ()]
-            missing = [column for column in COLUMNS if column not in fields]
-            if missing:
-                problems.add(
-                    f"--list {str(path)!r} lacks the columns {', '.join(missing)}; its first line must name "
-                    f"{', '.join(COLUMNS)} and may name {', '.join(OPTIONAL_COLUMNS)}"
-                )
-                return []
-            reader.fieldnames = fields
-            return [(reader.line_num, _stripped(row)) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        problems.add(f"--list {str(path)!r} cannot be read as a CSV file in UTF-8: {error}")
-        return []
+        text = utf8(path, _LARGEST)
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        fields = [field.strip().lower() for field in reader.fieldnames or ()]
+        missing = [column for column in COLUMNS if column not in fields]
+        if missing:
+            problems.add(
+                f"--list {str(path)!r} lacks the columns {', '.join(missing)}; its first line must name "
+                f"{', '.join(COLUMNS)} and may name {', '.join(OPTIONAL_COLUMNS)}"
+            )
+            return []
+        reader.fieldnames = fields
+        return [(reader.line_num, _stripped(row)) for row in reader]
+    except csv.Error as error:
+        line = reader.line_num + 1 if reader else 1
+        problems.add(f"--list {str(path)!r} cannot be read from line {line} on: {error}")
+    except (Malformed, OSError) as error:
+        problems.add(f"--list {str(path)!r} cannot be used: {fault(error)}")
+    return []
 
 
 def _stripped(row: dict) -> dict[str, str]:
@@ -153,9 +157,14 @@ def _fault(row: dict[str, str], only_images: bool) -> str:
     if not row["path"] or "\0" in row["path"]:
         return "has no path"
     for column in ("env", "video"):
-        fault = _name_fault(row[column])
-        if fault:
-            return f"has the {column} {row[column]!r}, which {fault}"
+        wrong = _name_fault(row[column])
+        if wrong:
+            return f"has the {column} {row[column]!r}, which {wrong}"
+    if row["env"] in RESERVED:
+        return f"has the env {row['env']!r}, which is the name of a file of the dataset"
+    for column in ("recording", "identities", "method"):
+        if not row.get(column, "").isprintable():
+            return f"has the {column} {row[column]!r}, which cannot be printed"
     if row.get("split", "").lower() not in ("", *manifest.SPLITS):
         return f"has the split {row['split']!r}, which is none of {', '.join(manifest.SPLITS)}"
     if not re.fullmatch(r"[0-9]{0,9}", row.get("frame", "")):
@@ -169,7 +178,8 @@ def _name_fault(name: str) -> str:
     """Why ``name`` cannot name a folder, on any operating system; empty if it can."""
     if not name:
         return "is empty"
-    if name.startswith(".") or any(character in '/\\:*?"<>|' for character in name) or not name.isprintable():
+    odd = name.startswith(".") or name.endswith((".", " ")) or not name.isprintable()
+    if odd or any(character in '/\\:*?"<>|' for character in name):
         return "cannot be the name of a folder"
     return "is too long for a folder's name" if len(name.encode()) > _N_BYTES else ""
 

@@ -82,7 +82,12 @@ def read(
         )
         problems.check()
     layout = Layout(
-        rules.tree, source, rules.envs or (rules.tree,), dict(rules.expected), rules.compression or ""
+        rules.tree,
+        source,
+        rules.envs or (rules.tree,),
+        dict(rules.expected),
+        rules.compression or "",
+        searched=places.root,
     )
     rules.read_lists(places, index, splits, layout, problems)
     problems.check()
@@ -275,7 +280,7 @@ class _CelebDF(Rules):
 
     def read_lists(self, places, index, splits, layout, problems):
         """Read the list of testing videos if there is one; note the test videos in the index's train part."""
-        tests = celebdf.read_list(places.root, self.version, layout)
+        tests = celebdf.read_list(places.root, self.version, layout, problems)
         if tests is None:
             layout.notes.append(f"there is no {celebdf.LIST}: the test part comes from the index's 'test'")
         else:

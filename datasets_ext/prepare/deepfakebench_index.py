@@ -15,12 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from datasets_ext.prepare.layout import name_parts, read_json_object, subfolder
+from datasets_ext.prepare.layout import name_parts, one_line, read_json_object, subfolder
 from roga_domainbed.errors import Problems, unknown_name
-from roga_domainbed.input.image_files import IMAGE_SUFFIXES
+from roga_domainbed.input.tree import IMAGE_SUFFIXES
 
 SPLITS = ("train", "val", "test")
 
+_LARGEST = 2**30  # bytes of an index; that of DFDC names a hundred thousand videos, frame by frame
 _COMPRESSIONS = {"raw": "raw", "c0": "raw", "c23": "c23", "c40": "c40"}
 _FRAME_INDEX = re.compile(r"[0-9]{1,9}")
 
@@ -47,7 +48,7 @@ def read_files(
     known = list(known)
     found = []
     for path in map(Path, files):
-        value = read_json_object(path) if path.is_file() else "is not a file"
+        value = read_json_object(path, _LARGEST)
         if isinstance(value, str):
             problems.add(f"--json {str(path)!r} {value}")
             continue
@@ -57,7 +58,9 @@ def read_files(
             if dataset not in known:
                 problems.add(f"--json {str(path)!r}: {unknown_name('dataset', dataset, known)}")
             elif not isinstance(labels, dict):
-                problems.add(f"--json {str(path)!r}: {dataset} must hold labels; found {labels!s:.40}")
+                problems.add(
+                    f"--json {str(path)!r}: {dataset} must hold labels; found {one_line(f'{labels!s:.40}')}"
+                )
             else:
                 found.append((dataset, labels))
     return found
@@ -148,7 +151,12 @@ class Index:
         parts = tuple(name_parts(text)) if isinstance(text, str) else ()
         file = Path(parts[-1] if parts else "")
         inside = self._places.inside(parts[:-1])
-        if not inside or ".." in inside or "\0" in text or file.suffix.lower() not in IMAGE_SUFFIXES:
+        if (
+            not inside
+            or not self._places.is_below(parts)
+            or "\0" in text
+            or file.suffix.lower() not in IMAGE_SUFFIXES
+        ):
             self.fault("videos name frames that are no image files, those are left out", f"{label}/{name}")
         elif not _FRAME_INDEX.fullmatch(file.stem):
             self.fault("videos name images that no frame index names, those are left out", f"{label}/{name}")
@@ -182,6 +190,11 @@ class Places:
         """The parts below the dataset's own folder (the last part of that name); all if there is none."""
         starts = [i for i, part in enumerate(parts) if part.casefold() == self._root]
         return parts[starts[-1] + 1 :] if starts else parts
+
+    def is_below(self, parts: tuple[str, ...]) -> bool:
+        """Whether the path stays below the dataset's own folder, wherever that begins."""
+        starts = [i for i, part in enumerate(parts) if part.casefold() == self._root]
+        return ".." not in parts[starts[0] if starts else 0 :]
 
     def _folder(self, parts: tuple[str, ...]) -> Path:
         """The folder on this machine; if there is none, the one where it should be."""

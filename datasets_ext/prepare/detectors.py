@@ -36,12 +36,14 @@ class DetectorInfo:
         target: where its class is, ``"module:Class"``.
         summary: one line about it.
         landmarks: whether it finds the five landmarks that ``--align`` needs.
+        min_score: the score from which on a face counts, if the user names no other; None takes them all.
     """
 
     name: str
     target: str
     summary: str = ""
     landmarks: bool = False
+    min_score: float | None = None
 
 
 DETECTORS: Registry[DetectorInfo] = Registry("detector")
@@ -52,6 +54,7 @@ DETECTORS.add(
         target="datasets_ext.prepare.yunet:YuNet",
         summary="YuNet (OpenCV's FaceDetectorYN, model of March 2023); a CPU is enough",
         landmarks=True,
+        min_score=0.8,  # upright faces have 0.9, in c40 and out of focus too
     )
 )
 DETECTORS.add(
@@ -60,6 +63,7 @@ DETECTORS.add(
         target="datasets_ext.prepare.mtcnn:MTCNN",
         summary="MTCNN, of many papers; pip install --no-deps facenet-pytorch",
         landmarks=True,
+        min_score=0.7,
     )
 )
 DETECTORS.add(
@@ -67,8 +71,14 @@ DETECTORS.add(
         "dlib",
         target="datasets_ext.prepare.dlib_hog:DlibHog",
         summary="dlib's frontal detector, of DeepfakeBench and FaceForensics++; boxes only, upright faces only",
+        min_score=0.0,
     )
 )
+
+
+def sure_of(faces: np.ndarray, min_score: float | None) -> np.ndarray:
+    """The ``faces``, as ``Detector.detect`` returns them, whose score is at least ``min_score`` (None: all)."""
+    return faces if min_score is None or not len(faces) else faces[faces[:, 4] >= min_score]
 
 
 def shrunk(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -33,6 +33,7 @@ def read(source: str | os.PathLike, compression: str, problems: Problems) -> Lay
         tuple(_PART.methods),
         dict(_PART.expected),
         compression,
+        searched=source,
         notes=notes,
     )
     for group, videos in found.items():

@@ -13,6 +13,7 @@ Source: Dolhansky et al., arXiv:2006.07397.
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -20,8 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets_ext import manifest
-from datasets_ext.prepare.layout import Layout, Video, is_folder, read_json_object, stem_of, video_files
-from roga_domainbed.errors import Problems
+from datasets_ext.prepare.layout import (
+    Layout,
+    Video,
+    fault,
+    is_folder,
+    read_json_object,
+    stem_of,
+    utf8,
+    video_files,
+    what_is_in,
+)
+from roga_domainbed.errors import Problems, shortened
+from roga_domainbed.foreign import Malformed
+from roga_domainbed.input import tree
 
 DATASET_NAME = "DFDC"
 METADATA, LABELS = "metadata.json", "labels.csv"
@@ -51,7 +64,7 @@ class Entry:
 def read(source: str | os.PathLike, problems: Problems) -> Layout:
     """The videos below ``source``; none is a problem."""
     source = Path(source)
-    layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED))
+    layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED), searched=source)
     if not is_folder(source, problems):
         return layout
     parts = list(_parts(source))
@@ -64,20 +77,23 @@ def read(source: str | os.PathLike, problems: Problems) -> Layout:
     if not parts:
         problems.add(
             f"--source {str(source)!r} is not DFDC as distributed: neither it nor a folder below it has a {METADATA} "
-            f"or a {LABELS} with the labels"
+            f"or a {LABELS} with the labels. {what_is_in(source)}"
         )
     elif not layout.videos:
-        reasons = "; ".join(layout.notes[:3]) or "the videos that they name are missing"
-        problems.add(f"no video with a label in the {len(parts)} parts of {str(source)!r}: {reasons}")
+        reasons = "; ".join(layout.notes[:10]) or "the videos that they name are missing"
+        parts_read = shortened(map(layout.place, parts))
+        problems.add(
+            f"no video with a label in {str(source)!r}, by the {METADATA} or {LABELS} of {parts_read}: {reasons}. "
+            f"{what_is_in(source)}"
+        )
     layout.expected = asked_for(layout.wanted)
     return layout
 
 
 def _parts(source: Path) -> Iterator[Path]:
-    for parent, inner, files in os.walk(source):
-        inner.sort()
-        if METADATA in files or LABELS in files:
-            yield Path(parent)
+    for folder, _ in tree.walk(source):
+        if any(os.path.lexists(os.path.join(folder, name)) for name in (METADATA, LABELS)):
+            yield Path(folder)
 
 
 def _add_part(part: Path, layout: Layout, without_original: list[Path]) -> None:
@@ -130,7 +146,7 @@ def entries_of(part: Path, layout: Layout) -> tuple[dict[str, Entry], set[str]]:
     found: dict[str, Entry] = {}
     contradicted: set[str] = set()
     for path, read_file in ((part / METADATA, _metadata), (part / LABELS, _labels)):
-        if not path.is_file():
+        if not os.path.lexists(path):
             continue
         odd: list[str] = []
         for stem, entry in read_file(path, layout, odd):
@@ -150,34 +166,32 @@ def _metadata(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str,
         fields = entry if isinstance(entry, dict) else {}
         is_test = "label" not in fields
         label = _label(fields.get("is_fake") if is_test else fields.get("label"))
-        if label is None or not stem_of(name):
+        original = stem_of(str(fields.get("original") or ""))
+        if label is None or not stem_of(name) or not original.isprintable():
             odd.append(name)
             continue
         split = _SPLITS.get(str(fields.get("split", "")).lower(), "test" if is_test else "train")
-        yield stem_of(name), Entry(label, split, stem_of(str(fields.get("original") or "")))
+        yield stem_of(name), Entry(label, split, original)
 
 
 def _labels(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str, Entry]]:
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.DictReader(file)
+    reader = None
+    try:
+        reader = csv.DictReader(io.StringIO(utf8(path), newline=""))
         if not {"filename", "label"} <= set(reader.fieldnames or ()):
             layout.notes.append(f"{layout.place(path)} lacks the columns filename, label; it gives no labels")
             return
-        for row in _readable(reader, path, layout):
+        for row in reader:
             label = _label(row["label"])
             if label is None or not stem_of(row["filename"] or ""):
-                odd.append(row["filename"] or f"line {reader.line_num}")
+                odd.append(f"line {reader.line_num} ({row['filename'] or 'no name'})")
             else:
                 yield stem_of(row["filename"]), Entry(label, "test")
-
-
-def _readable(reader: csv.DictReader, path: Path, layout: Layout) -> Iterator[dict]:
-    try:
-        yield from reader
     except csv.Error as error:
-        layout.notes.append(
-            f"{layout.place(path)} cannot be read from line {reader.line_num + 1} on: {error}"
-        )
+        line = reader.line_num + 1 if reader else 1
+        layout.notes.append(f"{layout.place(path)} cannot be read from line {line} on: {error}")
+    except (Malformed, OSError) as error:
+        layout.notes.append(f"{layout.place(path)} cannot be used: {fault(error)}; it gives no labels")
 
 
 def _label(value: object) -> int | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,15 @@ from datasets_ext.prepare.layout import (
     Layout,
     Video,
     is_folder,
-    is_video,
     joined,
     name_parts,
     read_json_object,
     stem_of,
     subfolder,
+    what_is_in,
 )
 from roga_domainbed.errors import Problems
+from roga_domainbed.input import tree
 
 DATASET_NAME = "DFDCP"
 LIST = "dataset.json"
@@ -49,7 +49,7 @@ _SPLITS = {"train", "val", "test"}
 def read(source: str | os.PathLike, problems: Problems) -> Layout:
     """The videos below ``source``; none is a problem."""
     source = Path(source)
-    layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED))
+    layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED), searched=source)
     if not is_folder(source, problems):
         return layout
     root = subfolder(source, "dfdc_preview_set") or source
@@ -57,13 +57,18 @@ def read(source: str | os.PathLike, problems: Problems) -> Layout:
     for group in _GROUPS:
         _add_group(group, root, entries, layout)
     if not layout.videos:
-        problems.add(f"--source {str(source)!r} has no DFDC-preview video in {', '.join(_GROUPS)}")
+        problems.add(
+            f"--source {str(source)!r} has no DFDC-preview video: no {_REALS}/…/<P>_<L>_<nnn>.mp4 and no "
+            f"method_A/… or method_B/…/<W>_<T>_<L>_<nnn>.mp4, neither in it nor in its dfdc_preview_set/"
+            + "".join(f"; {note}" for note in layout.notes[:10])
+            + f". {what_is_in(source)}"
+        )
     return layout
 
 
 def _add_group(group: str, root: Path, entries: dict[tuple[str, str], dict], layout: Layout) -> None:
     strange, contradicted, unlisted = [], [], []
-    for path in _files_below(subfolder(root, group)):
+    for path in _files_below(root, group):
         found = video(group, path.stem, path)
         if found is None:
             strange.append(path)
@@ -106,16 +111,16 @@ def _name(group: str, stem: str) -> str:
     return stem if group == _REALS else f"{group}-{stem}"
 
 
-def _files_below(folder: Path | None) -> Iterator[Path]:
-    for parent, inner, files in os.walk(folder) if folder is not None else ():
-        inner.sort()
-        yield from (path for path in (Path(parent, file) for file in sorted(files)) if is_video(path))
+def _files_below(root: Path, group: str) -> list[Path]:
+    folder = subfolder(root, group)
+    others = filter(None, (subfolder(root, other) for other in _GROUPS if other != group))
+    return [] if folder is None else list(map(Path, tree.files_below(folder, tree.VIDEO_SUFFIXES, others)))
 
 
 def _read_list(root: Path, layout: Layout) -> dict[tuple[str, str], dict[str, Any]]:
     """(top folder, stem) → the list's entry."""
     path = root / LIST
-    value = read_json_object(path) if path.is_file() else "is missing"
+    value = read_json_object(path) if os.path.lexists(path) else "is missing"
     if isinstance(value, str):
         layout.notes.append(
             f"{LIST} {value}; labels come from the folders and the column 'split' is empty: fix it and run again, no "

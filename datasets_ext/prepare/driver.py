@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from datasets_ext import manifest
-from datasets_ext.prepare import journal, pool, report, report_page
+from datasets_ext.prepare import folder, journal, pool, report, report_page
 from datasets_ext.prepare.layout import Layout, Video
 from datasets_ext.prepare.options import CropOptions, Options
 from datasets_ext.prepare.outcome import Outcome
@@ -44,11 +44,13 @@ def prepare(
         data_dir: the folder to make the dataset's folder in.
         options: what decides the pixels; ``CropOptions()`` if None.
         n_workers: processes; 1 works in this one.
-        overwrite: remove what an earlier run made and start over.
+        overwrite: remove what an earlier run made, and nothing else, and start over.
+
+    Another run in the same folder is waited for.
 
     Raises:
-        RogaError: for wrong arguments, all at once and before anything is written; no video gave a crop; a crop cannot
-            be written.
+        RogaError: for wrong arguments, all at once and before anything is written; the folder is not ours, or has files
+            of others where ours must go; no video gave a crop; a crop cannot be written.
     """
     data_dir = Path(data_dir)
     options = options or CropOptions()
@@ -59,48 +61,49 @@ def prepare(
         problems.add(f"--n_workers must be at least 1; got {n_workers}")
     if data_dir.exists() and not data_dir.is_dir():
         problems.add(f"--data_dir {str(data_dir)!r} is a file; it must be a folder, or a name for a new one")
-    layout = read(problems)
+    try:
+        layout = read(problems)
+    except OSError as error:  # a folder that may not be listed: what is in it would be left out silently
+        problems.add(f"{error.filename or 'the source'} cannot be read: {error.strerror or error}")
     problems.check()
+    unlabelled = {}
+    try:
+        unlabelled = layout.unlabelled(journal.FILE)
+    except OSError as error:
+        layout.notes.append(
+            f"{error.filename or 'a folder'} cannot be listed ({error.strerror or error}): media files without a label "
+            "were not looked for"
+        )
     pool.require(options)
 
-    root, staging = data_dir / layout.dataset, data_dir / f".{layout.dataset}.partial"
+    root = data_dir / layout.dataset
+    staging = root / folder.STAGING
     try:
-        _check_own(root)
-        if overwrite:
-            _remove_made(root, layout)
-        book = journal.Journal.open(root, options, layout.complete)
-        result = report.PrepareReport(layout.dataset, root, layout.source, layout.compression, options)
-        videos = _make(layout, book, root, staging, n_workers, result)
-        _finish(layout, videos, result)
+        with folder.held(root):
+            if overwrite:
+                earlier = journal.Journal.of_any_options(root)
+                folders = {**_folders(layout.videos.values()), **earlier.made()}
+                envs = {*layout.envs, *(env for video in earlier.videos.values() for env in video.envs)}
+                folder.remove_made(root, sorted(envs), folders)
+                book = journal.Journal(root, options, layout.complete)
+            else:
+                book = journal.Journal.open(root, options, layout.complete)
+            result = report.PrepareReport(layout.dataset, root, layout.source, layout.compression, options)
+            result.unlabelled = unlabelled
+            try:
+                videos = _make(layout, book, root, staging, n_workers, result)
+                result.notes += book.notes()
+                _finish(layout, videos, result)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)  # after a kill, the next run removes it
     except OSError as error:
         raise RogaError(
             f"{error.strerror or error}: {error.filename or data_dir}; finished videos are kept, there is no "
             "manifest yet: fix this and run the same command again"
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)  # after a kill, the next run removes it
     if not result.n_prepared:
         raise RogaError(f"nothing was prepared; {root / report.FILE} has the reasons. {result.summary()}")
     return result
-
-
-def _check_own(root: Path) -> None:
-    if root.is_dir() and any(root.iterdir()) and not (root / journal.FILE).is_file():
-        raise RogaError(
-            f"{root} exists and was not made by 'prepare' (it has no {journal.FILE}): move it away or choose another "
-            "--data_dir"
-        )
-
-
-def _remove_made(root: Path, layout: Layout) -> None:
-    # The manifest goes first and the journal last: a dataset that is being removed never looks whole.
-    (root / manifest.FILE).unlink(missing_ok=True)
-    for file in (report.FILE, report_page.FILE):
-        (root / file).unlink(missing_ok=True)
-    for env in {*layout.envs, *journal.environments(root)}:
-        if (root / env).is_dir():
-            shutil.rmtree(root / env)
-    (root / journal.FILE).unlink(missing_ok=True)
 
 
 def _make(
@@ -112,12 +115,22 @@ def _make(
     result: report.PrepareReport,
 ) -> dict[str, Video]:
     """Crop the videos that are not finished; returns key → video for all outcomes in ``result``, earlier ones too."""
-    root.mkdir(parents=True, exist_ok=True)
+    replaced = _replaced(layout, book)
+    todo = [
+        video for key, video in layout.videos.items() if not _is_finished(root, video, book.outcomes.get(key))
+    ]
+    made = book.made()
+    emptied = _folders([*todo, *(book.videos[key] for key in replaced)])
+    folder.refuse(root, folder.in_the_way(root, {name: made.get(name) for name in emptied}))
+
     (root / manifest.FILE).unlink(missing_ok=True)
     if staging.exists():
         shutil.rmtree(staging)
     staging.mkdir()
-    _forget_replaced(layout, book, root, staging)
+    for name in emptied:
+        folder.discard(root / name, made.get(name), staging)
+    for key in replaced:
+        book.forget(key)
     earlier = {
         key: video
         for key, video in book.videos.items()
@@ -126,14 +139,8 @@ def _make(
     videos = {**layout.videos, **earlier}
     used = _used(layout, videos)
     book.videos.update(layout.videos)
-    todo = [
-        (video, _folder(video, _placed(video, used)[0]))
-        for key, video in layout.videos.items()
-        if not _is_finished(root, video, book.outcomes.get(key))
-    ]
+    tasks = [(video, _folder(video, _placed(video, used)[0])) for video in todo]
     result.n_resumed = len(layout.videos) - len(todo)
-    for video, _ in todo:
-        _remove_folders(root, video, staging)
     with (
         book,
         tqdm(
@@ -144,7 +151,7 @@ def _make(
             mininterval=0.5 if sys.stderr.isatty() else 30,  # a log file needs no more
         ) as progress,
     ):
-        for outcome in pool.make_all(todo, book.options, root, staging, n_workers):
+        for outcome in pool.make_all(tasks, book.options, root, staging, n_workers):
             book.add(outcome)
             progress.update()
     if earlier:
@@ -154,10 +161,10 @@ def _make(
         (book.outcomes[key] for key in videos),
         key=lambda item: (groups.index(videos[item.key].group), item.key),
     )
-    made = [outcome for outcome in result.outcomes if outcome.written]
     n_copied = sum(
         not _share(root, outcome, env, staging)
-        for outcome in made
+        for outcome in result.outcomes
+        if outcome.written
         for env in _placed(videos[outcome.key], used)
     )
     if n_copied:
@@ -209,13 +216,19 @@ def _folder(video: Video, env: str) -> str:
     return f"{env}/{manifest.CLASS_FOLDERS[video.label]}/{video.name}"
 
 
-def _forget_replaced(layout: Layout, book: journal.Journal, root: Path, staging: Path) -> None:
-    """Remove what an earlier run made of a file that now has another name, class or environment."""
+def _folders(videos: Iterable[Video]) -> dict[str, None]:
+    """The folders of the videos, with their links in other environments."""
+    return {_folder(video, env): None for video in videos for env in video.envs}
+
+
+def _replaced(layout: Layout, book: journal.Journal) -> list[str]:
+    """Keys of what an earlier run made of a file that now has another name, class or environment."""
     sources = {video.source for video in layout.videos.values()}
-    for key, video in list(book.videos.items()):
-        if key not in layout.videos and (layout.complete or video.source in sources):
-            _remove_folders(root, video, staging)
-            book.forget(key)
+    return [
+        key
+        for key, video in book.videos.items()
+        if key not in layout.videos and (layout.complete or video.source in sources)
+    ]
 
 
 def _is_finished(root: Path, video: Video, outcome: Outcome | None) -> bool:
@@ -230,34 +243,20 @@ def _is_finished(root: Path, video: Video, outcome: Outcome | None) -> bool:
 
 
 def _is_whole(root: Path, outcome: Outcome) -> bool:
-    return bool(outcome.written) and _has_exactly(root / outcome.folder, outcome)
+    return bool(outcome.written) and _has_all(root / outcome.folder, outcome)
 
 
-def _has_exactly(folder: Path, outcome: Outcome) -> bool:
-    return folder.is_dir() and set(os.listdir(folder)) == set(outcome.names())
-
-
-def _remove_folders(root: Path, video: Video, staging: Path) -> None:
-    """Remove the folders of a video, with its links in other environments."""
-    for env in video.envs:
-        _discard(root / _folder(video, env), staging)
-
-
-def _discard(folder: Path, staging: Path) -> None:
-    # Renamed before it is removed: a kill in between must not leave a folder with some of its frames.
-    if folder.is_dir():
-        aside = staging / "discarded"
-        os.rename(folder, aside)
-        shutil.rmtree(aside)
+def _has_all(place: Path, outcome: Outcome) -> bool:
+    return place.is_dir() and set(os.listdir(place)) >= set(outcome.names())
 
 
 def _share(root: Path, outcome: Outcome, env: str, staging: Path) -> bool:
     """Link the video of ``outcome`` into ``env``; False if it had to be copied."""
     made = root / outcome.folder
     target = root / env / outcome.folder.split("/", 1)[1]
-    if target == made or _has_exactly(target, outcome):
+    if target == made or _has_all(target, outcome):
         return True
-    _discard(target, staging)
+    folder.discard(target, outcome, staging)
     part = staging / "shared"
     part.mkdir()
     linked = True

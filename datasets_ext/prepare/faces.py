@@ -10,8 +10,8 @@ import numpy as np
 
 from datasets_ext.prepare import tracks
 from datasets_ext.prepare.align import aligned_face
-from datasets_ext.prepare.crop import by_size, face_crop
-from datasets_ext.prepare.detectors import Detector
+from datasets_ext.prepare.crop import by_size, face_crop, real_faces
+from datasets_ext.prepare.detectors import Detector, sure_of
 from datasets_ext.prepare.images import present_images, read_rgb
 from datasets_ext.prepare.layout import Video
 from datasets_ext.prepare.masks import ForgedRegions
@@ -20,6 +20,7 @@ from datasets_ext.prepare.outcome import Outcome, frame_name
 from datasets_ext.prepare.sampling import spaced
 from datasets_ext.prepare.video import UnreadableVideo, visit_spaced_frames
 from roga_domainbed.catalog.registry import load
+from roga_domainbed.foreign import check_regular
 
 _PARAMETERS = {"png": [], "jpg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
 _MAX_FACES = 4  # kept of a frame until it is known whose video it is
@@ -40,6 +41,8 @@ class Cropper:
         """
         try:
             size = video.source_bytes()
+            if video.frames is None:
+                check_regular(video.source)
             is_empty = video.frames is None and not video.source.stat().st_size
         except FileNotFoundError:
             return Outcome(video.key, reason="missing")
@@ -88,10 +91,13 @@ class Cropper:
             for index, _, data in chosen:
                 (folder / frame_name(index, suffix)).write_bytes(data)
         indices = [index for index, _, _ in chosen]
+        scores = tuple(round(float(face[4]), 4) for _, face, _ in chosen)
         return replace(
             outcome,
             planned=tuple(sorted((*indices, *(index for index, _ in faces.dropped)))),
             written=() if reason else tuple(indices),
+            scores=() if reason else scores,
+            n_low=faces.n_low,
             dropped=tuple(sorted(faces.dropped)),
             reason=reason,
             suffix=suffix,
@@ -103,10 +109,12 @@ class VideoFaces:
 
     Attributes:
         dropped: (index, key of ``FRAME_REASONS``) of frames without a face.
+        n_low: faces left out for their scores.
     """
 
     def __init__(self, options: CropOptions, detector: Detector, regions: ForgedRegions | None = None):
         self.dropped: list[tuple[int, str]] = []
+        self.n_low = 0
         self._options = options
         self._detector = detector
         self._regions = regions
@@ -114,7 +122,10 @@ class VideoFaces:
 
     def visit(self, index: int, rgb: np.ndarray) -> None:
         """Find the faces in a frame and cut them out; ``chosen`` decides which of them counts."""
-        faces = by_size(self._detector.detect(rgb))
+        found = real_faces(self._detector.detect(rgb))
+        faces = by_size(sure_of(found, self._options.min_score))
+        n_low = len(found) - len(faces)
+        self.n_low += n_low
         if self._regions is not None:
             face, reason = self._regions.choose(index, faces, rgb.shape)
             faces = faces[:0] if face is None else face[None]
@@ -123,6 +134,7 @@ class VideoFaces:
             faces = [face for face in faces if face[2] * face[3] >= _MIN_AREA * faces[0][2] * faces[0][3]]
             faces = np.array(faces[:_MAX_FACES])
         if not len(faces):
+            reason = "low_score" if n_low and reason == "no_face" else reason
             self.dropped.append((index, reason))
             return
         self._found.append((index, faces, [encoded_face(rgb, face, self._options) for face in faces]))

@@ -44,6 +44,7 @@ def read(
         compression,
         wanted=_wanted(part, found, lists),
         split_pairs={name: len(pairs) for name, pairs in lists.pairs.items()},
+        searched=source,
         notes=notes + lists.notes,
     )
     for group, videos in found.items():

@@ -17,8 +17,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets_ext.prepare.layout import did_you_mean, folders, is_folder, joined, video_files
-from roga_domainbed.errors import Problems
+from datasets_ext.prepare.layout import (
+    did_you_mean,
+    folders,
+    is_folder,
+    joined,
+    one_line,
+    video_files,
+    what_is_in,
+)
+from roga_domainbed.errors import Problems, shortened
 
 REAL = "real"
 COMPRESSIONS = ("c23", "c40", "raw")
@@ -112,14 +120,15 @@ def find(
     if not any(videos.values()):
         present = _compressions(source, part)
         problems.add(
-            f"no {compression} videos of {', '.join(part.methods.values())} or their reals below {str(source)!r}; "
-            f"there is {', '.join(present) or 'none in any compression'}"
-            + ("" if not present else ": choose with --compression")
+            f"no {compression} videos below {str(source)!r}: {_looked_for(part, compression)}. "
+            + (f"There is {', '.join(present)}: choose with --compression" if present else what_is_in(source))
         )
     if part is FFPP:
         others = [path.name for path in folders(source / _FAKES) if path.name not in part.classes]
         if others:
-            notes.append(f"not among the four methods, left out: {', '.join(map(_with_command, others))}")
+            notes.append(
+                f"not among the four methods, left out: {one_line(', '.join(map(_with_command, others)))}"
+            )
     return videos, notes
 
 
@@ -142,13 +151,21 @@ def _class_videos(source: Path, part: Part, name: str, compression: str, notes: 
     pattern = part.stems[name != REAL]
     for alias in _ALIASES[compression]:
         videos: dict[str, Path] = {}
+        strange, again = [], []
         for path in video_files(source / part.folder(name) / alias):
             if not pattern.fullmatch(path.stem):
-                notes.append(f"{path.relative_to(source)}: the name is not that of a {name} video, left out")
+                strange.append(path)
             elif path.stem in videos:
-                notes.append(f"{path.relative_to(source)}: second file of video {path.stem}, left out")
+                again.append(path)
             else:
                 videos[path.stem] = path
+        for paths, what in (
+            (strange, f"files whose name is not that of a {name} video"),
+            (again, "second files of a video"),
+        ):
+            if paths:
+                named = one_line(shortened(path.relative_to(source) for path in paths))
+                notes.append(f"{len(paths)} {what}, left out: {named}")
         if videos:
             return videos
     return {}
@@ -168,8 +185,18 @@ def _not_a_tree(source: Path, part: Part) -> str:
     reals = _ORIGINALS / part.reals
     hint = did_you_mean(source, lambda path: (path / reals).is_dir() or (path / _FAKES).is_dir())
     return (
-        f"--source {str(source)!r} is not FaceForensics++ as distributed: it has neither "
-        f"{reals.as_posix()}/ nor {_FAKES.as_posix()}/{hint}"
+        f"--source {str(source)!r} is not FaceForensics++ as distributed: it has neither {reals.as_posix()}/ nor "
+        f"{_FAKES.as_posix()}/ ({_looked_for(part, '<compression>')}){hint}"
+    )
+
+
+def _looked_for(part: Part, compression: str) -> str:
+    """The places of a real and of a fake, in words."""
+    real, fake = ("NNN.mp4", "NNN_MMM.mp4") if part is not DFD else ("<A>__<scene>.mp4", "<T>_<S>__….mp4")
+    method = shortened(part.methods.values(), 4)
+    return (
+        f"looked for reals in {part.folder(REAL).as_posix()}/{compression}/videos/{real} and for fakes of {method} in "
+        f"{_FAKES.as_posix()}/<method>/{compression}/videos/{fake}"
     )
 
 

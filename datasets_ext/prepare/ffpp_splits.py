@@ -7,12 +7,15 @@ authors' repository, in ``dataset/splits``; they are read from there and not shi
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets_ext.manifest import SPLITS
+from datasets_ext.prepare.layout import fault
 from roga_domainbed.errors import Problems
+from roga_domainbed.foreign import Malformed, read_json
 
 #: Pairs in the official lists.
 N_PAIRS = {"train": 360, "val": 70, "test": 70}
@@ -61,7 +64,7 @@ def find(source: Path, folder: Path | None, problems: Problems) -> Splits:
     """
     places = [folder] if folder is not None else [source / place for place in _PLACES]
     for place in places:
-        present = [name for name in SPLITS if (place / f"{name}.json").is_file()]
+        present = [name for name in SPLITS if os.path.lexists(place / f"{name}.json")]
         if len(present) == len(SPLITS):
             return _read(place, problems)
         if present or folder is not None:
@@ -80,9 +83,9 @@ def _read(folder: Path, problems: Problems) -> Splits:
     for name in SPLITS:
         path = folder / f"{name}.json"
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError, OSError) as error:
-            problems.add(f"{path} cannot be read as JSON: {error}")
+            value = read_json(path)
+        except (Malformed, OSError) as error:
+            problems.add(f"{path} cannot be used: {fault(error)}")
             continue
         wrong = _wrong_part(value)
         if wrong:
@@ -114,6 +117,12 @@ def _wrong_part(value: object) -> str:
     """The first wrong item of a list, as JSON; empty if all are right."""
     if value == []:
         return "an empty list"
-    wrong = [item for item in value if not _is_pair(item)][:1] if isinstance(value, list) else [value]
-    text = "".join(json.dumps(item) for item in wrong)
+    if not isinstance(value, list):
+        return _shown(value)
+    wrong = (f"{_shown(item)} in place {place}" for place, item in enumerate(value, 1) if not _is_pair(item))
+    return next(wrong, "")
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -15,7 +15,7 @@ def present_images(video: Video) -> tuple[list[tuple[int, Path]], list[tuple[int
     present, absent = [], []
     for index, path in video.frames or ():
         if not path.is_file():
-            absent.append((index, "missing"))
+            absent.append((index, "unreadable" if path.exists() else "missing"))
         elif not path.stat().st_size:
             absent.append((index, "empty"))
         else:
@@ -26,6 +26,6 @@ def present_images(video: Video) -> tuple[list[tuple[int, Path]], list[tuple[int
 def read_rgb(path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8, upright; None if the file is damaged or no image."""
     try:
-        return np.asarray(read_image(path, upright=True))
+        return np.asarray(read_image(path))
     except UnreadableImage:
         return None

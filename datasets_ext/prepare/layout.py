@@ -6,15 +6,17 @@ A reader (the ``read`` of ``ffpp``, ``dfd``, ``csv_list``, …) turns a folder a
 
 from __future__ import annotations
 
-import json
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from roga_domainbed.errors import Problems, shortened
-
-_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm"}
+from roga_domainbed.foreign import Malformed, printable, read_bytes, read_json
+from roga_domainbed.foreign.files import LARGEST
+from roga_domainbed.input import tree
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ class Video:
         """``<group>/<name>``: unique in the dataset."""
         return f"{self.group}/{self.name}"
 
+    def files(self) -> list[Path]:
+        """All files that it is made from."""
+        if self.frames is not None:
+            return [path for _, path in self.frames]
+        return [path for path in (self.source, self.mask, self.donor) if path]
+
     def source_bytes(self) -> int:
         """Size of all files that it is made from; images that are not there count nothing.
 
@@ -65,7 +73,7 @@ class Video:
             if self.frames and not sizes:
                 raise FileNotFoundError(f"no image of {self.key} is there")
             return sum(sizes)
-        return sum(path.stat().st_size for path in (self.source, self.mask, self.donor) if path)
+        return sum(path.stat().st_size for path in self.files())
 
 
 @dataclass
@@ -83,6 +91,8 @@ class Layout:
         expected_by_split: group → split → number of videos, if the published dataset has a split.
         split_pairs: split → pairs in the official lists (FaceForensics++).
         complete: whether videos of an earlier run that are not here are removed.
+        searched: the folder that is searched, with all below, for media files without a label; None searches the
+            folders that have a video, without those below.
         notes: what was skipped, and other remarks, a sentence each.
     """
 
@@ -96,6 +106,7 @@ class Layout:
     expected_by_split: dict[str, dict[str, int]] = field(default_factory=dict)
     split_pairs: dict[str, int] = field(default_factory=dict)
     complete: bool = False
+    searched: Path | None = None
     notes: list[str] = field(default_factory=list)
 
     def add(self, video: Video) -> None:
@@ -121,7 +132,7 @@ class Layout:
     def place(self, path: Path) -> str:
         """``path`` for messages: relative to the source, or to a list's folder, if it is inside."""
         base = self.source.parent if self.source.is_file() else self.source
-        return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
+        return one_line(path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path))
 
     def note_files(self, paths: Iterable[Path], what: str) -> None:
         """Add a note about ``paths``: their number, ``what`` is the matter with them, and the first three."""
@@ -130,7 +141,38 @@ class Layout:
     def note_names(self, names: list[str], what: str) -> None:
         """``note_files`` for names."""
         if names:
-            self.notes.append(f"{len(names)} {what}: {shortened(names)}")
+            self.notes.append(f"{len(names)} {what}: {one_line(shortened(names))}")
+
+    def unlabelled(self, mark: str) -> dict[str, list[str]]:
+        """Folder, as ``place`` names it → the media files in it that belong to no video.
+
+        Args:
+            mark: name of a file; what is in and below a folder that has one was made from a source and is none.
+
+        Raises:
+            OSError: a folder cannot be listed.
+        """
+        taken = {path for video in self.videos.values() for path in video.files()}
+        if self.searched is not None:
+            left = map(Path, tree.left_over(self.searched, taken))
+        else:
+            known = set(map(os.path.realpath, taken))
+            beside = {path.parent for path in taken if path.parent.is_dir()}
+            names = ((folder, name) for folder in sorted(beside) for name in tree.names_in(folder)[1])
+            left = (
+                folder / name
+                for folder, name in names
+                if name.lower().endswith(tree.MEDIA_SUFFIXES) and os.path.realpath(folder / name) not in known
+            )
+        found: dict[str, list[str]] = {}
+        is_made: dict[Path, bool] = {}
+        for path in left:
+            folder = path.parent
+            if folder not in is_made:
+                is_made[folder] = any((above / mark).exists() for above in (folder, *folder.parents[:3]))
+            if not is_made[folder]:
+                found.setdefault(self.place(folder), []).append(one_line(path.name))
+        return found
 
 
 def is_folder(source: Path, problems: Problems) -> bool:
@@ -143,7 +185,19 @@ def is_folder(source: Path, problems: Problems) -> bool:
 def did_you_mean(source: Path, is_it: Callable[[Path], bool]) -> str:
     """The end of a message about a wrong source: the first folder in it that would be right, if there is one."""
     inside = next(filter(is_it, folders(source)), None)
-    return f"; did you mean {str(inside)!r}?" if inside else ""
+    return f"; did you mean {str(inside)!r}?" if inside else f". {what_is_in(source)}"
+
+
+def what_is_in(source: Path) -> str:
+    """A sentence for a refusal: the folders in ``source``, and how many media files are in and below it."""
+    names = [path.name for path in folders(source) if not path.name.startswith(".")]
+    inside = f"the folders {one_line(shortened(sorted(names), 6))}" if names else "no folders"
+    try:
+        suffixes = Counter(os.path.splitext(path)[1].lower() for path in tree.left_over(source, ()))
+    except OSError as error:
+        return f"It has {inside}; {error.filename} cannot be listed: {error.strerror}"
+    media = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common(3))
+    return f"It has {inside}, and in all {media or 'no videos and no images'}"
 
 
 def subfolder(folder: Path, name: str) -> Path | None:
@@ -170,7 +224,7 @@ def video_files(folder: Path | None) -> list[Path]:
 
 def is_video(path: Path) -> bool:
     """Whether ``path`` has a video's suffix and is neither hidden nor a folder."""
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    return path.suffix.lower() in tree.VIDEO_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
 def name_parts(path: str) -> list[str]:
@@ -191,10 +245,44 @@ def joined(people: Iterable[str]) -> str:
     return "+".join(sorted(set(people)))
 
 
-def read_json_object(path: Path) -> dict[str, Any] | str:
-    """The object in a JSON file, or a sentence about why it cannot be read."""
+def read_json_object(path: Path, at_most: int = LARGEST) -> dict[str, Any] | str:
+    """The object in a JSON file of ``at_most`` so many bytes, or the end of a sentence about why it cannot be used."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError, OSError) as error:
-        return f"cannot be read as JSON: {error}"
-    return value if isinstance(value, dict) else "must hold a JSON object keyed by file name"
+        return read_json(path, dict, at_most)
+    except (Malformed, OSError) as error:
+        return f"cannot be used: {fault(error)}"
+
+
+def read_lines(path: Path) -> list[str] | str:
+    """The lines of a text file, or the end of a sentence about why it cannot be used."""
+    try:
+        return utf8(path).splitlines()
+    except (Malformed, OSError) as error:
+        return f"cannot be used: {fault(error)}"
+
+
+def utf8(path: Path, at_most: int = LARGEST) -> str:
+    """The content of a text file of ``at_most`` so many bytes.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        Malformed: it is not UTF-8; the message names the line.
+    """
+    content = read_bytes(path, at_most)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Malformed(
+            f"line {line} is not UTF-8 (byte {content[error.start]:#04x}): save it as UTF-8"
+        ) from None
+
+
+def one_line(text: str) -> str:
+    """A name from elsewhere for a message, with what a terminal would obey, line ends too, written out."""
+    return printable(text).replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+
+
+def fault(error: Malformed | OSError) -> str:
+    """What is wrong with a file, without its name."""
+    return getattr(error, "strerror", None) or str(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from datasets_ext.prepare.detectors import DETECTORS
 from roga_domainbed.errors import unknown_name
@@ -48,6 +48,7 @@ class CropOptions(Options):
         detector: a name of ``detectors.DETECTORS``.
         align: turn, scale and shift the face so that its five landmarks lie where the template has them.
         image_format: png, which is lossless, or jpg of quality 95, a fifth of the size.
+        min_score: the detector's score from which on a face counts; None becomes the detector's own, if it has one.
     """
 
     n_frames: int = 32
@@ -56,9 +57,14 @@ class CropOptions(Options):
     detector: str = "yunet"
     align: bool = False
     image_format: str = "png"
+    min_score: float | None = None
 
     MAKER: ClassVar[str] = "datasets_ext.prepare.faces:Cropper"
     NEEDS: ClassVar[tuple[str, ...]] = ("av", "cv2")
+
+    def __post_init__(self):
+        if self.min_score is None and self.detector in DETECTORS:
+            object.__setattr__(self, "min_score", DETECTORS.get(self.detector).min_score)
 
     def problems(self) -> list[str]:
         """See ``Options``."""
@@ -67,6 +73,8 @@ class CropOptions(Options):
             found.append(f"--size must be a side in pixels from 8 to 4096; got {self.size}")
         if not (math.isfinite(self.margin) and 1 <= self.margin <= 5):
             found.append(f"--margin must be from 1 (the box of the face) to 5; got {self.margin:g}")
+        if self.min_score is not None and not math.isfinite(self.min_score):
+            found.append(f"--min_score must be a number; got {self.min_score}")
         if self.image_format not in IMAGE_FORMATS:
             found.append(unknown_name("image format", self.image_format, IMAGE_FORMATS))
         if self.detector not in DETECTORS:
@@ -81,3 +89,13 @@ class CropOptions(Options):
     def arguments(self) -> tuple:
         """The options, and the detector's target: a detector registered in this process is unknown in the workers."""
         return self, DETECTORS.get(self.detector).target
+
+
+def completed(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that were read from a journal or a report; those of version 0.1.0 lack ``min_score``."""
+    if "detector" not in options or "min_score" in options:
+        return options
+    detector = options["detector"]
+    known = isinstance(detector, str) and detector in DETECTORS
+    before = 0.7 if detector == "yunet" else DETECTORS.get(detector).min_score if known else None
+    return {**options, "min_score": before}

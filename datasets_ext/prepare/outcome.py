@@ -13,6 +13,7 @@ REASONS = {
     "no_frames": "its list of frames is empty",
     "no_face": "no face in any of the chosen frames",
     "no_masked_face": "no face where its mask marks one as forged",
+    "low_score": "only faces that the detector is not sure of",
     "several_faces": "more than one face in the photograph",
     "donor": "the photograph of the other face in a swap cannot be used",
 }
@@ -22,6 +23,7 @@ FRAME_REASONS = {
     "empty": "the image file has zero bytes",
     "unreadable": "the image cannot be decoded",
     "no_face": "no face",
+    "low_score": "only faces that the detector is not sure of",
     "no_masked_face": "no face where the mask marks one as forged",
     "mask_ended": "several faces, and the mask ends before this frame",
 }
@@ -43,6 +45,8 @@ class Outcome:
         reason: a key of ``REASONS`` if nothing was written, else empty.
         detail: the decoder's own message, if it had one.
         suffix: of the written files.
+        scores: the detector's, of the face in each written frame; empty where none was asked.
+        n_low: faces in the chosen frames that were left out for their scores.
     """
 
     key: str
@@ -56,6 +60,8 @@ class Outcome:
     reason: str = ""
     detail: str = ""
     suffix: str = ".png"
+    scores: tuple[float, ...] = ()
+    n_low: int = 0
 
     def names(self) -> list[str]:
         """The names of the files that were written."""

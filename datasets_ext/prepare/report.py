@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from datasets_ext.manifest import SPLITS
-from datasets_ext.prepare.layout import Layout, Video
+from datasets_ext.prepare.layout import Layout, Video, one_line
 from datasets_ext.prepare.options import Options
 from datasets_ext.prepare.outcome import FRAME_REASONS, REASONS, Outcome
 from roga_domainbed.errors import shortened
@@ -60,6 +61,7 @@ class PrepareReport:
         classes: counts by class.
         by_split: counts by class and split; empty if there is no official split.
         outcomes: of all videos, prepared now or earlier.
+        unlabelled: folder → the media files in it that belong to no video.
         missing: class → names of the videos that are not in the source.
         notes: everything else worth knowing, a sentence each.
         n_resumed: videos that an earlier run had finished.
@@ -74,6 +76,7 @@ class PrepareReport:
     classes: list[ClassCount] = field(default_factory=list)
     by_split: list[SplitCount] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    unlabelled: dict[str, list[str]] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     n_resumed: int = 0
@@ -100,6 +103,7 @@ class PrepareReport:
             "classes": [asdict(count) for count in self.classes],
             "by_split": [asdict(count) for count in self.by_split],
             "missing_videos": self.missing,
+            "unlabelled_media": self.unlabelled,
             "dropped_videos": [
                 {
                     "video": outcome.key,
@@ -124,6 +128,12 @@ class PrepareReport:
                 }
                 for outcome in self._short()
             ],
+            "faces_left_out_for_low_score": self.n_low,
+            "faces": [
+                {"video": outcome.key, "frames": list(outcome.written), "scores": list(outcome.scores)}
+                for outcome in self.outcomes
+                if outcome.scores
+            ],
             "notes": self.notes,
         }
 
@@ -147,6 +157,8 @@ class PrepareReport:
         ]
         for name, videos in self.missing.items():
             lines.append(f"  not in the source: {_named(videos, f'{name} video')}")
+        if self.unlabelled:
+            lines.append(f"  left out, without a label or not of this dataset: {self.unlabelled_in_words()}")
         for reason, meaning in REASONS.items():
             keys = [outcome.key for outcome in self.outcomes if outcome.reason == reason]
             if keys:
@@ -159,14 +171,46 @@ class PrepareReport:
                 n_frames = sum(len(frames) for _, frames in partly)
                 keys = [key for key, _ in partly]
                 lines.append(f"  dropped, {meaning}: {_plural(n_frames, 'frame')} of {_named(keys, 'video')}")
-        short = [outcome.key for outcome in self._short()]
+        short = [f"{outcome.key}: {outcome.n_decoded} of {outcome.n_declared}" for outcome in self._short()]
         if short:
             lines.append(
                 f"  fewer frames decode than announced, used as far as they decode: {_named(short, 'video')}"
             )
+        if scores := self.scores_in_words():
+            lines.append(f"  the detector's scores: {scores}")
         lines += [f"  note: {note}" for note in self.notes]
-        # A file name need not be valid text; it must not stop the printing.
-        return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
+        return "\n".join(map(one_line, lines))
+
+    @property
+    def n_low(self) -> int:
+        """Faces in the chosen frames that were left out for their scores."""
+        return sum(outcome.n_low for outcome in self.outcomes)
+
+    def unlabelled_in_words(self) -> str:
+        """How many media files belong to no video, and in which folders most of them are; empty if there are none."""
+        if not self.unlabelled:
+            return ""
+        counts = sorted(
+            ((len(names), place) for place, names in self.unlabelled.items()), key=lambda item: -item[0]
+        )
+        where = shortened((f"{place}: {number}" for number, place in counts), _N_NAMED)
+        n_files = sum(number for number, _ in counts)
+        return f"{_plural(n_files, 'media file')} in {_plural(len(counts), 'folder')} ({where})"
+
+    def scores_in_words(self) -> str:
+        """The median and the lowest of the kept faces, and how many were left out; empty without scores."""
+        found = sorted((score, outcome.key) for outcome in self.outcomes for score in outcome.scores)
+        if not found and not self.n_low:
+            return ""
+        words = []
+        if found:
+            words.append(
+                f"median {median(score for score, _ in found):.2f}, lowest {found[0][0]:.2f} ({found[0][1]})"
+            )
+        if self.n_low:
+            limit = getattr(self.options, "min_score", None)
+            words.append(f"{_plural(self.n_low, 'face')} below {limit:g} left out")
+        return "; ".join(words)
 
     def write(self) -> Path:
         """Write the report file into the dataset's folder, atomically."""

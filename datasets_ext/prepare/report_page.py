@@ -19,11 +19,13 @@ from datasets_ext.prepare.outcome import FRAME_REASONS, REASONS
 from datasets_ext.prepare.report import PrepareReport
 from datasets_ext.prepare.sampling import spaced
 from roga_domainbed.files import replacing
+from roga_domainbed.foreign import printable
 
 FILE = "prepare-report.html"
 
 _N_THUMBNAILS = 12  # of each class of an environment
 _THUMBNAIL_SIDE = 112  # pixels
+_N_LEAST_SURE = 20  # videos
 _N_SHOWN = 1000  # lines of a list; the JSON file has all
 _WORDS = ("real", "fake")
 
@@ -46,11 +48,13 @@ def write(report: PrepareReport, rows: pd.DataFrame) -> Path:
         frame_reasons=FRAME_REASONS,
         sheets=list(_sheets(report.folder, rows)),
         n_shown=_N_SHOWN,
+        unlabelled_in_words=report.unlabelled_in_words(),
+        scores_in_words=report.scores_in_words(),
+        least_sure=_least_sure(report),
     )
     path = report.folder / FILE
     with replacing(path) as partial:
-        # A file name need not be valid text.
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        partial.write_text(printable(text), encoding="utf-8")  # a file name need not be valid text
     return path
 
 
@@ -59,6 +63,16 @@ def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     source = resources.files("datasets_ext.prepare").joinpath("report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source)
+
+
+def _least_sure(report: PrepareReport) -> list[dict[str, Any]]:
+    """The videos with the least sure faces: video, its lowest score, and the frame with it."""
+    lowest = sorted(
+        (*min(zip(outcome.scores, outcome.written, strict=True)), outcome.key)
+        for outcome in report.outcomes
+        if outcome.scores
+    )
+    return [{"video": key, "score": score, "frame": frame} for score, frame, key in lowest[:_N_LEAST_SURE]]
 
 
 def _sheets(folder: Path, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:

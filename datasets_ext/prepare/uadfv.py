@@ -28,7 +28,7 @@ EXPECTED = dict.fromkeys(_NAMES, 49)
 def read(source: str | os.PathLike, problems: Problems) -> Layout:
     """The videos below ``source``; none is a problem."""
     source = Path(source)
-    layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED))
+    layout = Layout(DATASET_NAME, source, (DATASET_NAME,), dict(EXPECTED), searched=source)
     if not is_folder(source, problems):
         return layout
     for group in _NAMES:
@@ -39,7 +39,9 @@ def read(source: str | os.PathLike, problems: Problems) -> Layout:
         )
     if not layout.videos:
         hint = did_you_mean(source, lambda path: any(subfolder(path, group) for group in _NAMES))
-        problems.add(f"--source {str(source)!r} has no UADFV video in real/ and fake/{hint}")
+        problems.add(
+            f"--source {str(source)!r} has no UADFV video: no real/<NNNN>.mp4 and no fake/<NNNN>_fake.mp4{hint}"
+        )
     numbers = {
         group: {video.recording for video in layout.videos.values() if video.group == group}
         for group in _NAMES

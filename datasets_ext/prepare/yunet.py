@@ -16,7 +16,7 @@ _MODEL = "face_detection_yunet_2023mar.onnx"
 _SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
 _SMALLEST_FACE = 10  # pixels given to the network
-_SCORE_THRESHOLD = 0.7
+_LEAST_SCORE = 0.5  # what is left out for its score is counted; below this is noise
 _NMS_THRESHOLD = 0.3  # OpenCV's default overlap above which two boxes are one face
 _TOP_K = 5000  # OpenCV's default number of candidates before that
 
@@ -28,9 +28,9 @@ class YuNet:
     pixels, so it would miss a close-up in full HD, and its time grows with the pixels.
     """
 
-    def __init__(self):
+    def __init__(self, least_score: float = _LEAST_SCORE):
         self._net = cv2.FaceDetectorYN.create(
-            str(model_file()), "", (LONGEST_SIDE, LONGEST_SIDE), _SCORE_THRESHOLD, _NMS_THRESHOLD, _TOP_K
+            str(model_file()), "", (LONGEST_SIDE, LONGEST_SIDE), least_score, _NMS_THRESHOLD, _TOP_K
         )
 
     def detect(self, rgb: np.ndarray) -> np.ndarray:

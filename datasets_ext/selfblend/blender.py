@@ -17,13 +17,15 @@ from datasets_ext.selfblend.options import RATE_FACTORS, BlendOptions
 from datasets_ext.selfblend.photographs import REAL
 from roga_domainbed.seeds import generator
 
+_LEAST_SCORE = 0.7  # of a face in a photograph
+
 
 class Blender:
     """The maker of ``BlendOptions``: holds the detector, and the latest photograph, between videos."""
 
     def __init__(self, options: BlendOptions):
         self._options = options
-        self._detector = YuNet()
+        self._detector = YuNet(_LEAST_SCORE)
         self._latest: tuple[Path, Photograph] | None = None
 
     def __call__(self, video: Video, folder: Path) -> Outcome:

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 
 from datasets_ext.prepare.yunet import YuNet
-from roga_domainbed.input.image_files import DAMAGE
+from roga_domainbed.input.image_files import UnreadableImage, read_image
 
 _TURN_DEG, _ZOOM, _SHIFT, _GAIN = 4.0, 0.03, 0.02, 0.04  # greatest movement between frames; shift in sides
 
@@ -81,16 +80,11 @@ def _read(path: Path) -> np.ndarray:
     try:
         if path.stat().st_size == 0:
             raise UnusablePhotograph("empty")
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # Pillow would cut its values off at 255
-                grey = np.asarray(image, np.uint16) // 257
-                image = Image.fromarray(grey.astype(np.uint8))
-            return np.array(image.convert("RGB"))
+        return np.array(read_image(path))
     except FileNotFoundError:
         raise UnusablePhotograph("missing") from None
-    except DAMAGE as error:
-        raise UnusablePhotograph("unreadable", str(error)) from None
+    except UnreadableImage as error:
+        raise UnusablePhotograph("unreadable", error.reason) from None
 
 
 def frames_of(

@@ -20,7 +20,7 @@ from datasets_ext import manifest
 from datasets_ext.prepare.layout import Layout, Video, joined
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems
-from roga_domainbed.input.image_files import IMAGE_SUFFIXES
+from roga_domainbed.input.tree import IMAGE_SUFFIXES, files_below
 from roga_domainbed.seeds import derive
 
 DATASET_NAME = "SelfBlend"
@@ -94,9 +94,14 @@ def _named(faces: Path, layout: Layout, problems: Problems) -> dict[str, Path]:
     if not faces.is_dir():
         problems.add(f"--faces {str(faces)!r} is not a folder")
         return {}
+    try:
+        paths = sorted(map(Path, files_below(faces, IMAGE_SUFFIXES)))
+    except OSError as error:
+        problems.add(f"--faces: cannot list the folder {error.filename!r}: {error.strerror}")
+        return {}
     found: dict[str, Path] = {}
     same, unusable = [], []
-    for path in sorted(_files(faces)):
+    for path in paths:
         name = "-".join(path.relative_to(faces).with_suffix("").parts)
         if not name.isprintable() or len(os.fsencode(name)) > _MAX_BYTES:
             unusable.append(path)
@@ -111,18 +116,6 @@ def _named(faces: Path, layout: Layout, problems: Problems) -> dict[str, Path]:
             f"--faces {str(faces)!r} has no photograph: no file ends in {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     return found
-
-
-def _files(faces: Path) -> list[Path]:
-    paths = []
-    for folder, inside, names in os.walk(faces):
-        inside[:] = [name for name in inside if not name.startswith(".")]
-        paths += [
-            Path(folder, name)
-            for name in names
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-        ]
-    return paths
 
 
 def _people(

@@ -22,6 +22,7 @@ from datasets_ext.synthfake.frames import real_and_fake
 from datasets_ext.synthfake.identity import draw_identity
 from datasets_ext.synthfake.manipulate import MANIPULATIONS, Strengths
 from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.foreign import Malformed, read_json
 
 NAME = "SynthFake"
 PARAMETERS = "parameters.json"
@@ -65,7 +66,7 @@ def generate(
     }
     _check(parameters)
     folder = Path(root) / NAME
-    if folder.exists():
+    if folder.exists() and not _is_empty(folder):
         return _reuse(folder, parameters)
     building = folder.with_name(f".{NAME}.{uuid.uuid4().hex}.part")
     try:
@@ -74,7 +75,7 @@ def generate(
         try:
             os.rename(building, folder)
         except OSError:
-            if not folder.exists():
+            if not folder.exists() or _is_empty(folder):
                 raise
             return _reuse(folder, parameters)  # another process was faster
     except OSError as error:
@@ -104,14 +105,16 @@ def _check(parameters: dict) -> None:
     problems.check()
 
 
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
 def _reuse(folder: Path, parameters: dict) -> Path:
     path = folder / PARAMETERS
     remedy = "delete the folder to make it again, or choose another data folder"
     try:
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict):
-            raise ValueError
-    except (OSError, ValueError):
+        found = read_json(path, dict)
+    except (OSError, Malformed):
         raise RogaError(
             f"{str(folder)!r} was not made by SynthFake (no valid {PARAMETERS}): {remedy}"
         ) from None

@@ -26,6 +26,7 @@ class DatasetInfo:
         small_images: DomainBed's ``SMALL_IMAGES`` family of lr, weight decay and batch size.
         needs_data_dir: whether ``--data_dir`` must be given.
         hparams: hyper-parameters this dataset adds or overrides.
+        made_if_missing: whether its class makes or downloads it where it is missing.
     """
 
     name: str
@@ -36,6 +37,7 @@ class DatasetInfo:
     small_images: bool = False
     needs_data_dir: bool = True
     hparams: tuple[HParam, ...] = ()
+    made_if_missing: bool = False
 
     @property
     def folder(self) -> str:
@@ -75,7 +77,9 @@ def _scale(
     return (
         HParam("lr", *lr, "learning rate of the base optimizer", above=0),
         HParam("weight_decay", *weight_decay, "L2 weight decay of the base optimizer", at_least=0),
-        HParam("batch_size", *batch_size, "minibatch of each training environment", at_least=1),
+        HParam(
+            "batch_size", *batch_size, "minibatch of each training environment", at_least=1, at_most=2**16
+        ),
     )
 
 
@@ -101,6 +105,7 @@ for _name, _environments, _small, _needs_data_dir, _summary in (
             summary=_summary,
             small_images=_small,
             needs_data_dir=_needs_data_dir,
+            made_if_missing="MNIST" in _name,
         )
     )
 for _name, _environments in (
@@ -121,7 +126,7 @@ DATASETS.add(
         target="datasets_ext.synthfake.dataset:SynthFake",
         summary="generated faces with four look-alike manipulations; needs no download",
         plugin=True,
-        needs_data_dir=True,
+        made_if_missing=True,
         hparams=(
             *_scale(
                 lr=(3e-3, log_uniform(10, -3.5, -2)),

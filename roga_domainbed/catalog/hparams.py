@@ -6,13 +6,13 @@ hyper-parameters changes no other, and the same name draws the same underlying u
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from roga_domainbed.catalog.values import Allowed
+from roga_domainbed.catalog.values import Allowed, shown
 from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.foreign import Malformed, parse_json
 from roga_domainbed.seeds import seed_hash
 
 if TYPE_CHECKING:
@@ -97,15 +97,12 @@ def parse_overrides(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
+        return parse_json(text, dict)
+    except Malformed as error:
+        verb = "is" if str(error).startswith("not ") else "cannot be read:"
         raise RogaError(
-            f"--hparams is not valid JSON: {error.msg} at character {error.pos + 1} of {text!r}; "
-            """expected an object such as '{"lr": 0.001}'"""
+            f"""--hparams {verb} {error}; expected an object such as '{{"lr": 0.001}}', got {shown(text)}"""
         ) from None
-    if not isinstance(value, dict):
-        raise RogaError(f"--hparams must be a JSON object such as '{{\"lr\": 0.001}}'; got {text!r}")
-    return value
 
 
 def overridden(

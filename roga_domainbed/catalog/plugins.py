@@ -7,11 +7,16 @@ their classes by a dotted target that is imported on first use.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 
 GROUP = "roga_domainbed.plugins"
+PATIENCE_S = 20  # for one plugin; it should import nothing heavy
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ _loaded: list[Plugin] | None = None
 def load_plugins() -> list[Plugin]:
     """Call every declared function, once per process, and return what became of each.
 
-    A plugin that fails is named on stderr and left out; everything else still works.
+    A plugin that fails, exits or hangs is named on stderr and left out; everything else still works.
     """
     global _loaded
     if _loaded is None:
@@ -52,9 +57,33 @@ def load_plugins() -> list[Plugin]:
 
 def _call(entry: EntryPoint) -> Plugin:
     package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "unknown package"
+    found = Plugin(entry.name, package, entry.value)
     try:
-        entry.load()()
-    except Exception as error:
-        reason = f"{entry.value} of {package} raised {type(error).__name__}: {error}"
-        return Plugin(entry.name, package, entry.value, reason)
-    return Plugin(entry.name, package, entry.value)
+        # Whatever it prints is not part of a command's output.
+        with contextlib.redirect_stdout(sys.stderr), _time_limit():
+            entry.load()()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit(0) would end the command as if it were done
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return replace(found, error=f"{entry.value} of {package} raised {what}")
+    return found
+
+
+@contextlib.contextmanager
+def _time_limit() -> Iterator[None]:
+    """Inside, whatever takes longer than ``PATIENCE_S`` raises ``TimeoutError``, where the system can interrupt it."""
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"not ready after {PATIENCE_S} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

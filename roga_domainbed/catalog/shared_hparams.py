@@ -40,6 +40,7 @@ def backbone_hparams(
             constant(image_size),
             "side in pixels that images are resized to",
             at_least=1,
+            at_most=2**12,
         ),
         HParam(
             "meso4_dropout",

@@ -18,6 +18,9 @@ _NOUNS = {
     str: "a string",
     dict: "a mapping",
 }
+#: The most steps that may be asked for: decades.
+MOST_STEPS = 10**9
+_LONGEST = 200  # characters of a value in a message
 _BOUNDS = {"above": "above", "at_least": "at least", "below": "below", "at_most": "at most"}
 
 
@@ -33,6 +36,7 @@ class Allowed:
         at_most: numbers are this or less.
         choices: the allowed values, where there are few.
         many: a list of such values, not an empty one.
+        path: text that names a file or folder, so not empty: that would be the folder one is in.
     """
 
     kind: type | None = None
@@ -42,6 +46,7 @@ class Allowed:
     at_most: float | None = None
     choices: tuple = ()
     many: bool = False
+    path: bool = False
 
     def checked(self, value: Any) -> Any:
         """``value``; as an ``int`` where one is wanted and a float such as 4.0 came, as JSON writes it.
@@ -49,6 +54,9 @@ class Allowed:
         Raises:
             ValueError: the value is not allowed; the message says what is.
         """
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            # A record or plan with it could not be read again.
+            raise ValueError(f"must be Unicode, not bytes of another encoding; got {shown(value)}")
         if self.kind is int and isinstance(value, float) and value.is_integer():
             value = int(value)
         if self.many:
@@ -56,8 +64,9 @@ class Allowed:
         else:
             good = self._allows(value)
         if not good:
-            hint = did_you_mean(value, self.choices) if self.choices and isinstance(value, str) else ""
-            raise ValueError(f"must be {self}; got {value!r}{hint}")
+            short = self.choices and isinstance(value, str) and len(value) <= _LONGEST
+            hint = did_you_mean(value, self.choices) if short else ""
+            raise ValueError(f"must be {self}; got {shown(value)}{hint}")
         return value
 
     def _allows(self, value: Any) -> bool:
@@ -66,11 +75,12 @@ class Allowed:
         if self.kind in (int, float):
             types = int if self.kind is int else (int, float)
             return isinstance(value, types) and not isinstance(value, bool) and self._is_within(value)
-        return self.kind is None or isinstance(value, self.kind)
+        return self.kind is None or (isinstance(value, self.kind) and not (self.path and value == ""))
 
     def _is_within(self, number: float) -> bool:
         return (
             abs(number) <= sys.float_info.max  # false for inf and nan
+            and (isinstance(number, float) or -(2**63) <= number < 2**63)
             and (self.above is None or number > self.above)
             and (self.at_least is None or number >= self.at_least)
             and (self.below is None or number < self.below)
@@ -80,10 +90,19 @@ class Allowed:
     def __str__(self) -> str:
         if self.choices:
             return f"one of {', '.join(map(repr, self.choices))}"
-        noun = _NOUNS.get(self.kind) or f"of type {self.kind.__name__}"
+        noun = "a path, not empty" if self.path else _NOUNS.get(self.kind) or f"of type {self.kind.__name__}"
         limits = {word: getattr(self, name) for name, word in _BOUNDS.items()}
-        bounds = " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
+        bounds = " and ".join(f"{word} {limit:,}" for word, limit in limits.items() if limit is not None)
         return ("a list, each " if self.many else "") + noun + (f", {bounds}" if bounds else "")
+
+
+def shown(value: Any) -> str:
+    """``value`` for a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def argument(default: Any, help: str | None = None, **allowed: Any) -> Any:

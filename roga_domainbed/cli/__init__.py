@@ -7,14 +7,18 @@ the long help.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import inspect
+import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from roga_domainbed import __version__
-from roga_domainbed.errors import RogaError, unknown_name
+from roga_domainbed.cli import streams
+from roga_domainbed.errors import Failed, RogaError, is_out_of_memory, unknown_name
 
 #: Subcommand → (module, one line of help), in the order of the help page.
 COMMANDS = {
@@ -49,39 +53,111 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] in _ALIASES:
         argv[0] = _ALIASES[argv[0]]
+    if not streams.has_output():
+        print(
+            "roga-domainbed: error: standard output is closed: send it to a file or to /dev/null",
+            file=sys.stderr,
+        )
+        return 1
+    os.environ["MPLBACKEND"] = "agg"  # figures are drawn into files, whatever backend windows would have
+    with streams.shown_safely():
+        ended: SystemExit | None = None
+        try:
+            status = _explained(argv)
+        except SystemExit as error:  # argparse's, after a help text or a fault
+            ended, status = error, 1
+        try:
+            streams.flush_output()
+        except BrokenPipeError:  # the reader of our output went away: `… | head`
+            return 1
+        except OSError as error:
+            print(f"{_name(argv)}: error: standard output: {error.strerror}", file=sys.stderr)
+            return 1
+        if ended is not None:
+            raise ended
+        return status
+
+
+def _explained(argv: list[str]) -> int:
+    """The exit status of a command; whatever stopped it is said on stderr."""
+    try:
+        return _run(argv)
+    except RogaError as error:
+        status, sentence = (1 if isinstance(error, Failed) else 2), f"error: {error}"
+    except KeyboardInterrupt:
+        status, sentence = 130, "interrupted"
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        status, sentence = 1, f"error: {_reason(error)}"
+    print(f"{_name(argv)}: {sentence}", file=sys.stderr)
+    return status
+
+
+def _reason(error: Exception) -> str:
+    """What a person can do something about, in a sentence; anything else is a defect and shown with its traceback."""
+    if is_out_of_memory(error):
+        return f"not enough memory ({_first_line(error)})"
+    if isinstance(error, OSError):  # disk full, no permission: nothing a traceback would explain
+        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    if isinstance(error, RecursionError):
+        return f"something is nested too deep ({_first_line(error)})"
+    if isinstance(error, UnicodeError):
+        return f"a name or text that is no Unicode, or that an encoding lacks ({_first_line(error)})"
+    if isinstance(error, OverflowError):
+        return f"a number is too large ({_first_line(error)})"
+    traceback.print_exception(error)
+    return "an error that nobody foresaw: please report it, with the lines above"
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+
+
+def _name(argv: Sequence[str]) -> str:
+    return f"roga-domainbed {argv[0]}" if argv and argv[0] in COMMANDS else "roga-domainbed"
+
+
+def _run(argv: list[str]) -> int:
     if not argv:
         _top_parser().print_help()
         return 0
     if argv[0] in COMMANDS:
         module_name, summary = COMMANDS[argv[0]]
-        module = importlib.import_module(module_name)
+        with _no_silent_exit():
+            module = importlib.import_module(module_name)
         sub = _Parser(
             prog=f"roga-domainbed {argv[0]}",
             description=inspect.cleandoc(module.__doc__ or summary),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.add_arguments(sub)
-        try:
-            return module.run(sub.parse_args(argv[1:]))
-        except RogaError as error:
-            print(f"roga-domainbed {argv[0]}: error: {error}", file=sys.stderr)
-            return 2
-        except BrokenPipeError:  # the reader of our output went away: `… | head`
-            sys.stderr.close()
-            return 1
-        except OSError as error:  # disk full, no permission: nothing a traceback would explain
-            where = f": {error.filename}" if error.filename else ""
-            print(f"roga-domainbed {argv[0]}: error: {error.strerror or error}{where}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print(f"roga-domainbed {argv[0]}: interrupted", file=sys.stderr)
-            return 130
+        with _no_silent_exit():
+            module.add_arguments(sub)
+        args = sub.parse_args(argv[1:])
+        with _no_silent_exit():
+            return module.run(args)
     if not argv[0].startswith("-"):
-        message = unknown_name("command", argv[0], COMMANDS)
-        print(f"roga-domainbed: error: {message}", file=sys.stderr)
-        return 2
+        raise RogaError(unknown_name("command", argv[0], COMMANDS))
     _top_parser().parse_args(argv)
     return 2
+
+
+@contextlib.contextmanager
+def _no_silent_exit() -> Iterator[None]:
+    """Inside, a module of a plugin or a checkout cannot end the command as if it were done.
+
+    Raises:
+        Failed: it called ``sys.exit(0)``; it is named.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            raise
+        caller = traceback.extract_tb(error.__traceback__)[-1]
+        raise Failed(
+            f"{caller.filename}, line {caller.lineno}, ended the program before the command was done"
+        ) from None
 
 
 class _Parser(argparse.ArgumentParser):

@@ -51,3 +51,15 @@ def _default(field: dataclasses.Field) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
+
+
+def add_class_names(parser: argparse._ActionsContainer, what: str) -> None:
+    """``--real`` and ``--fake``."""
+    for name in ("real", "fake"):
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help=f"{what} that is {name}, where its name does not say so (may be repeated)",
+        )

@@ -95,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         raise RogaError(f"{info.name} has no manifest, so its videos and people are unknown")
     hparams = {item.name: item.default for item in info.hparams} | {"data_augmentation": False}
     dataset = OpenDataset(dataset_class(args.data_dir, args.test_envs, hparams))
+    if dataset.rows is None:
+        raise RogaError(f"{info.name} has no manifest, so its videos and people are unknown")
     cut = args.split, args.trial_seed, args.holdout_fraction, args.test_envs
     splits = dataset.split_indices(*cut, **options.keyword())
     protocol = splits, dataset.rows, args.test_envs

@@ -108,7 +108,7 @@ def _stats(args: argparse.Namespace, names: list[str]) -> int:
     problems, tables = Problems(), {}
     for name in names:
         rows = manifest.read(Path(args.data_dir, name))
-        faults = list(manifest.text_problems(rows, name))
+        faults = list(manifest.problems(rows, name))
         for fault in faults:
             problems.add(fault)
         if not faults:

@@ -19,8 +19,12 @@ import os
 import shlex
 from pathlib import Path
 
-from roga_domainbed.errors import Problems
+from roga_domainbed.catalog.values import Allowed, arguments_of, check_arguments
+from roga_domainbed.errors import Problems, shortened
+from roga_domainbed.launch import MOST_WORKERS
 from roga_domainbed.processes import usable_cpus
+from roga_domainbed.sweep.folder import sweep_folder_problem
+from roga_domainbed.sweep.plan import Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,10 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Generate the faces, run the sweep, print the tables, write the report."""
     problems = Problems()
-    for name in ("n_trials", "steps", "n_workers"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            problems.add(f"--{name} must be at least 1; got {value}")
+    allowed = {name: arguments_of(Plan)[name] for name in ("n_trials", "steps")}
+    allowed |= {
+        "output_dir": Allowed(kind=str, path=True),
+        "seed": Allowed(kind=int, at_least=0, below=2**32),
+        "n_workers": Allowed(kind=int, at_least=1, at_most=MOST_WORKERS),
+    }
+    check_arguments(vars(args), allowed, problems)
+    problem = _folder_problem(Path(args.output_dir)) if args.output_dir else None
+    if problem is not None:
+        problems.add(f"--output_dir {args.output_dir!r} {problem}")
     problems.check()
     from datasets_ext.synthfake.generate import generate
 
@@ -77,6 +87,22 @@ def run(args: argparse.Namespace) -> int:
         if status != 0:
             return status
     return _report(sweep_dir, root / "report.html")
+
+
+def _folder_problem(root: Path) -> str | None:
+    """Why the demo may not write in ``root``, as the end of a sentence; None if it may: it made the folder, or will."""
+    if not root.exists():
+        return None
+    if not root.is_dir():
+        return "is not a folder"
+    names = sorted(path.name for path in root.iterdir())
+    launched = (root / "sweep").is_dir() and any((root / "sweep").iterdir())
+    if launched and sweep_folder_problem(root / "sweep") is None:
+        return None
+    faces = (root / "data").iterdir() if (root / "data").is_dir() else ()
+    if set(names) <= {"data"} and all("SynthFake" in path.name for path in faces):
+        return None  # ended while it made the faces
+    return f"holds other files and no demo ({shortened(names)}): choose a new folder or an empty one"
 
 
 def _report(sweep_dir: str, output: Path) -> int:

@@ -149,7 +149,7 @@ def _one_step(host: backend.Host) -> Iterator[Finding]:
 
 def _datasets(data_dir: str) -> Iterator[Finding]:
     folder = Path(data_dir)
-    if not folder.is_dir():
+    if not data_dir or not folder.is_dir():
         yield Finding("FAIL", "data", f"--data_dir {data_dir!r} is not a folder")
         return
     prepared = {path.parent.name for path in folder.glob("*/manifest.parquet")}

@@ -11,9 +11,10 @@ r"""Evaluate a saved model: on the splits of its own run, on another dataset, or
 
 RUN is the output folder of a training, for its model.pkl, or a model file. --folder takes a folder with a
 manifest.parquet, or with folders real and fake (spelled one way or another), or with one folder an environment that has
-them; folders within real and fake are videos. Data that the model was trained on or selected by is refused as test data
-unless --allow_leakage is given; the table then says so. --scores writes the score of every sample, in the format of a
-run's scores.parquet.
+them; folders within real and fake are videos, and video files are taken as by 'predict'. --real and --fake say what
+folders, or the classes of the model, are whose names do not say so. Data that the model was trained on or selected by
+is refused as test data unless --allow_leakage is given; the table then says so. --scores writes the score of every
+sample, in the format of a run's scores.parquet.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import sys
 from pathlib import Path
 
 from roga_domainbed.catalog import DATASETS
+from roga_domainbed.cli.arguments import add_class_names
 from roga_domainbed.errors import Problems, unknown_name
 
 FORMATS = ("text", "json", "csv")
@@ -35,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to evaluate on (default: the splits of its own run)")
     group.add_argument("--dataset", metavar="NAME", help="a registered dataset, in --data_dir")
     group.add_argument("--data_dir", help="folder that contains the dataset's folder (default: the run's)")
-    group.add_argument("--folder", metavar="DIR", help="images: real and fake folders, or a manifest")
+    group.add_argument(
+        "--folder", metavar="DIR", help="images and videos: real and fake folders, or a manifest"
+    )
     group.add_argument("--envs", nargs="+", metavar="ENV", help="only these environments, by name or index")
     group.add_argument(
         "--part",
@@ -46,7 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow_leakage",
         "--allow-leakage",
         action="store_true",
-        help="evaluate also on data that the model was trained on or selected by",
+        help="evaluate also on data that the model was trained on or selected by, or may have been",
+    )
+    add_class_names(group, "class folder, or class of the model,")
+    group.add_argument(
+        "--no_detect",
+        "--no-detect",
+        action="store_true",
+        help="do not look for faces in video files: every frame is a crop already, as images are",
     )
     parser.add_argument("--format", default="text", help=f"{', '.join(FORMATS)} (default text)")
     parser.add_argument("--scores", metavar="FILE", help="also write the scores of every sample, as Parquet")
@@ -68,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
         envs=args.envs,
         allow_leakage=args.allow_leakage,
         n_workers=args.n_workers,
+        detect=not args.no_detect,
+        real=args.real,
+        fake=args.fake,
     )
     if args.scores:
         from roga_domainbed.trainer.scores import write_scores
@@ -82,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    from roga_domainbed.cli.checkout_names import add_checkout_names
+
+    add_checkout_names()
     problems = Problems()
     if args.format not in FORMATS:
         problems.add(unknown_name("format", args.format, FORMATS))
@@ -91,6 +108,12 @@ def _check(args: argparse.Namespace) -> None:
         problems.add("--folder goes without --dataset and --data_dir: evaluate on one or the other")
     if args.part is not None and args.dataset is None:
         problems.add("--part goes with --dataset")
+    if args.no_detect and args.folder is None:
+        problems.add("--no_detect goes with --folder")
+    if (args.real or args.fake) and args.folder is None and args.dataset is None:
+        problems.add(
+            "--real and --fake go with --folder or --dataset: a run's own classes have the numbers of training"
+        )
     if args.n_workers < 0:
         problems.add(f"--n_workers must be at least 0; got {args.n_workers}")
     problems.check()

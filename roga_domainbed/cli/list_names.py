@@ -15,6 +15,7 @@ import argparse
 
 from roga_domainbed.catalog import ALGORITHMS, BACKBONES, DATASETS
 from roga_domainbed.catalog.registry import Registry
+from roga_domainbed.cli.checkout_names import add_checkout_names, available
 from roga_domainbed.errors import Problems, unknown_name
 from roga_domainbed.host import backend
 from roga_domainbed.results.text_table import text_table
@@ -30,10 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the names, or one algorithm's hyper-parameters."""
+    add_checkout_names()
     problems = Problems()
     for registry, name in ((ALGORITHMS, args.algorithm), (DATASETS, args.dataset)):
         if name is not None and name not in registry:
             problems.add(unknown_name(registry.kind, name, registry.names()))
+        elif name is not None and backend.host().home is not None and name not in available(registry):
+            problems.add(f"the DomainBed checkout {backend.host().home} has no {registry.kind} {name!r}")
     if args.dataset is not None and args.algorithm is None:
         problems.add("--dataset goes with --algorithm, whose hyper-parameters on it are shown")
     problems.check()
@@ -45,15 +49,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_names() -> None:
-    upstream = backend.host().name == "upstream"
     print("Algorithms")
-    here = [info for info in ALGORITHMS if upstream or info.target is not None]
+    here = [ALGORITHMS.get(name) for name in available(ALGORITHMS)]
     for info in here:
         reference = f"  [{info.reference}]" if info.reference else ""
         print(f"  {info.name:<16} {info.summary}{reference}")
     _print_elsewhere(ALGORITHMS, here)
     print("\nDatasets, with their environments in index order")
-    here = [info for info in DATASETS if upstream or info.target is not None]
+    here = [DATASETS.get(name) for name in available(DATASETS)]
     for info in here:
         print(f"  {info.name:<16} {info.summary}")
         print(f"  {'':<16} {'  '.join(f'{i} {name}' for i, name in enumerate(info.environments))}")
@@ -66,8 +69,11 @@ def _print_names() -> None:
 
 def _print_elsewhere(registry: Registry, here: list) -> None:
     rest = [info.name for info in registry if info not in here]
-    if rest:
+    home = backend.host().home
+    if rest and home is None:
         print(f"  With a DomainBed checkout in DOMAINBED_HOME also: {', '.join(rest)}")
+    elif rest:
+        print(f"  Not in the DomainBed checkout {home}: {', '.join(rest)}")
 
 
 def _print_hparams(algorithm: str, dataset: str) -> None:

@@ -14,6 +14,8 @@ RUN is the output folder of a training, for its model.pkl, or a model file. Face
 for the training data: every face of an image; in a video, the face of its main person in evenly spaced frames. Scores
 of other crops are not comparable. --no_detect takes pictures that are crops already. A file that cannot be read is
 named, the others are processed, and the exit status is 1. Finding faces and reading videos need the extra 'prepare'.
+Which of the model's two classes is fake, their names tell (real, original, fake, not_fake …); if they do not, say so
+with --real NAME --fake NAME.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import argparse
 import sys
 from typing import Any
 
+from roga_domainbed.cli.arguments import add_class_names
 from roga_domainbed.errors import Problems, unknown_name
 
 FORMATS = ("text", "json", "csv")
@@ -46,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not detect faces: every picture, and every frame of a video, is a crop already",
     )
+    add_class_names(parser, "class of the model")
     parser.add_argument("--format", default="text", help=f"{', '.join(FORMATS)} (default text)")
 
 
@@ -54,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     from roga_domainbed.inference.predict import predict
 
-    found = predict(args.run, args.inputs, _given(args, *_CROPS), detect=not args.no_detect)
+    options = _given(args, *_CROPS)
+    found = predict(args.run, args.inputs, options, detect=not args.no_detect, real=args.real, fake=args.fake)
     forms = {"text": found.as_text, "json": found.as_json, "csv": found.as_csv}
     # File names need not be text; what cannot be printed must not stop the printing.
     sys.stdout.write(_printable(forms[args.format]()))

@@ -32,7 +32,7 @@ from datasets_ext.selfblend.options import RATE_FACTORS, BlendOptions
 from roga_domainbed.errors import Problems
 from roga_domainbed.processes import usable_cpus
 
-_CROP_FLAGS = ("size", "margin", "detector", "align", "image_format")  # fields of CropOptions
+_CROP_FLAGS = ("size", "margin", "detector", "min_score", "align", "image_format")  # fields of CropOptions
 
 
 def _given_crop_flags(args: argparse.Namespace) -> dict[str, Any]:
@@ -280,12 +280,19 @@ def _add_crop_flags(parser: argparse.ArgumentParser, *names: str) -> None:
         "size": ("side of a crop in pixels", {"type": int}),
         "margin": ("side of the square cut out, times the longer side of the face's box", {"type": float}),
         "detector": (f"one of {', '.join(DETECTORS.names())}", {}),
+        "min_score": (
+            "the detector's score from which on a face counts; default "
+            + ", ".join(
+                f"{info.min_score:g} ({info.name})" for info in DETECTORS if info.min_score is not None
+            ),
+            {"type": float},
+        ),
         "align": ("turn and scale each face to a template of eyes, nose and mouth", {"action": "store_true"}),
         "image_format": ("png, or jpg of quality 95, a fifth of the size", {"choices": IMAGE_FORMATS}),
     }
     for name in names:
         text, how = rows[name]
-        text += "" if name == "align" else f"; default {getattr(default, name)}"
+        text += "" if name in ("align", "min_score") else f"; default {getattr(default, name)}"
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text, **how)
 
 
@@ -310,5 +317,7 @@ def _add_common(parser: argparse.ArgumentParser, n_frames: int) -> None:
         help="processes; default: the usable CPUs (%(default)s)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="remove what an earlier run made and start over"
+        "--overwrite",
+        action="store_true",
+        help="remove what an earlier run made, nothing else, and start over",
     )

@@ -7,8 +7,9 @@ job with a folder of its own.
   status             count jobs by dataset, algorithm and state, and name those that failed
   delete_incomplete  delete the folders of unfinished jobs that are not running
 
-Give all three the same arguments: they say which jobs there are. A job's folder is a hash of its train arguments, as
-in DomainBed. An optional argument counts only if it is given.
+The arguments say which jobs there are. launch keeps them in the sweep's folder (plan.json), so later commands need
+--output_dir alone. A job's folder is a hash of its train arguments, as in DomainBed. An optional argument counts only
+if it is given.
 
 A preset is a YAML file of these arguments. It may also name rows, to compare settings of one algorithm in one sweep;
 result tables then have a line for each row, beside those of "algorithms":
@@ -17,15 +18,15 @@ result tables then have a line for each row, beside those of "algorithms":
     - {name: "SAM, rho 0.05", algorithm: SAM, hparams: {rho: 0.05}}
     - {name: "SAM, rho 0.1", algorithm: SAM, hparams: {rho: 0.1}}
 
-  $ roga-domainbed sweep status --output_dir out --data_dir data --datasets SynthFake \
-        --algorithms ERM RoGA --n_hparams 1 --n_trials 1 --single_test_envs
+  $ roga-domainbed sweep status --output_dir out
   Dataset    Algorithm  done  running  failed  incomplete  not launched  jobs
   SynthFake  ERM           4        0       0           0             0     4
   SynthFake  RoGA          2        1       1           0             0     4
   total                    6        1       1           0             0     8
   Job 1f3a9c (SynthFake, RoGA, test envs [2]) exited with 137; log: out/1f3a9c…/job.log
 
-launch exits with 1 if a job failed, and with 75 if none did but some were told to stop (SIGTERM, SIGUSR1).
+launch exits with 0 if all jobs are done, with 75 if those that are not were told to stop (SIGTERM, SIGUSR1), and with 1
+otherwise.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 import shlex
-import shutil
 import signal
 import sys
 import threading
@@ -42,13 +43,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.catalog.registry import Registry, load
+from roga_domainbed.catalog.values import shown
 from roga_domainbed.cli import arguments, data_options
+from roga_domainbed.cli.checkout_names import add_checkout_names, available
+from roga_domainbed.cli.lasting import lasting_output
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host import backend
-from roga_domainbed.launch import LAUNCHERS, Job, LauncherInfo, Options
+from roga_domainbed.launch import LAUNCHERS, MOST_WORKERS, Job, LauncherInfo, Options, Outcome
+from roga_domainbed.launch.folders import delete_unfinished
 from roga_domainbed.launch.job import UNFINISHED, State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED
+from roga_domainbed.processes import STOP_SIGNALS
+from roga_domainbed.sweep.folder import (
+    PLAN_FILE,
+    jobs_by_their_files,
+    store_plan,
+    stored_plans,
+    sweep_folder_problem,
+)
 from roga_domainbed.sweep.jobs import train_job
 from roga_domainbed.sweep.plan import Plan, load_preset, preset_names
 from roga_domainbed.sweep.status import status_table, summary_line
@@ -106,33 +120,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Launch, count or delete the jobs."""
     problems = Problems()
-    plan = _plan(args, problems)
-    _check(args, plan, problems)
-    jobs = [train_job(train_args, args.output_dir) for train_args in plan.train_args()]
-    listed = [(job, job.state) for job in jobs]
+    if not args.output_dir:
+        problems.add("--output_dir must be a path, not empty; got ''")
+        problems.check()
+    add_checkout_names()
+    plans, jobs = _plans(args, problems)
+    _check(args, plans, problems)
+    jobs = jobs or [
+        train_job(train_args, args.output_dir) for plan in plans for train_args in plan.train_args()
+    ]
+    listed = [(job, job.state) for job in {job.output_dir: job for job in jobs}.values()]
     if args.command == "status":
-        return _status(listed)
+        return _status(args, listed)
     for job, state in listed:
         print(job.describe(state))
     print(summary_line(state for _, state in listed))
     if args.dry_run:
-        for job in jobs:
+        for job, _ in listed:
             print(shlex.join(["roga-domainbed", *job.argv]))
         return 0
-    if args.command == "launch":
-        return _launch(args, listed)
-    return _delete_incomplete(args, listed)
+    if args.command == "delete_incomplete":
+        return _delete_incomplete(args, listed)
+    return _launch(args, plans, listed)
 
 
-def _status(listed: list[tuple[Job, State]]) -> int:
+def _status(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:
     print(status_table(listed), end="")
     for job, state in listed:
-        if state is State.FAILED:
-            print(failure_line(job, job.exit_code))
+        code = job.exit_code if state in (State.FAILED, State.INCOMPLETE) else None
+        if state is State.FAILED or (code or 0) < 0:
+            print(failure_line(job, code))
+    unknown = _are_given(args) and all(state is State.NOT_LAUNCHED for _, state in listed)
+    if unknown and os.path.exists(os.path.join(args.output_dir, PLAN_FILE)):
+        print("None of them was launched; without other arguments --output_dir says which jobs there are.")
     return 0
 
 
-def _launch(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:
+def _launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job, State]]) -> int:
     again = [
         dataclasses.replace(job, retry=True)
         for job, state in listed
@@ -147,11 +171,37 @@ def _launch(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:
     if not _confirmed(args, "launch", jobs):
         return 0
     launcher = LAUNCHERS.get(args.command_launcher)
-    print("Launching...")
-    print("Making job directories:", flush=True)
+    failures: list[Outcome] = []
+    stopped = 0
+    if jobs:
+        if launcher.runs:
+            known = os.path.exists(os.path.join(args.output_dir, PLAN_FILE)) and not _are_given(args)
+            for plan in () if known else plans:
+                store_plan(args.output_dir, plan)
+        print("Launching...")
+        print("Making job directories:", flush=True)
+        try:
+            with _stop_signals(), lasting_output():
+                failures, stopped = _run(launcher, jobs, args.n_workers)
+        except _Told as told:
+            print(
+                f"roga-domainbed sweep: told to stop by {told}; the same command resumes the jobs",
+                file=sys.stderr,
+            )
+            return STOPPED
+    undone = _undone(listed) if launcher.runs else []
+    for outcome in failures:
+        print(failure_line(outcome.job, outcome.exit_code, outcome.note), file=sys.stderr)
+    if failures or len(undone) > stopped:
+        return 1
+    return STOPPED if stopped else 0
+
+
+def _run(launcher: LauncherInfo, jobs: list[Job], n_workers: int | None) -> tuple[list[Outcome], int]:
+    """Run ``jobs``; the outcomes that are failures, and how many jobs were told to stop."""
     failures, skipped, stopped = [], 0, 0
-    outcomes = load(launcher.target)(jobs, Options(args.n_workers, preload=_PRELOAD))
-    with _terminated_like_interrupted(), contextlib.closing(outcomes), _progress(launcher, len(jobs)) as bar:
+    outcomes = load(launcher.target)(jobs, Options(n_workers, preload=_PRELOAD))
+    with contextlib.closing(outcomes), _progress(launcher, len(jobs)) as bar:
         for outcome in outcomes:
             skipped += outcome.skipped
             stopped += outcome.stopped
@@ -165,9 +215,27 @@ def _launch(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:
         print(f"{skipped} jobs were left to another launch of this sweep.")
     if stopped:
         print(f"{stopped} jobs were told to stop; the same command resumes them.")
-    for outcome in failures:
-        print(failure_line(outcome.job, outcome.exit_code, outcome.note), file=sys.stderr)
-    return 1 if failures else STOPPED if stopped else 0
+    return failures, stopped
+
+
+#: What an unfinished job waits for.
+_REMEDIES = {
+    State.RUNNING: "running now, started by another command",
+    State.FAILED: "failed; --retry starts them again",
+    State.INCOMPLETE: "incomplete; the same command resumes those of ours, --retry all",
+    State.NOT_LAUNCHED: "not launched",
+}
+
+
+def _undone(listed: list[tuple[Job, State]]) -> list[State]:
+    """The states of the jobs that are not done, after a sentence about them."""
+    states = [state for job, _ in listed if (state := job.state) is not State.DONE]
+    if states:
+        counted = "; ".join(
+            f"{states.count(state)} {what}" for state, what in _REMEDIES.items() if state in states
+        )
+        print(f"{len(states)} of {len(listed)} jobs are not done: {counted}.", file=sys.stderr)
+    return states
 
 
 def _is_relaunched(job: Job, state: State, retry: bool) -> bool:
@@ -181,28 +249,30 @@ def _delete_incomplete(args: argparse.Namespace, listed: list[tuple[Job, State]]
     running = sum(state is State.RUNNING for _, state in listed)
     if running:
         print(f"{running} jobs are running and stay.")
-    if not _confirmed(args, "delete", jobs):
+    if not _confirmed(args, "delete", jobs) or not jobs:
         return 0
     print("Deleting...")
-    deleted = 0
+    deleted, failed = 0, False
     for job in jobs:
-        # Asked again: minutes may lie between the list and the answer to the question.
-        if job.state in (State.FAILED, State.INCOMPLETE):
-            shutil.rmtree(job.output_dir)
-            deleted += 1
+        try:
+            deleted += delete_unfinished(job.output_dir)
+        except (OSError, RogaError) as error:
+            failed = True
+            print(f"{job.output_dir} stays: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
     print(f"Deleted {deleted} jobs!")
-    return 0
+    return int(failed)
 
 
 def _confirmed(args: argparse.Namespace, verb: str, jobs: list[Job]) -> bool:
-    """Say how many jobs there are to ``verb``, and ask; False if there are none."""
+    """Say how many jobs there are to ``verb``, and ask if there are any; False if the answer is no."""
     print(f"About to {verb} {len(jobs)} jobs.")
     if not jobs or args.skip_confirmation:
-        return bool(jobs)
-    if not sys.stdin.isatty():
-        raise RogaError("cannot ask for confirmation: stdin is no terminal. Pass --skip_confirmation")
-    if input("Are you sure? (y/n) ").lower().startswith("y"):
         return True
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise RogaError("cannot ask for confirmation: stdin is no terminal. Pass --skip_confirmation")
+    with contextlib.suppress(EOFError):
+        if input("Are you sure? (y/n) ").lower().startswith("y"):
+            return True
     print("Nevermind!")
     return False
 
@@ -218,22 +288,63 @@ def _progress(launcher: LauncherInfo, n_jobs: int) -> Iterator:
         yield bar
 
 
+class _Told(BaseException):
+    """A signal told this process to stop; its name."""
+
+
 @contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the jobs too, as Ctrl-C does."""
+def _stop_signals() -> Iterator[None]:
+    """Let SIGTERM, SIGUSR1 and a closed terminal end the jobs too, as Ctrl-C does."""
 
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+    def stop(number: int, frame: object) -> None:
+        raise _Told(signal.Signals(number).name)
 
-    names = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    names = [getattr(signal, name) for name in (*STOP_SIGNALS, "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         names = []  # only the main thread may set handlers
-    before = {name: signal.signal(name, interrupt) for name in names}
+    before = {name: signal.signal(name, stop) for name in names if name != signal.SIGINT}
     try:
         yield
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+
+
+_PLAN_NAMES = (*_UPSTREAMS, *_OURS, *data_options.NAMES)
+
+
+def _are_given(args: argparse.Namespace) -> bool:
+    """Whether the command line says which jobs there are."""
+    return args.preset is not None or any(getattr(args, name) is not None for name in _PLAN_NAMES)
+
+
+def _plans(args: argparse.Namespace, problems: Problems) -> tuple[list[Plan], list[Job]]:
+    """The plans whose jobs are meant; without one in the folder, its jobs themselves.
+
+    Raises:
+        RogaError: neither the arguments nor the folder say which jobs there are.
+    """
+    if _are_given(args):
+        names_jobs = any(getattr(args, name) is not None for name in ("preset", "datasets", "algorithms"))
+        if not names_jobs and os.path.exists(os.path.join(args.output_dir, PLAN_FILE)):
+            raise RogaError(
+                f"{os.path.join(args.output_dir, PLAN_FILE)!r} says which jobs there are: leave the arguments for them "
+                "out, or give all of them, with --datasets and --algorithms or --preset"
+            )
+        return [_plan(args, problems)], []
+    if plans := stored_plans(args.output_dir):
+        return plans, []
+    jobs, without = jobs_by_their_files(args.output_dir)
+    if jobs:
+        if without:
+            print(f"Notice: {without} more folders have no readable job.json.", file=sys.stderr)
+        return [], jobs
+    if without or args.command != "launch":
+        raise RogaError(
+            f"--output_dir {args.output_dir!r} has no {PLAN_FILE} and no job.json that says which jobs there are: "
+            "give the sweep's arguments, such as --datasets and --algorithms, or its --preset"
+        )
+    return [_plan(args, problems)], []
 
 
 def _plan(args: argparse.Namespace, problems: Problems) -> Plan:
@@ -243,57 +354,66 @@ def _plan(args: argparse.Namespace, problems: Problems) -> Plan:
     for given, replaced in (("test_envs", "single_test_envs"), ("single_test_envs", "test_envs")):
         if getattr(args, given) is not None:
             values.pop(replaced, None)
-    names = (*_UPSTREAMS, *_OURS, *data_options.NAMES)
-    values |= {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    values |= {name: getattr(args, name) for name in _PLAN_NAMES if getattr(args, name) is not None}
     plan = Plan(**values)
     if plan.algorithms is None and not plan.rows:
-        plan.algorithms = _available(ALGORITHMS)
+        plan.algorithms = available(ALGORITHMS)
     if plan.datasets is None:
-        plan.datasets = [name for name in _available(DATASETS) if "Debug" not in name]
+        plan.datasets = [name for name in available(DATASETS) if "Debug" not in name]
     return plan
 
 
-def _available(registry: Registry) -> list[str]:
-    """The names this backend can run: those without a target are in an upstream checkout alone."""
-    everything = backend.host().name == "upstream"
-    return [info.name for info in registry if everything or info.target is not None]
-
-
-def _check(args: argparse.Namespace, plan: Plan, problems: Problems) -> None:
+def _check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> None:
     """Refuse everything that would fail later, all faults at once."""
-    for name in dict.fromkeys(plan.datasets):
-        _check_name(DATASETS, name, "", problems)
-    for row in plan.all_rows:
-        _check_name(ALGORITHMS, row.algorithm, f"row {row.name!r}: " if row.name else "", problems)
-    plan.check(problems)
+    launcher = None
     if args.command_launcher not in LAUNCHERS:
         problems.add(unknown_name(LAUNCHERS.kind, args.command_launcher, LAUNCHERS.names()))
-        runs = False
-    else:
-        runs = args.command == "launch" and not args.dry_run and LAUNCHERS.get(args.command_launcher).runs
-    if args.n_workers is not None and args.n_workers < 1:
-        problems.add(f"--n_workers must be at least 1; got {args.n_workers}")
-    if runs:
-        _check_hparams(plan, problems)
-    if runs and plan.data_dir is not None and not Path(plan.data_dir).is_dir():
-        problems.add(f"--data_dir {plan.data_dir!r} is not a folder")
-    if Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
+    elif args.command == "launch":
+        launcher = LAUNCHERS.get(args.command_launcher)
+        if not launcher.runs and not args.dry_run and backend.host().name != "upstream":
+            problems.add(
+                f"--command_launcher {launcher.name} prints commands of DomainBed's own train, which need a checkout: "
+                "set DOMAINBED_HOME, or use --dry-run, which prints those of roga-domainbed"
+            )
+        problem = sweep_folder_problem(args.output_dir)
+        if problem is not None:
+            problems.add(f"--output_dir {args.output_dir!r} {problem}")
+    elif os.path.exists(args.output_dir) and not os.path.isdir(args.output_dir):
         problems.add(f"--output_dir {args.output_dir!r} is not a folder")
+    if args.n_workers is not None and not 1 <= args.n_workers <= MOST_WORKERS:
+        problems.add(
+            f"--n_workers must be at least 1 and at most {MOST_WORKERS}; got {shown(args.n_workers)}"
+        )
+    for plan in plans:
+        before = len(problems.messages)
+        for name in dict.fromkeys(plan.datasets or ()):
+            _check_name(DATASETS, name, "", problems)
+        for row in plan.all_rows:
+            _check_name(ALGORITHMS, row.algorithm, f"row {row.name!r}: " if row.name else "", problems)
+        plan.check(problems)
+        if launcher is not None and launcher.runs:
+            _check_hparams(plan, problems)
+            if len(problems.messages) == before:
+                _check_data(plan, problems)
     problems.check()
 
 
 def _check_name(registry: Registry, name: str, where: str, problems: Problems) -> None:
     if name not in registry:
         problems.add(where + unknown_name(registry.kind, name, registry.names()))
-    elif name not in _available(registry):
+    elif name not in available(registry):
+        home = backend.host().home
         problems.add(
             f"{where}{registry.kind} {name!r} is in upstream DomainBed alone: set DOMAINBED_HOME to a checkout"
+            if home is None
+            else f"{where}the DomainBed checkout {home} has no {registry.kind} {name!r}"
         )
 
 
 def _check_hparams(plan: Plan, problems: Problems) -> None:
     """Check that every row's algorithm has the hyper-parameters that are overridden, and may have their values."""
     try:
+        parse_overrides(plan.hparams)
         texts = [(row, text) for row in plan.all_rows if (text := plan.hparams_of(row)) is not None]
     except RogaError:
         return  # the plan's own are no JSON, which is among the problems
@@ -315,3 +435,57 @@ def _check_hparams(plan: Plan, problems: Problems) -> None:
             concerned.setdefault(message.partition("; known:")[0], []).append(str(row))
     for message, rows in concerned.items():
         problems.add(f"{', '.join(rows)}: {message}")
+
+
+def _check_data(plan: Plan, problems: Problems) -> None:
+    """Look once at each dataset as its jobs will: what is wrong there, every one of them would meet."""
+    if plan.data_dir and not Path(plan.data_dir).is_dir():
+        problems.add(f"--data_dir {plan.data_dir!r} is not a folder")
+        return
+    found: dict[str, None] = {}
+    needy = [f"--{option}" for option in plan.training_options.given()]
+    needy += [f"--split {plan.split}"] * (plan.split not in (None, "frame"))
+    for name in dict.fromkeys(plan.datasets or ()):
+        info = DATASETS.get(name)
+        absent = info.needs_data_dir and not Path(plan.data_dir or "", info.folder).is_dir()
+        if absent and info.made_if_missing:
+            continue
+        if info.plugin:
+            found |= dict.fromkeys(f"{name}: {message}" for message in _faults_of_data(plan, name))
+        elif info.target is not None:  # of others only a checkout's class knows what they need
+            if needy:
+                found[f"{', '.join(needy)}: this needs a manifest, which {name} does not have"] = None
+            if absent:
+                found[
+                    f"--data_dir {plan.data_dir!r} has no folder {info.folder!r}, which {name} is read from"
+                ] = None
+    for message in found:
+        problems.add(message)
+
+
+def _faults_of_data(plan: Plan, name: str) -> Iterator[str]:
+    from datasets_ext.leakage import audited
+    from roga_domainbed.trainer.config import TrainConfig
+    from roga_domainbed.trainer.experiment import open_dataset
+    from roga_domainbed.trainer.hyperparameters import resolve_hparams
+    from roga_domainbed.trainer.splits import split_environments
+    from roga_domainbed.upstream import bridge
+
+    host, row = bridge.register(), plan.all_rows[0]
+    config = TrainConfig(algorithm=row.algorithm, dataset=name, hparams=plan.hparams_of(row))
+    hparams = resolve_hparams(config, host, Problems())
+    alone = [envs for envs in plan.held_out(name) if len(envs) == 1] or plan.held_out(name)
+    try:
+        dataset, _ = open_dataset(host, name, plan.data_dir, alone[0], hparams, seed=0)
+    except RogaError as error:
+        yield str(error)
+        return
+    for envs in alone:
+        try:
+            mode, splits = split_environments(
+                dataset, plan.split, envs, 0, plan.holdout_fraction, 0, plan.training_options
+            )
+            pairs = [(split.in_split, split.out_split) for split in splits]
+            audited(dataset, pairs, mode, envs, plan.allow_leakage)
+        except RogaError as error:
+            yield str(error)

@@ -10,9 +10,9 @@ result.
        300    0.2104   97.1/95.8    94.0/92.9    98.2/97.5    71.3/69.9      0:00
 
 Files in --output_dir: results.jsonl (one record a line), scores.parquet (scores of samples at every evaluated step),
-out.txt, err.txt, model.pkl and, at the end, done; until then checkpoint_<steps>.pt. If a run is killed, the same
-command resumes it, with the same results as an unbroken run. SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint first; the
-exit status is then 75 (Ctrl-C: 130).
+out.txt, err.txt, train.lock, model.pkl and, at the end, done; until then checkpoint_<steps>.pt. The folder must be new,
+empty or that of a run. If a run is killed, the same command resumes it, with the same results as an unbroken run.
+SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint first; the exit status is then 75 (Ctrl-C: 130).
 
 Words such as in, out, uda and hparams_seed: the glossary in docs/README.md.
 """
@@ -25,6 +25,7 @@ import sys
 
 from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.cli import arguments, data_options
+from roga_domainbed.cli.lasting import lasting_output
 from roga_domainbed.errors import RogaError
 from roga_domainbed.trainer.config import TrainConfig
 
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     values = vars(args)
     values["hparams"] = _with_weights(values["hparams"], values.pop("weights"))
     try:
-        train(TrainConfig(**values))
+        with lasting_output():
+            train(TrainConfig(**values))
     except Stopped as stopped:
         print(f"roga-domainbed train: {stopped}", file=sys.stderr)
         return Stopped.STATUS
@@ -66,6 +68,8 @@ def _with_weights(hparams: str | None, weights: str | None) -> str | None:
     """``--hparams`` with ``--weights`` among them: records and jobs have it in one place."""
     if weights is None:
         return hparams
+    if not weights:
+        raise RogaError("--weights must be a path, not empty; got ''")
     overrides = parse_overrides(hparams)
     if overrides.get("weights", weights) != weights:
         raise RogaError(

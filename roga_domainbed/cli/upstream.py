@@ -110,6 +110,10 @@ def _run_script(script: str, arguments: Sequence[str]) -> int:
     sys.argv = [script, *arguments]
     try:
         runpy.run_module(f"domainbed.scripts.{script}", run_name="__main__", alter_sys=True)
+    except SystemExit as error:  # a script may end as it likes; a module of the checkout may not
+        if not isinstance(error.code, (int, type(None))):
+            raise
+        return error.code or 0
     except TypeError:
         if not {"-h", "--help"} & set(arguments):
             raise

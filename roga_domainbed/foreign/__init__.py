@@ -8,13 +8,17 @@ reading it ends soon, takes bounded memory, and gives a value of the expected ki
 from roga_domainbed.foreign.files import check_regular, open_regular, read_bytes, read_text
 from roga_domainbed.foreign.json_text import parse_json, read_json
 from roga_domainbed.foreign.malformed import Malformed
+from roga_domainbed.foreign.parquet import check_unpacked
 from roga_domainbed.foreign.printable import csv_cell, printable
+from roga_domainbed.foreign.tensors import load_tensors
 from roga_domainbed.foreign.yaml_text import parse_yaml
 
 __all__ = [
     "Malformed",
     "check_regular",
+    "check_unpacked",
     "csv_cell",
+    "load_tensors",
     "open_regular",
     "parse_json",
     "parse_yaml",

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.foreign import read_text
 
 #: The signature that trainers call.
 SUPPORTED_UPDATE = "update(self, minibatches, unlabeled=None)"
@@ -69,8 +70,8 @@ def _algorithm_files(home: Path) -> list[Path]:
 def _update_of_the_base_class(home: Path) -> ast.FunctionDef | None:
     for path in _algorithm_files(home):
         try:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-        except (OSError, SyntaxError, ValueError) as error:
+            tree = ast.parse(read_text(path))
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise RogaError(f"{str(path)!r} cannot be read as Python: {error}") from None
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and node.name == "Algorithm":

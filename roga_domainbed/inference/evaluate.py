@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from roga_domainbed.errors import RogaError
-from roga_domainbed.inference.contamination import own_leaks, seen_before
+import numpy as np
+
+from roga_domainbed.errors import Failed, Problems, RogaError, shortened
+from roga_domainbed.foreign import csv_cell
+from roga_domainbed.inference.clips import score_clips, with_clips
+from roga_domainbed.inference.contamination import Contamination, contamination, own_contamination
 from roga_domainbed.inference.evaluation_sets import (
     Evaluated,
     EvaluationSet,
@@ -18,11 +22,13 @@ from roga_domainbed.inference.evaluation_sets import (
     dataset_sets,
     folder_sets,
     own_sets,
+    unreadable_images,
 )
 from roga_domainbed.inference.saved_run import SavedRun
+from roga_domainbed.input.image_files import UnreadableImage
 from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.metrics import METRICS, Metric
-from roga_domainbed.metrics.split import split_metrics
+from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.results.text_table import text_table
 from roga_domainbed.trainer.evaluation import EvaluatedSplit, score_parts
 
@@ -56,7 +62,8 @@ class Evaluation:
             "results": self.rows,
             "notes": self.notes,
         }
-        return json.dumps(content, indent=1) + "\n"
+        # Upstream leaves numpy's numbers among its hyper-parameters.
+        return json.dumps(content, indent=1, default=lambda number: number.item()) + "\n"
 
     def as_csv(self) -> str:
         """The rows; the notes are left out."""
@@ -64,7 +71,7 @@ class Evaluation:
         file = io.StringIO()
         writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.rows)
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in self.rows)
         return file.getvalue()
 
     def as_text(self) -> str:
@@ -93,6 +100,9 @@ def evaluate(
     envs: Sequence[str] | None = None,
     allow_leakage: bool = False,
     n_workers: int = 0,
+    detect: bool = True,
+    real: Collection[str] = (),
+    fake: Collection[str] = (),
 ) -> Evaluation:
     """Evaluate ``run``: on the splits of its own dataset if neither ``dataset`` nor ``folder`` is given.
 
@@ -103,55 +113,109 @@ def evaluate(
         folder: images, see ``folder_sets``.
         part: of ``dataset``, see ``dataset_sets``.
         envs: names or numbers of environments; None for all.
-        allow_leakage: evaluate also on data that the model was trained on or selected by.
+        allow_leakage: evaluate also on data that the model was trained on or selected by, or that may be so.
         n_workers: readers.
+        detect: look for faces in the video files of ``folder``; False takes every frame whole.
+        real: the class of the model, and the class folders of ``folder``, that are real, if names do not say so.
+        fake: those that are fake.
 
     Raises:
-        RogaError: data that is missing or does not fit the model; leakage.
+        RogaError: data that is missing or does not fit the model; leakage, or that nobody can tell.
+        Failed: the network's output for a sample is not finite.
     """
     if folder is None and dataset is None:
         evaluated = own_sets(run, data_dir)
-        leaks, notes = own_leaks(evaluated), []
+        found = own_contamination(run, evaluated)
         evaluated = choose(evaluated, envs)
+        refused = [] if allow_leakage else _lines(Contamination(unknown=found.unknown))
+        head = f"{evaluated.name} may not be split as in training"
     else:
         if folder is not None:
-            evaluated = folder_sets(run, folder)
+            evaluated = folder_sets(run, folder, real, fake)
         else:
-            evaluated = dataset_sets(run, dataset, data_dir or run.config.data_dir, part)
+            evaluated = dataset_sets(run, dataset, data_dir, part, real, fake)
         evaluated = choose(evaluated, envs)
-        leaks, notes = seen_before(run, evaluated)
-        if leaks and not allow_leakage:
-            listed = "".join(f"\n  {leak}" for leak in leaks)
-            raise RogaError(
-                f"the model knows some of {evaluated.name}:{listed}\n"
-                "Choose another part with --part or --envs, or pass --allow_leakage; the table will say so"
-            )
-    scored = _score(run, evaluated, n_workers)
+        found = contamination(run, evaluated)
+        refused = [] if allow_leakage else _lines(found)
+        is_known = "the model knows some of {}" if found.leaks else "{} may not be new to the model"
+        head = is_known.format(evaluated.name)
+    if refused:
+        listed = "".join(f"\n  {line}" for line in refused)
+        other = (
+            "Choose another part with --part or --envs, or" if found.leaks else "To evaluate all the same,"
+        )
+        raise RogaError(f"{head}:{listed}\n{other} pass --allow_leakage; the table will say so")
+    scored, said = _score(run, evaluated, n_workers, detect)
     rows = [row for entry, split in zip(evaluated.sets, scored, strict=True) for row in _rows(entry, split)]
-    notes = [*(f"LEAK: {leak}" for leak in leaks), *evaluated.notes, *notes]
+    notes = [*_lines(found, "LEAK: ", "UNKNOWN: "), *evaluated.notes, *found.notes, *said]
     return Evaluation(run, evaluated.name, scored, rows, notes)
 
 
-def _score(run: SavedRun, evaluated: Evaluated, n_workers: int) -> list[EvaluatedSplit]:
-    """The scores of every set, read as the run's own evaluation read its images."""
-    sets = evaluated.sets
+def _lines(found: Contamination, leak: str = "", unknown: str = "") -> list[str]:
+    """A line for each leak, and one if it cannot be told, behind the words given."""
+    lines = [f"{leak}{sentence}" for sentence in found.leaks]
+    if found.unknown:
+        lines.append(f"{unknown}whether the model was trained on any of this cannot be told: {found.unknown}")
+    return lines
+
+
+def _score(
+    run: SavedRun, evaluated: Evaluated, n_workers: int, detect: bool
+) -> tuple[list[EvaluatedSplit], list[str]]:
+    """The scores of every set, read as the run's own evaluation read its images; and notes about video files."""
+    problems = Problems()
+    sets = [entry for entry in evaluated.sets if len(entry.indices)]
+    images: dict[int, EvaluatedSplit] = {}
+    try:
+        for entry, scores in zip(sets, _score_images(run, evaluated.name, sets, n_workers), strict=True):
+            split = EvaluatedSplit(entry.env, entry.env_name, entry.part, entry.environment, scores)
+            images[id(entry)] = split
+    except UnreadableImage:
+        problems.add(unreadable_images(sets))
+    clips, notes = score_clips(run, evaluated.sets, detect, problems)
+    problems.check()
+    found = [
+        with_clips(entry, images.get(id(entry)), predictions)
+        for entry, predictions in zip(evaluated.sets, clips, strict=True)
+    ]
+    _require_finite(found)
+    empty = [split.env_name for split in found if not len(split.scores.labels)]
+    if empty:
+        raise RogaError(f"no video file of {', '.join(empty)} shows a face, and there are no images")
+    return found, notes
+
+
+def _score_images(
+    run: SavedRun, name: str, sets: Sequence[EvaluationSet], n_workers: int
+) -> list[SplitScores]:
+    if not sets:
+        return []
     of_env = {entry.env: entry.environment for entry in sets}
     environments, position = list(of_env.values()), {env: i for i, env in enumerate(of_env)}
     reader = InputPath(
         environments,
         InputOptions(run.config.input, cache="off"),  # nothing is read twice
-        name=evaluated.name,
+        name=name,
         seed=run.config.seed,
         n_workers=n_workers,
         device=run.device,
     )
     parts = [(position[entry.env], entry.indices) for entry in sets]
     with run.autocast():
-        scored = score_parts(run.algorithm, environments, reader, parts)
-    return [
-        EvaluatedSplit(entry.env, entry.env_name, entry.part, entry.environment, scores)
-        for entry, scores in zip(sets, scored, strict=True)
-    ]
+        return score_parts(run.algorithm, environments, reader, parts)
+
+
+def _require_finite(scored: Sequence[EvaluatedSplit]) -> None:
+    odd = []
+    for split in scored:
+        paths = split.environment.relative_paths
+        for position in np.flatnonzero(~np.isfinite(split.scores.probabilities).all(axis=1)):
+            index = split.scores.indices[position]
+            odd.append(f"{split.env_name} {index}" if paths is None else paths[index])
+    if odd:
+        raise Failed(
+            f"the network's output is NaN for {len(odd)} samples, which have no score: {shortened(odd)}"
+        )
 
 
 def _rows(entry: EvaluationSet, split: EvaluatedSplit) -> list[dict[str, Any]]:

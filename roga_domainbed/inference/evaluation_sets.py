@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,43 @@ import pandas as pd
 
 from datasets_ext import manifest
 from roga_domainbed.catalog import DATASETS
-from roga_domainbed.engine.datasets.classes import class_indices
+from roga_domainbed.engine.datasets.classes import FAKE, fake_class, said_or_meant
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host.backend import host
+from roga_domainbed.inference.detector import as_detector, check_said, class_names, shown
 from roga_domainbed.inference.model_inputs import ImageFiles, to_tensor
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.environment import Environment, OpenDataset
-from roga_domainbed.input.image_files import images_below
+from roga_domainbed.input.tree import (
+    MEDIA_SUFFIXES,
+    VIDEO_SUFFIXES,
+    counted,
+    files_below,
+    left_over,
+    names_in,
+)
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.experiment import open_dataset, open_splits
+from roga_domainbed.trainer.splits import EnvironmentSplit, unreadable
 
 PARTS = ("test", "val", "all")
+
+_NAMED = 5  # files that cannot be read
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video file.
+
+    Attributes:
+        path: relative to the folder of its environment, with forward slashes.
+        label: 0 real, 1 fake.
+        video: its key; see ``Environment``.
+    """
+
+    path: str
+    label: int
+    video: str
 
 
 @dataclass
@@ -37,6 +62,7 @@ class EvaluationSet:
         environment: where they are.
         indices: which they are.
         rows: the manifest's rows of the environment, to which ``indices`` refer; None without a manifest.
+        clips: video files, whose frames are no samples yet.
     """
 
     env: int
@@ -46,6 +72,7 @@ class EvaluationSet:
     environment: Environment
     indices: Sequence[int]
     rows: pd.DataFrame | None = None
+    clips: list[Clip] = field(default_factory=list)
 
 
 @dataclass
@@ -77,8 +104,14 @@ def own_sets(run: SavedRun, data_dir: str | None) -> Evaluated:
     config.check(problems)
     problems.check()
     config.split = config.split or run.provenance.get("split")
+    _require_made(config.dataset, config.data_dir)
     dataset, names, _, splits = open_splits(config, run.hparams, host())
     _check_inputs(run, dataset, config.dataset)
+    if run.class_names and dataset.class_names and run.class_names != tuple(dataset.class_names):
+        raise RogaError(
+            f"{config.dataset} has the classes {shown(dataset.class_names)} now, and the model was trained on "
+            f"{shown(run.class_names)}"
+        )
     rows = dataset.rows or [None] * len(names)
     return Evaluated(
         config.dataset,
@@ -90,16 +123,28 @@ def own_sets(run: SavedRun, data_dir: str | None) -> Evaluated:
     )
 
 
-def dataset_sets(run: SavedRun, name: str, data_dir: str | None, part: str) -> Evaluated:
+def dataset_sets(
+    run: SavedRun,
+    name: str,
+    data_dir: str | None,
+    part: str,
+    real: Collection[str] = (),
+    fake: Collection[str] = (),
+) -> Evaluated:
     """Another dataset: the published test or val part of every environment, or all of it.
 
     Args:
         run: the saved run.
         name: registered name of the dataset.
-        data_dir: the folder that holds it.
+        data_dir: the folder that holds it; None for that of the run.
         part: one of ``PARTS``. If no part is published, ``test`` is everything; a note says so.
+        real: the class of the model that is real, if its name does not say so.
+        fake: the one that is fake.
     """
     info = DATASETS.get(name)
+    if data_dir is None:
+        data_dir = run.config.data_dir
+        _require_made(name, data_dir)
     if info.needs_data_dir and (data_dir is None or not Path(data_dir).is_dir()):
         raise RogaError(
             f"dataset {name!r} needs --data_dir, the folder that contains it"
@@ -112,7 +157,8 @@ def dataset_sets(run: SavedRun, name: str, data_dir: str | None, part: str) -> E
     hparams |= {"data_augmentation": False, "image_size": run.input_shape[-1]}
     dataset, names = open_dataset(host(), name, data_dir, every_env, hparams, run.config.seed)
     _check_inputs(run, dataset, name)
-    notes: list[str] = []
+    _check_class_names(run, dataset, name, real, fake)
+    notes = [f"{note}." for note in dataset.notes]
     pairs = None
     if part != "all":
         try:
@@ -135,43 +181,47 @@ def dataset_sets(run: SavedRun, name: str, data_dir: str | None, part: str) -> E
     return Evaluated(name, sets, notes)
 
 
-def folder_sets(run: SavedRun, folder: str) -> Evaluated:
-    """A folder of images: with a manifest, with class folders, or with environments that have class folders.
+def folder_sets(
+    run: SavedRun, folder: str, real: Collection[str] = (), fake: Collection[str] = ()
+) -> Evaluated:
+    """A folder: with a manifest, with class folders, or with environments that have class folders.
 
-    Class folders are called real and fake, spelled one way or another. Folders in them are videos; images directly in
-    them belong to no known video.
+    Class folders have names that mean real or fake, or that ``real`` and ``fake`` say. In them, folders of images and
+    video files are videos; images directly in them belong to no known video. Media elsewhere are left out, with a note.
     """
     place = Path(folder)
     if not place.is_dir():
         raise RogaError(f"--folder {folder!r} is not a folder")
-    if run.num_classes != 2:
-        raise RogaError(
-            f"--folder is for models that tell real from fake; this one knows {run.num_classes} classes"
-        )
-    read = to_tensor(run)
-    if (place / manifest.FILE).is_file():
-        return Evaluated(place.name, list(_manifest_sets(place, read)))
-    below = _folders(place)
-    if not below:
-        raise RogaError(f"--folder {folder!r} has neither {manifest.FILE} nor folders real and fake in it")
-    labels = _labels(below)
-    if labels is not None:
-        environments = {place.resolve().name: (place, labels)}
-    else:
-        environments = {name: (place / name, _labels(_folders(place / name))) for name in below}
-        odd = [name for name, (_, found) in environments.items() if not found]
-        if odd:
-            raise RogaError(
-                f"--folder {folder!r}: expected folders real and fake, in it or in each folder in it; found "
-                f"{', '.join(below)}, and no such folders in {', '.join(odd)}"
-            )
-    return Evaluated(
-        place.resolve().name,
-        [
-            _folder_set(env, name, place, at, labels, read)
-            for env, (name, (at, labels)) in enumerate(environments.items())
-        ],
-    )
+    problems, read = Problems(), None
+    try:
+        as_detector(run, "--folder", real, fake)
+    except RogaError as error:
+        problems.add(str(error))
+    try:
+        read = to_tensor(run)
+    except RogaError as error:
+        problems.add(str(error))
+    problems.check()
+    try:
+        if (place / manifest.FILE).is_file():
+            check_said(run, (), real, fake)
+            sets = list(_manifest_sets(place, read))
+        else:
+            environments = _environments(run, place, real, fake)
+            sets = [
+                _folder_set(env, name, place, at, labels, read)
+                for env, (name, (at, labels)) in enumerate(environments.items())
+            ]
+        taken = [place / path for entry in sets for path in entry.environment.relative_paths]
+        taken += [place / clip.path for entry in sets for clip in entry.clips]
+        others = left_over(place, taken)
+    except OSError as error:
+        raise RogaError(f"cannot list the folder {error.filename!r}: {error.strerror}") from None
+    notes = [note for entry in sets for note in _mixed(entry)]
+    if others:
+        where = f"not in {manifest.FILE}" if sets[0].rows is not None else "in no class folder"
+        notes.append(f"images and videos {where} are left out, {counted(others)}")
+    return Evaluated(place.resolve().name, sets, notes)
 
 
 def choose(evaluated: Evaluated, wanted: Sequence[str] | None) -> Evaluated:
@@ -193,6 +243,27 @@ def choose(evaluated: Evaluated, wanted: Sequence[str] | None) -> Evaluated:
     )
 
 
+def _require_made(name: str, data_dir: str | None) -> None:
+    """Refuse a dataset that is not there, which its class would make or fetch: a model's file may name the place."""
+    info = DATASETS.get(name)
+    if info.needs_data_dir and data_dir is not None:
+        absent = [tree for tree in info.trees if not Path(data_dir, tree).is_dir()]
+        if absent:
+            raise RogaError(
+                f"there is no {', '.join(absent)} in {data_dir!r}; where the data is now, --data_dir says"
+            )
+
+
+def unreadable_images(sets: Sequence[EvaluationSet]) -> str:
+    """A message that counts the images of ``sets`` that cannot be read, and names the first few."""
+    splits = [EnvironmentSplit(list(entry.indices), [], []) for entry in sets]
+    found = list(
+        dict.fromkeys(why for _, _, why in unreadable([entry.environment for entry in sets], splits))
+    )
+    more = [f"and {len(found) - _NAMED} more"] * (len(found) > _NAMED)
+    return "\n  ".join([f"{len(found)} images cannot be read:", *found[:_NAMED], *more])
+
+
 def _role(config: TrainConfig, env: int, part: str) -> str:
     if env in config.test_envs:
         return {"in": "test", "out": "oracle selection"}.get(part, "adaptation")
@@ -211,42 +282,106 @@ def _check_inputs(run: SavedRun, dataset: OpenDataset, name: str) -> None:
 
 def _manifest_sets(folder: Path, read: Any) -> Any:
     rows = manifest.read(folder)
+    problems = Problems()
+    for message in manifest.problems(rows, None):
+        problems.add(message)
+    problems.check()
     for env, (name, part) in enumerate(rows.groupby("env", sort=True)):
         part = part.reset_index(drop=True)
-        odd = sorted(set(part["label"].tolist()) - {manifest.REAL, manifest.FAKE})
-        if odd:
-            raise RogaError(f"{folder / manifest.FILE}: labels are 0 (real) or 1 (fake); got {odd}")
         videos = manifest.video_keys(name, part)
         environment = ImageFiles(folder, part["path"], part["label"], videos, read)
         yield EvaluationSet(env, str(name), "all", "", environment, list(range(len(part))), part)
 
 
+def _environments(
+    run: SavedRun, place: Path, real: Collection[str], fake: Collection[str]
+) -> dict[str, tuple[Path, dict[str, int]]]:
+    """Name of an environment → its folder, and class folder → label."""
+    below, _ = names_in(place)
+    inside = {name: names_in(place / name)[0] for name in below}
+    if not below:
+        raise RogaError(
+            f"--folder {str(place)!r} has neither {manifest.FILE} nor folders real and fake in it"
+        )
+    every = list(dict.fromkeys([*below, *(name for names in inside.values() for name in names)]))
+    check_said(run, every, real, fake)
+    said = not {*real, *fake}.isdisjoint(every)
+
+    def labels(names: Sequence[str]) -> dict[str, int]:
+        found = {name: said_or_meant(name, *((real, fake) if said else ())) for name in names}
+        return {name: label for name, label in found.items() if label is not None}
+
+    def understood(names: Sequence[str]) -> bool:
+        return bool(labels(names)) and (said or len(labels(names)) == len(names))
+
+    outer, inner = labels(below), {name: labels(names) for name, names in inside.items()}
+    are_classes = understood(below)
+    are_environments = any(inner.values()) if said else all(map(understood, inside.values()))
+    contradicts = any(label != outer.get(name) for name, found in inner.items() for label in found.values())
+    if are_classes and not (are_environments and contradicts):
+        return {place.resolve().name: (place, outer)}
+    if are_environments and not are_classes:
+        return {name: (place / name, found) for name, found in inner.items() if found}
+    if are_classes:
+        raise RogaError(
+            f"--folder {str(place)!r}: {shown(below, 5)} may be the classes, and so may the folders in them: say which "
+            "with --real NAME --fake NAME"
+        )
+    odd = [name for name in below if name not in outer]
+    if not outer and any(inner.values()):  # they are nearest to being environments
+        odd = [f"{name}/{other}" for name in below for other in inside[name] if other not in inner[name]]
+        odd += [name for name in below if not inside[name]]
+    raise RogaError(
+        f"--folder {str(place)!r}: expected folders real and fake, or of that meaning, in it or in each folder in it; "
+        f"found {shown(below, 5)}; not understood: {shown(odd, 5)}. Say which are which with --real NAME --fake NAME; "
+        "others are then left out"
+    )
+
+
 def _folder_set(
     env: int, name: str, root: Path, at: Path, labels: dict[str, int], read: Any
 ) -> EvaluationSet:
-    paths, classes, videos = [], [], []
+    paths, classes, videos, clips = [], [], [], []
     for class_folder, label in labels.items():
-        for file in images_below(str(at / class_folder)):
-            path = Path(file)
-            paths.append(path.relative_to(root).as_posix())
+        inside = at / class_folder
+        others = [at / other for other in labels if other != class_folder]
+        for path in map(Path, files_below(inside, MEDIA_SUFFIXES, others)):
+            relative = path.relative_to(root).as_posix()
+            if path.name.lower().endswith(VIDEO_SUFFIXES):
+                clips.append(Clip(relative, label, f"{name}/{label}/{path.relative_to(inside).as_posix()}"))
+                continue
+            paths.append(relative)
             classes.append(label)
-            video = path.parent.relative_to(at / class_folder).as_posix()
+            video = path.parent.relative_to(inside).as_posix()
             videos.append(None if video == "." else f"{name}/{label}/{video}")
-    if not paths:
-        raise RogaError(f"no images in the class folders {', '.join(labels)} of {str(at)!r}")
-    known = videos if all(video is not None for video in videos) else None
+    if not paths and not clips:
+        raise RogaError(f"no images and no videos in the class folders {', '.join(labels)} of {str(at)!r}")
+    known = videos if any(videos) or clips else None
     environment = ImageFiles(root, paths, classes, known, read)
-    return EvaluationSet(env, name, "all", "", environment, list(range(len(paths))))
+    return EvaluationSet(env, name, "all", "", environment, list(range(len(paths))), clips=clips)
 
 
-def _folders(place: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(place) if entry.is_dir() and entry.name[0] != ".")
+def _mixed(entry: EvaluationSet) -> list[str]:
+    """A sentence if some images of ``entry`` belong to a known video and others do not."""
+    environment = entry.environment
+    videos = environment.videos or ()
+    loose = [path for path, video in zip(environment.relative_paths, videos, strict=False) if video is None]
+    if not loose:
+        return []
+    return [
+        f"{entry.env_name}: images beside videos and folders of videos count as frames, in no video, {counted(loose)}"
+    ]
 
 
-def _labels(names: list[str]) -> dict[str, int] | None:
-    """Class folder → label, if all of ``names`` are understood; one class alone is enough."""
-    for extra in ((), ("real", "fake")):
-        indices, classes = class_indices([*names, *extra])
-        if names and classes == ["real", "fake"]:
-            return {name: indices[name] for name in names}
-    return None
+def _check_class_names(
+    run: SavedRun, dataset: OpenDataset, name: str, real: Collection[str], fake: Collection[str]
+) -> None:
+    """Refuse a dataset of other classes than the model's."""
+    check_said(run, (), real, fake)
+    theirs, ours = dataset.class_names, class_names(run)
+    if theirs is None or (ours is not None and list(ours) == theirs):
+        return
+    if fake_class(theirs) == FAKE:
+        as_detector(run, f"--dataset {name}", real, fake)
+    elif ours is not None:
+        raise RogaError(f"{name} has the classes {shown(theirs)}, and the model was trained on {shown(ours)}")

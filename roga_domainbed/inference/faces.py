@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -16,15 +15,15 @@ import numpy as np
 from PIL import Image
 
 from datasets_ext.prepare import report
-from datasets_ext.prepare.detectors import DETECTORS
-from datasets_ext.prepare.options import CropOptions
+from datasets_ext.prepare.detectors import DETECTORS, sure_of
+from datasets_ext.prepare.options import CropOptions, completed
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import MissingExtra, Problems, RogaError
+from roga_domainbed.foreign import check_regular, read_json
 from roga_domainbed.inference.saved_run import SavedRun
-from roga_domainbed.input.image_files import IMAGE_SUFFIXES, read_image
-
-VIDEO_SUFFIXES = tuple(".3gp .avi .flv .gif .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
+from roga_domainbed.input.image_files import open_image, read_image
+from roga_domainbed.input.tree import MEDIA_SUFFIXES, VIDEO_SUFFIXES, files_below
 
 
 @dataclass
@@ -76,22 +75,37 @@ def find_inputs(inputs: Sequence[str]) -> list[tuple[str, str]]:
     """(file, ``image`` or ``video``) for every input; a folder stands for the images and videos in and below it.
 
     Raises:
-        RogaError: an input is not there, or a folder has neither; all such faults at once.
+        RogaError: an input is not there or is no regular file, or a folder has neither; all such faults at once.
     """
     problems, found = Problems(), []
     for text in inputs:
-        if os.path.isdir(text):
-            below = sorted(os.path.join(where, name) for where, _, names in os.walk(text) for name in names)
-            known = [(path, kind) for path in below if (kind := _kind(path))]
-            if not known:
-                problems.add(f"no image and no video in the folder {text!r}")
-            found += known
-        elif os.path.exists(text):
-            found.append((text, _kind(text) or _kind_by_content(text)))
-        else:
+        try:
+            if os.path.isdir(text):
+                below = files_below(text, MEDIA_SUFFIXES)
+                if not below:
+                    problems.add(f"no image and no video in the folder {text!r}")
+                found += [(path, kind_of(path)) for path in below]
+            else:
+                check_regular(text)
+                found.append((text, kind_of(text)))
+        except FileNotFoundError:
             problems.add(f"no such file or folder: {text!r}")
+        except (OSError, ValueError) as error:  # the second: a name with a null byte
+            problems.add(f"{text!r} cannot be read: {getattr(error, 'strerror', None) or error}")
     problems.check()
     return found
+
+
+def kind_of(path: str) -> str:
+    """``image`` or ``video``, by the suffix, else by what is in the file."""
+    lower = path.lower()
+    if lower.endswith(MEDIA_SUFFIXES):
+        return "video" if lower.endswith(VIDEO_SUFFIXES) else "image"
+    try:
+        with open_image(path):
+            return "image"
+    except Exception:  # whatever Pillow says: reading it as a video will report the fault
+        return "video"
 
 
 def crops_of_training(run: SavedRun) -> tuple[CropOptions, str]:
@@ -104,11 +118,21 @@ def crops_of_training(run: SavedRun) -> tuple[CropOptions, str]:
     for tree in DATASETS.get(name).trees if name in DATASETS else [name]:
         path = Path(config.data_dir or ".", tree, report.FILE)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(path.read_text(encoding="utf-8"))["options"]
+            found = read_json(path, dict)["options"]
             known = {field.name for field in fields(CropOptions)}  # self-blended faces have others, too
-            options = CropOptions(**{name: value for name, value in found.items() if name in known})
+            options = CropOptions(
+                **{name: value for name, value in completed(found).items() if name in known}
+            )
             return options, f"as in {path}"
     return CropOptions(), f"the defaults of 'prepare': the training data has no {report.FILE}"
+
+
+def in_words(options: CropOptions, origin: str) -> str:
+    """How faces are cut out, and how that is known, for the heading of a table."""
+    return (
+        f"faces by {options.detector}{', aligned' if options.align else ''}, margin {options.margin:g}, "
+        f"{options.size} pixels, {options.n_frames} frames a video ({origin})"
+    )
 
 
 class FaceCutter:
@@ -136,7 +160,11 @@ class FaceCutter:
         """All faces of an image, or one person's in a video, still without probabilities; and their crops."""
         prediction = Prediction(path, kind)
         try:
+            check_regular(path)
             crops = self._video(prediction) if kind == "video" else self._image(prediction)
+        except OSError as error:
+            prediction.error = f"cannot read the {kind} {path!r}: {error.strerror or error}"
+            return prediction, []
         except RogaError as error:
             prediction.error = str(error)
             return prediction, []
@@ -144,16 +172,15 @@ class FaceCutter:
 
     def _image(self, prediction: Prediction) -> list[Image.Image]:
         if self._detector is None:
+            whole = read_image(prediction.path)
             prediction.faces.append(Face())
-            return [read_image(prediction.path)]
+            return [whole]
         from datasets_ext.prepare.crop import by_size
         from datasets_ext.prepare.faces import encoded_face
 
-        rgb = np.asarray(read_image(prediction.path, upright=True))
-        return [
-            self._add(prediction, None, face, encoded_face(rgb, face, self.options))
-            for face in by_size(self._detector.detect(rgb))
-        ]
+        rgb = np.asarray(read_image(prediction.path))
+        faces = by_size(sure_of(self._detector.detect(rgb), self.options.min_score))
+        return [self._add(prediction, None, face, encoded_face(rgb, face, self.options)) for face in faces]
 
     def _video(self, prediction: Prediction) -> list[Image.Image]:
         from datasets_ext.prepare.video import UnreadableVideo, visit_spaced_frames
@@ -172,7 +199,7 @@ class FaceCutter:
         if decoded.count == 0:
             raise RogaError(f"cannot read the video {prediction.path!r}: no frame of it can be decoded")
         prediction.n_frames = len(decoded.planned)
-        if decoded.is_truncated:
+        if decoded.is_short or decoded.is_truncated:
             announced = max(decoded.n_declared, decoded.n_present)
             prediction.note = f"only {decoded.count} of its {announced} frames can be decoded"
         if isinstance(seen, _WholeFrames):
@@ -197,18 +224,3 @@ class _WholeFrames:
     def visit(self, index: int, rgb: np.ndarray) -> None:
         self.indices.append(index)
         self.images.append(Image.fromarray(rgb))
-
-
-def _kind(path: str) -> str | None:
-    lower = path.lower()
-    if os.path.basename(lower).startswith("."):
-        return None
-    return "image" if lower.endswith(IMAGE_SUFFIXES) else "video" if lower.endswith(VIDEO_SUFFIXES) else None
-
-
-def _kind_by_content(path: str) -> str:
-    try:
-        with Image.open(path):
-            return "image"
-    except Exception:  # whatever Pillow says: reading it as a video will report the fault
-        return "video"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,8 +14,17 @@ import torch
 
 from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.engine.lib.misc import evaluation_mode
-from roga_domainbed.errors import Problems, RogaError
-from roga_domainbed.inference.faces import Face, FaceCutter, Prediction, crops_of_training, find_inputs
+from roga_domainbed.errors import Problems
+from roga_domainbed.foreign import csv_cell
+from roga_domainbed.inference.detector import as_detector, check_said
+from roga_domainbed.inference.faces import (
+    Face,
+    FaceCutter,
+    Prediction,
+    crops_of_training,
+    find_inputs,
+    in_words,
+)
 from roga_domainbed.inference.model_inputs import to_tensor
 from roga_domainbed.inference.saved_run import SavedRun, load_run
 from roga_domainbed.trainer.evaluation import decide
@@ -63,19 +73,21 @@ class Predictions:
         """A row a face, and a row a video with its mean."""
         file = io.StringIO()
         writer = csv.DictWriter(file, _CSV_COLUMNS, lineterminator="\n")
-        writer.writeheader()
+        rows: list[dict[str, Any]] = []
         for prediction in self.files:
             common = {"path": prediction.path, "kind": prediction.kind}
             if not prediction.faces:
-                writer.writerow({**common, "error": prediction.error or "no face"})
+                rows.append({**common, "error": prediction.error or "no face"})
             for face in prediction.faces:
                 box = dict(zip(("x", "y", "width", "height"), face.box or (), strict=False))
                 row = {"level": "face", "frame": face.frame, "detection_score": face.detection_score, **box}
-                writer.writerow({**common, **row, **_answer(face.probability)})
+                rows.append({**common, **row, **_answer(face.probability)})
             mean = prediction.probability
             if mean is not None:
                 row = {"level": "video", "error": prediction.note}
-                writer.writerow({**common, **row, **_answer(mean)})
+                rows.append({**common, **row, **_answer(mean)})
+        writer.writeheader()
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
         return file.getvalue()
 
     def as_text(self) -> str:
@@ -91,6 +103,8 @@ def predict(
     options: Mapping[str, Any],
     *,
     detect: bool = True,
+    real: Collection[str] = (),
+    fake: Collection[str] = (),
 ) -> Predictions:
     """Predict with a saved model; on a terminal, stderr shows a progress bar.
 
@@ -99,14 +113,16 @@ def predict(
         inputs: images, videos, and folders of them.
         options: those of ``CropOptions`` that differ from how the training data was cut.
         detect: False takes every picture whole.
+        real: the class of the model that is real, if its name does not say so.
+        fake: the one that is fake.
 
     Raises:
         RogaError: a missing input or package, no such run, a model for other inputs or other classes.
     """
-    from tqdm import tqdm
-
     files = find_inputs(inputs)
     run = load_run(where)
+    check_said(run, (), real, fake)
+    as_detector(run, "predict", real, fake)
     trained, origin = crops_of_training(run)
     cut = replace(trained, **options)
     problems = Problems()
@@ -114,38 +130,42 @@ def predict(
         problems.add(message)
     problems.check()
     cutter = FaceCutter(cut, detect=detect, kinds=[kind for _, kind in files])
-    predictions = list(_predictions(run, tqdm(files, unit="file", disable=None, leave=False), cutter))
+    predictions = list(predict_files(run, files, cutter))
     if not detect:
         return Predictions(run, None, f"pictures taken whole, {cut.n_frames} frames a video", predictions)
     changed = f"; by option: {', '.join(options)}" if options else ""
-    crops = (
-        f"faces by {cut.detector}{', aligned' if cut.align else ''}, margin {cut.margin:g}, {cut.size} pixels, "
-        f"{cut.n_frames} frames a video ({origin}{changed})"
-    )
-    return Predictions(run, cut, crops, predictions)
+    return Predictions(run, cut, in_words(cut, origin + changed), predictions)
 
 
-def _predictions(run: SavedRun, files: Iterable[tuple[str, str]], cutter: FaceCutter) -> Iterator[Prediction]:
-    """The prediction for each (path, ``image`` or ``video``), in order; files share batches on the device."""
-    if run.num_classes != 2:
-        raise RogaError(
-            f"predict is for models that tell real from fake; this one knows {run.num_classes} classes"
-        )
+def predict_files(
+    run: SavedRun, files: Sequence[tuple[str, str]], cutter: FaceCutter
+) -> Iterator[Prediction]:
+    """The prediction for each (path, ``image`` or ``video``), in order; files share batches on the device.
+
+    On a terminal, stderr shows a progress bar.
+
+    Args:
+        run: a detector; see ``as_detector``.
+        files: with their kinds.
+        cutter: cuts the faces out.
+    """
+    from tqdm import tqdm
+
     read = to_tensor(run)
     waiting: list[Prediction] = []
     faces: list[Face] = []
     model_inputs: list[torch.Tensor] = []
-    for path, kind in files:
+    for path, kind in tqdm(files, unit="file", disable=None, leave=False):
         prediction, crops = cutter.cut(path, kind)
         waiting.append(prediction)
         faces += prediction.faces
         model_inputs += map(read, crops)
         if len(model_inputs) >= BATCH_SIZE:
             _score(run, faces, model_inputs)
-            yield from waiting
+            yield from map(_without_nan, waiting)
             waiting, faces, model_inputs = [], [], []
     _score(run, faces, model_inputs)
-    yield from waiting
+    yield from map(_without_nan, waiting)
 
 
 @torch.inference_mode()
@@ -158,6 +178,16 @@ def _score(run: SavedRun, faces: Sequence[Face], model_inputs: Sequence[torch.Te
             _, probabilities = decide(logits)
             for face, (_, fake) in zip(faces[start : start + BATCH_SIZE], probabilities, strict=True):
                 face.probability = float(fake)
+
+
+def _without_nan(prediction: Prediction) -> Prediction:
+    """``prediction``; one whose network output is NaN is an error, and never a verdict."""
+    n_odd = sum(not math.isfinite(face.probability) for face in prediction.faces)
+    if n_odd:
+        faces = _plural(len(prediction.faces), "face")
+        error = f"{prediction.path}: no verdict: the network's output is NaN for {n_odd} of {faces}"
+        return replace(prediction, faces=[], error=error)
+    return prediction
 
 
 def _lines(prediction: Prediction) -> list[str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import pickle
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,9 @@ import numpy as np
 import torch
 
 from roga_domainbed.catalog import ALGORITHMS
-from roga_domainbed.errors import RogaError, unknown_name
+from roga_domainbed.catalog.values import Allowed, arguments_of, check_arguments
+from roga_domainbed.errors import Problems, RogaError, is_out_of_memory, shortened, unknown_name
+from roga_domainbed.foreign import Malformed, load_tensors, open_regular, parse_json
 from roga_domainbed.host.backend import Host
 from roga_domainbed.results.records import RECORDS, data_options, is_done
 from roga_domainbed.trainer.config import TrainConfig
@@ -24,14 +24,13 @@ from roga_domainbed.upstream import bridge, defects
 
 MODEL = "model.pkl"
 
-_KEYS = {
-    "args": dict,
-    "model_input_shape": (tuple, list),
-    "model_num_classes": int,
-    "model_num_domains": int,
-    "model_hparams": dict,
-    "model_dict": dict,
-}
+_KEYS = "args model_input_shape model_num_classes model_num_domains model_hparams model_dict".split()
+_MOST_CLASSES, _MOST_DOMAINS, _MOST_CHANNELS, _LARGEST_SIDE = 100_000, 1_000, 64, 4_096
+_MOST_VALUES = 10_000  # among the arguments or hyper-parameters, those within lists counted
+_SLACK = 2**24  # bytes by which a network may be larger than its file
+_LONGEST_TEXT = 2**14  # letters of an argument, such as the JSON of --hparams
+_LONGEST = 160  # letters of a value or a reason in a message
+_LONGEST_RECORD = 2**24  # bytes
 
 
 @dataclass
@@ -48,6 +47,7 @@ class SavedRun:
         device: where it computes.
         provenance: versions, backend and environments, from the run's first record; empty if the file is not beside
             its records, or upstream's train made it.
+        class_names: of its classes, in the order of their indices; None if it does not say, as in version 0.1.0.
     """
 
     path: Path
@@ -58,6 +58,7 @@ class SavedRun:
     algorithm: Any
     device: torch.device
     provenance: dict[str, Any]
+    class_names: tuple[str, ...] | None = None
 
     @property
     def config(self) -> TrainConfig:
@@ -84,7 +85,7 @@ class SavedRun:
         config = self.config
         text = f"{config.algorithm}, trained on {config.dataset}"
         names = self.provenance.get("environments")
-        if names:
+        if names and all(0 <= env < len(names) for env in config.test_envs):
             held_out = [names[env] for env in config.test_envs]
             text += (
                 f" {', '.join(name for name in names if name not in held_out)} (not {', '.join(held_out)})"
@@ -94,9 +95,8 @@ class SavedRun:
         split = self.provenance.get("split") or config.split
         text += f", split {split}" if split else ""
         text += "".join(f", {said}" for said in config.training_options.described())
-        return (
-            f"{text}, trial_seed {config.trial_seed}, hparams_seed {config.hparams_seed}, seed {config.seed}"
-        )
+        text += f", trial_seed {config.trial_seed}, hparams_seed {config.hparams_seed}, seed {config.seed}"
+        return " ".join(text.split())  # a name in the file may have line breaks
 
 
 def load_run(where: str | os.PathLike, device: torch.device | None = None) -> SavedRun:
@@ -108,7 +108,7 @@ def load_run(where: str | os.PathLike, device: torch.device | None = None) -> Sa
 
     Raises:
         RogaError: no such run, a run without a model, a file that is damaged or is no model, an algorithm that this
-            backend does not have or whose weights are others here.
+            backend does not have or whose weights are others here, weights that are not finite.
     """
     path = _model_file(Path(where))
     saved = _read(path)
@@ -124,6 +124,7 @@ def load_run(where: str | os.PathLike, device: torch.device | None = None) -> Sa
         algorithm,
         device,
         _provenance(path.parent),
+        _class_names(saved),
     )
     lay_out(algorithm, run.precision, device)
     return run
@@ -133,6 +134,8 @@ def _model_file(where: Path) -> Path:
     if where.is_file():
         return where
     if not where.is_dir():
+        if where.exists():
+            raise RogaError(f"{str(where)!r} is no model: it is neither a regular file nor a folder")
         raise RogaError(f"no such run: {str(where)!r} is neither the folder of a training nor a model file")
     path = where / MODEL
     if path.is_file():
@@ -150,23 +153,123 @@ def _model_file(where: Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The content of a model's file; nothing in it can run code."""
+    """The content of a model's file, of the kinds that it must have; nothing in it can run code."""
     try:
-        with _numpy_scalars_allowed():
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = "it is damaged" if _is_damaged(path) else f"it holds more than weights ({_reason(error)})"
-        raise RogaError(f"{str(path)!r} is refused as a model: {reason}") from None
+        saved = load_tensors(path)
+    except Malformed as error:
+        raise RogaError(f"{str(path)!r} is refused as a model: {error}") from None
     except OSError as error:
         raise RogaError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # zip, pickle and torch each have their own kinds for damaged files
-        raise RogaError(f"{str(path)!r} is damaged or no model of 'train': {_reason(error)}") from None
     if not isinstance(saved, dict):
         raise RogaError(f"{str(path)!r} is no model of 'train': it holds a {type(saved).__name__}")
-    missing = [key for key, kind in _KEYS.items() if not isinstance(saved.get(key), kind)]
-    if missing:
-        raise RogaError(f"{str(path)!r} is no model of 'train': it lacks {', '.join(missing)}")
+    faults = list(_faults(saved))
+    if faults:
+        raise RogaError(f"{str(path)!r} is no model of 'train': {'; '.join(faults)}")
     return saved
+
+
+def _faults(saved: Mapping[Any, Any]) -> Iterator[str]:
+    """What is wrong with the content of a model's file, a phrase each."""
+    missing = [key for key in _KEYS if key not in saved]
+    if missing:
+        yield f"it lacks {', '.join(missing)}"
+    for key, most in (("model_num_classes", _MOST_CLASSES), ("model_num_domains", _MOST_DOMAINS)):
+        yield from _unless(Allowed(kind=int, at_least=1, at_most=most), saved, key)
+    shape = saved.get("model_input_shape", (3, 1, 1))
+    if not (
+        isinstance(shape, (tuple, list))
+        and len(shape) == 3
+        and all(map(_is_whole, shape))
+        and 1 <= shape[0] <= _MOST_CHANNELS
+        and all(1 <= length <= _LARGEST_SIDE for length in shape[1:])
+    ):
+        yield (
+            f"model_input_shape must be (channels, height, width), at most {_MOST_CHANNELS} and "
+            f"{_LARGEST_SIDE}; got {_shown(shape)}"
+        )
+    names, n_classes = saved.get("model_class_names"), saved.get("model_num_classes")
+    is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    if names is not None and not (is_list and len(names) == n_classes):
+        yield f"model_class_names must be {_shown(n_classes)} names; got {_shown(names)}"
+    for key in ("args", "model_hparams", "model_dict"):
+        yield from _unless(Allowed(kind=dict), saved, key)
+    args, hparams, state = (
+        value if isinstance(value, dict) else {}
+        for value in map(saved.get, ("args", "model_hparams", "model_dict"))
+    )
+    for key, values in (("args", args), ("model_hparams", hparams)):
+        if not _is_plain(values):
+            yield f"{key} may hold numbers of 64 bits and short text, by name; it holds something else"
+        elif key == "args":
+            yield from _argument_faults(values)
+    unnamed = [_shown(name) for name in state if not isinstance(name, str)]
+    if unnamed:
+        yield f"model_dict has names that are no text: {shortened(unnamed)}"
+    others = [_shown(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        yield f"model_dict has {len(others)} values that are no tensors: {shortened(others)}"
+
+
+def _unless(allowed: Allowed, saved: Mapping[Any, Any], key: str) -> Iterator[str]:
+    if key not in saved:
+        return
+    try:
+        if not isinstance(saved[key], allowed.kind):  # ``checked`` would show it, however large
+            raise ValueError
+        allowed.checked(saved[key])
+    except ValueError:
+        yield f"{key} must be {allowed}; got {_shown(saved[key])}"
+
+
+def _argument_faults(args: Mapping[str, Any]) -> Iterator[str]:
+    """The arguments that ``train`` does not take."""
+    kinds = arguments_of(TrainConfig)
+    for name, default in asdict(TrainConfig()).items():
+        kinds.setdefault(name, Allowed(kind=bool if isinstance(default, bool) else str))
+    problems = Problems()
+    check_arguments(args, kinds, problems)
+    for message in problems.messages:
+        message = message.removeprefix("--")
+        yield f"among args, {message if len(message) <= _LONGEST else message[: _LONGEST - 1] + '…'}"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_plain(values: Mapping[Any, Any]) -> bool:
+    """Whether all names are text and all values what JSON has, or numpy's numbers; of bounded size."""
+    inside, n_seen = [values], 0
+    while inside:
+        value = inside.pop()
+        n_seen += 1
+        if n_seen > _MOST_VALUES:
+            return False
+        if isinstance(value, dict):
+            inside += [*value, *value.values()]
+            if not all(isinstance(name, str) for name in value):
+                return False
+        elif isinstance(value, (list, tuple)):
+            inside += value
+        elif _is_whole(value):
+            if not -(2**63) <= value < 2**63:
+                return False
+        elif isinstance(value, str):
+            if len(value) > _LONGEST_TEXT:
+                return False
+        elif not isinstance(value, (bool, float, np.generic, type(None))):
+            return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    """A value from a file, short."""
+    plain = isinstance(value, (str, float, bool, type(None))) or (_is_whole(value) and abs(value) < 2**63)
+    if plain or (isinstance(value, (list, tuple)) and len(value) < 10 and all(map(_is_whole, value))):
+        with contextlib.suppress(ValueError):  # Python does not print integers of more than 4,300 digits
+            text = repr(value)
+            return text if len(text) <= 60 else f"{text[:59]}…"
+    return f"a {type(value).__name__}"
 
 
 def _build(path: Path, saved: dict[str, Any], host: Host) -> Any:
@@ -178,58 +281,91 @@ def _build(path: Path, saved: dict[str, Any], host: Host) -> Any:
     hparams = {**saved["model_hparams"], "pretrained": False, "weights": ""}
     n_domains = saved["model_num_domains"]
     is_upstreams = host.name == "upstream" and not ALGORITHMS.get(name).plugin
+    arguments = tuple(saved["model_input_shape"]), saved["model_num_classes"], n_domains, hparams
+    state = saved["model_dict"]
+    _require_room(path, algorithm_class, arguments, len(state))
     try:
-        algorithm = algorithm_class(
-            tuple(saved["model_input_shape"]), saved["model_num_classes"], n_domains, hparams
-        )
+        algorithm = algorithm_class(*arguments)
     except RogaError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         known = defects.explain(defects.Job(name, hparams, n_domains), error)
         reason = (is_upstreams and known) or f"{type(error).__name__}: {_reason(error)}"
         raise RogaError(f"{str(path)!r}: {name} cannot be built on this backend ({reason})") from None
-    state = saved["model_dict"]
-    if is_upstreams:
-        state = defects.saved_state(name, state)
-        defects.prepare_to_load(name, algorithm, state)
     try:
+        if is_upstreams:
+            state = defects.saved_state(name, state)
+            defects.prepare_to_load(name, algorithm, state)
+        _require_same_kinds(algorithm.state_dict(), state)
         algorithm.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except (RuntimeError, TypeError, AttributeError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise
         raise RogaError(
             f"{str(path)!r}: its weights are not those of {name} on the backend {host.name!r} "
             f"({_reason(error)}). Load it where it was trained"
         ) from None
+    odd = [
+        key
+        for key, value in algorithm.state_dict().items()
+        if isinstance(value, torch.Tensor) and not torch.isfinite(value).all()
+    ]
+    if odd:
+        raise RogaError(
+            f"{str(path)!r} is refused: {len(odd)} of its {len(state)} tensors hold NaN or infinity: {shortened(odd)}"
+        )
     return algorithm
 
 
-def _provenance(folder: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError, AttributeError), open(folder / RECORDS, "rb") as file:
-        found = json.loads(file.readline()).get("provenance")
-        return found if isinstance(found, dict) else {}
-    return {}
+def _class_names(saved: dict[str, Any]) -> tuple[str, ...] | None:
+    names = saved.get("model_class_names")
+    return None if names is None else tuple(names)
 
 
-@contextlib.contextmanager
-def _numpy_scalars_allowed() -> Iterator[None]:
-    """Inside, ``weights_only`` accepts numpy's numbers, which upstream leaves among its hyper-parameters."""
-    safe_globals = getattr(torch.serialization, "safe_globals", None)
-    if safe_globals is None:  # torch before 2.5
-        yield
+def _require_room(path: Path, algorithm_class: Any, arguments: tuple, n_tensors: int) -> None:
+    """Refuse a network that is larger than the file that holds its weights, before any memory is taken for it."""
+    depth = arguments[-1].get("mlp_depth")
+    if isinstance(depth, (int, float)) and depth > n_tensors + 2:
+        raise RogaError(f"{str(path)!r}: its mlp_depth is {depth}, and it has {n_tensors} tensors in all")
+    try:
+        with torch.device("meta"):
+            network = algorithm_class(*arguments)
+    except (
+        Exception
+    ):  # an algorithm that needs values to be built; what is wrong is said when it is built for real
         return
-    numbers = [np.dtype, np.float64(0).__reduce__()[0]]
-    numbers += [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
-    with safe_globals(numbers):
-        yield
+    wanted = sum(value.nbytes for value in (*network.parameters(), *network.buffers()))
+    there = path.stat().st_size
+    if wanted > there + _SLACK:
+        raise RogaError(
+            f"{str(path)!r}: the network that it describes has {wanted:,} bytes of weights, and the file has {there:,}"
+        )
 
 
-def _is_damaged(path: Path) -> bool:
-    # torch takes a truncated zip archive for a pickle in its old format, and refuses it as one.
-    with open(path, "rb") as file:
-        return file.read(2) != b"PK"
+def _require_same_kinds(wanted: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Refuse numbers of another kind, which torch would convert without a word."""
+    for name in wanted.keys() & state.keys():
+        kinds = [(value.is_complex(), value.is_floating_point()) for value in (wanted[name], state[name])]
+        if kinds[0] != kinds[1]:
+            raise TypeError(f"{name} is {wanted[name].dtype} here and {state[name].dtype} there")
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    """What the first record beside a model says, as far as it is of the kinds that it must have."""
+    kinds = {"environments": list, "split": str, "precision": str, "audit": dict, "unreadable": dict}
+    with contextlib.suppress(OSError, ValueError, AttributeError), open_regular(folder / RECORDS) as file:
+        found = parse_json(file.readline(_LONGEST_RECORD), dict).get("provenance")
+        found = {key: value for key, value in found.items() if isinstance(value, kinds.get(key, object))}
+        if not all(isinstance(name, str) for name in found.get("environments", ())):
+            del found["environments"]
+        return found
+    return {}
 
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # torch puts "Error(s) in loading …" first and what is wrong into the second line
     line = lines[1] if len(lines) > 1 and lines[0].endswith(":") else (lines or [type(error).__name__])[0]
-    return line if len(line) <= 160 else line[:159] + "…"
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

@@ -109,6 +109,8 @@ class OpenDataset:
         split_modes: how it can be split, the default first; ``frame`` alone if it does not split itself.
         split_indices: its own way to split; None if it has none. See ``datasets_ext.folder.ManifestDataset``.
         rows: the manifest's rows of each environment; None without a manifest.
+        class_names: of its classes, in the order of their indices; None if they have none.
+        notes: what a person should know before it is trained on, a sentence each, without a full stop.
         same_source: sets of recordings that were cut from one source video, as far as is known.
     """
 
@@ -121,6 +123,8 @@ class OpenDataset:
         self.split_modes = split_modes(type(dataset))
         self.split_indices: Callable[..., list] | None = getattr(dataset, "split_indices", None)
         self.rows: list[pd.DataFrame] | None = getattr(dataset, "environment_rows", None)
+        self.class_names = _class_names(dataset)
+        self.notes: list[str] = list(getattr(dataset, "notes", ()))
         self.same_source: tuple[tuple[str, ...], ...] = getattr(dataset, "SAME_SOURCE", ())
 
     def __getitem__(self, index: int) -> Environment:
@@ -128,6 +132,18 @@ class OpenDataset:
 
     def __len__(self) -> int:
         return len(self.environments)
+
+
+def _class_names(dataset: Any) -> list[str] | None:
+    """Those of ``dataset``, or of its environments, as torchvision calls them."""
+    places = [dataset, *(dataset[i] for i in range(len(dataset)))]
+    found = [getattr(place, "classes", None) for place in places]
+    names = found[0] or (
+        found[1] if len(found) > 1 and all(other == found[1] for other in found[1:]) else None
+    )
+    if not isinstance(names, (list, tuple)) or len(names) != dataset.num_classes:
+        return None
+    return [str(name) for name in names]
 
 
 def split_modes(dataset_class: type) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from roga_domainbed.input.augmentation.spec import AUGMENTATIONS, Augmentation, Recipe
 from roga_domainbed.input.environment import Environment, same_class_defines
+from roga_domainbed.input.image_files import open_image
 
 _HEADERS = 64  # files whose size is looked up to estimate what all of them need
 
@@ -72,7 +72,7 @@ def estimated_bytes(paths: Sequence[str]) -> int:
     found = []
     for path in chosen:
         try:
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 found.append(3 * image.width * image.height)
         except Exception:
             continue

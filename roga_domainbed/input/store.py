@@ -18,7 +18,7 @@ from roga_domainbed.files import locked, replacing
 from roga_domainbed.input.images import Images
 from roga_domainbed.processes import usable_cpus
 
-FORMAT = 1
+FORMAT = 2  # 1 had the pixels of version 0.1.0, which were not upright
 MEMORY_SHARE = 4  # a quarter of what is free: a sweep runs several jobs on one machine
 AUTO, OFF = "auto", "off"
 

@@ -12,9 +12,11 @@ from typing import Protocol
 
 from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.launch.job import Job
-from roga_domainbed.launch.jobfile import STOPPED
+from roga_domainbed.launch.jobfile import INTERRUPTED, STOPPED
 
-__all__ = ["LAUNCHERS", "Job", "Launcher", "LauncherInfo", "Options", "Outcome"]
+MOST_WORKERS = 1024  # jobs at a time
+
+__all__ = ["LAUNCHERS", "MOST_WORKERS", "Job", "Launcher", "LauncherInfo", "Options", "Outcome"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Outcome:
     @property
     def stopped(self) -> bool:
         """Whether it was told to stop; launched again, it resumes."""
-        return self.exit_code == STOPPED
+        return self.exit_code in (STOPPED, INTERRUPTED)
 
     @property
     def failed(self) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from roga_domainbed.foreign import open_regular, printable
 from roga_domainbed.launch.jobfile import (
+    INTERRUPTED,
     JOB_FILE,
     LOCK_FILE,
     LOG_FILE,
@@ -34,6 +37,11 @@ class State(enum.Enum):
 
 #: States that upstream calls Incomplete: a folder without the ``done`` marker.
 UNFINISHED = (State.RUNNING, State.FAILED, State.INCOMPLETE)
+
+
+_END = 2**16  # bytes at the end of a log that are looked through
+#: What a command of ours says, or the last line of Python's traceback.
+_ERROR = re.compile(r"(?:roga-domainbed [\w-]+: )?error: (.+)|([\w.]*(?:Error|Exception)(?:: .+)?)")
 
 
 @dataclass(frozen=True)
@@ -78,13 +86,12 @@ class Job:
 
     @property
     def reason(self) -> str:
-        """Why the last attempt failed, as our trainer wrote it; empty where it could not."""
-        try:
-            text = (Path(self.output_dir) / ERRORS).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-        found = [line for line in text.splitlines() if line.startswith("error: ")]
-        return found[-1].removeprefix("error: ") if found else ""
+        """Why the last attempt failed: the last error in its log, else in err.txt; empty if neither has one."""
+        for name in (LOG_FILE, ERRORS):
+            found = _last_error(os.path.join(self.output_dir, name))
+            if found:
+                return found
+        return ""
 
     @property
     def log_path(self) -> str:
@@ -110,6 +117,24 @@ class Job:
         return f"{self.id[:6]} ({self.train_args['dataset']}, {self.row}, test envs {self.train_args['test_envs']})"
 
 
+def _last_error(path: str) -> str:
+    try:
+        with open_regular(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _END))
+            lines = file.read(_END).decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    found = [(number, match) for number, line in enumerate(lines) if (match := _ERROR.fullmatch(line))]
+    if not found:
+        return ""
+    number, match = found[-1]
+    text = match[1] or match[2]
+    if text.endswith(":"):  # the list of several follows, indented
+        more = itertools.takewhile(lambda line: line.startswith("  "), lines[number + 1 :])
+        text = " ".join([text, *map(str.strip, more)])
+    return printable(text)
+
+
 def folder_state(folder: str | os.PathLike) -> State:
     """What a job's folder shows now."""
     if is_done(folder):
@@ -119,7 +144,8 @@ def folder_state(folder: str | os.PathLike) -> State:
     if is_running(folder):
         return State.RUNNING
     job = read_job_file(folder)
-    failed = job is not None and job.exit_code not in (None, 0, STOPPED)
+    # Killed by a signal is not failed: the next launch goes on with it.
+    failed = job is not None and (job.exit_code or 0) > 0 and job.exit_code not in (STOPPED, INTERRUPTED)
     return State.FAILED if failed else State.INCOMPLETE
 
 

@@ -11,10 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from roga_domainbed.files import is_locked, replacing
+from roga_domainbed.foreign import Malformed, read_json
 
 JOB_FILE = "job.json"
 LOG_FILE = "job.log"
-#: One process trains in a folder at a time: the one that holds this lock.
+#: Whoever holds this lock may start the folder's job.
+CLAIM_FILE = "job.claim"
+#: One process trains in a folder at a time: the one that holds this lock. The file stays when the run is done: whoever
+#: waits for it would hold a lock that nobody else sees, and it says that the folder is a run's.
 LOCK_FILE = "train.lock"
 
 #: A worker touches the job file this often; one on another machine that is silent for longer than
@@ -22,9 +26,13 @@ LOCK_FILE = "train.lock"
 HEARTBEAT_S = 20.0
 STALE_AFTER_S = 180.0
 
+_LARGEST = 2**20  # bytes of a job file
+
 #: Exit status of a training that was told to stop and has written a checkpoint: "temporary failure, try again" of
 #: sysexits.h. Such a job is incomplete, not failed.
 STOPPED = 75
+#: That of one that Ctrl-C stopped.
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -65,25 +73,45 @@ def write_job_file(folder: str | os.PathLike, job: JobFile) -> None:
 def read_job_file(folder: str | os.PathLike) -> JobFile | None:
     """The folder's job file; None if there is none or it cannot be read as one."""
     try:
-        fields = json.loads((Path(folder) / JOB_FILE).read_text(encoding="utf-8"))
-        return JobFile(**{**fields, "argv": tuple(fields["argv"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        fields = read_json(os.path.join(folder, JOB_FILE), dict, at_most=_LARGEST)
+        job = JobFile(**{**fields, "argv": tuple(fields["argv"])})
+    except (OSError, Malformed, TypeError, KeyError):
         return None
+    return job if _is_sound(job) else None
+
+
+def _is_sound(job: JobFile) -> bool:
+    whole, number = (int, type(None)), (int, float, type(None))
+    return (
+        all(type(word) is str for word in job.argv)
+        and type(job.exit_code) in whole
+        and type(job.started) in number[:2]
+        and type(job.seconds) in number
+        and type(job.host) is str
+        and type(job.pid) is int
+        and 0 < job.pid < 2**31  # os.kill takes others for groups of processes
+        and type(job.process_started) in whole
+    )
 
 
 def is_running(folder: str | os.PathLike) -> bool:
     """Whether a process works in ``folder`` now.
 
-    On this machine: its process is alive and is the one that the file speaks of. On another machine: its
-    worker has touched the file within ``STALE_AFTER_S`` seconds. A training that was started without a launcher
-    holds the folder's lock.
+    A training holds the folder's lock, whoever started it. A job on this machine: its process is alive and is the one
+    that the file speaks of. On another machine: its worker has touched the file within ``STALE_AFTER_S`` seconds of
+    now.
     """
     job = read_job_file(folder)
-    if job is None or job.exit_code is not None:
-        return is_locked(Path(folder) / LOCK_FILE)
+    return (job is not None and job.exit_code is None and _is_at_work(folder, job)) or is_locked(
+        os.path.join(folder, LOCK_FILE)
+    )
+
+
+def _is_at_work(folder: str | os.PathLike, job: JobFile) -> bool:
     if job.host != socket.gethostname():
         try:
-            return time.time() - (Path(folder) / JOB_FILE).stat().st_mtime < STALE_AFTER_S
+            # A time to come is no sign of life: a clock was wrong, or the file was copied.
+            return abs(time.time() - (Path(folder) / JOB_FILE).stat().st_mtime) < STALE_AFTER_S
         except OSError:
             return False
     if job.process_started is not None:

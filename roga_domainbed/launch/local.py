@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Failed
 from roga_domainbed.launch import Job, Options, Outcome
 from roga_domainbed.launch.jobfile import describe_exit, read_job_file, write_job_file
 from roga_domainbed.processes import usable_cpus
@@ -40,7 +40,7 @@ def run_in_pool(
     marked failed and a new worker takes the next.
 
     Raises:
-        RogaError: if a worker cannot start at all.
+        Failed: if a worker cannot start at all.
     """
     threads_each = str(max(1, usable_cpus() // max(1, len(environments))))
     waiting = deque(jobs)
@@ -154,9 +154,7 @@ class _Slot:
             code = self._retire()
             if self._stopping:
                 return False
-            raise RogaError(
-                f"a worker process could not start: it {describe_exit(code)}; its message is above"
-            )
+            raise Failed(f"a worker process could not start: it {describe_exit(code)}; its message is above")
         return True
 
 

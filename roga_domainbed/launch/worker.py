@@ -25,8 +25,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from roga_domainbed.catalog.registry import load
+from roga_domainbed.errors import RogaError
 from roga_domainbed.files import locked
+from roga_domainbed.launch.folders import run_folder_problem
 from roga_domainbed.launch.jobfile import (
+    CLAIM_FILE,
     HEARTBEAT_S,
     JOB_FILE,
     LOG_FILE,
@@ -38,7 +41,6 @@ from roga_domainbed.launch.jobfile import (
 from roga_domainbed.results.records import is_done
 
 _POLL_S = 0.02
-CLAIM_FILE = "job.claim"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _answer(answers, {"skipped": True})
                 continue
             log = os.open(Path(folder) / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        except OSError as error:
+        except (OSError, RogaError) as error:
             _answer(answers, {"exit_code": None, "error": str(error)})
             continue
         if fork:
@@ -106,11 +108,18 @@ def claim(output_dir: str, argv: Sequence[str], *, retry: bool) -> bool:
     """Make the job's folder and put our name in it; False if another launch of the sweep has the job.
 
     Of several that ask at once, on one machine or over a network file system, one gets it.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+        RogaError: what is there is no job's folder.
     """
     Path(output_dir).parent.mkdir(parents=True, exist_ok=True)
     try:
         os.mkdir(output_dir)
     except FileExistsError:
+        problem = run_folder_problem(output_dir)
+        if problem is not None:
+            raise RogaError(f"{output_dir!r} {problem}") from None
         if not retry:
             return False
     with locked(Path(output_dir, CLAIM_FILE), patience_s=math.inf):

@@ -20,14 +20,14 @@ class SplitScores:
         predicted: (N,) int, the class with the largest logit.
         probabilities: (N, C), rows that sum to 1; float64 for a binary task, float32 otherwise.
         indices: (N,) int, of the samples in the environment.
-        videos: N keys; None if the dataset has no videos.
+        videos: N keys, None for a sample of no known video; None if the dataset has no videos.
     """
 
     labels: np.ndarray
     predicted: np.ndarray
     probabilities: np.ndarray
     indices: Sequence[int]
-    videos: list[str] | None = None
+    videos: list[str | None] | None = None
 
     @property
     def fake(self) -> np.ndarray | None:
@@ -74,10 +74,12 @@ def split_metrics(scores: SplitScores) -> SplitMetrics:
 
 
 def _add_video_level(found: SplitMetrics, metrics: Sequence[Metric], scores: SplitScores) -> None:
-    found.values[f"{VIDEO}n"] = len(set(scores.videos))
+    known = [i for i, video in enumerate(scores.videos) if video is not None]
+    videos = [scores.videos[i] for i in known]
+    found.values[f"{VIDEO}n"] = len(set(videos))
     names = [VIDEO + metric.name for metric in metrics]
     try:
-        pooled, labels = video_scores(scores.fake, scores.labels, scores.videos)
+        pooled, labels = video_scores(scores.fake[known], scores.labels[known], videos)
     except ValueError as error:  # a video with both labels: the keys of the dataset are wrong
         found.values.update(dict.fromkeys(names))
         found.why_null.update(dict.fromkeys(names, str(error)))

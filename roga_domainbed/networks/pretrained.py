@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import RogaError, is_out_of_memory, shortened
+from roga_domainbed.foreign import check_regular, load_tensors
 
 _PROBE_TIMEOUT_S = 5
 _WITHOUT_NETWORK = (
@@ -44,23 +45,7 @@ def timm_features(name: str, hparams: dict[str, Any], **arguments: Any) -> nn.Mo
 
 def load_weights(model: nn.Module, name: str, path: str) -> None:
     """Load ``path`` into ``model``, refusing any weight that is missing, left over or of another shape."""
-    if not os.path.isfile(path):
-        raise RogaError(f"hparams 'weights': no such file: {path!r}")
-    try:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each format has its own kinds for damaged files
-        raise RogaError(f"hparams 'weights': {path!r} cannot be read as weights: {error}") from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict):
-        raise RogaError(f"hparams 'weights': {path!r} holds a {type(state).__name__}, not a state dict")
-
+    state = _state_in(path)
     config = getattr(model, "default_cfg", {})
     head = config.get("classifier") or ()
     heads = tuple(f"{part}." for part in ((head,) if isinstance(head, str) else head))
@@ -76,7 +61,64 @@ def load_weights(model: nn.Module, name: str, path: str) -> None:
         if keys:
             shown = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
             raise RogaError(f"hparams 'weights': {path!r} is not for {name}: it {what} {shown}")
+    odd = [key for key in wanted if key in state and not _is_like(state[key], wanted[key])]
+    if odd:
+        raise RogaError(
+            f"hparams 'weights': {path!r} holds NaN, infinity or another kind of number in {shortened(odd)}"
+        )
     model.load_state_dict(state, strict=False)
+
+
+def _is_like(tensor: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether ``tensor`` has numbers of the kind of ``wanted``, all of them finite."""
+    same_kind = (tensor.is_floating_point(), tensor.is_complex()) == (
+        wanted.is_floating_point(),
+        wanted.is_complex(),
+    )
+    return same_kind and tensor.layout is torch.strided and bool(torch.isfinite(tensor).all())
+
+
+def _state_in(path: str) -> dict[str, torch.Tensor]:
+    """Name → tensor, of a file that another tool wrote.
+
+    Raises:
+        RogaError: it is not there, no regular file, damaged, or holds something else.
+    """
+    if not os.path.exists(path):
+        raise RogaError(f"hparams 'weights': no such file: {path!r}")
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            check_regular(path)
+            state = load_file(path)
+        else:
+            state = load_tensors(path, old_format=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RogaError(f"hparams 'weights': {path!r} cannot be read as weights: {reason}") from None
+    except Exception as error:  # safetensors has its own kind for damaged files
+        if is_out_of_memory(error):
+            raise
+        raise RogaError(
+            f"hparams 'weights': {path!r} cannot be read as weights: {_first_line(error)}"
+        ) from None
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict):
+        raise RogaError(f"hparams 'weights': {path!r} holds a {type(state).__name__}, not a state dict")
+    odd = [
+        name if isinstance(name, str) else f"a {type(name).__name__}"
+        for name, value in state.items()
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor)
+    ]
+    if odd:
+        raise RogaError(
+            f"hparams 'weights': {path!r} is no state dict: {len(odd)} of its values are no tensors with a name: "
+            f"{shortened(odd)}"
+        )
+    return state
 
 
 def _adapt_channels(state: dict[str, Any], wanted: dict[str, Any], layers: str | tuple[str, ...]) -> None:

@@ -11,13 +11,13 @@ import math
 import torch
 from torch import Tensor
 
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Failed
 
 #: What a number is, and the domain it belongs to, or None.
 Label = tuple[str, int | None]
 
 
-class NonFiniteError(RogaError):
+class NonFiniteError(Failed):
     """A loss or a gradient is NaN or infinite.
 
     Attributes:

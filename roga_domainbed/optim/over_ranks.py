@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.optim.domains import Domains
 
 
-class PeerStopped(RogaError):
+class PeerStopped(Failed):
     """Another process of the group is gone; its own message says why."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,13 @@ from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.datasets import SPLIT_MODES, TASKS, test_env_problems
 from roga_domainbed.catalog.hparams import parse_overrides
-from roga_domainbed.catalog.values import Allowed, argument, arguments_of, check_arguments
+from roga_domainbed.catalog.values import MOST_STEPS, Allowed, argument, arguments_of, check_arguments, shown
 from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.foreign import Malformed, parse_yaml, read_text
+from roga_domainbed.foreign.yaml_text import LARGEST_YAML
 from roga_domainbed.seeds import seed_hash
+
+MOST_JOBS = 1_000_000  # all algorithms of a checkout on all datasets are 810,000
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,15 @@ class Plan:
         None, "default: all of this backend, or none beside a preset's rows"
     )
     task: str = argument(TASKS[0], " or ".join(TASKS), choices=TASKS)
-    n_hparams_from: int = argument(0, "first hparams_seed; 0 is the default hyper-parameters", at_least=0)
-    n_hparams: int = argument(20, "one past the last hparams_seed", at_least=1)
-    data_dir: str | None = argument(None, "folder of the datasets; required unless none needs it")
-    n_trials: int = argument(3, "repetitions with other splits and seeds", at_least=1)
-    steps: int | None = argument(None, "training steps (default: the dataset's)", at_least=1)
+    n_hparams_from: int = argument(
+        0, "first hparams_seed; 0 is the default hyper-parameters", at_least=0, at_most=MOST_JOBS
+    )
+    n_hparams: int = argument(20, "one past the last hparams_seed", at_least=1, at_most=MOST_JOBS)
+    data_dir: str | None = argument(None, "folder of the datasets; required unless none needs it", path=True)
+    n_trials: int = argument(3, "repetitions with other splits and seeds", at_least=1, at_most=MOST_JOBS)
+    steps: int | None = argument(
+        None, "training steps (default: the dataset's)", at_least=1, at_most=MOST_STEPS
+    )
     hparams: str | None = argument(None, "JSON object that overrides hyper-parameters of every job")
     holdout_fraction: float = argument(0.2, "validation part of a domain", above=0, below=1)
     single_test_envs: bool = argument(False, "hold out each environment alone, no pairs")
@@ -66,7 +74,9 @@ class Plan:
     balance: str | None = argument(None)
     strict: bool = argument(False)
     allow_leakage: bool = argument(False)
-    checkpoint_freq: int | None = argument(None, "steps between records (default: the dataset's)", at_least=1)
+    checkpoint_freq: int | None = argument(
+        None, "steps between records (default: the dataset's)", at_least=1, at_most=MOST_STEPS
+    )
     skip_model_save: bool = argument(False, "write no weights")
     rows: list[Row] = field(default_factory=list)
 
@@ -86,8 +96,41 @@ class Plan:
             return self.hparams
         return json.dumps({**parse_overrides(self.hparams), **row.hparams})
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any], where: str, problems: Problems) -> Plan:
+        """The plan of the arguments in a file; those that are not allowed are left out and added to ``problems``.
+
+        Args:
+            values: as in a preset; ``hparams`` may be a mapping.
+            where: what the sentences begin with.
+            problems: where unknown keys, values of another kind and what is wrong with rows are added.
+        """
+        return cls(**_plan_values(values, where, problems))
+
+    def values(self) -> dict[str, Any]:
+        """The arguments that are not the default, as plain values: what ``of`` reads."""
+        found = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "rows"}
+        found = {name: value for name, value in found.items() if value != getattr(_DEFAULT, name)}
+        if self.rows:
+            found["rows"] = [
+                {
+                    **({} if row.name is None else {"name": row.name}),
+                    "algorithm": row.algorithm,
+                    "hparams": dict(row.hparams),
+                }
+                for row in self.rows
+            ]
+        return found
+
+    @property
+    def n_jobs(self) -> int:
+        """How many trainings there are."""
+        held_out = sum(len(self.held_out(name)) for name in self.datasets or ())
+        return self.n_trials * held_out * len(self.all_rows) * max(0, self.n_hparams - self.n_hparams_from)
+
     def check(self, problems: Problems) -> None:
         """Add everything that is wrong and can be seen without loading torch or touching the data."""
+        before = len(problems.messages)
         check_arguments(vars(self), arguments_of(Plan), problems)
         for name, count in Counter(map(str, self.all_rows)).items():
             if count > 1 and any(row.name == name for row in self.rows):
@@ -114,6 +157,12 @@ class Plan:
         needy = [info.name for info in known if info.needs_data_dir]
         if needy and self.data_dir is None:
             problems.add(f"--data_dir is required for {', '.join(needy)}")
+        if len(problems.messages) == before and len(known) == len(set(self.datasets or ())):
+            n_jobs = self.n_jobs
+            if n_jobs > MOST_JOBS:
+                problems.add(
+                    f"a sweep of {n_jobs:,} jobs: at most {MOST_JOBS:,} are allowed; lower --n_trials or --n_hparams"
+                )
 
     def train_args(self) -> Iterator[dict[str, Any]]:
         """The arguments of ``train`` for every job: trial is the outermost loop, then dataset, row, test envs, hparams.
@@ -124,7 +173,7 @@ class Plan:
         for trial_seed in range(self.n_trials):
             for dataset in self.datasets or ():
                 for row in self.all_rows:
-                    for envs in self._held_out(dataset):
+                    for envs in self.held_out(dataset):
                         for hparams_seed in range(self.n_hparams_from, self.n_hparams):
                             args = {
                                 "dataset": dataset,
@@ -152,7 +201,8 @@ class Plan:
         }
         return {name: value for name, value in given.items() if value is not None}
 
-    def _held_out(self, dataset: str) -> list[list[int]]:
+    def held_out(self, dataset: str) -> list[list[int]]:
+        """The test environments of each of the dataset's jobs, for one trial, row and hyper-parameter seed."""
         if self.test_envs is not None:
             return [list(self.test_envs)]
         n = len(DATASETS.get(dataset).environments)
@@ -172,6 +222,9 @@ def all_test_env_combinations(n: int) -> list[list[int]]:
     return [envs for i in range(n) for envs in ([i], *([i, j] for j in range(i + 1, n)))]
 
 
+_DEFAULT = Plan()
+
+
 def preset_names() -> list[str]:
     """The presets that come with the package."""
     return sorted(
@@ -189,49 +242,55 @@ def load_preset(name: str, problems: Problems) -> dict[str, Any]:
     Raises:
         RogaError: no such preset or file, or no YAML mapping.
     """
-    import yaml
-
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise RogaError(f"--preset: no such file: {name!r}")
-        text = path.read_text(encoding="utf-8")
-    elif name in preset_names():
-        text = (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
-    else:
-        known = [*preset_names(), "or the path of a .yaml file"]
-        raise RogaError(unknown_name("preset", name, known))
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RogaError(f"--preset {name}: not valid YAML: {' '.join(str(error).split())}") from None
+        if Path(name).suffix in (".yaml", ".yml"):
+            text = read_text(name, at_most=4 * LARGEST_YAML)
+        elif name in preset_names():
+            text = (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+        else:
+            known = [*preset_names(), "or the path of a .yaml file"]
+            raise RogaError(unknown_name("preset", name, known))
+        values = parse_yaml(text)
+    except FileNotFoundError:
+        raise RogaError(f"--preset: no such file: {name!r}") from None
+    except OSError as error:
+        raise RogaError(f"--preset {name!r} cannot be read: {error.strerror}") from None
+    except Malformed as error:
+        raise RogaError(f"--preset {name}: {error}") from None
     if not isinstance(values, dict):
         raise RogaError(f"--preset {name}: expected 'argument: value' lines, as in sweeps/demo.yaml")
+    return _plan_values(values, f"--preset {name}: ", problems)
+
+
+def _plan_values(values: Mapping[str, Any], where: str, problems: Problems) -> dict[str, Any]:
+    values = dict(values)
     if isinstance(values.get("hparams"), dict):
         values["hparams"] = json.dumps(values["hparams"])
     rows = values.pop("rows", None)
-    found = _checked(values, arguments_of(Plan), f"--preset {name}", problems)
+    found = _checked(values, arguments_of(Plan), where, problems)
     if rows is not None:
-        found["rows"] = _rows(rows, problems)
+        found["rows"] = _rows(rows, where, problems)
     return found
 
 
 _ROW_KEYS = {"name": Allowed(kind=str), "algorithm": Allowed(kind=str), "hparams": Allowed(kind=dict)}
 
 
-def _rows(values: Any, problems: Problems) -> list[Row]:
+def _rows(values: Any, where: str, problems: Problems) -> list[Row]:
     """The rows of a preset: those that have an algorithm, whatever else is wrong with them."""
     if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
-        problems.add(f"rows must be a list of mappings, each with name and algorithm; got {values!r}")
+        problems.add(
+            f"{where}rows must be a list of mappings, each with name and algorithm; got {shown(values)}"
+        )
         return []
     rows = []
     for place, value in enumerate(values, 1):
         name = str(value.get("name", f"row {place}"))
-        where = f"row {name!r}" if "name" in value else name
+        this = f"{where}row {name!r}" if "name" in value else f"{where}{name}"
         for key in ("name", "algorithm"):
             if key not in value:
-                problems.add(f"{where} has no {key}")
-        found = _checked(value, _ROW_KEYS, where, problems)
+                problems.add(f"{this} has no {key}")
+        found = _checked(value, _ROW_KEYS, f"{this}: ", problems)
         if "algorithm" in found:
             rows.append(Row(found["algorithm"], name, found.get("hparams", {})))
     return rows
@@ -244,13 +303,13 @@ def _checked(
     found = {}
     for key, value in values.items():
         if key not in allowed:
-            problems.add(f"{where}: {unknown_name('key', str(key), allowed)}")
+            problems.add(f"{where}{unknown_name('key', str(key)[:100], allowed)}")
             continue
         try:
             found[key] = allowed[key].checked(value)
         except ValueError as error:
             a_number = allowed[key].kind is str and isinstance(value, int)  # 1:4 is sixty-four to YAML
-            problems.add(f"{where}: {key} {error}{'; put it in quotes' if a_number else ''}")
+            problems.add(f"{where}{key} {error}{'; put it in quotes' if a_number else ''}")
     return found
 
 

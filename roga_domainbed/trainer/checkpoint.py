@@ -13,7 +13,6 @@ import io
 import json
 import re
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,8 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.files import replacing
+from roga_domainbed.foreign import Malformed, load_tensors, parse_json
 from roga_domainbed.trainer.object_state import Captured
 
 KEPT = 2
@@ -65,6 +65,13 @@ class Checkpoint:
 
 _FIELDS = [field.name for field in fields(Checkpoint)]
 _AS_JSON = ("settings", "data", "made_by")
+_KINDS = {
+    **dict.fromkeys(_AS_JSON, str),
+    **dict.fromkeys(("steps_done", "records_bytes", "output_bytes"), int),
+    "record_due": bool,
+    "window": dict,
+    "algorithm": tuple,
+}
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> None:
@@ -96,7 +103,7 @@ def write_durably(path: Path, content: dict[str, Any]) -> None:
         with replacing(path, durable=True) as partial, open(partial, "wb") as file:
             file.write(stream.getbuffer())
     except OSError as error:
-        raise RogaError(f"cannot write {str(path)!r}: {error.strerror}") from None
+        raise Failed(f"cannot write {str(path)!r}: {error.strerror}") from None
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
@@ -104,39 +111,44 @@ def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
     damaged: dict[Path, str] = {}
     for _, path in _files(folder):
         try:
-            _require_whole(path)
-            content = load(path)
-            if content["format"] != _FORMAT:
-                raise ValueError(f"format {content['format']}")
-            for name in _AS_JSON:
-                content[name] = json.loads(content[name])
-            return Checkpoint(**{name: content[name] for name in _FIELDS}), damaged
-        except (MemoryError, torch.cuda.OutOfMemoryError):
-            raise
-        except Exception as error:  # a damaged file fails in any of torch's, zip's or pickle's ways
-            damaged[path] = (str(error) or type(error).__name__).splitlines()[0][:100]
+            return _checked(load(path)), damaged
+        except (OSError, Malformed) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            damaged[path] = (reason or type(error).__name__).splitlines()[0][:100]
     return None, damaged
+
+
+def _checked(content: Any) -> Checkpoint:
+    """The checkpoint that a file holds.
+
+    Raises:
+        Malformed: a field is missing or of another kind.
+    """
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise Malformed("it is no checkpoint of this version")
+    for name, kind in _KINDS.items():
+        if not isinstance(content.get(name), kind) or (kind is int and not 0 <= content[name] < 2**63):
+            raise Malformed(f"its {name} is not what it must be")
+    for name in _AS_JSON:
+        content[name] = parse_json(content[name], dict)
+    for name, values in content["window"].items():
+        is_list = isinstance(name, str) and isinstance(values, (list, tuple))
+        if not is_list or not all(isinstance(value, (int, float)) for value in values):
+            raise Malformed("its window is not what it must be")
+    return Checkpoint(**{name: content[name] for name in _FIELDS})
 
 
 def load(file: Path | io.BytesIO) -> Any:
     """What ``torch.save`` wrote, on any machine; no code is run.
 
     Tensors of a GPU go to the GPU of this process, if it has one; Adam's step counts stay on the processor.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+        Malformed: it is damaged, or holds more than tensors and plain values.
     """
     on_cpu = not torch.cuda.is_available()
-    return torch.load(
-        file,
-        map_location=lambda storage, place: storage if place == "cpu" or on_cpu else storage.cuda(),
-        weights_only=True,
-    )
-
-
-def _require_whole(path: Path) -> None:
-    """Compare the checksums, which torch writes and does not read."""
-    with zipfile.ZipFile(path) as archive:
-        member = archive.testzip()
-    if member is not None:
-        raise ValueError(f"{member} does not have its checksum")
+    return load_tensors(file, lambda storage, place: storage if place == "cpu" or on_cpu else storage.cuda())
 
 
 def set_aside(path: Path) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from datasets_ext.training_options import TrainingOptions
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.catalog.datasets import SPLIT_MODES, TASKS, test_env_problems
-from roga_domainbed.catalog.values import argument, arguments_of, check_arguments
-from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.catalog.values import MOST_STEPS, argument, arguments_of, check_arguments
+from roga_domainbed.errors import Failed, Problems, unknown_name
 
 #: The arguments upstream's ``train`` has; the others are ours.
 UPSTREAM_ARGS = (
@@ -26,8 +26,8 @@ _SEED = {"at_least": 0, "below": 2**63}
 class TrainConfig:
     """One run. Names, defaults and meaning of the first sixteen are upstream's."""
 
-    data_dir: str | None = argument(None, "folder that contains the dataset's folder")
-    dataset: str = argument("RotatedMNIST", "registered name; 'roga-domainbed list' shows them")
+    data_dir: str | None = argument(None, "folder that contains the dataset's folder", path=True)
+    dataset: str | None = argument(None, "registered name, required; 'roga-domainbed list' shows them")
     algorithm: str = argument("ERM", "registered name")
     task: str = argument(TASKS[0], " or ".join(TASKS), choices=TASKS)
     hparams: str | None = argument(
@@ -38,10 +38,14 @@ class TrainConfig:
         0, "seeds the splits and, with hparams_seed, the random hyper-parameters", **_SEED
     )
     seed: int = argument(0, "seeds everything else", **_SEED)
-    steps: int | None = argument(None, "training steps (default: the dataset's)", at_least=1)
-    checkpoint_freq: int | None = argument(None, "steps between records (default: the dataset's)", at_least=1)
+    steps: int | None = argument(
+        None, "training steps (default: the dataset's)", at_least=1, at_most=MOST_STEPS
+    )
+    checkpoint_freq: int | None = argument(
+        None, "steps between records (default: the dataset's)", at_least=1, at_most=MOST_STEPS
+    )
     test_envs: list[int] = argument([0], "indices of the held-out environments")
-    output_dir: str = argument("train_output", "folder of the run")
+    output_dir: str = argument("train_output", "folder of the run", path=True)
     holdout_fraction: float = argument(0.2, "share of the out-split", above=0, below=1)
     uda_holdout_fraction: float = argument(
         0, "share of unlabelled test-environment samples", at_least=0, below=1
@@ -60,13 +64,17 @@ class TrainConfig:
     allow_leakage: bool = False
     row: str | None = argument(None, "name of the run's row in result tables (default: the algorithm)")
     n_workers: int | None = argument(
-        None, "processes that read images ahead (default: the dataset's, at most the threads)", at_least=0
+        None,
+        "processes that read images ahead (default: the dataset's, at most the threads)",
+        at_least=0,
+        at_most=256,
     )
     checkpoint_every: int | None = argument(
         None,
         "steps between checkpoints to resume from, 0 for none (default: at a record, or a minute after the last, "
         "taking at most one percent of the time)",
         at_least=0,
+        at_most=MOST_STEPS,
     )
     skip_unreadable: bool = False
     input: str = argument(
@@ -79,6 +87,7 @@ class TrainConfig:
         "auto",
         "auto: keep decoded images in memory if a quarter of the free memory holds them; off: decode at each access; "
         "a folder: keep them there in a packed file that the jobs of a machine share",
+        path=True,
     )
     precision: str = argument(
         "auto", "auto uses bf16 (autocast) on GPUs that have it", choices=("auto", "fp32", "bf16")
@@ -86,12 +95,16 @@ class TrainConfig:
     compile: bool = argument(False, "compile the network with torch.compile; the first steps wait for it")
     profile: bool = argument(False, "print where the time of ten steps goes, and write a trace of them")
     eval_every: int | None = argument(
-        None, "steps between evaluations, and so records; wins over --checkpoint_freq", at_least=1
+        None,
+        "steps between evaluations, and so records; wins over --checkpoint_freq",
+        at_least=1,
+        at_most=MOST_STEPS,
     )
     eval_max_per_env: int | None = argument(
         None,
         "evaluate at most so many samples of each split, the same ones each time; the last record has all",
         at_least=1,
+        at_most=MOST_STEPS,
     )
     eval_parts: str = argument(
         "all",
@@ -117,7 +130,9 @@ class TrainConfig:
         """Add everything that is wrong and can be seen without loading torch or touching the data."""
         if self.algorithm not in ALGORITHMS:
             problems.add(unknown_name("algorithm", self.algorithm, ALGORITHMS.names()))
-        if self.dataset not in DATASETS:
+        if self.dataset is None:
+            problems.add(f"--dataset is required; known: {', '.join(DATASETS.names())}")
+        elif self.dataset not in DATASETS:
             problems.add(unknown_name("dataset", self.dataset, DATASETS.names()))
         else:
             info = DATASETS.get(self.dataset)
@@ -136,7 +151,7 @@ class TrainConfig:
     def _check_data_dir(self, problems: Problems) -> None:
         if self.data_dir is None:
             problems.add(f"dataset {self.dataset!r} needs --data_dir, the folder that contains it")
-        elif not Path(self.data_dir).is_dir():
+        elif self.data_dir and not Path(self.data_dir).is_dir():
             problems.add(f"--data_dir {self.data_dir!r} is not a folder")
 
 
@@ -151,6 +166,6 @@ def require_finite(values: dict[str, float], step: int) -> None:
     """Stop the run when an algorithm reports a value that is not finite."""
     for name, value in values.items():
         if not math.isfinite(value):
-            raise RogaError(
+            raise Failed(
                 f"step {step}: {name} is {value}; training stopped. Lower the learning rate, or look at the data"
             )

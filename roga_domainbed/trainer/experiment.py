@@ -155,7 +155,7 @@ class Experiment:
 
     def notices(self) -> list[str]:
         """What a person should know before it trains: of the data, and of upstream's algorithm; a sentence each."""
-        found = leakage_notices(self.leakage)
+        found = self.dataset.notes + leakage_notices(self.leakage)
         return found + (defects.notices(self.defects) if self.is_upstreams else [])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,7 +32,11 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
     defaults = _plain(registry.default_hparams(*pair))
     draws = _plain(registry.random_hparams(*pair, seed_hash(config.hparams_seed, config.trial_seed)))
     known = [*_of_any_dataset(config, host), *_declared(config, defaults, draws)]
-    return overridden(draws if config.hparams_seed else defaults, overrides, known, problems)
+    hparams = overridden(draws if config.hparams_seed else defaults, overrides, known, problems)
+    weights = hparams.get("weights")
+    if weights and not os.path.isfile(weights):
+        problems.add(f"hparams 'weights': no such file: {weights!r}")
+    return hparams
 
 
 def _plain(hparams: dict[str, Any]) -> dict[str, Any]:

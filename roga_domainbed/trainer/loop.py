@@ -11,9 +11,10 @@ import torch
 from torch.profiler import record_function
 
 from roga_domainbed.engine.lib.misc import balanced_weights
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.files import sync_folder
 from roga_domainbed.input.minibatches import IndexSampler, seed_everything
+from roga_domainbed.launch.folders import OUTPUT
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
 from roga_domainbed.results.records import RECORDS, SCORES, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
@@ -64,9 +65,7 @@ class TrainingLoop:
         if start is not None:
             self._resume_from(start)
         self.steps_done = distributed.start_together(experiment.algorithm, self._state, self.steps_done)
-        self.table = RecordTable(
-            experiment.names, config.test_envs, experiment.n_steps, first_step=self.steps_done
-        )
+        self.table = RecordTable(experiment.names, config.test_envs, experiment.n_steps)
 
     def run(self) -> None:
         """Take every step that is left; write ``model.pkl`` and ``done`` after the last.
@@ -164,7 +163,7 @@ class TrainingLoop:
             path = self.output_dir / RECORDS
             append_record(self.output_dir, record)
         except OSError as error:
-            raise RogaError(
+            raise Failed(
                 f"cannot write {str(path)!r}: {error.strerror}; the records before are intact"
             ) from None
 
@@ -198,7 +197,7 @@ class TrainingLoop:
                     steps_done=self.steps_done,
                     record_due=self.record_due,
                     records_bytes=_size(folder / RECORDS),
-                    output_bytes=_size(folder / "out.txt"),
+                    output_bytes=_size(folder / OUTPUT),
                     window=self.running_means.settled(),
                     algorithm=captured,
                 ),
@@ -279,11 +278,11 @@ def require_finite_weights(algorithm: torch.nn.Module, step: int) -> None:
     """Keep weights that are not finite out of the checkpoints: the run stops, and resumes from the one before.
 
     Raises:
-        RogaError: a parameter is not finite.
+        Failed: a parameter is not finite.
     """
     bad = [name for name, weight in algorithm.named_parameters() if not torch.isfinite(weight).all()]
     if bad:
-        raise RogaError(
+        raise Failed(
             f"step {step}: {len(bad)} parameters are not finite after it, {bad[0]} the first; training stopped. "
             "Lower the learning rate, or look at the data"
         )
@@ -302,6 +301,7 @@ def save_model(experiment: Experiment, path: Path) -> None:
         "args": experiment.config.record_args(),
         "model_input_shape": experiment.dataset.input_shape,
         "model_num_classes": experiment.dataset.num_classes,
+        "model_class_names": experiment.dataset.class_names,
         "model_num_domains": len(experiment.train_envs),
         "model_hparams": experiment.hparams,
         "model_dict": state,

@@ -35,6 +35,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from roga_domainbed.errors import is_out_of_memory
+
 _PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes),
     *(torch.dtype, torch.device, torch.Size),
@@ -47,6 +49,7 @@ _NO_STATE = (
 _DICTS = {cls.__name__: cls for cls in (dict, OrderedDict, defaultdict, Counter)}
 _SEQUENCES = {cls.__name__: cls for cls in (list, deque, set, frozenset)}
 _MISSING = object()
+_MOST_VALUES = 5_000_000
 
 Captured = Any
 
@@ -97,7 +100,9 @@ class ObjectState:
         """
         try:
             _Restore().value(captured, self._root, "")
-        except (IndexError, TypeError, ValueError, KeyError, AttributeError) as error:
+        except (IndexError, TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise CannotRestore(f"it is not in the form that this version writes ({error})") from None
 
 
@@ -223,11 +228,15 @@ class _Restore:
     """Visits the captured state and the object side by side."""
 
     def __init__(self):
+        self._n_visited = 0
         self._made: dict[int, Any] = {}
         self._taken: dict[int, Any] = {}  # parts of the object that are restored already
 
     def value(self, captured: Captured, current: Any, path: str) -> Any:
         """What takes the place of ``current``: ``current`` itself if it could be written to."""
+        self._n_visited += 1
+        if self._n_visited > _MOST_VALUES:  # lists in lists may be one list again and again
+            raise CannotRestore(f"it has more than {_MOST_VALUES:,} values")
         if not isinstance(captured, tuple) or type(captured) is torch.Size:
             return captured
         kind = captured[0]
@@ -275,6 +284,8 @@ class _Restore:
             and current.shape == saved.shape
             and current.dtype == saved.dtype
         )
+        if isinstance(current, nn.Parameter) and current.shape != saved.shape:
+            raise ValueError(f"a parameter of shape {tuple(current.shape)} was {tuple(saved.shape)}")
         with torch.no_grad():
             if not fits:
                 tensor = nn.Parameter(saved, requires_grad) if is_parameter else saved

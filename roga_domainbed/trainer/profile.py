@@ -9,9 +9,8 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity
 
+from roga_domainbed.launch.folders import TRACE
 from roga_domainbed.results.text_table import text_table
-
-TRACE = "trace.json.gz"
 
 #: What the trainer and the optimizers mark with ``record_function``: a step with what follows it, parts of that, and
 #: parts of ``update``.

@@ -16,13 +16,11 @@ class RecordTable:
         names: the environments' names.
         test_envs: indices of the held-out ones.
         n_steps: steps of the run, for the estimate of what is left.
-        first_step: the step this process starts with.
     """
 
-    def __init__(self, names: list[str], test_envs: list[int], n_steps: int, first_step: int = 0):
+    def __init__(self, names: list[str], test_envs: list[int], n_steps: int):
         self.names, self.test_envs, self.n_steps = names, test_envs, n_steps
-        self._first_step = first_step
-        self._started = time.perf_counter()
+        self._first: tuple[int, float] | None = None  # step and time of the first line
         self._header_printed = False
 
     def print(self, record: dict[str, Any]) -> None:
@@ -44,7 +42,12 @@ class RecordTable:
         return "/".join("  -  " if v is None else f"{100 * v:5.1f}" for v in values)
 
     def _left(self, step: int) -> str:
-        here = max(1, step + 1 - self._first_step)
-        left = (time.perf_counter() - self._started) / here * (self.n_steps - step - 1)
+        steps_left, now = self.n_steps - step - 1, time.perf_counter()
+        if self._first is None:
+            self._first = step, now
+            if steps_left:
+                return f"{'-':>6}"  # the first step and its evaluation are no measure of the others
+        since, started = self._first
+        left = (now - started) / max(1, step - since) * steps_left
         minutes, seconds = divmod(int(left), 60)
         return f"{minutes:3d}:{seconds:02d}"

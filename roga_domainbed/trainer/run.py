@@ -15,22 +15,23 @@ from typing import Any, TextIO
 
 import torch.distributed
 
+from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.engine.lib.misc import Tee
-from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.errors import Failed, Problems, RogaError
 from roga_domainbed.files import Busy, locked
 from roga_domainbed.host.backend import host
 from roga_domainbed.input.image_files import UnreadableImage
-from roga_domainbed.input.prefetch import WorkerDied
+from roga_domainbed.input.prefetch import ReaderDied
+from roga_domainbed.launch.folders import DAMAGED, OUTPUT, RESULTS, run_folder_problem
 from roga_domainbed.launch.jobfile import LOCK_FILE
 from roga_domainbed.optim import NonFiniteError
 from roga_domainbed.optim.over_ranks import PeerStopped, together
-from roga_domainbed.results.records import DONE, RECORDS, SCORES, is_done, read_records
+from roga_domainbed.results.records import ERRORS, RECORDS, is_done, read_records
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.experiment import Experiment, library_versions
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.trainer.loop import TrainingLoop
-from roga_domainbed.trainer.profile import TRACE
 from roga_domainbed.trainer.running_means import RunningMeans
 from roga_domainbed.trainer.splits import unreadable_message
 from roga_domainbed.trainer.stop import Stopped, StopRequested, StopSignals
@@ -55,15 +56,13 @@ def train(config: TrainConfig) -> Path:
         KeyboardInterrupt: Ctrl-C came; likewise.
     """
     problems = Problems()
+    bridge.register()  # first: what a checkout has of its own gets its names
     config.check(problems)
-    bridge.register()
+    _check_host(config, problems)
     hparams = resolve_hparams(config, host(), problems)
     output_dir = Path(config.output_dir)
-    if not config.overwrite and is_done(output_dir):
-        problems.add(
-            f"--output_dir {config.output_dir!r} holds a finished run; choose another, or pass --overwrite to "
-            "replace it"
-        )
+    if config.output_dir:
+        _check_folder(config, problems)
     for message in distributed.problems(config, host()):
         problems.add(message)
     problems.check()
@@ -76,11 +75,11 @@ def train(config: TrainConfig) -> Path:
                 _follow(config, hparams, signals)
                 return output_dir
             with locked(output_dir / LOCK_FILE):
-                try:
-                    _train(config, hparams, output_dir, signals)
-                finally:
-                    if is_done(output_dir):
-                        (output_dir / LOCK_FILE).unlink(missing_ok=True)
+                _check_folder(
+                    config, problems
+                )  # again: the process that had the lock may have finished the run
+                problems.check()
+                _train(config, hparams, output_dir, signals)
     except Busy:
         raise RogaError(f"another process trains in --output_dir {config.output_dir!r} now") from None
     except StopRequested as stop:
@@ -108,8 +107,8 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
         if start is None:
             _clear_folder(output_dir, with_damaged=config.overwrite)
         else:
-            _cut(output_dir / "out.txt", start.output_bytes)
-    with Tee(output_dir / "out.txt"), Tee(output_dir / "err.txt", channel="stderr") as err:
+            _cut(output_dir / OUTPUT, start.output_bytes)
+    with Tee(output_dir / OUTPUT), Tee(output_dir / ERRORS, channel="stderr") as err:
         if start is None:
             _print_header(config, hparams)
         for sentence in notices:
@@ -124,10 +123,12 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
             if isinstance(error, UnreadableImage):
                 print("An image cannot be read; looking for others.")
                 message = unreadable_message(experiment.dataset, experiment.splits, error)
-            if isinstance(error, (PeerStopped, WorkerDied)):
+            if isinstance(error, (PeerStopped, ReaderDied)):
                 message += f"; {_what_then(output_dir)}"
             _note(err.file, f"error: {message}\n")  # the caller prints it
-            raise (error if message == str(error) else RogaError(message)) from error.__cause__
+            if message != str(error):
+                error = (Failed if isinstance(error, Failed) else RogaError)(message)
+            raise error from error.__cause__
         except Exception:
             _note(err.file, traceback.format_exc())
             raise
@@ -185,9 +186,30 @@ def _cut(path: Path, n_bytes: int) -> None:
         os.truncate(path, n_bytes)
 
 
+def _check_host(config: TrainConfig, problems: Problems) -> None:
+    """Name what an older or smaller checkout does not have; the engine says so itself."""
+    if host().name != "upstream":
+        return
+    for registry, name in ((ALGORITHMS, config.algorithm), (DATASETS, config.dataset)):
+        if name in registry and name not in bridge.available(registry):
+            problems.add(f"the DomainBed checkout {host().home} has no {registry.kind} {name!r}")
+
+
+def _check_folder(config: TrainConfig, problems: Problems) -> None:
+    problem = run_folder_problem(config.output_dir)
+    if problem is not None:
+        problems.add(f"--output_dir {config.output_dir!r} {problem}")
+    elif is_done(config.output_dir) and not config.overwrite:
+        problems.add(
+            f"--output_dir {config.output_dir!r} holds a finished run; choose another, or pass --overwrite to "
+            "replace it"
+        )
+
+
 def _make_folder(output_dir: Path) -> None:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
+        (output_dir / LOCK_FILE).touch()  # first: it says that the folder is a run's
         with tempfile.TemporaryFile(dir=output_dir):
             pass
     except OSError as error:
@@ -195,12 +217,9 @@ def _make_folder(output_dir: Path) -> None:
 
 
 def _clear_folder(output_dir: Path, *, with_damaged: bool) -> None:
-    files = (DONE, RECORDS, SCORES, TRACE, "out.txt", "err.txt", "model*.pkl", "checkpoint_*.pt", "*.part")
-    for pattern in files:
-        for path in output_dir.glob(pattern):
+    for path in list(output_dir.iterdir()):
+        if RESULTS.fullmatch(path.name) or (with_damaged and DAMAGED.fullmatch(path.name)):
             path.unlink()
-    for path in output_dir.glob("damaged_checkpoint_*.pt") if with_damaged else ():
-        path.unlink()
 
 
 def _print_header(config: TrainConfig, hparams: dict[str, Any]) -> None:

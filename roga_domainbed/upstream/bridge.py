@@ -3,8 +3,8 @@
 The embedded engine reads the catalog, so there is nothing to write. In an upstream checkout our algorithms, datasets,
 hyper-parameters, backbones, launchers and splits are put where upstream's scripts look for them: module attributes,
 lists of names, ``hparams_registry._hparams``, ``networks.Featurizer``, ``command_launchers.REGISTRY`` and
-``misc.split_dataset``. Running it twice changes nothing. It must run before upstream's sweep script is imported, which
-copies the list of datasets.
+``misc.split_dataset``. What a fork has of its own gets rows in the catalog. Running it twice changes nothing. It must
+run before upstream's sweep script is imported, which copies the list of datasets.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from roga_domainbed.catalog import ALGORITHMS, DATASETS, load_backbone
+from roga_domainbed.catalog import ALGORITHMS, DATASETS, AlgorithmInfo, DatasetInfo, load_backbone
 from roga_domainbed.catalog.hparams import HParam
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.errors import RogaError
@@ -25,6 +25,7 @@ from roga_domainbed.upstream.splits import StockSplits
 
 _MARK = "_roga_domainbed_original"
 _OURS = "_roga_domainbed_names"
+_OWN = "of this checkout"
 
 #: How upstream's own train splits our datasets in this process; None outside of ``roga-domainbed upstream``.
 _stock_splits: StockSplits | None = None
@@ -34,6 +35,7 @@ def register() -> Host:
     """Make the plugin's names known to the host, and return the host."""
     current = host()
     if current.name == "upstream":
+        _add_rows(current)
         _add_classes(current.algorithms, current.algorithms.ALGORITHMS, ALGORITHMS)
         _add_classes(current.datasets, current.datasets.DATASETS, DATASETS)
         _wrap(current.hparams_registry, "_hparams", _with_plugin_hparams)
@@ -44,6 +46,28 @@ def register() -> Host:
         if hasattr(current.algorithms, "URM"):  # a fork may be older
             _wrap(current.algorithms.URM, "_modify_generator_output", _with_any_featurizer(current.networks))
     return current
+
+
+def available(catalog: Registry) -> list[str]:
+    """The names of ``catalog`` that the host has, in its order; the host is a checkout."""
+    current = register()
+    module = current.datasets if catalog is DATASETS else current.algorithms
+    return [info.name for info in catalog if info.plugin or hasattr(module, info.name)]
+
+
+def _add_rows(current: Host) -> None:
+    """Give a row to each algorithm and dataset that a fork has of its own."""
+    for name in current.algorithms.ALGORITHMS:
+        if name not in ALGORITHMS and hasattr(current.algorithms, name):
+            ALGORITHMS.add(AlgorithmInfo(name, summary=_OWN))
+    for name in current.datasets.DATASETS:
+        cls = getattr(current.datasets, name, None)
+        if name not in DATASETS and getattr(cls, "ENVIRONMENTS", None):
+            debug = getattr(current.datasets, "Debug", None)
+            made = debug is not None and issubclass(cls, debug)
+            DATASETS.add(
+                DatasetInfo(name, tuple(map(str, cls.ENVIRONMENTS)), summary=_OWN, needs_data_dir=not made)
+            )
 
 
 def use_stock_splits(splits: StockSplits) -> None:

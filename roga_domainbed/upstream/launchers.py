@@ -12,9 +12,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from roga_domainbed.catalog.registry import load
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.launch import LAUNCHERS, Job, LauncherInfo, Options
-from roga_domainbed.launch.job import failure_line
+from roga_domainbed.launch.job import State, failure_line
 
 #: What upstream knows as a launcher: takes shell commands, returns nothing.
 UpstreamLauncher = Callable[[list[str]], None]
@@ -54,8 +54,11 @@ def _adapted(info: LauncherInfo) -> UpstreamLauncher:
         failed = [outcome for outcome in outcomes if outcome.failed]
         for outcome in failed:
             print(failure_line(outcome.job, outcome.exit_code, outcome.note), file=sys.stderr)
-        if failed:
-            raise RogaError(f"{len(failed)} of {len(jobs)} jobs failed; their messages are above")
+        undone = [state for job in jobs if (state := job.state) is not State.DONE] if info.runs else failed
+        if undone:
+            raise Failed(
+                f"{len(undone)} of {len(jobs)} jobs are not done; {len(failed)} failed, their messages are above"
+            )
 
     return launch
 

@@ -1,8 +1,11 @@
 """What the demo does after its tables."""
 
+import os
 from pathlib import Path
 
-from roga_domainbed.cli import demo
+import pytest
+
+from roga_domainbed.cli import demo, main
 
 
 def test_without_the_extra_one_line_says_how_to_get_the_report(monkeypatch, capsys):
@@ -21,3 +24,30 @@ def test_with_it_the_report_is_written(monkeypatch):
     assert called == [
         ("report", {"--input_dir": "out/sweep", "--output": "out/report.html", "--metric": "auc"})
     ]
+
+
+def test_a_folder_of_somebody_else_and_numbers_beyond_measure_are_refused(tmp_path, capsys):
+    (tmp_path / "report.html").write_text("mine")
+    numbers = ["--steps", "10000000000", "--n_trials", "0", "--seed", "-1", "--n_workers", "100000"]
+    assert main(["demo", "--output_dir", str(tmp_path), *numbers]) == 2
+    err = capsys.readouterr().err
+    assert "holds other files and no demo (report.html)" in err
+    assert all(f"{option} must be" in err for option in numbers[::2])
+    assert os.listdir(tmp_path) == ["report.html"]
+    assert main(["demo", "--output_dir", ""]) == 2
+    assert "--output_dir must be a path, not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "data/SynthFake/parameters.json",
+        "data/.SynthFake.1234.part/x",
+        "sweep/plan.json",
+        f"sweep/{'0' * 32}/job.json",
+    ],
+)
+def test_a_demo_goes_on_in_its_own_folder(there, tmp_path):
+    (tmp_path / there).parent.mkdir(parents=True)
+    (tmp_path / there).touch()
+    assert demo._folder_problem(tmp_path) is None

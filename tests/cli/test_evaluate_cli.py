@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -187,15 +188,183 @@ def test_the_scores_that_are_written_are_those_of_the_run(trained, tmp_path, cap
     pd.testing.assert_frame_equal(ours.drop(columns="step"), theirs.drop(columns="step"))
 
 
-def test_training_data_that_is_gone_is_said(trained, tmp_path, capsys):
+def model_with(run, path, change):
+    saved = torch.load(run / "model.pkl", weights_only=True)
+    change(saved)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(saved, path)
+    return path
+
+
+UNKNOWN = "whether the model was trained on any of this cannot be told"
+
+
+def assert_cannot_be_told(capsys, run, folder, why):
+    refused = evaluate(capsys, run, "--folder", folder, code=2).err
+    assert f"{UNKNOWN}: " in refused
+    assert why in refused
+    assert "To evaluate all the same, pass --allow_leakage; the table will say so" in refused
+    allowed = evaluate(capsys, run, "--folder", folder, "--allow_leakage").out
+    assert f"UNKNOWN: {UNKNOWN}: " in allowed
+
+
+def test_training_data_that_is_gone_is_no_proof(trained, tmp_path, capsys):
     _, folder = trained
-    saved = torch.load(folder / "model.pkl", weights_only=True)
-    saved["args"]["data_dir"] = str(tmp_path / "gone")
-    torch.save(saved, tmp_path / "moved.pkl")
+    moved = model_with(
+        folder, tmp_path / "moved.pkl", lambda saved: saved["args"].update(data_dir=str(tmp_path / "gone"))
+    )
     class_folders(tmp_path / "flat", {"fake": 2, "real": 2}, videos=False)
-    out = evaluate(capsys, tmp_path / "moved.pkl", "--folder", tmp_path / "flat").out
-    assert "whether the model was trained on any of this cannot be told: --data_dir" in out
-    assert "gone' is not a folder" in evaluate(capsys, tmp_path / "moved.pkl", code=2).err
+    assert_cannot_be_told(capsys, moved, tmp_path / "flat", "gone' is not a folder")
+    assert "gone' is not a folder" in evaluate(capsys, moved, code=2).err
+
+
+@pytest.fixture
+def relative(trained, tmp_path, monkeypatch):
+    """The run in a folder of its own, trained on ``data`` in the folder where it was started."""
+    data, folder = trained
+    shutil.copytree(data / "SynthFake", tmp_path / "here" / "data" / "SynthFake")
+    shutil.copytree(folder, tmp_path / "here" / "run")
+    model_with(
+        folder, tmp_path / "here" / "run" / "model.pkl", lambda saved: saved["args"].update(data_dir="data")
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path
+
+
+def test_from_another_folder_a_relative_place_proves_nothing(relative, monkeypatch, capsys):
+    here, frames = relative / "here", relative / "here" / "data" / "SynthFake" / "DF"
+    argv = ["--dataset", "SynthFake", "--data_dir", here / "data", "--part", "all"]
+    assert "the model knows some of SynthFake" in evaluate(capsys, here / "run", *argv, code=2).err
+    monkeypatch.chdir(relative / "elsewhere")
+    assert UNKNOWN in evaluate(capsys, here / "run", *argv, code=2).err
+    assert_cannot_be_told(capsys, here / "run", frames, "'data' is not a folder")
+    # Other data is there under the same name.
+    generate(relative / "elsewhere" / "data", seed=7, n_identities=5, n_frames=2)
+    why = "the data in 'data' is not what the model was trained on"
+    assert_cannot_be_told(capsys, here / "run", frames, why)
+    assert why in evaluate(capsys, here / "run", code=2).err
+    assert f"UNKNOWN: {UNKNOWN}: {why}" in evaluate(capsys, here / "run", "--allow_leakage").out
+    (here / "run" / "scores.parquet").unlink()  # the records tell it too
+    assert_cannot_be_told(capsys, here / "run", frames, "samples for training, and 48 when it was trained")
+    (here / "run" / "results.jsonl").unlink()
+    assert_cannot_be_told(capsys, here / "run", frames, "relative to a folder that is not known")
+
+
+def test_a_model_without_its_records_is_compared_with_what_is_there_now_and_that_is_said(
+    trained, tmp_path, capsys
+):
+    data, folder = trained
+    shutil.copy(folder / "model.pkl", tmp_path / "alone.pkl")
+    argv = [tmp_path / "alone.pkl", "--dataset", "SynthFake"]
+    assert "the model knows some of SynthFake" in evaluate(capsys, *argv, "--part", "all", code=2).err
+    (note,) = results(capsys, *argv)["notes"]
+    assert note == (
+        f"no records beside the model tell whether the data in {str(data)!r} is still what it was trained on"
+    )
+
+
+def test_a_training_manifest_that_is_gone_is_no_proof(relative, capsys):
+    (relative / "here" / "data" / "SynthFake" / "manifest.parquet").unlink()
+    class_folders(relative / "flat", {"fake": 2}, videos=False)
+    assert_cannot_be_told(
+        capsys, relative / "here" / "run", relative / "flat", "SynthFake' was made with other parameters"
+    )
+
+
+def test_samples_that_are_no_files_are_no_proof(tmp_path, capsys):
+    argv = {"dataset": "Debug28", "hparams": '{"batch_size": 8}', "steps": 1, "n_workers": 0}
+    train(TrainConfig(output_dir=str(tmp_path / "run"), **argv))
+    capsys.readouterr()
+    refused = evaluate(capsys, tmp_path / "run", "--dataset", "Debug28", code=2).err
+    assert f"{UNKNOWN}: the samples of Debug28 are no files" in refused
+
+
+def test_copies_of_training_images_are_known_by_their_content(trained, tmp_path, capsys):
+    data, folder = trained
+    rows = manifest.read(data / "SynthFake").query("split == 'train' and env != 'NT'")
+    for number, row in enumerate(rows.head(3).itertuples()):
+        path = tmp_path / "mixed" / ("fake" if row.label else "real") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(data / "SynthFake" / row.path, path)
+    class_folders(tmp_path / "mixed", {"fake": 2}, videos=False)
+    refused = evaluate(capsys, folder, "--folder", tmp_path / "mixed", code=2).err
+    assert "the model was trained on or selected by 3 of these files" in refused
+
+
+def test_a_copy_of_the_tree_under_another_name_is_known_by_its_files(trained, tmp_path, capsys):
+    data, folder = trained
+    shutil.copytree(data / "SynthFake", tmp_path / "Mine")
+    rows = manifest.read(tmp_path / "Mine")
+    rows["dataset"] = "Mine"
+    manifest.write(tmp_path / "Mine", rows)
+    n_seen = len(rows.query("split != 'test' and env != 'NT'"))
+    refused = evaluate(capsys, folder, "--folder", tmp_path / "Mine", code=2).err
+    assert f"trained on or selected by {n_seen} of these files" in refused
+
+
+def test_video_files_with_the_names_of_training_videos_may_be_these(trained, tmp_path, capsys):
+    _, folder = trained
+    (tmp_path / "clips" / "fake").mkdir(parents=True)
+    (tmp_path / "clips" / "fake" / "id000.mp4").write_bytes(b"no video")
+    refused = evaluate(capsys, folder, "--folder", tmp_path / "clips", code=2).err
+    assert f"{UNKNOWN}: 1 video files have names of videos that it was trained on: fake/id000.mp4" in refused
+
+
+def test_a_model_decides_nothing_about_where_anything_is_written(trained, tmp_path, capsys):
+    _, folder = trained
+    (tmp_path / "victim").mkdir()
+    path = tmp_path / "model.pkl"
+    model_with(folder, path, lambda saved: saved["args"].update(data_dir=str(tmp_path / "victim")))
+    class_folders(tmp_path / "flat", {"fake": 2, "real": 2}, videos=False)
+    for argv in ([], ["--folder", tmp_path / "flat"], ["--dataset", "SynthFake"]):
+        assert "there is no SynthFake in " in evaluate(capsys, path, *argv, code=2).err
+    assert os.listdir(tmp_path / "victim") == []
+
+
+def test_an_output_that_is_no_number_is_no_score(trained, tmp_path, capsys):
+    _, folder = trained
+
+    def spoil(saved):
+        for weight in saved["model_dict"].values():
+            weight.mul_(3e38) if weight.is_floating_point() and weight.dim() > 1 else None
+            weight.clamp_(-3e38, 3e38) if weight.is_floating_point() else None
+
+    path = model_with(folder, tmp_path / "run" / "model.pkl", spoil)
+    class_folders(tmp_path / "flat", {"fake": 2, "real": 2}, videos=False)
+    captured = evaluate(capsys, path, "--folder", tmp_path / "flat", "--allow_leakage", code=1)
+    assert "the network's output is NaN for 4 samples, which have no score: fake/0.png" in captured.err
+    assert captured.out == ""
+
+
+def test_numpys_numbers_among_the_hyper_parameters_are_plain_json(trained, tmp_path, capsys):
+    _, folder = trained
+    path = model_with(
+        folder, tmp_path / "m.pkl", lambda saved: saved["model_hparams"].update(batch_size=np.int64(4))
+    )
+    assert results(capsys, path)["hparams"]["batch_size"] == 4
+
+
+def test_cells_of_the_csv_are_no_formulas(trained, tmp_path, capsys):
+    _, folder = trained
+    class_folders(tmp_path / "set" / "=1+1", {"fake": 2, "real": 2}, videos=False)
+    out = evaluate(capsys, folder, "--folder", tmp_path / "set", "--format", "csv").out
+    assert [row["env_name"] for row in csv.DictReader(io.StringIO(out))] == ["'=1+1"]
+
+
+def test_a_manifest_that_contradicts_itself_or_leaves_its_folder_is_refused(trained, tmp_path, capsys):
+    data, folder = trained
+    shutil.copytree(data / "SynthFake", tmp_path / "Mine")
+    rows = manifest.read(tmp_path / "Mine").query("split == 'test'")
+    for change, message in (
+        ({"label": 1 - rows["label"]}, "in the folder of another class than its label: 16, "),
+        (
+            {"path": "../" + rows["path"]},
+            "16 paths of the manifest are not files within the dataset's folder",
+        ),
+    ):
+        manifest.write(tmp_path / "Mine", rows.assign(**change))
+        assert message in evaluate(capsys, folder, "--folder", tmp_path / "Mine", code=2).err
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from roga_domainbed.cli import COMMANDS, main
+from roga_domainbed.errors import Failed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,7 +65,7 @@ WRONG = [
     ("evaluate no/such", "no such run: 'no/such'"),
     ("predict no/such x.png", "no such file or folder: 'x.png'"),
     ("list --algorithm Roga", "did you mean 'RoGA'?"),
-    ("demo --steps 0", "--steps must be at least 1; got 0"),
+    ("demo --steps 0", "--steps must be a whole number, at least 1 and at most 1,000,000,000; got 0"),
 ]
 
 
@@ -92,3 +93,98 @@ def test_list_shows_names_and_the_hyper_parameters_of_one_algorithm(capsys):
     shown = capsys.readouterr().out
     assert "roga_anchor" in shown
     assert "(domain, pooled)" in shown
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Runs a function as the command ``list``."""
+
+    def run(function):
+        from roga_domainbed.cli import list_names
+
+        monkeypatch.setattr(list_names, "run", lambda args: function())
+        return main(["list"])
+
+    return run
+
+
+def raise_(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "not enough memory (MemoryError)"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "not enough memory ([enf",
+        ),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "not enough memory (libtorch"),
+        (RuntimeError("can't start new thread"), "not enough memory (can't start"),
+        (RecursionError("maximum recursion depth exceeded"), "something is nested too deep (maximum"),
+        (UnicodeEncodeError("ascii", "\u00e9", 0, 1, "ordinal not in range"), "a name or text that is no Unicode"),
+        (OverflowError("int too large to convert to float"), "a number is too large (int too large"),
+        (OSError(28, "No space left on device", "out.json"), "No space left on device: out.json"),
+        (Failed("no verdict"), "no verdict"),
+    ],
+)  # fmt: skip
+def test_what_no_command_foresees_is_a_sentence_and_status_1(command, capsys, error, sentence):
+    assert command(lambda: raise_(error)) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"roga-domainbed list: error: {sentence}")
+    assert err.count("\n") == 1
+
+
+def test_a_defect_shows_its_traceback_and_asks_for_a_report(command, capsys):
+    assert command(lambda: {}["no such key"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in err
+    assert "KeyError: 'no such key'" in err
+    assert err.splitlines()[-1].endswith("please report it, with the lines above")
+
+
+@pytest.mark.parametrize("code", [0, None])
+def test_a_module_that_exits_is_no_success(command, capsys, code):
+    assert command(lambda: sys.exit(code)) == 1
+    assert f"{__file__}, line " in capsys.readouterr().err
+
+
+def test_names_reach_the_terminal_as_letters(command, capsys):
+    def show():
+        print("\x1b[31mred\x07", "\u202etxt", "\udc80", "50 %\r", end="")
+        print("\x1b]0;title\x07", file=sys.stderr)
+        return 0
+
+    assert command(show) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "\\x1b[31mred\\x07 \\u202etxt \\udc80 50 %\r"
+    assert captured.err == "\\x1b]0;title\\x07\n"
+
+
+def shell(line, **environment):
+    command = f"{sys.executable} -m roga_domainbed {line}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_closed_or_full_output_is_a_sentence_and_what_an_encoding_lacks_is_written_out():
+    for redirection, sentence in (
+        (">&-", "standard output is closed"),
+        ("> /dev/full", "No space left on device"),
+    ):
+        status, _, err = shell(f"list {redirection}")
+        assert (status, err.count("\n")) == (1, 1)
+        assert sentence in err
+    status, out, err = shell("list --algorithm ERM 2>&-", PYTHONIOENCODING="ascii")
+    assert (status, err) == (0, "")
+    assert out.isascii()
+    status, out, err = shell("list no-such-\u00e9 2>&1", PYTHONIOENCODING="ascii")
+    assert status == 2
+    assert "no-such-\\xe9" in out

@@ -75,6 +75,7 @@ def test_a_video_has_the_mean_of_the_faces_that_prepare_cuts_out(squares, model,
     argv = ["prepare", "csv", "--list", tmp_path / "list.csv", "--name", "Mine", "--data_dir", tmp_path]
     assert main([*map(str, argv), "--detector", "squares", "--n_frames", "4", "--n_workers", "1"]) == 0
     argv = ["evaluate", model, "--folder", tmp_path / "Mine", "--scores", tmp_path / "scores.parquet"]
+    argv.append("--allow_leakage")  # the model has no training data to compare with
     assert main(list(map(str, argv))) == 0
     scores = pd.read_parquet(tmp_path / "scores.parquet")
     # The same pixels in another file and another batch.
@@ -122,6 +123,7 @@ def test_pictures_that_are_crops_already_are_taken_whole_and_need_no_detector(mo
     out = predict(capsys, model, tmp_path / "a.png", "--no_detect").out
     assert SquareDetector.n_calls == calls
     argv = ["evaluate", model, "--folder", tmp_path / "set", "--scores", tmp_path / "scores.parquet"]
+    argv.append("--allow_leakage")  # the model has no training data to compare with
     picture(tmp_path / "set" / "real" / "a.png", (0, 0, 40, 120), size=(40, 40))
     assert main(list(map(str, argv))) == 0
     score = pd.read_parquet(tmp_path / "scores.parquet")["score"][0]
@@ -232,3 +234,33 @@ def test_a_model_of_other_classes_is_refused(model, tmp_path, squares, capsys):
     path = picture(tmp_path / "a.png", (40, 20, 20, 180))
     error = predict(capsys, tmp_path / "digits.pkl", path, "--detector", "squares", code=2).err
     assert "predict is for models that tell real from fake; this one knows 10 classes" in error
+
+
+def test_an_output_that_is_no_number_is_no_verdict(model, tmp_path, capsys):
+    saved = torch.load(model, weights_only=True)
+    for weight in saved["model_dict"].values():
+        if weight.is_floating_point():
+            weight.mul_(3e38).clamp_(-3e38, 3e38)
+    torch.save(saved, tmp_path / "model.pkl")
+    picture(tmp_path / "a.png", (0, 0, 40, 120), size=(40, 40))
+    for form in ("text", "json", "csv"):
+        argv = [tmp_path / "model.pkl", tmp_path / "a.png", "--no_detect", "--format", form]
+        captured = predict(capsys, *argv, code=1)
+        assert "a.png: no verdict: the network's output is NaN for 1 of 1 face" in captured.out
+        assert not {"real", "fake", "nan"} & set(captured.out.replace(",", " ").replace('"', " ").split())
+
+
+def test_cells_of_the_csv_are_no_formulas(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "=cmd.png", (0, 0, 40, 120), size=(40, 40))
+    rows = csv.DictReader(
+        io.StringIO(predict(capsys, model, "=cmd.png", "--no_detect", "--format", "csv").out)
+    )
+    assert [row["path"] for row in rows] == ["'=cmd.png"]
+
+
+def test_escapes_in_names_do_not_reach_the_terminal(model, tmp_path, capsys):
+    picture(tmp_path / "\x1b[2Jevil\udc80.png", (0, 0, 40, 120), size=(40, 40))
+    out = predict(capsys, model, tmp_path, "--no_detect").out
+    assert r"\x1b[2Jevil\udc80.png" in out
+    assert "\x1b" not in out

@@ -1,5 +1,7 @@
 import argparse
+import json
 import os
+import re
 import shlex
 import signal
 import time
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roga_domainbed.cli import main, train
+from roga_domainbed.cli import sweep as sweep_command
 from roga_domainbed.host import backend
 from roga_domainbed.launch import LAUNCHERS, LauncherInfo, Outcome
 from roga_domainbed.launch.jobfile import STOPPED, JobFile, started_now, write_job_file
@@ -56,6 +59,7 @@ def on_engine(monkeypatch):
     monkeypatch.setattr(backend, "host", lambda: engine)
 
 
+@pytest.mark.upstream
 def test_dummy_launch_prints_what_upstream_prints(capsys):
     flags = ["--data_dir", "/d", "--command_launcher", "dummy", "--skip_confirmation"]
     assert sweep("launch", "/sweeps/s1", *flags) == 0
@@ -67,6 +71,11 @@ def test_dummy_launch_prints_what_upstream_prints(capsys):
     assert sorted(got[jobs]) == sorted(expected[jobs])
     del got[jobs], expected[jobs]
     assert got == expected
+
+
+def test_dummy_launch_without_a_checkout_would_print_commands_that_cannot_work(tmp_path, capsys, on_engine):
+    assert sweep("launch", tmp_path, "--command_launcher", "dummy", "--skip_confirmation") == 2
+    assert "need a checkout: set DOMAINBED_HOME, or use --dry-run" in capsys.readouterr().err
 
 
 def test_a_failed_job_is_named_and_the_exit_status_is_one(tmp_path, capsys, stand_in):
@@ -82,8 +91,11 @@ def test_a_failed_job_is_named_and_the_exit_status_is_one(tmp_path, capsys, stan
 
 def test_only_jobs_without_a_folder_are_launched_unless_retried(tmp_path, capsys, stand_in):
     sweep("launch", tmp_path, *stand_in)
-    assert sweep("launch", tmp_path, *stand_in) == 0
-    out = capsys.readouterr().out
+    assert sweep("launch", tmp_path, *stand_in) == 1, "one job is not done"
+    out, err = capsys.readouterr()
+    assert err.endswith(
+        "1 of 6 jobs are not done: 1 incomplete; the same command resumes those of ours, --retry all.\n"
+    )
     assert "6 jobs: 5 done, 1 incomplete, 0 not launched." in out
     assert "1 jobs failed or are incomplete and stay as they are; --retry" in out
     assert "About to launch 0 jobs." in out
@@ -105,7 +117,9 @@ def test_dry_run_prints_every_command_and_makes_nothing(tmp_path, capsys):
     assert not out.exists()
 
 
-def test_what_is_trained_on_reaches_every_job_and_its_folder(tmp_path, capsys):
+def test_what_is_trained_on_reaches_every_job_and_its_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sweep_command, "_check_data", lambda plan, problems: None)  # Debug28 has no manifest
+
     def jobs(*flags):
         assert sweep("launch", tmp_path / "out", "--dry-run", *flags) == 0
         lines = capsys.readouterr().out.splitlines()
@@ -171,9 +185,24 @@ def test_it_asks_before_it_deletes(tmp_path, capsys, monkeypatch, answer, delete
     assert ("Nevermind!" in capsys.readouterr().out) is not deleted
 
 
+def test_no_answer_is_no(tmp_path, capsys, monkeypatch):
+    first, *_ = folders(tmp_path, capsys)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+
+    def ended(question):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", ended)
+    assert sweep("delete_incomplete", tmp_path) == 0
+    assert first.exists()
+    monkeypatch.setattr("sys.stdin", None)  # closed
+    assert sweep("delete_incomplete", tmp_path) == 2
+    assert "Pass --skip_confirmation" in capsys.readouterr().err
+
+
 def test_without_a_terminal_it_asks_for_the_flag(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
-    assert sweep("launch", tmp_path / "out", "--command_launcher", "dummy") == 2
+    assert sweep("launch", tmp_path / "out") == 2
     assert "Pass --skip_confirmation" in capsys.readouterr().err
 
 
@@ -204,8 +233,8 @@ def test_all_faults_come_at_once(tmp_path, capsys, on_engine):
         "algorithm 'Fishr' is in upstream DomainBed alone",
         "unknown launcher 'loca' (did you mean 'local'?)",
         "--task must be one of 'domain_generalization', 'domain_adaptation'; got 'x'",
-        "--n_trials must be a whole number, at least 1; got 0",
-        "--steps must be a whole number, at least 1; got 0",
+        "--n_trials must be a whole number, at least 1 and at most 1,000,000; got 0",
+        "--steps must be a whole number, at least 1 and at most 1,000,000,000; got 0",
         "--holdout_fraction must be a finite number, above 0 and below 1; got 1.0",
         "--hparams is not valid JSON",
         "--balance must be the ratio of real to fake videos",
@@ -224,11 +253,11 @@ def test_test_envs_are_checked_against_the_dataset(tmp_path, capsys):
 
 
 def test_default_names_are_those_the_backend_can_run(tmp_path, capsys, on_engine):
-    flags = ["--dry-run", "--data_dir", tmp_path, "--n_trials", 1, "--n_hparams", 1, "--single_test_envs"]
-    assert sweep("launch", tmp_path / "out", *flags, jobs=[]) == 0
+    flags = ["--data_dir", tmp_path, "--n_trials", 1, "--n_hparams", 1, "--single_test_envs"]
+    assert sweep("status", tmp_path / "out", *flags, jobs=[]) == 0
     out = capsys.readouterr().out
-    for name in ("'SynthFake', 'RoGA'", "'PACS', 'ERM'"):
-        assert name in out
+    for names in (r"SynthFake +RoGA ", r"PACS +ERM "):
+        assert re.search(names, out)
     for name in ("Debug", "Fishr", "WILDS"):
         assert name not in out
 
@@ -244,12 +273,12 @@ def launch_until_terminated(jobs, options):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGTERM")
-def test_termination_ends_a_launch_as_ctrl_c_does(tmp_path, capsys):
+def test_termination_ends_a_launch_that_can_be_resumed(tmp_path, capsys):
     before = signal.getsignal(signal.SIGTERM)
     info = LauncherInfo("terminated", f"{__name__}:launch_until_terminated", "")
     with LAUNCHERS.temporarily(info):
-        assert sweep("launch", tmp_path, "--command_launcher", "terminated", "--skip_confirmation") == 130
-    assert "interrupted" in capsys.readouterr().err
+        assert sweep("launch", tmp_path, "--command_launcher", "terminated", "--skip_confirmation") == STOPPED
+    assert "told to stop by SIGTERM; the same command resumes the jobs" in capsys.readouterr().err
     assert (tmp_path / "cleaned up").exists()
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -290,3 +319,216 @@ def test_status_says_why_a_training_failed(tmp_path, capsys):
     (failed / "err.txt").write_text("a warning\nerror: step 3: loss is nan\n")
     assert sweep("status", tmp_path) == 0
     assert "exited with 2 (step 3: loss is nan)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("Loading\nroga-domainbed train: error: no manifest.parquet in 'x'\n", "no manifest.parquet in 'x'"),
+        ("Traceback …\n  File …\nRuntimeError: shapes differ\n", "RuntimeError: shapes differ"),
+        ("roga-domainbed train: error: 2 problems:\n  1. one\n  2. two\n", "2 problems: 1. one 2. two"),
+        ("error: old\n\x1b[31merror\nroga-domainbed train: error: \x1b[31mnew\n", r"\x1b[31mnew"),
+    ],
+)
+def test_status_gives_the_sentence_in_the_log_of_a_job_that_did_not_begin_to_train(
+    log, reason, tmp_path, capsys
+):
+    failed, *_ = folders(tmp_path, capsys)
+    write_job_file(failed, JobFile((), 2, 0.0, 1.0, "here", 1))
+    (failed / "job.log").write_text(log)
+    (failed / "err.txt").write_text("error: of an earlier attempt\n")
+    assert sweep("status", tmp_path) == 0
+    assert f"exited with 2 ({reason}); log: " in capsys.readouterr().out
+
+
+# --- the folder knows its plan ----------------------------------------------------------------------------
+
+
+def test_later_commands_need_the_folder_alone(tmp_path, capsys, stand_in):
+    out = tmp_path / "out"
+    assert sweep("launch", out, *stand_in) == 1
+    assert sweep("launch", out, *stand_in, jobs=["--datasets", "Debug28", "--algorithms", "SAM", "--test_envs", "1"]
+                 + ["--n_trials", "1", "--n_hparams", "1", "--hparams", '{"rho": 0.1}']) == 0  # fmt: skip
+    capsys.readouterr()
+    assert sweep("status", out, jobs=[]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[1:4]] == [
+        ["Debug28", "ERM", "5", "0", "0", "1", "0", "6"],
+        ["Debug28", "SAM", "1", "0", "0", "0", "0", "1"],
+        ["total", "6", "0", "0", "1", "0", "7"],
+    ]
+    assert sweep("launch", out, "--retry", *stand_in, jobs=[]) == 1
+    assert "About to launch 1 jobs." in capsys.readouterr().out
+    left = [folder for folder in out.iterdir() if folder.is_dir() and not (folder / "done").exists()]
+    assert sweep("delete_incomplete", out, "--skip_confirmation", jobs=[]) == 0
+    assert len(left) == 1
+    assert not left[0].exists()
+
+
+def test_half_of_the_arguments_is_no_plan_where_the_folder_has_one(tmp_path, capsys, stand_in):
+    sweep("launch", tmp_path / "out", *stand_in)
+    assert sweep("status", tmp_path / "out", "--n_trials", "3", jobs=[]) == 2
+    assert "says which jobs there are: leave the arguments for them out" in capsys.readouterr().err
+    assert sweep("status", tmp_path / "out", "--steps", "7") == 0
+    assert "None of them was launched; without other arguments" in capsys.readouterr().out
+
+
+def test_a_folder_of_0_1_0_is_read_by_its_job_files(tmp_path, capsys):
+    out = tmp_path / "moved"
+    for number, (algorithm, row) in enumerate([("ERM", []), ("SAM", ["--row", "SAM, rho 1"])]):
+        folder = out / f"{number:032x}"
+        folder.mkdir(parents=True)
+        words = ["--algorithm", algorithm, "--dataset", "Debug28", "--hparams_seed", "0", *row]
+        argv = ("upstream",) * number + (
+            "train",
+            *words,
+            "--output_dir",
+            f"old/{number:032x}",
+            "--test_envs",
+            "0",
+            "1",
+        )
+        write_job_file(folder, JobFile(argv, 1 - number, 0.0, 1.0, "here", 1))
+    mark_done(out / f"{1:032x}")
+    broken = out / ("f" * 32)
+    broken.mkdir()
+    (broken / "job.json").write_text('{"argv": 3}')
+    assert sweep("status", out, jobs=[]) == 0
+    captured = capsys.readouterr()
+    assert "1 more folders have no readable job.json" in captured.err
+    assert [line.split() for line in captured.out.splitlines()[1:4]] == [
+        ["Debug28", "ERM", "0", "0", "1", "0", "0", "1"],
+        ["Debug28", "SAM,", "rho", "1", "1", "0", "0", "0", "0", "1"],
+        ["total", "1", "0", "1", "0", "0", "2"],
+    ]
+    assert sweep("launch", out, "--dry-run", jobs=[]) == 0
+    assert f"--output_dir {out / ('0' * 32)}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["status", "delete_incomplete"])
+def test_a_folder_without_a_sweep_is_said_to_have_none(command, tmp_path, capsys):
+    assert sweep(command, tmp_path, jobs=[]) == 2
+    assert "has no plan.json and no job.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"plans": 3}', '{"plans": [3]}', '{"plans": [{"datasets": 3}]}', "[" * 10**5]
+    + ['{"plans": [{"algorithms": ["ERM"], "rows": 3}]}', '{"plans": [{"n_trials": 1' + "0" * 5000 + "}]}"],
+)  # fmt: skip
+def test_a_plan_that_is_none_is_named(text, tmp_path, capsys):
+    (tmp_path / "plan.json").write_text(text)
+    assert sweep("status", tmp_path, jobs=[]) == 2
+    assert "cannot be read as the plan of a sweep" in capsys.readouterr().err
+    assert sweep("status", tmp_path) == 0, "the arguments say which jobs there are"
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / "plan.json")
+    assert sweep("status", tmp_path, jobs=[]) == 2
+    assert "not a regular file but a named pipe" in capsys.readouterr().err
+    os.mkfifo(tmp_path / "mine.yaml")
+    assert sweep("status", tmp_path, "--preset", tmp_path / "mine.yaml", jobs=[]) == 2
+    assert "not a regular file but a named pipe" in capsys.readouterr().err
+
+
+def test_one_unreadable_job_folder_does_not_cost_the_status(tmp_path, capsys):
+    pipe, loop, file, wrong, *_ = folders(tmp_path, capsys)
+    os.mkfifo(pipe / "job.json")
+    loop.rmdir()
+    loop.symlink_to(loop)
+    file.rmdir()
+    file.touch()
+    (wrong / "job.json").write_text(json.dumps({**vars(started_now((), os.getpid())), "argv": [], "pid": -1}))
+    assert sweep("status", tmp_path) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["Debug28", "ERM", "0", "0", "0", "4", "2", "6"]
+
+
+# --- folders of others ------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path, capsys, stand_in):
+    (tmp_path / "thesis.tex").write_text("mine")
+    assert sweep("launch", tmp_path, *stand_in) == 2
+    assert "holds other files and no sweep (thesis.tex)" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+    assert sweep("launch", "", *stand_in) == 2
+    assert "--output_dir must be a path, not empty" in capsys.readouterr().err
+
+
+def test_delete_incomplete_deletes_files_of_runs_alone(tmp_path, capsys):
+    ours, mixed, foreign, *_ = folders(tmp_path, capsys)
+    for folder in (ours, mixed):
+        (folder / "train.lock").touch()
+        (folder / "checkpoint_3.pt").touch()
+    (mixed / "notes.md").touch()
+    (foreign / "thesis.tex").touch()
+    assert sweep("delete_incomplete", tmp_path, "--skip_confirmation") == 1
+    captured = capsys.readouterr()
+    assert f"{mixed} stays: it holds other files too (notes.md)" in captured.err
+    assert f"{foreign} stays: holds other files and no run (thesis.tex)" in captured.err
+    assert captured.out.endswith("Deleted 4 jobs!\n")
+    assert not ours.exists()
+    assert len(list(mixed.iterdir())) == 3
+
+
+# --- a launch says what is not done -----------------------------------------------------------------------
+
+
+def test_a_killed_job_is_named_and_the_next_launch_goes_on_with_it(tmp_path, capsys, stand_in):
+    killed, interrupted, *done = folders(tmp_path, capsys)
+    for folder in done:
+        mark_done(folder)
+    write_job_file(killed, JobFile((), -9, 0.0, 1.0, "here", 1))
+    write_job_file(interrupted, JobFile((), 130, 0.0, 1.0, "here", 1))
+    assert sweep("status", tmp_path) == 0
+    assert (
+        f"Job {killed.name[:6]} (Debug28, ERM, test envs [0]) was killed by SIGKILL"
+        in capsys.readouterr().out
+    )
+    assert sweep("launch", tmp_path, *stand_in) == 0
+    assert "2 jobs resume from their last checkpoint." in capsys.readouterr().out
+
+
+def test_jobs_that_run_elsewhere_are_not_done(tmp_path, capsys, stand_in):
+    running, *done = folders(tmp_path, capsys)
+    for folder in done:
+        mark_done(folder)
+    write_job_file(running, started_now((), os.getpid()))
+    assert sweep("launch", tmp_path, *stand_in) == 1
+    assert "1 of 6 jobs are not done: 1 running now, started by another command." in capsys.readouterr().err
+
+
+# --- one look before many jobs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", [["--dry-run"], []])
+def test_what_every_job_would_meet_is_refused_before_the_first(flags, tmp_path, capsys, on_engine):
+    jobs = [
+        "--datasets",
+        "FFPP",
+        "PACS",
+        "--algorithms",
+        "ERM",
+        "--data_dir",
+        str(tmp_path),
+        "--single_test_envs",
+    ]
+    out = tmp_path / "out"
+    assert sweep("launch", out, "--skip_confirmation", *flags, jobs=jobs) == 2
+    err = capsys.readouterr().err
+    assert "FFPP: " in err
+    assert "has no folder 'PACS', which PACS is read from" in err
+    assert sweep("launch", out, *flags, "--hparams", '{"lrr": 1}') == 2
+    assert "unknown hparam 'lrr'" in capsys.readouterr().err
+    assert sweep("launch", out, *flags, "--hparams", '{"weights": "no.pth"}', "--split", "official") == 2
+    assert "no such file: 'no.pth'" in capsys.readouterr().err
+    assert sweep("launch", out, *flags, "--split", "official", "--strict") == 2
+    assert "--strict, --split official: this needs a manifest, which Debug28" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("flags", [["--n_trials", 10**7], ["--n_hparams", 10**12], ["--n_trials", 10**6]])
+def test_a_sweep_beyond_measure_is_refused_at_once(flags, tmp_path, capsys):
+    assert sweep("status", tmp_path, *flags) == 2
+    assert "at most 1,000,000" in capsys.readouterr().err

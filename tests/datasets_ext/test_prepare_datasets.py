@@ -128,11 +128,24 @@ def test_a_list_with_the_labels_of_the_rest_of_the_field_changes_no_label(source
 
 def test_a_damaged_list_is_described(source, place, tmp_path):
     small_celebdf(source, place)
-    (source / LIST).write_bytes(b"\xef\xbb\xbf0 Celeb-synthesis\\id0_id1_0000.mp4\nlabel path\n\xff\xfe\n")
+    (source / LIST).write_bytes(b"\xef\xbb\xbf0 Celeb-synthesis\\id0_id1_0000.mp4\nlabel path\n\x1b[31m\n")
     summary = prepared(celebdf.read, source, 2, out=tmp_path).summary()
     assert "names 1 videos; the official one has 518; it has none of YouTube-real" in summary
-    assert "2 lines of List_of_testing_videos.txt are not '<label> <folder>/<file>'" in summary
+    assert "2 lines of List_of_testing_videos.txt are not '<0 or 1> <folder>/<file>'" in summary
+    assert r"line 2 'label path', line 3 '\\x1b[31m'" in summary
     assert videos(tmp_path / "CelebDF2")[1, "id0_id1_0000"][2] == "test"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_list_in_another_encoding_is_refused_with_the_line(source, place, tmp_path, encoding):
+    small_celebdf(source, place)
+    (source / LIST).write_bytes("1 Celeb-real/id0_0000.mp4\n0 café.mp4\n".encode(encoding))
+    line = {"latin-1": 2, "utf-16": 1}[encoding]
+    with pytest.raises(
+        RogaError, match=rf"List_of_testing_videos\.txt cannot be used: line {line} is not UTF-8"
+    ):
+        prepared(celebdf.read, source, 2, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_the_list_the_split_is_empty_until_it_comes(source, place, tmp_path):
@@ -382,7 +395,7 @@ def test_dfdc_a_label_that_is_none_is_never_taken_for_one(source, place, field):
         assert sorted(video.name[0] for video in layout.videos.values()) == ["a", "b", "c", "e"]
 
 
-def test_dfdc_names_that_are_no_text_are_shown_escaped(source, place, tmp_path):
+def test_dfdc_metadata_with_names_that_are_no_text_gives_no_labels_and_is_named(source, place, tmp_path):
     small_dfdc(source, place)
     metadata = json.loads((source / "dfdc_train_part_0/metadata.json").read_text())
     metadata |= {
@@ -390,10 +403,9 @@ def test_dfdc_names_that_are_no_text_are_shown_escaped(source, place, tmp_path):
         "\udfff.mp4": {"label": "REAL"},
     }
     (source / "dfdc_train_part_0/metadata.json").write_text(json.dumps(metadata))
-    report = prepared(dfdc.read, source, out=tmp_path)
-    report.summary().encode()
-    assert report.missing["train real"] == ["\\udfff"]
-    assert videos(tmp_path / "DFDC")[1, "cccccccccc"][0] == "\\ud800"
+    said = r"dfdc_train_part_0/metadata\.json cannot be used: text that is not Unicode"
+    with pytest.raises(RogaError, match=said):
+        prepared(dfdc.read, source, out=tmp_path)
 
 
 def test_dfdc_a_label_that_is_corrected_moves_the_video(source, place, tmp_path):
@@ -504,8 +516,20 @@ def test_a_video_that_is_no_longer_listed_goes(source, place, tmp_path):
         (b"", "lacks the columns path, env, label, video"),
         (b"path,label\nx.mp4,0\n", "lacks the columns env, video"),
         (b"path,env,label,video\n", "lists no usable video"),
-        (b"path,env,label,video\nx.mp4,X,maybe,v\n", "lists no usable video: line 2 has the label 'maybe'"),
-        (b"path,env,label,video\n\xff\xfe.mp4,X,0,v\n", "cannot be read as a CSV file in UTF-8"),
+        (b"path,env,label,video\nx.mp4,X,maybe,v\n", "wrong, left out: line 2 has the label 'maybe'"),
+        (b"path,env,label,video\n\xff\xfe.mp4,X,0,v\n", "line 2 is not UTF-8"),
+        ("path,env,label,video\nx.mp4,X,0,v\n".encode("utf-16"), "line 1 is not UTF-8"),
+        (b"path,env,label,video\nx.mp4,X,0,v\nx.mp4,X,1,v\n", "1 files are listed as real and as fake"),
+        (b"path,env,label,video\n" + b"x" * 200_000 + b".mp4,X,0,v\n", "cannot be read from line 2 on"),
+        (
+            b"path,env,label,video\nx.mp4,../x,0,v\n",
+            "has the env '../x', which cannot be the name of a folder",
+        ),
+        (b"path,env,label,video\nx.mp4,manifest.parquet,0,v\n", "which is the name of a file of the dataset"),
+        (b"path,env,label,video\nx.mp4,X,0,..\n", "has the video '..', which cannot"),
+        (b"path,env,label,video\nx.mp4,X,0,a/b\n", "has the video 'a/b', which cannot"),
+        (b"path,env,label,video\nx.mp4,X,0,\x1b[31m\n", r"the video '\\x1b\[31m', which cannot"),
+        (b"path,env,label,video,method\nx.mp4,X,0,v,\x1b[31m\n", "has the method .* which cannot be printed"),
     ],
 )
 def test_a_file_that_is_no_such_list_is_one_error(tmp_path, content, words):

@@ -456,8 +456,8 @@ def test_a_source_on_another_disk_says_what_to_do(bench, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "cannot be read as JSON"),
-        ("[]", "must hold a JSON object"),
+        ("", "not valid JSON"),
+        ("[]", "expected a mapping, got a list"),
         ("{}", "is empty"),
         ('{"FF-DF": []}', "FF-DF must hold labels"),
         ('{"FF-Df": {}}', "unknown dataset 'FF-Df' (did you mean 'FF-DF'?)"),
@@ -487,7 +487,7 @@ def test_files_of_two_datasets_and_other_faults_come_at_once(bench, tmp_path, ca
     error = capsys.readouterr().err
     for words in (
         "is not a folder",
-        "c.json' is not a file",
+        "c.json' cannot be used: No such file",
         "files of FFPP, CelebDF2",
         "--n_frames must be",
     ):

@@ -101,7 +101,7 @@ def test_dfd_names_say_who_is_in_it_and_where(tmp_path):
     assert report.missing == {"real": ["04__kitchen_pan"]}
     summary = report.summary()
     assert "2 fakes have no mask video: their largest face is taken" in summary
-    assert summary.count("the name is not that of a") == 2
+    assert summary.count("1 files whose name is not that of a") == 2
 
 
 @pytest.mark.parametrize("marked", ["face", "bystander"])
@@ -152,7 +152,7 @@ def test_dfd_elsewhere_is_one_error(tmp_path):
         prepared_dfd(tmp_path / "in", tmp_path / "out")
     write_video(tmp_path / "in/original_sequences/actors/c40/01__walk.mp4", 2)
     with pytest.raises(
-        RogaError, match=r"no c23 videos .* there is c40 \(1 real\): choose with --compression"
+        RogaError, match=r"no c23 videos .* There is c40 \(1 real\): choose with --compression"
     ):
         prepared_dfd(tmp_path / "in", tmp_path / "out")
     assert prepared_dfd(tmp_path / "in", tmp_path / "out", "c40").dataset == "DFD_c40"

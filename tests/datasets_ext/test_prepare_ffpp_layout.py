@@ -65,8 +65,8 @@ def test_files_that_are_no_videos_of_the_class_are_left_out_and_named(tmp_path):
     videos, skipped = found(tmp_path)
     assert list(videos["real"]) == ["004"]
     notes = "\n".join(skipped)
-    assert "004_982.mp4: the name is not that of a real video" in notes
-    assert "/4.mp4: the name is not" in notes
+    assert "2 files whose name is not that of a real video, left out: " in notes
+    assert f"{folder.relative_to(tmp_path)}/004_982.mp4, {folder.relative_to(tmp_path)}/4.mp4" in notes
     assert "left out: FaceShifter" in notes
     assert "._004" not in notes
 
@@ -118,7 +118,11 @@ def test_no_lists_is_no_fault_unless_they_were_promised_and_two_of_three_are_one
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[["071"', "cannot be read as JSON"),
+        ('[["071"', "cannot be used: not valid JSON"),
+        ("[" * 100 + "]" * 100, "nested more than 64 deep"),
+        ("[" + "9" * 5000 + "]", "a whole number of more than 64 bits"),
+        (r'[["\ud800", "054"]]', "text that is not Unicode"),
+        ('[["071", "054"], 7]', r"found 7 in place 2"),
         ('{"071": "054"}', r"must be a list of pairs"),
         ('[["071", 54]]', r'found \["071", 54\]'),
         ('[["71", "54"]]', r'found \["71", "54"\]'),

@@ -340,6 +340,14 @@ def test_names_that_are_too_long_or_look_like_shots_of_one_person_are_pointed_ou
     assert [note for note in layout.notes if note.startswith("1 photographs have a name over 120 bytes")]
 
 
+def test_linked_folders_are_searched_and_only_regular_files_are_photographs(faces, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "linked").symlink_to(faces)
+    (tmp_path / "in" / "again").symlink_to(faces)
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    assert len(read(tmp_path / "in").videos) == 5 * N_PHOTOGRAPHS
+
+
 def test_all_faults_come_at_once_and_before_anything_is_written(faces, tmp_path):
     (tmp_path / "empty").mkdir()
     argv = f"--faces {tmp_path / 'empty'} --data_dir {tmp_path / 'out'} --n_frames 0 --size 33 --identity ["

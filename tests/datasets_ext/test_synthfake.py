@@ -212,14 +212,20 @@ def test_a_tree_with_the_same_parameters_is_used_again_and_one_with_others_is_re
         generate(tree.parent, **SMALL, strengths=Strengths(trace=2.0))
 
 
-@pytest.mark.parametrize("content", [None, "[1, 2]", "{not json"])
+@pytest.mark.parametrize("content", [None, "[1, 2]", "{not json", "[" * 100_000, "9" * 5000])
 def test_a_folder_that_is_no_such_tree_is_refused(tmp_path, content):
     (tmp_path / "SynthFake").mkdir()
-    if content is not None:
-        (tmp_path / "SynthFake" / "parameters.json").write_text(content)
+    name = "thesis.txt" if content is None else "parameters.json"
+    (tmp_path / "SynthFake" / name).write_text(content or "precious")
     for make in (generate, build):
         with pytest.raises(RogaError, match="was not made by SynthFake"):
             make(tmp_path)
+
+
+def test_an_empty_folder_is_filled(tree, tmp_path):
+    (tmp_path / "SynthFake").mkdir()
+    made = generate(tmp_path, **SMALL)
+    assert {path.name for path in made.iterdir()} == {path.name for path in tree.iterdir()}
 
 
 def test_parameters_out_of_range_are_reported_together(tmp_path):

@@ -67,6 +67,12 @@ def test_a_sound_tree_has_no_fault_and_reals_shared_by_links_are_no_copies(tree)
         verify(tree.parent)
 
 
+def test_folders_of_videos_may_be_links(tree, tmp_path):
+    shutil.move(tree / "B/1_fake/000_fake", tmp_path / "elsewhere")
+    (tree / "B/1_fake/000_fake").symlink_to(tmp_path / "elsewhere")
+    assert verify(tree, ("A", "B")).faults == {}
+
+
 def missing(tree):
     (tree / "A/1_fake/000_fake/0001.png").unlink()
     shutil.rmtree(tree / "B/1_fake/002_fake")
@@ -121,7 +127,7 @@ def test_each_damaged_file_is_named_with_what_is_wrong(tree, monkeypatch):
     assert paths == tuple(f"A/1_fake/{recording}_fake/0000.png" for recording, _ in VIDEOS)
     assert reasons[0] == "it is empty"
     assert "truncated" in reasons[1]
-    assert reasons[2] == "it is in no image format"
+    assert reasons[2] == "it is in no image format that is read"
     monkeypatch.setattr("datasets_ext.workers._FEWEST", 1)
     assert verify(tree, n_workers=2) == alone
 

@@ -4,14 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from roga_domainbed.catalog import plugins
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Runs each argument as a command line and prints its exit status: torch is imported once.
 IN_ONE_PROCESS = """
 import sys
+import time
 from roga_domainbed.cli import main
 for line in sys.argv[1:]:
     print(f"{line}: {main(line.split())}")
@@ -100,3 +104,57 @@ def test_a_broken_plugin_is_named_fails_doctor_and_keeps_nobody_from_working(tmp
     assert "RoGA" in listed
     assert "FAIL  plugin" in checked
     assert checked.endswith("doctor: 1\n")
+
+
+@pytest.fixture
+def plugin(monkeypatch, capsys):
+    """Loads one function as the only plugin; gives what became of it, and what was printed."""
+
+    def load(function):
+        class Entry:
+            name, value, dist = "bad", "module:function", None
+
+            def load(self):
+                return function
+
+        monkeypatch.setattr(plugins, "_loaded", None)
+        monkeypatch.setattr(plugins, "entry_points", lambda group: [Entry()])
+        (found,) = plugins.load_plugins()
+        return found, capsys.readouterr()
+
+    return load
+
+
+class NoException(BaseException):
+    pass
+
+
+def raise_(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda: sys.exit(0), "raised SystemExit: 0"),
+        (sys.exit, "raised SystemExit"),
+        (lambda: raise_(NoException("stop")), "raised NoException: stop"),
+        (lambda: raise_(GeneratorExit()), "raised GeneratorExit"),
+        (lambda: time.sleep(60), "raised TimeoutError: not ready after 0.2 seconds"),
+    ],
+)
+def test_a_plugin_that_ends_the_program_or_hangs_is_named_and_left_out(plugin, monkeypatch, function, reason):
+    monkeypatch.setattr(plugins, "PATIENCE_S", 0.2)
+    found, printed = plugin(function)
+    assert found.error.endswith(reason)
+    assert f"Warning: the plugin 'bad' is left out: {found.error}" in printed.err
+
+
+def test_what_a_plugin_prints_is_no_output_of_the_command(plugin):
+    found, printed = plugin(lambda: print("hello"))
+    assert (found.error, printed.out, printed.err) == ("", "", "hello\n")
+
+
+def test_ctrl_c_while_a_plugin_loads_is_not_the_plugins(plugin):
+    with pytest.raises(KeyboardInterrupt):
+        plugin(lambda: raise_(KeyboardInterrupt()))

@@ -144,7 +144,7 @@ def test_a_whole_number_may_be_written_as_a_float_and_stays_an_integer():
 @pytest.mark.parametrize(
     ("bounds", "good", "bad", "message"),
     [
-        ({}, [-2, 0, 1e300], [math.inf, math.nan, 10**400], "must be a finite number"),
+        ({}, [-2, 0, 1e300], [math.inf, math.nan, 2**64], "must be a finite number"),
         ({"above": 0}, [1e-9], [0, -1], "must be a finite number, above 0"),
         (
             {"at_least": 0, "below": 1},
@@ -168,7 +168,7 @@ def test_bounds_are_declared_with_the_hyper_parameter_and_nothing_else_is_refuse
 
 def test_malformed_overrides_show_where_they_break():
     assert parse_overrides(None) == {}
-    with pytest.raises(RogaError, match=r"--hparams is not valid JSON: .* at character 2 of \"\{'lr'"):
+    with pytest.raises(RogaError, match=r"--hparams is not valid JSON: .*char 1.*got \"\{'lr'"):
         parse_overrides("{'lr': 1}")
 
 

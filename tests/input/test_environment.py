@@ -5,7 +5,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.utils.data import TensorDataset
 
 from roga_domainbed.input.augmentation.spec import Recipe
@@ -97,12 +96,3 @@ def test_an_unreadable_image_is_one_in_every_process(tmp_path):
         read_image(tmp_path / "x.png")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (type(copy), str(copy), copy.path) == (UnreadableImage, str(caught.value), str(tmp_path / "x.png"))
-
-
-@pytest.mark.parametrize(("upright", "size"), [(False, (6, 4)), (True, (4, 6))])
-def test_an_image_is_turned_upright_if_that_is_asked_for(tmp_path, upright, size):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    Image.new("L", (6, 4)).save(tmp_path / "x.jpg", exif=exif)
-    image = read_image(tmp_path / "x.jpg", upright=upright)
-    assert (image.mode, image.size) == ("RGB", size)

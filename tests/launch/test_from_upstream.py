@@ -1,12 +1,14 @@
 """The jobs of upstream's sweep: what their commands become, and our launchers behind upstream's interface."""
 
+import os
 import shlex
 import sys
 
 import pytest
 
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.launch import LAUNCHERS, LauncherInfo, Outcome
+from roga_domainbed.results.records import mark_done
 from roga_domainbed.upstream.launchers import reenter, upstream_launchers
 
 JOB = "python -m domainbed.scripts.train --algorithm ERM --hparams '{\"lr\": 0.1}' --output_dir 'a b/c1'"
@@ -16,11 +18,16 @@ seen = []
 def fake_launcher(jobs, options):
     seen.extend(jobs)
     for job in jobs:
-        yield Outcome(job, 0 if "good" in job.output_dir else 3)
+        good = "good" in job.output_dir
+        if good:
+            os.makedirs(job.output_dir)
+            mark_done(job.output_dir)
+        yield Outcome(job, 0 if good else 3, skipped="elsewhere" in job.output_dir)
 
 
 @pytest.fixture
-def launchers():
+def launchers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     seen.clear()
     with LAUNCHERS.temporarily(LauncherInfo("queue", f"{__name__}:fake_launcher", "for tests")):
         yield upstream_launchers({"local": seen.extend})
@@ -49,8 +56,8 @@ def test_ours_are_there_under_a_name_that_is_free_and_get_argv_and_folder(launch
 
 
 def test_failed_jobs_are_named_and_counted(launchers, capsys):
-    with pytest.raises(RogaError, match="1 of 2 jobs failed"):
-        launchers["queue"]([JOB, JOB.replace("c1", "good")])
+    with pytest.raises(Failed, match="2 of 3 jobs are not done; 1 failed"):
+        launchers["queue"]([JOB, JOB.replace("c1", "good"), JOB.replace("c1", "elsewhere")])
     assert "Job a b/c1 exited with 3" in capsys.readouterr().err
 
 

@@ -18,13 +18,13 @@ def faults(**kwargs):
     problems.check()
 
 
-def test_the_defaults_are_upstreams():
+def test_the_defaults_are_upstreams_but_for_the_dataset_which_would_be_downloaded():
     config = TrainConfig()
     assert config.record_args() == {
         "algorithm": "ERM",
         "checkpoint_freq": None,
         "data_dir": None,
-        "dataset": "RotatedMNIST",
+        "dataset": None,
         "holdout_fraction": 0.2,
         "hparams": None,
         "hparams_seed": 0,
@@ -49,6 +49,7 @@ def test_good_arguments_have_no_faults():
     ("kwargs", "message"),
     [
         ({"algorithm": "Roga"}, r"unknown algorithm 'Roga' \(did you mean 'RoGA'\?\); known: ERM, "),
+        ({"dataset": None}, "--dataset is required; known: Debug28, .*SynthFake"),
         ({"dataset": "SynthFaek"}, r"unknown dataset 'SynthFaek' \(did you mean 'SynthFake'\?\)"),
         ({"dataset": "SynthFake"}, "dataset 'SynthFake' needs --data_dir"),
         ({"dataset": "PACS", "data_dir": "/no/such"}, "--data_dir '/no/such' is not a folder"),
@@ -56,8 +57,8 @@ def test_good_arguments_have_no_faults():
         ({"test_envs": [-1]}, "--test_envs -1: there is no such environment"),
         ({"test_envs": [1, 1]}, "--test_envs names 1 more than once"),
         ({"test_envs": [0, 1, 2]}, "names all 3 environments and leaves none to train on"),
-        ({"hparams": '{"lr": 0.1'}, r"--hparams is not valid JSON: .* at character 11 of"),
-        ({"hparams": "[1]"}, r"--hparams must be a JSON object such as .*; got '\[1\]'"),
+        ({"hparams": '{"lr": 0.1'}, r"--hparams is not valid JSON: .*char 10.*got '{"),
+        ({"hparams": "[1]"}, r"--hparams cannot be read: expected a mapping, got a list; .* got '\[1\]'"),
         ({"task": "adaptation"}, "--task must be one of 'domain_generalization', .*; got 'adaptation'"),
         ({"split": "video"}, "--split must be one of 'official', 'group', 'frame'; got 'video'"),
         (
@@ -73,10 +74,39 @@ def test_good_arguments_have_no_faults():
             "--uda_holdout_fraction must be .*, at least 0 and below 1; got -0.1",
         ),
         ({"task": "domain_adaptation"}, "needs unlabelled data: give --uda_holdout_fraction"),
-        ({"steps": 0}, "--steps must be a whole number, at least 1; got 0"),
-        ({"checkpoint_freq": -3}, "--checkpoint_freq must be a whole number, at least 1; got -3"),
-        ({"n_workers": -1}, "--n_workers must be a whole number, at least 0; got -1"),
-        ({"seed": -1}, "--seed must be a whole number, at least 0 and below 9223372036854775808; got -1"),
+        ({"steps": 0}, "--steps must be a whole number, at least 1 and at most 1,000,000,000; got 0"),
+        ({"checkpoint_freq": -3}, "--checkpoint_freq must be a whole number, at least 1 and .*; got -3"),
+        ({"n_workers": -1}, "--n_workers must be a whole number, at least 0 and at most 256; got -1"),
+        (
+            {"seed": -1},
+            "--seed must be a whole number, at least 0 and below 9,223,372,036,854,775,808; got -1",
+        ),
+        ({"steps": 10**18}, "--steps must be .*; got 1000000000000000000"),
+        ({"checkpoint_freq": 10**5000}, "--checkpoint_freq must be .*; got a number of thousands of digits"),
+        (
+            {"hparams": '{"lr": 1' + "0" * 5000 + "}"},
+            "--hparams cannot be read: a whole number of more than 64",
+        ),
+        (
+            {"hparams": '{"weight_decay": 1' + "0" * 400 + "}"},
+            "--hparams cannot be read: a whole number of more",
+        ),
+        (
+            {"hparams": '{"batch_size": 1000000000}'},
+            "hparam 'batch_size' must be .* at most 65,536; got 1000000000",
+        ),
+        (
+            {"hparams": '{"lr": "' + "9" * 5000 + '"}'},
+            "hparam 'lr' must be a finite number, above 0; got '9{199}…",
+        ),
+        ({"hparams": "[" * 10**5}, "--hparams cannot be read: nested more than"),
+        (
+            {"data_dir": "caf\udce9"},
+            r"--data_dir must be Unicode, not bytes of another encoding; got 'caf.udce9'",
+        ),
+        ({"output_dir": ""}, "--output_dir must be a path, not empty; got ''"),
+        ({"data_dir": ""}, "--data_dir must be a path, not empty; got ''"),
+        ({"cache": ""}, "--cache must be a path, not empty; got ''"),
     ],
 )
 def test_each_fault_is_named(kwargs, message):

@@ -221,7 +221,7 @@ def stays_shared(rank):
 @needs_fork
 def test_a_process_that_dies_ends_the_others_and_the_same_command_resumes_it(tmp_path, unbroken, capfd):
     folder = tmp_path / "run"
-    assert shared(folder, signals("SIGKILL", at=(N_STEPS, 5))) == [2, -signal.SIGKILL]
+    assert shared(folder, signals("SIGKILL", at=(N_STEPS, 5))) == [1, -signal.SIGKILL]
     err = capfd.readouterr().err
     assert err.startswith("roga-domainbed train: error: another process that shares the domains has stopped")
     assert err.endswith("; the same command resumes it\n")

@@ -14,7 +14,9 @@ import torch
 from small_runs import at_step, checkpoints, comparable, in_child, run, use_small_images
 
 from roga_domainbed.errors import RogaError
+from roga_domainbed.input.prefetch import Prefetcher
 from roga_domainbed.launch.job import State, failure_line
+from roga_domainbed.processes import Worker, WorkerDied
 from roga_domainbed.sweep.jobs import train_job
 from roga_domainbed.trainer import checkpoint
 
@@ -158,6 +160,48 @@ def test_a_killed_loader_process_is_named_and_the_run_goes_on_afterwards(tmp_pat
     run(folder)
     run(tmp_path / "unbroken")
     assert comparable(folder) == comparable(tmp_path / "unbroken")
+
+
+def read_ahead(n_bytes, n_tasks=4):
+    """The first byte of each result of two reader processes, for tasks that are numbers."""
+    tasks = list(range(n_tasks))
+    results = Prefetcher(
+        lambda task: (torch.full((n_bytes,), task, dtype=torch.uint8), None), tasks, workers=2, processes=True
+    )
+    return [int(result[0]) for result, _ in results]
+
+
+def test_readers_need_no_shared_memory():
+    def train(mount):
+        mount(b"tmpfs", "/dev/shm", b"tmpfs", 0, b"size=1m")
+        assert read_ahead(8 * 2**20) == [0, 1, 2, 3]
+
+    in_child_that_mounts(train)
+
+
+def test_a_reader_that_dies_in_the_middle_of_its_result_is_noticed_though_others_live():
+    workers = [Worker(lambda question: bytes(8 * 2**20)) for _ in range(2)]
+    connection, process = workers[0]._connection, workers[0]._process
+    connection.send_bytes(b"question")
+    assert connection.poll(20), "it has begun to answer, and waits for us to read"
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises((EOFError, OSError)):  # after the length, or within the content
+        connection.recv_bytes()
+    with pytest.raises(WorkerDied):
+        workers[0].ask(b"question")
+    assert len(workers[1].ask(b"question")) == 8 * 2**20
+
+
+def test_readers_that_cannot_be_started_are_a_sentence():
+    def train():
+        used = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 4, used + 4))
+        with pytest.raises(
+            RogaError, match=r"cannot be started: Too many open files; give fewer --n_workers"
+        ):
+            read_ahead(1)
+
+    assert in_child(train) == 0
 
 
 # --- numbers ----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from torch import nn
 
 from roga_domainbed import catalog
 from roga_domainbed.input.minibatches import seed_everything
+from roga_domainbed.trainer import object_state
 from roga_domainbed.trainer.object_state import CannotRestore, ObjectState
 from roga_domainbed.upstream import bridge
 from roga_domainbed.upstream.defects import MADE_ANEW
@@ -179,3 +180,35 @@ def test_shared_parts_stay_shared_and_separate_ones_separate():
     new.second = new.first
     ObjectState(new).restore(through_a_file(ObjectState(odd).capture()))
     assert (new.first.tolist(), new.second.tolist()) == ([1, 1], [5, 5])
+
+
+@pytest.mark.parametrize(
+    "captured",
+    [
+        ("object",),
+        ("again", 5),
+        ("tensor", 0, "x", True, True, None),
+        ("object", 0, "x", {}),
+        ("nonsense", 0, []),
+        (),
+        ("tuple", [("list", 1, 7)]),
+    ],
+)
+def test_a_state_of_another_form_is_refused_and_not_followed(captured):
+    with pytest.raises(CannotRestore):
+        ObjectState(nn.Linear(2, 2)).restore(captured)
+
+
+def test_a_parameter_of_another_shape_is_refused():
+    captured = ObjectState(nn.Linear(3, 2)).capture()
+    with pytest.raises(CannotRestore, match=r"a parameter of shape \(2, 2\) was \(2, 3\)"):
+        ObjectState(nn.Linear(2, 2)).restore(captured)
+
+
+def test_a_state_that_repeats_itself_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(object_state, "_MOST_VALUES", 1000)
+    captured = ("tuple", [1])
+    for _ in range(50):
+        captured = ("tuple", [captured] * 10)
+    with pytest.raises(CannotRestore, match="it has more than 1,000 values"):
+        ObjectState(nn.Linear(2, 2)).restore(captured)

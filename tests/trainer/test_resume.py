@@ -104,7 +104,7 @@ def test_a_stopped_run_resumes_bit_for_bit(stop, steps_done, tmp_path, monkeypat
     assert comparable(folder) == unbroken
     assert f"Continued after {steps_done} of {N_STEPS} steps." in capsys.readouterr().out
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["results.jsonl", "out.txt", "err.txt", "model.pkl", "done"]
+        ["results.jsonl", "out.txt", "err.txt", "model.pkl", "done", "train.lock"]
         + [name for name in ("scores.parquet",) if (folder / name).exists()]
     )
 
@@ -308,10 +308,44 @@ def torch_with_code(path):
     torch.save({"format": 1, "algorithm": Payload()}, path)
 
 
+def as_named_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": 3},
+        {"data": "[1]"},
+        {"made_by": "{"},
+        {"steps_done": "6"},
+        {"steps_done": -1},
+        {"records_bytes": 10**30},
+        {"record_due": None},
+        {"window": {"loss": "abc"}},
+        {"window": [1]},
+        {"algorithm": [1]},
+        {"format": 99},
+    ],
+)
+def test_a_checkpoint_with_a_field_of_another_kind_is_none(tmp_path, change):
+    fields = {"steps_done": 6, "record_due": False, "records_bytes": 0, "output_bytes": 0, "window": {}}
+    fields |= {"settings": "{}", "data": "{}", "made_by": "{}", "algorithm": ("kept",), "format": 1}
+    path = tmp_path / "checkpoint_6.pt"
+    torch.save(fields, path)
+    assert checkpoint.newest(tmp_path)[0].steps_done == 6
+    torch.save(fields | change, path)
+    found, damaged = checkpoint.newest(tmp_path)
+    assert found is None
+    assert list(damaged) == [path]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         flipped_bit,
+        pytest.param(as_named_pipe, marks=pytest.mark.slow),
         torch_with_code,
         *(pytest.param(damage, marks=pytest.mark.slow) for damage in (truncated, emptied, with_code)),
     ],

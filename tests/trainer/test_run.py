@@ -1,8 +1,12 @@
 """Whole runs on 16 random images an environment: records, files, reproducibility, refusals."""
 
+import contextlib
 import gzip
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,7 +15,9 @@ from small_runs import records_of, use_small_images
 from roga_domainbed import catalog
 from roga_domainbed.engine.datasets import Debug28
 from roga_domainbed.errors import RogaError
+from roga_domainbed.files import locked
 from roga_domainbed.trainer import profile
+from roga_domainbed.trainer import run as running
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
 
@@ -94,7 +100,7 @@ def test_binary_tasks_carry_auc_ap_and_eer_with_a_reason_where_there_is_none(fin
 def test_files_of_a_finished_run(finished):
     folder = finished
     assert {path.name for path in folder.iterdir()} == {
-        "results.jsonl", "scores.parquet", "out.txt", "err.txt", "model.pkl", "done",
+        "results.jsonl", "scores.parquet", "out.txt", "err.txt", "model.pkl", "done", "train.lock",
         "model_step0.pkl", "model_step2.pkl", "model_step4.pkl",
     }  # fmt: skip
     assert (folder / "done").read_bytes() == b"done"
@@ -102,6 +108,7 @@ def test_files_of_a_finished_run(finished):
     model = torch.load(folder / "model.pkl", weights_only=True)
     assert set(model) == {
         "args", "model_input_shape", "model_num_classes", "model_num_domains", "model_hparams", "model_dict",
+        "model_class_names",
     }  # fmt: skip
     assert model["model_input_shape"] == (3, 32, 32)
     assert model["model_num_domains"] == 2
@@ -241,11 +248,52 @@ def test_an_earlier_run_survives_a_replacement_that_cannot_start(copied):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_somebody_else_stays_as_it_is(overwrite, tmp_path, monkeypatch):
+    for name in ("out.txt", "model-best.pkl", "movie.mkv.part", "scores.parquet", "results.jsonl", "done"):
+        (tmp_path / name).write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    before = contents(tmp_path)
+    for folder, message in ((".", "holds other files and no run"), ("", "must be a path, not empty")):
+        with pytest.raises(RogaError, match=message):
+            train(TrainConfig(output_dir=folder, overwrite=overwrite, **SMALL))
+    assert contents(tmp_path) == before
+
+
+def test_a_replacement_removes_the_files_of_the_run_alone(copied):
+    (copied / "model-best.pkl").write_text("mine")
+    (copied / "movie.mkv.part").write_text("mine")
+    run(copied, overwrite=True, skip_model_save=True, steps=1)
+    assert (copied / "model-best.pkl").read_text() == (copied / "movie.mkv.part").read_text() == "mine"
+    assert not (copied / "model.pkl").exists()
+
+
+def test_the_second_of_two_equal_commands_leaves_the_run_that_the_first_finished(
+    finished, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+
+    @contextlib.contextmanager
+    def locked_when_the_first_has_finished(path):
+        shutil.copytree(finished, folder, dirs_exist_ok=True)
+        with locked(path):
+            yield
+
+    monkeypatch.setattr(running, "locked", locked_when_the_first_has_finished)
+    with pytest.raises(RogaError, match="holds a finished run"):
+        run(folder)
+    assert contents(folder) == contents(finished)
+
+
 def test_a_replacement_leaves_nothing_of_the_earlier_run(copied):
     folder = copied
     run(folder, overwrite=True, skip_model_save=True, steps=1)
     assert {path.name for path in folder.iterdir()} == {
-        "results.jsonl", "scores.parquet", "out.txt", "err.txt", "done",
+        "results.jsonl", "scores.parquet", "out.txt", "err.txt", "done", "train.lock",
     }  # fmt: skip
 
 
@@ -260,8 +308,14 @@ def test_err_txt_says_why_a_run_stopped(tmp_path):
     [
         ('{"lr": -1}', "hparam 'lr' must be a finite number, above 0; got -1"),
         ('{"lr": NaN}', "hparam 'lr' must be a finite number, above 0; got nan"),
-        ('{"batch_size": 0}', "hparam 'batch_size' must be a whole number, at least 1; got 0"),
-        ('{"batch_size": 16.5}', "hparam 'batch_size' must be a whole number, at least 1; got 16.5"),
+        (
+            '{"batch_size": 0}',
+            "hparam 'batch_size' must be a whole number, at least 1 and at most 65,536; got 0",
+        ),
+        (
+            '{"batch_size": 16.5}',
+            "hparam 'batch_size' must be a whole number, at least 1 and at most 65,536; got 16.5",
+        ),
         (
             '{"resnet_dropout": 2}',
             "hparam 'resnet_dropout' must be a finite number, at least 0 and below 1; got 2",
@@ -317,3 +371,35 @@ def test_bf16_on_a_processor_trains_to_almost_the_same_loss(tmp_path):
     half = run(tmp_path / "b", steps=1, precision="bf16")[0]["loss"]
     assert half != plain
     assert half == pytest.approx(plain, rel=0.02)
+
+
+def test_time_left_is_measured_without_the_first_step(monkeypatch, capsys):
+    from roga_domainbed.trainer import progress
+
+    now = iter([100.0, 110.0, 130.0])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(now))
+    table = progress.RecordTable(["a", "b", "c"], [0], n_steps=301)
+    for step in (0, 100, 300):
+        table.print({"step": step})
+    # ten seconds for a hundred steps, so twenty for the two hundred that are left
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()[3:]] == ["-", "0:20", "0:00"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_closed_standard_output_does_not_end_a_training(tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "roga_domainbed", "train", "--dataset", "Debug28", "--steps", "5"]
+    command += ["--output_dir", str(folder), "--n_workers", "0", "--checkpoint_freq", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stdout.readline() == "Command:\n"
+        training.stdout.close()  # as `| head -1` does
+        err = training.stderr.read()
+    assert training.returncode == 0
+    assert "nothing more goes to standard output (Broken pipe); the work goes on" in err
+    assert "Traceback" not in err
+    assert (folder / "done").exists()
+    assert [line[:7].strip() for line in (folder / "out.txt").read_text().splitlines()[-3:]] == [
+        "0",
+        "2",
+        "4",
+    ]

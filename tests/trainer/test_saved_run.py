@@ -135,7 +135,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path, kind):
     ("change", "message"),
     [
         (lambda c: c.pop("model_dict"), r"is no model of 'train': it lacks model_dict"),
-        (lambda c: c.update(model_hparams=3), r"it lacks model_hparams"),
+        (lambda c: c.update(model_hparams=3), r"model_hparams must be a mapping; got 3"),
         (lambda c: c["args"].update(algorithm="ERN"), r"unknown algorithm 'ERN' \(did you mean 'ERM'\?\)"),
         (lambda c: c["args"].update(algorithm="SagNet"), r"algorithm 'SagNet' is DomainBed's own: set DOMAINBED_HOME"),
         (lambda c: c["args"].update(algorithm="Fish"), r"weights are not those of Fish on the backend 'engine'"),
@@ -153,6 +153,131 @@ def test_what_is_no_model_of_this_backend_is_one_sentence(tmp_path, change, mess
     with pytest.raises(RogaError, match=message) as caught:
         load_run(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def repeated(value, depth):
+    """Lists in lists, 10 ** depth values when they are walked through."""
+    for _ in range(depth):
+        value = [value] * 10
+    return value
+
+
+KINDS = {
+    "args": ([1], r"args must be a mapping; got \[1\]"),
+    "args.test_envs": ("x", r"among args, test_envs must be a list, each a whole number; got 'x'"),
+    "args.seed": ([1], r"among args, seed must be a whole number, at least 0"),
+    "args.algorithm": (["ERM"], r"among args, algorithm must be a string; got \['ERM'\]"),
+    "args.dataset": (7, r"among args, dataset must be a string; got 7"),
+    "args.reals": (7, r"among args, reals must be a string; got 7"),
+    "args.holdout_fraction": ("0.2", r"among args, holdout_fraction must be a finite number"),
+    "args.row": ("x" * 10**6, r"args may hold numbers of 64 bits and short text, by name"),
+    "args.trial_seed": (repeated(1, 20), r"args may hold numbers of 64 bits and short text, by name"),
+    "model_class_names": (["real"], r"model_class_names must be 2 names; got a list"),
+    "model_num_domains ": (repeated(1, 20), r"model_num_domains must be a whole number"),
+    "model_num_classes": (-1, r"model_num_classes must be a whole number, at least 1 and at most 100,000; got -1"),
+    "model_num_domains": (10**15, r"model_num_domains must be a whole number, at least 1 and at most 1,000"),
+    "model_input_shape": ((3, 10**6, 10**6), r"model_input_shape must be \(channels, height, width\), at most 64 and"),
+    "model_hparams": ({3: 4}, r"model_hparams may hold numbers of 64 bits and short text, by name"),
+    "model_hparams.lr": (10**400, r"model_hparams may hold numbers of 64 bits and short text, by name"),
+    "model_hparams.mlp_width": (repeated(1, 20), r"model_hparams may hold numbers of 64 bits and short text, by name"),
+    "model_hparams.mlp_depth": (10**9, r"its mlp_depth is 1000000000, and it has \d+ tensors in all"),
+    "model_dict": ("x", r"model_dict must be a mapping; got 'x'"),
+    "model_dict.featurizer.conv1.weight": ([1.0], r"model_dict has 1 values that are no tensors: 'featurizer.conv1.w"),
+    "model_dict.7": (torch.zeros(1), r"model_dict has names that are no text: 7"),
+}  # fmt: skip
+
+
+def replaced(content, place, value):
+    outer, _, inner = place.partition(".")
+    if inner:
+        content[outer][int(inner) if inner == "7" else inner] = value
+    else:
+        content[outer] = value
+
+
+@pytest.mark.parametrize("place", KINDS)
+def test_a_part_of_another_kind_is_one_sentence(tmp_path, place):
+    content, (value, message) = model_content(), KINDS[place]
+    replaced(content, place.strip(), value)
+    torch.save(content, tmp_path / "model.pkl")
+    with pytest.raises(RogaError, match=message) as caught:
+        load_run(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_all_parts_of_another_kind_come_at_once(tmp_path):
+    content = model_content()
+    del content["model_num_classes"]
+    for place in ("args.seed", "model_num_domains", "model_hparams", "model_dict.7"):
+        replaced(content, place, KINDS[place][0])
+    torch.save(content, tmp_path / "model.pkl")
+    with pytest.raises(RogaError, match="lacks model_num_classes") as caught:
+        load_run(tmp_path)
+    assert all(
+        word in str(caught.value) for word in ("seed", "model_num_domains", "model_hparams", "no text: 7")
+    )
+
+
+@pytest.mark.parametrize(("key", "value"), [("model_num_classes", 99_999), ("mlp_width", 10**6)])
+def test_a_network_larger_than_its_file_is_not_built(tmp_path, key, value):
+    shape = (3, 64, 64) if key == "model_num_classes" else (3, 28, 28)
+    hparams = {"backbone": "resnet10t", "pretrained": False} if shape[1] == 64 else {}
+    content = model_content(shape=shape, **hparams)
+    if key == "mlp_width":
+        content["args"]["algorithm"] = "DANN"
+        content["model_hparams"] = bridge.register().hparams_registry.default_hparams("DANN", "Debug28")
+        content["model_hparams"] |= {"mlp_width": 10**6, "mlp_depth": 4}
+    else:
+        content[key] = value
+    torch.save(content, tmp_path / "model.pkl")
+    with pytest.raises(
+        RogaError, match=r"the network that it describes has [\d,]+ bytes of weights, and the file has"
+    ):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_with_their_names(tmp_path, value):
+    content = model_content()
+    content["model_dict"]["featurizer.conv1.weight"][3] = value
+    torch.save(content, tmp_path / "model.pkl")
+    with pytest.raises(
+        RogaError, match=r"\d of its \d+ tensors hold NaN or infinity: featurizer\.conv1\.weight"
+    ):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_weights_of_another_kind_of_number_are_not_converted(tmp_path, dtype):
+    content = model_content()
+    state = content["model_dict"]
+    state["featurizer.conv1.weight"] = state["featurizer.conv1.weight"].to(dtype)
+    torch.save(content, tmp_path / "model.pkl")
+    with pytest.raises(
+        RogaError, match=rf"featurizer\.conv1\.weight is torch\.float32 here and {dtype} there"
+    ):
+        load_run(tmp_path)
+
+
+def test_200_flipped_bits_are_found(tmp_path):
+    path = tmp_path / "model.pkl"
+    torch.save(model_content(), path)
+    content, rng = bytearray(path.read_bytes()), np.random.RandomState(0)
+    for position in rng.randint(len(content) // 4, len(content) * 3 // 4, 200):
+        content[position] ^= 1 << rng.randint(8)
+    path.write_bytes(content)
+    with pytest.raises(RogaError, match="does not have its checksum"):
+        load_run(tmp_path)
+
+
+def test_a_named_pipe_is_no_model(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pkl")
+    with pytest.raises(RogaError, match="is no model: it is neither a regular file nor a folder"):
+        load_run(tmp_path / "pipe.pkl")
+    torch.save(model_content(), tmp_path / "model.pkl")
+    os.mkfifo(tmp_path / "results.jsonl")
+    assert load_run(tmp_path).provenance == {}
 
 
 def test_a_list_is_no_model(tmp_path):

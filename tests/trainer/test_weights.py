@@ -1,6 +1,7 @@
 """``--weights``: the hparam of that name, for every backbone and any number of input channels."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -37,6 +38,48 @@ def test_colour_weights_fit_a_first_layer_of_four_channels(tmp_path):
 
 
 def test_weights_that_no_network_would_read_are_refused(tmp_path):
-    config = TrainConfig(dataset="Debug28", hparams='{"weights": "a.pth"}', output_dir=str(tmp_path / "run"))
+    (tmp_path / "a.pth").touch()
+    hparams = json.dumps({"weights": str(tmp_path / "a.pth")})
+    config = TrainConfig(dataset="Debug28", hparams=hparams, output_dir=str(tmp_path / "run"))
     with pytest.raises(RogaError, match="starts from random weights"):
         train(config)
+
+
+def changed(state, change):
+    state = {name: value.clone() for name, value in state.items()}
+    change(state)
+    return state
+
+
+FIRST = "blocks.0.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update({FIRST: [1, 2]}), r"1 of its values are no tensors with a name: blocks\.0\.0\.weight"),
+        (lambda s: s.update({3: s[FIRST]}), r"1 of its values are no tensors with a name: a int"),
+        (lambda s: s[FIRST].fill_(float("nan")), r"holds NaN, infinity or another kind of number in blocks\.0\.0"),
+        (lambda s: s.update({FIRST: s[FIRST].long()}), r"NaN, infinity or another kind of number in blocks\.0\.0"),
+        (lambda s: s.update({FIRST: s[FIRST][:2]}), r"it has in another shape blocks\.0\.0\.weight"),
+    ],
+)  # fmt: skip
+def test_weights_that_are_no_weights_are_a_sentence(tmp_path, change, message):
+    path = tmp_path / "meso4.pth"
+    torch.save(changed(Meso4((3, 64, 64), {}).state_dict(), change), path)
+    with pytest.raises(RogaError, match=message):
+        Meso4((3, 64, 64), {"weights": str(path)})
+
+
+def test_a_damaged_file_of_weights_and_one_that_is_none(tmp_path):
+    path = tmp_path / "meso4.pth"
+    torch.save(Meso4((3, 64, 64), {}).state_dict(), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RogaError, match="cannot be read as weights: it is damaged: the entry"):
+        Meso4((3, 64, 64), {"weights": str(path)})
+    for name in ("a.pth", "a.safetensors"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(RogaError, match="cannot be read as weights: not a regular file but a named pipe"):
+            Meso4((3, 64, 64), {"weights": str(tmp_path / name)})

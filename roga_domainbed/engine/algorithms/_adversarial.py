@@ -43,6 +43,7 @@ class DomainAdversarial(Algorithm):
             log_uniform_int(2, 0, 3),
             "discriminator steps for one of the rest",
             at_least=1,
+            at_most=2**16,
         ),
         HParam(
             "grad_penalty",
@@ -52,8 +53,15 @@ class DomainAdversarial(Algorithm):
             at_least=0,
         ),
         HParam("beta1", 0.5, choice([0.0, 0.5]), "first-moment decay of Adam", at_least=0, below=1),
-        HParam("mlp_width", 256, log_uniform_int(2, 6, 10), "width of the discriminator", at_least=1),
-        HParam("mlp_depth", 3, choice([3, 4, 5]), "layers of the discriminator", at_least=1),
+        HParam(
+            "mlp_width",
+            256,
+            log_uniform_int(2, 6, 10),
+            "width of the discriminator",
+            at_least=1,
+            at_most=2**16,
+        ),
+        HParam("mlp_depth", 3, choice([3, 4, 5]), "layers of the discriminator", at_least=1, at_most=2**8),
         HParam(
             "mlp_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout in the discriminator", at_least=0, below=1
         ),

@@ -22,7 +22,8 @@ from roga_domainbed.engine.datasets.transforms import augmenting_transform, eval
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.input.augmentation.spec import Recipe, recipe_of
 from roga_domainbed.input.environment import FileEnvironment
-from roga_domainbed.input.image_files import IMAGE_SUFFIXES, images_below, read_image
+from roga_domainbed.input.image_files import read_image
+from roga_domainbed.input.tree import IMAGE_SUFFIXES, MEDIA_SUFFIXES, counted, files_below, names_in
 
 Transform = Callable[[Image.Image], torch.Tensor]
 
@@ -74,7 +75,8 @@ class ImageEnvironment(FileEnvironment):
 class MultipleEnvironmentImageFolder(MultipleDomainDataset):
     """Every folder in ``root`` is an environment, every folder in it a class.
 
-    Hidden folders and files, files outside class folders and files without an image's suffix are skipped.
+    Links are followed as ``input.tree`` has it. Hidden folders and files and files without an image's suffix are
+    skipped. Videos, and images outside class folders, are so with a note.
     Environments are in alphabetical order, or in the order of ``ENVIRONMENTS`` if those are the folders' names.
 
     Args:
@@ -84,7 +86,8 @@ class MultipleEnvironmentImageFolder(MultipleDomainDataset):
         hparams: ``image_size`` is the side in pixels, 224 if absent.
 
     Attributes:
-        classes: names of the classes in the order of their indices; real is 0 and fake is 1.
+        classes: names of the classes in the order of their indices; see ``class_indices``.
+        notes: a sentence if images are left out.
 
     Raises:
         RogaError: no such folder; no images; an environment without one of the classes; folders that are not
@@ -100,9 +103,24 @@ class MultipleEnvironmentImageFolder(MultipleDomainDataset):
             raise RogaError(f"hparam 'image_size' must be a whole number of pixels, at least 1; got {side!r}")
         try:
             environments = self._environment_folders(root)
-            found = {name: _class_folders(os.path.join(root, name)) for name in environments}
+            media = {name: _class_folders(os.path.join(root, name)) for name in environments}
+            stray = _outside_classes(root, environments)
         except OSError as error:
             raise RogaError(f"cannot list the folder {error.filename!r}: {error.strerror}") from None
+        videos = [
+            path
+            for folders in media.values()
+            for paths in folders.values()
+            for path in paths
+            if not _is_image(path)
+        ]
+        found = {
+            name: {folder: list(filter(_is_image, paths)) for folder, paths in folders.items()}
+            for name, folders in media.items()
+        }
+        self.notes = [f"images and videos in no class folder are left out, {counted(stray)}"] if stray else []
+        if videos:
+            self.notes.append(f"videos are left out, only images are read, {counted(videos)}")
         index_of, self.classes = class_indices(folder for folders in found.values() for folder in folders)
         _check_classes(root, found, index_of, self.classes)
 
@@ -121,7 +139,7 @@ class MultipleEnvironmentImageFolder(MultipleDomainDataset):
                 f"no such folder: {root!r}; {type(self).__name__} is expected there as "
                 "<environment>/<class>/<image>. Check --data_dir"
             )
-        folders = _folders(root)
+        folders, _ = names_in(root)
         if not folders:
             raise RogaError(f"no environments in {root!r}: expected folders <environment>/<class>/<image>")
         names = self.ENVIRONMENTS
@@ -164,14 +182,26 @@ def _check_classes(
     problems.check()
 
 
-def _folders(path: str) -> list[str]:
-    with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-
-
 def _class_folders(environment: str) -> dict[str, list[str]]:
-    """Class folder to its images, in the order in which they become samples."""
-    return {folder: images_below(os.path.join(environment, folder)) for folder in _folders(environment)}
+    """Class folder to its images, in the order in which they become samples, and videos."""
+    names, _ = names_in(environment)
+    folders = {name: os.path.join(environment, name) for name in names}
+    return {
+        name: files_below(path, MEDIA_SUFFIXES, [other for other in folders.values() if other != path])
+        for name, path in folders.items()
+    }
+
+
+def _outside_classes(root: str, environments: Sequence[str]) -> list[str]:
+    paths = []
+    for folder in (root, *(os.path.join(root, name) for name in environments)):
+        _, files = names_in(folder)
+        paths += [os.path.join(folder, name) for name in files if name.lower().endswith(MEDIA_SUFFIXES)]
+    return paths
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _abbreviates(short: str, name: str) -> bool:

@@ -80,6 +80,7 @@ class ColoredMNIST(MultipleEnvironmentMNIST):
 
     def __init__(self, root: str | os.PathLike | None, test_envs: Sequence[int], hparams: dict[str, Any]):
         super().__init__(root, [0.1, 0.2, 0.9], _coloured, (2, 28, 28), 2)
+        self.classes = ["5 to 9", "0 to 4"]
 
 
 class RotatedMNIST(MultipleEnvironmentMNIST):
@@ -89,6 +90,7 @@ class RotatedMNIST(MultipleEnvironmentMNIST):
 
     def __init__(self, root: str | os.PathLike | None, test_envs: Sequence[int], hparams: dict[str, Any]):
         super().__init__(root, [0, 15, 30, 45, 60, 75], _rotated, (1, 28, 28), 10)
+        self.classes = [str(digit) for digit in range(10)]
 
 
 def _coloured(images: torch.Tensor, digits: np.ndarray, flip: float) -> TensorEnvironment:

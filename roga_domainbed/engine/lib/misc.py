@@ -168,7 +168,8 @@ class Tee:
     ):
         self._channel = channel
         self.stream = getattr(sys, channel)
-        self.file = open(fname, mode, encoding="utf-8")  # noqa: SIM115 - closed by close()
+        # A name that is no Unicode must not end a run.
+        self.file = open(fname, mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - see close()
 
     @property
     def encoding(self) -> str:

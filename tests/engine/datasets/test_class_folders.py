@@ -1,6 +1,6 @@
 import pytest
 
-from roga_domainbed.engine.datasets.classes import class_indices
+from roga_domainbed.engine.datasets.classes import class_indices, fake_class, meaning
 
 
 @pytest.mark.parametrize(
@@ -12,12 +12,50 @@ from roga_domainbed.engine.datasets.classes import class_indices
         ("Real", "FAKE"),
         ("original_sequences", "manipulated_sequences"),
         ("Celeb-real", "Celeb-synthesis"),
-        ("real", "FaceSwap"),  # one understood name settles the other
-        ("youtube", "deepfakes"),
+        ("genuine faces", "tampered"),
+        ("bona fide", "spoof"),
+        ("BonaFide", "attack"),
+        ("live", "Spoof"),
+        ("nature", "ai"),
+        ("not_fake", "fake"),
+        ("NotFake", "FakeFaces"),
+        ("real", "not_real"),
+        ("real", "non-real"),
+        ("real", "unreal"),
+        ("untampered", "tampered"),
+        ("unmodified", "modified"),
+        ("unfaked", "AI-generated"),
+        ("isn't fake", "isn't real"),
+        ("real_not_fake", "not_a_real_image"),
+        ("training_real", "training_fake"),
+        ("ReAl", "fAkE"),
     ],
 )
 def test_real_is_0_and_fake_is_1_whatever_the_alphabet_says(real, fake):
     assert class_indices([fake, real]) == ({real: 0, fake: 1}, ["real", "fake"])
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"), [("real", "FaceSwap"), ("youtube", "deepfakes"), ("real", "Real-ESRGAN")]
+)
+def test_one_understood_name_of_two_gives_the_numbers_but_not_the_meaning(real, fake):
+    indices, classes = class_indices([fake, real])
+    assert (indices, classes) == ({real: 0, fake: 1}, [real, fake])
+    assert fake_class(classes) is None
+    assert fake_class(classes, [real], [fake]) == 1
+    assert fake_class(classes, [fake], [real]) == 0
+    assert fake_class(classes, [real]) is None, "the other one is not said"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Real-ESRGAN", "RealVisXL", "real_stylegan", "realm", "surreal", "fake_vs_real", "fake or real", "anti-spoof",
+        "fake-free", "no_1_fake", "not", "0", "1", "cat", "", "not_not",
+    ],
+)  # fmt: skip
+def test_a_name_that_does_not_say_it_means_nothing(name):
+    assert meaning(name) is None
 
 
 PACS = ["dog", "elephant", "giraffe", "guitar", "horse", "house", "person"]

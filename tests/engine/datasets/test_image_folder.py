@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from roga_domainbed.engine import datasets
 from roga_domainbed.engine.datasets.transforms import augmenting_transform
 from roga_domainbed.errors import RogaError
+from roga_domainbed.input.environment import OpenDataset
 from roga_domainbed.input.image_files import UnreadableImage, read_image
 
 PAIR = {"0_real": 2, "1_fake": 3}
@@ -62,6 +63,39 @@ def test_hidden_and_stray_things_are_passed_over(make_tree):
         (root / stray).write_text("stray")
     (root / "a" / "0_real" / ".thumbnails" / "0.png").write_text("stray")
     assert [len(environment) for environment in folder_of(root)] == [5, 5]
+
+
+def test_media_that_are_left_out_are_counted_in_a_note(make_tree):
+    root = make_tree({"a": PAIR, "b": PAIR})
+    for stray in (
+        "top.png",
+        "a/cover.jpg",
+        "a/clip.mp4",
+        "b/0_real/clip.mp4",
+        "b/0_real/.hidden.png",
+        "a/list.csv",
+    ):
+        (root / stray).write_text("stray")
+    outside, videos = folder_of(root).notes
+    assert outside.startswith(
+        f"images and videos in no class folder are left out, 3: {str(root / 'top.png')!r}"
+    )
+    assert videos == f"videos are left out, only images are read, 1: {str(root / 'b/0_real/clip.mp4')!r}"
+    assert OpenDataset(folder_of(root)).notes == [outside, videos]
+
+
+def test_linked_folders_count_once_and_loops_end(make_tree, tmp_path):
+    root = make_tree({"a": PAIR, "b": PAIR})
+    pool = make_tree({"pool": {"v1": 4}}, "elsewhere") / "pool"
+    for name in ("linked", "again"):
+        (root / "a" / "0_real" / name).symlink_to(pool)
+    (root / "a" / "1_fake" / "loop").symlink_to("..")
+    (root / "a" / "1_fake" / "others").symlink_to("../0_real")
+    (root / "a" / "up").symlink_to("../..")
+    (root / "loop").symlink_to(".")
+    os.mkfifo(root / "b" / "0_real" / "pipe.png")
+    dataset = folder_of(root)
+    assert [environment.labels.tolist() for environment in dataset] == [[0] * 6 + [1] * 3, [0, 0, 1, 1, 1]]
 
 
 def test_labels_are_known_without_decoding_and_have_one_number_in_all_environments(make_tree, monkeypatch):

@@ -1,0 +1,103 @@
+"""A saved model as a detector: which of its classes is fake, by their names or as the user says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+
+from datasets_ext.folder import ManifestDataset
+from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog.registry import load
+from roga_domainbed.engine.datasets.classes import FAKE, REAL_AND_FAKE, fake_class
+from roga_domainbed.errors import Problems, RogaError, shortened
+from roga_domainbed.foreign import printable
+from roga_domainbed.inference.saved_run import SavedRun
+
+
+def as_detector(run: SavedRun, purpose: str, real: Collection[str] = (), fake: Collection[str] = ()) -> None:
+    """Number the classes of ``run`` so that 0 is real and 1 fake, whatever they were in training.
+
+    Args:
+        run: changed in place.
+        purpose: what wants a detector, for the message.
+        real: classes that the user says are real. They count if both classes are named; their names do otherwise.
+        fake: those that are fake.
+
+    Raises:
+        RogaError: the model is not about real and fake, or nobody knows which class is which.
+    """
+    classes = class_names(run)
+    numbered = classes or [str(index) for index in range(run.num_classes)]
+    is_said = set(numbered) <= {*real, *fake}
+    index = fake_class(numbered, real, fake) if is_said else fake_class(numbered)
+    if index is None:
+        raise RogaError(_refusal(run, purpose, classes))
+    if index != FAKE:
+        _swap_classes(run.algorithm)
+
+
+def check_said(run: SavedRun, folders: Sequence[str], real: Collection[str], fake: Collection[str]) -> None:
+    """Refuse names that are said to be real or fake and are neither classes of the model nor ``folders``.
+
+    Raises:
+        RogaError: such a name, or one that is said to be both.
+    """
+    problems = Problems()
+    classes = class_names(run) or [str(index) for index in range(run.num_classes)]
+    for option, names in (("--real", real), ("--fake", fake)):
+        for name in names:
+            if name not in (*classes, *folders):
+                known = f"the classes of the model are {shown(classes)}"
+                known += f"; the folders are {shown(folders, 10)}" if folders else ""
+                problems.add(f"{option} {name!r} names nothing here: {known}")
+    for name in set(real) & set(fake):
+        problems.add(f"{name!r} cannot be both --real and --fake")
+    problems.check()
+
+
+def class_names(run: SavedRun) -> tuple[str, ...] | None:
+    """Names of the model's classes; None if it does not say, as those of version 0.1.0 on folders of images."""
+    if run.class_names is not None:
+        return run.class_names
+    name = run.args.get("dataset")
+    if (
+        name in DATASETS
+        and DATASETS.get(name).plugin
+        and issubclass(load(DATASETS.get(name).target), ManifestDataset)
+    ):
+        return REAL_AND_FAKE
+    return None
+
+
+def _refusal(run: SavedRun, purpose: str, classes: tuple[str, ...] | None) -> str:
+    start = f"{purpose} is for models that tell real from fake; this one"
+    trained = f"(it was trained on {printable(str(run.args.get('dataset')))})"
+    if run.num_classes != 2:
+        names = f": {shown(classes)}" if classes else ""
+        return f"{start} knows {run.num_classes} classes{names} {trained}"
+    if classes is None:
+        return (
+            f"{start} has two classes and does not say which is which {trained}. If you know, pass the number of each: "
+            "--real 0 --fake 1 where class 1 is fake"
+        )
+    return (
+        f"{start} tells {shown(classes[:1])} from {shown(classes[1:])} {trained}. If one of them is real and the other "
+        "fake, say so with --real NAME --fake NAME, these two names"
+    )
+
+
+def shown(names: Sequence[str], n: int = 3) -> str:
+    """``'a', 'b', 'c', …``: names from a file or a disk, for a message."""
+    return shortened([repr(printable(name)) for name in names], n)
+
+
+def _swap_classes(algorithm: Any) -> None:
+    inner = algorithm.predict
+
+    def predict(x: torch.Tensor) -> torch.Tensor:
+        logits = inner(x).reshape(len(x), -1)
+        return -logits if logits.shape[1] == 1 else logits.flip(1)
+
+    algorithm.predict = predict
