@@ -45,23 +45,35 @@ def replacing(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Pat
     if _is_device_or_pipe(path):
         import tempfile  # takes as long to import as a small sweep to read
 
-        with tempfile.TemporaryDirectory() as folder:
+        with _naming(path), tempfile.TemporaryDirectory() as folder:
             yield Path(folder) / path.name
             _copy_into((Path(folder) / path.name).read_bytes(), path)
         return
     partial = path.with_name(f"{path.name}.part")
     try:
-        yield partial
-        if durable:
-            with open(partial, "rb+") as file:
-                os.fsync(file.fileno())
-        os.replace(partial, path)
+        with _naming(path):
+            yield partial
+            if durable:
+                with open(partial, "rb+") as file:
+                    os.fsync(file.fileno())
+            os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
     if durable:
         sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file it was: an error of writing, such as a full disk, does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def _is_device_or_pipe(path: Path) -> bool:

@@ -63,6 +63,8 @@ from roga_domainbed.results.text_table import one_line
 if TYPE_CHECKING:
     from roga_domainbed.results.runs import LoadedRuns, Run
 
+MOST_BELOW = 12  # problems that are named below the tables
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Upstream's flags, then ours."""
@@ -167,7 +169,10 @@ def _run(args: argparse.Namespace) -> int:
     selected = select_each(runs, chosen_by, metric, compat=args.compat)
     tables = build_tables(runs, selected, compat=args.compat, n_records=n_records, unfinished=unfinished)
     if not args.compat:
-        tables = replace(tables, problems=tuple(problems))
+        more = [f"and {len(problems) - MOST_BELOW} more; standard error has all"] * (
+            len(problems) > MOST_BELOW
+        )
+        tables = replace(tables, problems=(*problems[:MOST_BELOW], *more))
     if args.compare:
         tables = replace(tables, comparisons=tuple(comparison_table(own, args.compare) for own in selected))
     renderer = RENDERERS.get(_format(args))

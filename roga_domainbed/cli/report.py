@@ -17,6 +17,8 @@ the runs, with the command that repeats each chosen run.
 Sections say what the records do not hold: DomainBed's own scripts record no AUC, scores or versions. With --select
 oracle the word oracle is in the title, the rows, the captions and the file names.
 
+Words such as oracle, in-split and trial are explained on the page, and in docs/README.md.
+
 To install matplotlib and Jinja2, which it needs: pip install 'roga-domainbed[report]'
 """
 
@@ -33,6 +35,7 @@ from typing import TYPE_CHECKING
 from roga_domainbed.cli.collect_results import add_rows_argument, make_rows
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 from roga_domainbed.files import replacing
+from roga_domainbed.results.text_table import one_line
 
 if TYPE_CHECKING:
     from roga_domainbed.metrics import Metric
@@ -90,6 +93,9 @@ def run(args: argparse.Namespace) -> int:
         for run, sources in runs_in_several_folders(loaded.runs).items()
     ]
     baseline = _baseline(args.baseline, loaded.runs)
+    os.environ.pop(
+        "MPLBACKEND", None
+    )  # figures need none, and a wrong name would stop the import of matplotlib
     rules = [selection.RULES.get(name) for name in args.select]
 
     from roga_domainbed.report import page
@@ -103,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     with replacing(output) as partial:
         partial.write_text(html, encoding="utf-8")
     for sentence in report.sentences:
-        print(sentence.text)
+        print(one_line(sentence.text))
     print(f"Written to {output} ({len(html.encode('utf-8')) / 1e6:.1f} MB)")
     if args.figures is not None:
         figures = page.save_figures(report, Path(args.figures), args.figure_format)

@@ -9,7 +9,7 @@ result.
       step      loss      DF           F2F          FS          [NT]       left
        300    0.2104   97.1/95.8    94.0/92.9    98.2/97.5    71.3/69.9      0:00
 
-Files in --output_dir: results.jsonl (one record a line), scores.parquet (the trained model's score of every sample),
+Files in --output_dir: results.jsonl (one record a line), scores.parquet (scores of samples at every evaluated step),
 out.txt, err.txt, train.lock, model.pkl and, at the end, done; until then checkpoint_<steps>.pt. The folder must be new,
 empty or that of a run. If a run is killed, the same command resumes it, with the same results as an unbroken run.
 SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint first; the exit status is then 75 (Ctrl-C: 130).

@@ -231,6 +231,10 @@ def _reproductions(study: Study) -> list[tuple[str, list[tuple[JudgedRun, str]]]
         for row in study.rows:
             chosen = study.chosen_in(dataset, row=row)
             if chosen:
-                commands = [(c, page_tables.reproduction(c, study)) for c in chosen]
+                commands = [
+                    (c, page_tables.reproduction(c, study))
+                    for c in chosen
+                    if study.folder_of[c.source].records
+                ]
                 rows.append((f"{row} on {dataset}{study.mark}", commands))
     return rows

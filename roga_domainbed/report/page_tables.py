@@ -19,7 +19,7 @@ from roga_domainbed.report.incomplete import count_unfinished
 from roga_domainbed.report.intervals import OVER, Interval, trial_means
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
-from roga_domainbed.results.runs import is_number
+from roga_domainbed.results.runs import as_number, is_number
 from roga_domainbed.results.selected import CellKey, JudgedRun, environment_name
 from roga_domainbed.sweep.jobs import train_job
 
@@ -208,10 +208,10 @@ def cost_table(study: Study, dataset: str) -> PageTable:
     rows = []
     for row, own in seconds.items():
         memory = [
-            record["mem_gb"]
+            value
             for c in study.chosen_in(dataset, row=row)
             for record in study.folder_of[c.source].records
-            if isinstance(record.get("mem_gb"), float)
+            if math.isfinite(value := as_number(record.get("mem_gb")))
         ]
         peak = max(memory, default=0.0) or math.nan
         rows.append(

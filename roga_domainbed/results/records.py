@@ -33,6 +33,7 @@ LONGEST_LINE = 16 * 2**20  # bytes; a record has some thousands
 MOST_KEYS = 20_000  # of a record; ours have some hundreds
 MOST_ENVIRONMENTS = 1000
 LONGEST_NAME = 1000  # characters
+MOST_NAMED = 100  # skipped lines of a file
 #: Options of a run that decide how its data were split, balanced and audited.
 DATA_OPTIONS = ("split", "reals", "balance", "strict", "allow_leakage")
 _OF_A_RUN = {"dataset": str, "algorithm": str, "test_envs": list, "trial_seed": int, "hparams_seed": int}
@@ -102,7 +103,7 @@ class RecordsFile:
 
     Attributes:
         records: in the order of the lines; consecutive records with equal ``args`` share one object.
-        problems: one sentence for every skipped line, with file and line number.
+        problems: one sentence for every skipped line, with file and line number; the first ``MOST_NAMED`` of many.
         notes: one sentence each if the file is empty, or has NaN or infinity in it.
     """
 
@@ -118,7 +119,7 @@ def read_records(path: str | os.PathLike) -> RecordsFile:
         OSError: it cannot be read, is not a regular file, or is larger than ``LARGEST_FILE``.
     """
     found = RecordsFile()
-    number, args, hparams, with_nan = 0, None, None, []
+    number, n_skipped, args, hparams, with_nan = 0, 0, None, None, []
     content = read_bytes(path, LARGEST_FILE)
     decoded = _decoded(content)
     for number, record in enumerate(_lines(content) if decoded is None else decoded, 1):
@@ -143,7 +144,11 @@ def read_records(path: str | os.PathLike) -> RecordsFile:
                 _check(record)
             found.records.append(record)
         except ValueError as error:
-            found.problems.append(f"{path}, line {number}: {error}, skipped")
+            n_skipped += 1
+            if n_skipped <= MOST_NAMED:
+                found.problems.append(f"{path}, line {number}: {error}, skipped")
+    if n_skipped > MOST_NAMED:
+        found.problems.append(f"{path}: {n_skipped - MOST_NAMED:,} more lines, skipped")
     if not number:
         found.notes.append(f"{path}: empty")
     if with_nan:

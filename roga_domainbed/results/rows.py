@@ -86,7 +86,7 @@ def name_rows(runs: Sequence[Run], keys: Sequence[str]) -> None:
 
 
 def name_variants(runs: Sequence[Run]) -> list[str]:
-    """Give the runs of a row that differ in their settings rows of their own: ``RoGA, roga_rho 0.1``.
+    """Give the runs of a row that differ in their settings rows of their own: ``RoGA, rho 0.1``.
 
     Returns:
         A sentence for each row that was divided.

@@ -138,7 +138,8 @@ def load_runs(folder: str | os.PathLike, metric: str) -> LoadedRuns:
         except OSError as error:
             loaded.problems.append(f"{path}: {error.strerror or error}, skipped")
             continue
-        loaded.runs += as_runs(file.records, metric, source)
+        with np.errstate(over="ignore"):  # of numbers that are none
+            loaded.runs += as_runs(file.records, metric, source)
         loaded.problems += file.problems
         loaded.notes += file.notes
         loaded.folders.append(name)
@@ -217,6 +218,11 @@ def runs_in_several_folders(runs: Iterable[Run]) -> dict[RunKey, list[str]]:
 def is_number(value: object) -> bool:
     """Whether ``value`` is an int or a float, but not a bool."""
     return type(value) is float or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def as_number(value: object) -> float:
+    """``value`` as a float; NaN if it is no number, or one beyond ``LARGEST_VALUE``, which no figure can show."""
+    return float(value) if is_number(value) and abs(value) < LARGEST_VALUE else math.nan
 
 
 def _run(records: Sequence[Record], metric: str | None, source: str, provenance: Mapping[str, Any]) -> Run:

@@ -2,9 +2,11 @@
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -247,6 +249,101 @@ def test_figures_are_files_too(tmp_path, suffix, head, n_panels):
     assert [path.name for path in tmp_path.iterdir()] == [path.name]
 
 
+def test_names_in_a_file_are_only_names(tmp_path):
+    panel = Panel("a\x1b[31m\n$x_1$", lambda axes: axes.plot([1, 2], [3, 4]))
+    save_figure(
+        Figure("loss", "Loss", "", (panel,), (Line("_mine", 0), Line("\x00", 1))), tmp_path / "loss.svg"
+    )
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "loss.svg").read_text("utf-8"))
+    assert words[-3:] == ["a\\x1b[31m\\n$x_1$", "\u200b_mine", "\\x00"]
+
+
+def test_the_main_table_is_one_figure_with_one_scale(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", algorithms=["ERM", "SAM"], steps=(0,), videos=4, frames=1)
+    page = page_of(folder)
+    section = re.search(r'id="d1-environments">.*?</figure>', page.source, re.DOTALL)[0]
+    assert section.count("<svg viewBox") == 1
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", section)
+    assert [word for word in words if word in {"DF", "F2F", "FS", "NT", "ERM", "SAM"}] == [
+        "DF", "ERM", "SAM", "F2F", "ERM", "SAM", "FS", "ERM", "SAM", "NT", "ERM", "SAM"
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_curves_and_intervals_are_of_the_step_that_each_rule_chose(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", algorithms=["ERM", "SAM"], envs=[0], videos=4, frames=2)
+    for run in folder.iterdir():
+        best = json.dumps({"env1_out_auc": 3.0})[1:-1]  # at the second of four steps, for validation
+        lines = (run / "results.jsonl").read_text().splitlines()
+        lines[1] = re.sub(r'"env1_out_auc": [0-9.]+', best, lines[1])
+        (run / "results.jsonl").write_text("\n".join(lines) + "\n")
+    page = page_of(folder, "--select", "iid", "last")
+    assert page.text.count("Scores of the chosen runs at the step that the rule chose.") == 3
+    assert len(re.findall(r"<small>[0-9.]+ to [0-9.]+ v</small>", page.source)) == 4, (
+        "of both rules and algorithms"
+    )
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_runs_of_the_first_version_have_no_curve_of_an_earlier_step(tmp_path):
+    folder = write_sweep(
+        tmp_path / "sweep", algorithms=["ERM"], envs=[0, 1], videos=4, frames=2, first_version=True
+    )
+    run = min(folder.iterdir())
+    lines = (run / "results.jsonl").read_text().splitlines()
+    lines[1] = re.sub(r'"env[23]_out_auc": [0-9.]+', lambda found: found[0].split(":")[0] + ": 3.0", lines[1])
+    (run / "results.jsonl").write_text("\n".join(lines) + "\n")
+    page = page_of(folder)
+    assert page.text.count("1 of 2 runs have none of that step and are not in the figure.") == 3
+    assert (
+        "no stored scores of the step that the rule chose; an interval over trials needs 3, not 1"
+        in page.text
+    )
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_one_trial_has_no_error_and_a_table_without_a_number_is_a_sentence(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", algorithms=["ERM"], steps=(0,), scores=False)
+    page = page_of(folder, "--select", "iid", "loo")
+    results = re.search('id="results">.*?</section>', page.source, re.DOTALL)[0]
+    assert re.findall(r"<td[^>]*>[^<]*±", results) == []
+    assert ">X<" not in page.source
+    assert (
+        "cross-validation, metric: auc: no table, because no run holds out a pair of environments"
+        in page.text
+    )
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_what_the_summary_says_it_says_once(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", steps=(0,), scores=False)
+    page = page_of(folder)
+    summary = re.search('id="summary">.*?</section>', page.source, re.DOTALL)[0]
+    assert summary.count("Too few trials") == 1
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_words_of_the_page_are_explained_on_it(full_page):
+    for word in ("in-split, out-split", "oracle", "trial", "backend, engine", "recording", "hparams seed"):
+        assert f"<dt>{word}</dt>" in full_page.source
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_a_full_disk_is_an_error_that_names_the_file(full, capsys, monkeypatch):
+    assert report(full, "--output", "/dev/full") == 1
+    assert "No space left on device: /dev/full" in capsys.readouterr().err
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_setting_of_matplotlib_in_the_environment_does_not_matter(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", algorithms=["ERM"], envs=[0], steps=(0,), videos=2, frames=1)
+    environment = {**os.environ, "MPLBACKEND": "nope", "PYTHONIOENCODING": "ascii"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-m", "roga_domainbed", "report", "--input_dir", str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.usefixtures("no_drawing")
 def test_an_unfinished_run_is_noted_below_its_table_and_named_with_the_step_of_its_last_record(tmp_path):
     folder = write_sweep(tmp_path / "sweep", algorithms=["ERM"], envs=[0], scores=False)
@@ -339,6 +436,26 @@ def test_too_many_lines_are_the_baseline_and_the_best():
     names = [f"A{i}" for i in range(12)]
     lines = lines_for(names, {name: i for i, name in enumerate(names)}, "A0")
     assert [line.label for line in lines] == ["A0", *names[-MOST_LINES + 1 :]]
+
+
+@pytest.mark.slow
+def test_a_wide_table_on_a_narrow_screen_says_that_it_goes_on(full_page, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here")
+    (tmp_path / "page.html").write_text(full_page.source, encoding="utf-8")
+    shown = {}
+    for width in (500, 1280):
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
+        command += [
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+            (tmp_path / "page.html").as_uri(),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        shown[width] = done.stdout.count('class="scroll-hint shown"')
+        assert done.stdout.count('class="scroll more"') == shown[width]
+    assert shown[500] > shown[1280]
 
 
 @pytest.mark.slow

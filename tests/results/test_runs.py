@@ -2,13 +2,14 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
 
 from roga_domainbed.results import records as records_file
-from roga_domainbed.results.runs import load_runs
-from roga_domainbed.results.selection import metrics_in
+from roga_domainbed.results.runs import load_runs, load_sweeps
+from roga_domainbed.results.selection import environments_in, metrics_in
 
 ARGS = {"dataset": "PACS", "algorithm": "ERM", "test_envs": [0], "trial_seed": 0, "hparams_seed": 0}
 
@@ -74,6 +75,60 @@ FILES = {
         ["line 2: not a DomainBed record (args.test_envs), skipped"],
     ),
     "empty": ([], [], ["empty"]),
+    "no arguments": (
+        [{**record(0), "args": None}, record(1)],
+        [[1]],
+        ["line 1: not a DomainBed record, skipped"],
+    ),
+    "arguments in a list": (
+        [record(0), {**record(1), "args": [0]}],
+        [[0]],
+        ["line 2: not a DomainBed record, skipped"],
+    ),
+    "a number of 400 digits": (
+        [record(0), record(1, loss=10**400)],
+        [[0]],
+        ["line 2: not a JSON record (a whole"],
+    ),
+    "a number of 5000 digits": (
+        [record(0), b'{"step": ' + b"9" * 5000 + b"}\n"],
+        [[0]],
+        ["line 2: not a JSON record (a whole number of more than 64 bits), skipped"],
+    ),
+    "a step beyond 64 bits": ([record(0), record(2**63)], [[0]], ["line 2: not a "]),
+    "hyper-parameters nested deep": (
+        [
+            record(0),
+            json.dumps(record(1)).replace('"hparams": {}', f'"hparams": {"[" * 900}{"]" * 900}').encode(),
+        ],
+        [[0]],
+        ["line 2: n"],
+    ),
+    "half a surrogate pair": (
+        [record(0), record(1, {"algorithm": "\ud800"})],
+        [[0]],
+        ["line 2: not a JSON record (text"],
+    ),
+    "environments that are none": (
+        [
+            record(0, {"test_envs": [10**9]}),
+            record(0, {"test_envs": [True]}),
+            record(0, {"test_envs": [-1]}),
+            record(1),
+        ],
+        [[1]],
+        [f"line {n}: not a DomainBed record (args.test_envs), skipped" for n in (1, 2, 3)],
+    ),
+    "a name of a million letters": (
+        [record(0), record(1, {"dataset": "x" * 10**6})],
+        [[0]],
+        ["line 2: not a DomainBed record (args.dataset), skipped"],
+    ),
+    "more keys than a record has": (
+        [record(0), record(1, **{f"key {n}": 0 for n in range(30_000)})],
+        [[0]],
+        ["line 2: more than 20,000 keys, skipped"],
+    ),
 }
 
 
@@ -122,3 +177,68 @@ def test_a_run_has_the_args_and_hparams_of_its_records_and_knows_its_folder(tmp_
         f"{tmp_path}/run",
     )
     assert second.hparams == {}
+
+
+def test_an_environment_far_beyond_the_others_is_no_metric_and_makes_no_columns(tmp_path):
+    write(tmp_path, "run", [record(0, env10000000_in_acc=0.5, env01_in_acc=0.5)])
+    (run,) = load_runs(tmp_path, "acc").runs
+    assert environments_in([run]) == {0, 1, 2, 3}
+
+
+def test_numbers_too_large_to_be_a_metric_are_none(tmp_path):
+    write(
+        tmp_path,
+        "run",
+        [record(step, env1_out_acc=value) for step, value in enumerate((1e308, -math.inf, 0.5))],
+    )
+    (run,) = load_runs(tmp_path, "acc").runs
+    np.testing.assert_array_equal(run.column("env1_out_acc"), [np.nan, np.nan, 0.5])
+
+
+ODD_FILES = {
+    "a named pipe": (os.mkfifo, "not a regular file but a named pipe"),
+    "a folder": (os.mkdir, "Is a directory"),
+    "a device without end": (lambda path: os.symlink("/dev/zero", path), "not a regular file but a device"),
+    "a link to itself": (lambda path: os.symlink(path, path), "Too many levels of symbolic links"),
+    "a terabyte of nothing": (
+        lambda path: (open(path, "w").close(), os.truncate(path, 2**40)),
+        "the most that is read",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_FILES)
+def test_whatever_a_records_file_is_the_other_runs_are_read(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(records_file, "LARGEST_FILE", 2**20)
+    make, said = ODD_FILES[kind]
+    for name in ("a", "c"):
+        write(tmp_path, name, [record(0)])
+    (tmp_path / "b").mkdir()
+    make(str(tmp_path / "b" / "results.jsonl"))
+    loaded = load_runs(tmp_path, "acc")
+    assert [run.source for run in loaded.runs] == [f"{tmp_path}/a", f"{tmp_path}/c"]
+    (problem,) = loaded.problems
+    assert problem.startswith(f"{tmp_path}/b/results.jsonl: ")
+    assert said in problem
+
+
+def test_the_first_of_a_million_bad_lines_are_named(tmp_path):
+    write(tmp_path, "run", [record(0), b"\n" * 10**5])
+    problems = load_runs(tmp_path, "acc").problems
+    assert len(problems) == 101
+    assert problems[-1].endswith("99,900 more lines, skipped")
+
+
+def test_one_folder_that_cannot_be_read_costs_only_its_own_runs(tmp_path, monkeypatch):
+    write(tmp_path, "run", [record(0)])
+    listdir = os.listdir
+
+    def refused(folder):
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied", folder)
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", refused)
+    loaded = load_sweeps([tmp_path, tmp_path / "closed"], "acc")
+    assert len(loaded.runs) == 1
+    assert loaded.problems == [f"{tmp_path / 'closed'}: Permission denied, skipped"]

@@ -28,6 +28,7 @@ from roga_domainbed.report.figures.style import (
     line_style,
     paper_style,
 )
+from roga_domainbed.results.text_table import one_line
 
 FORMATS = ("pdf", "svg", "png")
 PANEL_WIDTH = 3.3  # inches: a column of a two-column paper
@@ -53,12 +54,12 @@ def save_figure(figure: Figure, path: Path) -> None:
             figure.panels, canvas.subplots(rows, columns, squeeze=False).flat, strict=False
         ):
             panel.draw(axes)
-            axes.set_title(panel.title)
+            axes.set_title(one_line(panel.title))
         for axes in canvas.axes[len(figure.panels) :]:
             axes.set_axis_off()
         if figure.legend:
             handles = [
-                Line2D([], [], label=line.label, **line_style(line, markers=figure.has_markers))
+                Line2D([], [], label=_legend(line.label), **line_style(line, markers=figure.has_markers))
                 for line in figure.legend
             ]
             canvas.legend(
@@ -67,6 +68,11 @@ def save_figure(figure: Figure, path: Path) -> None:
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[path.suffix[1:]]
         with replacing(path) as partial:
             canvas.savefig(partial, format=path.suffix[1:], metadata=metadata, dpi=300)
+
+
+def _legend(name: str) -> str:
+    """A name as matplotlib shows it: it leaves out those that begin with an underscore."""
+    return "\u200b" * name.startswith("_") + one_line(name)
 
 
 def inline_svg(panel: Panel, prefix: str) -> str:

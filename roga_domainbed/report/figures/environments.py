@@ -11,6 +11,7 @@ from roga_domainbed.report.figures.style import INK, MUTED, RULE, SERIES
 from roga_domainbed.report.intervals import OVER, Interval
 from roga_domainbed.report.study import Study
 from roga_domainbed.results.selected import CellKey, environment_name
+from roga_domainbed.results.text_table import one_line
 
 LONGEST_NAME = 22  # letters; more would leave less than half of a panel for the points
 MOST_LINES = 48  # of one panel; longer figures get a panel for each environment, with the same scale
@@ -69,7 +70,7 @@ def by_environment(study: Study, dataset: str, intervals: Mapping[CellKey, Inter
 def _draw(axes: Axes, groups: Groups, rows: list[str], label: str, limits: tuple[float, float]) -> None:
     names, place = [], 0
     for env, cells in groups.items():
-        names.append(env)
+        names.append(_short(env))
         axes.axhline(place, color=RULE, lw=0.6)
         for row in rows:
             place += 1
@@ -111,4 +112,5 @@ def _limits(groups: Groups) -> tuple[float, float]:
 
 def _short(name: str) -> str:
     """A name that leaves room for the data: cut in the middle, because variants of a method differ at the end."""
+    name = one_line(name)
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 10]}…{name[-9:]}"

@@ -12,7 +12,7 @@ from roga_domainbed.metrics import Metric
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import INK, point_style
 from roga_domainbed.report.study import Study
-from roga_domainbed.results.runs import is_number
+from roga_domainbed.results.runs import as_number
 from roga_domainbed.results.selected import JudgedRun, environment_name
 
 MOST_POINTS = 1500  # of one figure: more make the page large and hide each other
@@ -120,4 +120,4 @@ def _scatter(axes: Axes, points: Sequence[Point], slots: Mapping[str, Line]) -> 
 
 
 def _is_finite(value: object) -> bool:
-    return is_number(value) and math.isfinite(value)
+    return math.isfinite(as_number(value))

@@ -14,7 +14,7 @@ from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import line_style, point_style
 from roga_domainbed.report.study import Study
 from roga_domainbed.results.records import Record
-from roga_domainbed.results.runs import is_number
+from roga_domainbed.results.runs import as_number
 from roga_domainbed.results.selected import JudgedRun, environment_name
 
 MOST_POINTS = 120
@@ -38,7 +38,7 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
         return _curves(study, dataset, lines, reading, None)
 
     metric, title = study.metric, study.metric.title
-    test = per_env(lambda env: lambda record: 100 * _number(record.get(f"env{env}_in_{metric.name}")))
+    test = per_env(lambda env: lambda record: 100 * as_number(record.get(f"env{env}_in_{metric.name}")))
     val = per_env(lambda env: lambda record: 100 * validation(record, metric))
     of_runs = "Mean over the chosen runs of all test environments and trials, by step. "
     return [
@@ -57,7 +57,7 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
             of_runs
             + "Each algorithm records its own objective, so the levels of different algorithms are not comparable.",
             lines,
-            [("loss", over_envs(lambda record: _number(record.get("loss"))), "loss", {})],
+            [("loss", over_envs(lambda record: as_number(record.get("loss"))), "loss", {})],
             "No record has a loss.",
         ),
         _figure(
@@ -69,7 +69,7 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
             lines,
             [
                 ("sharpness", over_envs(_sharpness), "perturbed loss − loss", {}),
-                ("gradient norm at θ", over_envs(lambda r: _number(r.get("grad_norm"))), "‖g‖", {}),
+                ("gradient norm at θ", over_envs(lambda r: as_number(r.get("grad_norm"))), "‖g‖", {}),
             ],
             "No record has a perturbed loss: only SAM, ASAM, GSAM, SAGM and RoGA have one, and DomainBed's own trainer "
             "does not record it.",
@@ -83,7 +83,7 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
             "1 it hardly matters.",
             lines,
             [
-                ("cosine between domains", over_envs(lambda r: _number(r.get("cosine"))), "cosine", {}),
+                ("cosine between domains", over_envs(lambda r: as_number(r.get("cosine"))), "cosine", {}),
                 ("α‖g‖ / ρ, mean over domains", over_envs(_alpha_ratio), "α‖g‖ / ρ", {}),
             ],
             "No record has a cosine between the domains' gradients: only RoGA records it.",
@@ -96,7 +96,7 @@ def validation(record: Record, metric: Metric) -> float:
     """Mean over the out-splits of the training environments, a fraction; NaN if one is missing."""
     tested = record["args"]["test_envs"]
     values = [
-        _number(value)
+        as_number(value)
         for key, value in record.items()
         if (match := _OUT.fullmatch(key)) and match[2] == metric.name and int(match[1]) not in tested
     ]
@@ -123,7 +123,7 @@ def mean_curve(runs: Sequence[Sequence[Record]], reading: Reading) -> Curve | No
 def step_seconds(study: Study, runs: Sequence[JudgedRun]) -> float:
     """Median over the runs' records of the seconds per step, without the first step, which warms up."""
     values = [
-        _number(record.get("step_time"))
+        as_number(record.get("step_time"))
         for run in runs
         for record in study.folder_of[run.source].records
         if record["step"] > 0
@@ -205,13 +205,9 @@ def _cost(study: Study, dataset: str, lines: Sequence[Line]) -> Figure:
 
 
 def _sharpness(record: Record) -> float:
-    return _number(record.get("perturbed_loss")) - _number(record.get("loss"))
+    return as_number(record.get("perturbed_loss")) - as_number(record.get("loss"))
 
 
 def _alpha_ratio(record: Record) -> float:
-    values = [_number(value) for key, value in record.items() if _ALPHA_RATIO.fullmatch(key)]
+    values = [as_number(value) for key, value in record.items() if _ALPHA_RATIO.fullmatch(key)]
     return float(np.mean(values)) if values else math.nan
-
-
-def _number(value: object) -> float:
-    return float(value) if is_number(value) else math.nan
