@@ -13,6 +13,8 @@ Files in --output_dir: results.jsonl (one record a line), scores.parquet (scores
 out.txt, err.txt, train.lock, model.pkl and, at the end, done; until then checkpoint_<steps>.pt. The folder must be new,
 empty or that of a run. If a run is killed, the same command resumes it, with the same results as an unbroken run.
 SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint first; the exit status is then 75 (Ctrl-C: 130).
+
+Words such as in, out, uda and hparams_seed: the glossary in docs/README.md.
 """
 
 from __future__ import annotations

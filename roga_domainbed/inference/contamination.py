@@ -45,8 +45,9 @@ class Contamination:
 
 def own_contamination(run: SavedRun, own: Evaluated) -> Contamination:
     """What the test environments of the run have in common with what it was trained on and selected by."""
-    leaks = _leaks(_seen(own.sets), [entry for entry in own.sets if entry.role == "test"])
-    return Contamination(leaks, _why_other_data(run, own))
+    found = _as_in_training(run, own)
+    found.leaks = _leaks(_seen(own.sets), [entry for entry in own.sets if entry.role == "test"])
+    return found
 
 
 def contamination(run: SavedRun, evaluated: Evaluated) -> Contamination:
@@ -61,7 +62,7 @@ def contamination(run: SavedRun, evaluated: Evaluated) -> Contamination:
     """
     try:
         own = own_sets(run, None)
-        found = Contamination(unknown=_why_other_data(run, own))
+        found = _as_in_training(run, own)
         seen = _seen(own.sets)
         n_common = _count_common(_files(seen), _files(evaluated.sets))
     except (RogaError, OSError) as error:
@@ -112,8 +113,8 @@ def _leaks(seen: Sequence[EvaluationSet], tested: Sequence[EvaluationSet]) -> li
 # --- whether the data of the run is still what it was trained on ----------------------------------------------------
 
 
-def _why_other_data(run: SavedRun, own: Evaluated) -> str:
-    """Why ``own`` need not be what the model was trained on; empty if the run's scores or records show that it is."""
+def _as_in_training(run: SavedRun, own: Evaluated) -> Contamination:
+    """Whether ``own`` is what the model was trained on: unknown unless the run's scores or records show that it is."""
     there = f"the data in {run.config.data_dir!r} is not what the model was trained on"
     samples = _samples_of_run(run.path.parent / SCORES)
     if samples is not None and all((entry.env, entry.part) in samples for entry in own.sets):
@@ -125,22 +126,27 @@ def _why_other_data(run: SavedRun, own: Evaluated) -> str:
             other = samples[entry.env, entry.part] - set(here)
             if other:
                 names = shortened(sorted(str(path) for path, _ in other))
-                return f"{there}: {len(other)} of its samples are not there, or have another class: {names}"
-        return ""
+                why = f"{len(other)} of its samples are not there, or have another class: {names}"
+                return Contamination(unknown=f"{there}: {why}")
+        return Contamination()
     counts = run.provenance.get("audit", {}).get("counts")
     if isinstance(counts, dict):
         for role, name in (("train", "training"), ("select", "selection"), ("test", "test")):
             n_now = sum(len(entry.indices) for entry in own.sets if entry.role == name)
             n_then = counts.get(role, {}).get("frames") if isinstance(counts.get(role), dict) else None
             if n_now != n_then:
-                return f"{there}: {n_now} samples for {name}, and {n_then} when it was trained"
-        return ""
-    if run.config.data_dir is not None and not Path(run.config.data_dir).is_absolute():
-        return (
-            f"the model was trained on data in {run.config.data_dir!r}, which is relative to a folder that is not "
-            "known, and no records beside it tell what was there"
+                why = f"{n_now} samples for {name}, and {n_then} when it was trained"
+                return Contamination(unknown=f"{there}: {why}")
+        return Contamination()
+    if run.config.data_dir is None:
+        return Contamination()
+    if not Path(run.config.data_dir).is_absolute():
+        return Contamination(
+            unknown=f"the model was trained on data in {run.config.data_dir!r}, which is relative to a folder "
+            "that is not known, and no records beside it tell what was there"
         )
-    return ""
+    note = "no records beside the model tell whether the data in {!r} is still what it was trained on"
+    return Contamination(notes=[note.format(run.config.data_dir)])
 
 
 def _samples_of_run(path: Path) -> dict[tuple[int, str], set[tuple[str | None, int]]] | None:

@@ -48,7 +48,21 @@ class ComparisonTable:
 
     def notes(self) -> list[str]:
         """What the columns are, then what the comparison shows."""
+        short = [row.name for row in self.found if row.pairs and math.isnan(row.interval[0])]
+        without = [row for row, rank in self.ranks.items() if math.isnan(rank)]
         return [
+            *(
+                [
+                    f"X: an interval needs three pairs; {listed(short)} {'have' if len(short) > 1 else 'has'} fewer."
+                ]
+                if short
+                else []
+            ),
+            *(
+                [f"X under Average rank: no number of {listed(without)} is one that all other rows have."]
+                if without
+                else []
+            ),
             "Pairs: the (dataset, test environment, trial) that both have. p: Wilcoxon signed-rank test, "
             f"Holm-corrected. Ranks: over the {self.blocks} (dataset, test environment, trial) that all have.",
             *verdicts(self.found, self.baseline, self.metric),

@@ -251,6 +251,19 @@ def test_from_another_folder_a_relative_place_proves_nothing(relative, monkeypat
     assert_cannot_be_told(capsys, here / "run", frames, "relative to a folder that is not known")
 
 
+def test_a_model_without_its_records_is_compared_with_what_is_there_now_and_that_is_said(
+    trained, tmp_path, capsys
+):
+    data, folder = trained
+    shutil.copy(folder / "model.pkl", tmp_path / "alone.pkl")
+    argv = [tmp_path / "alone.pkl", "--dataset", "SynthFake"]
+    assert "the model knows some of SynthFake" in evaluate(capsys, *argv, "--part", "all", code=2).err
+    (note,) = results(capsys, *argv)["notes"]
+    assert note == (
+        f"no records beside the model tell whether the data in {str(data)!r} is still what it was trained on"
+    )
+
+
 def test_a_training_manifest_that_is_gone_is_no_proof(relative, capsys):
     (relative / "here" / "data" / "SynthFake" / "manifest.parquet").unlink()
     class_folders(relative / "flat", {"fake": 2}, videos=False)
