@@ -59,7 +59,7 @@ def test_a_missing_run_an_unfinished_and_a_failed_one_are_warnings(tmp_path):
     write_run(tmp_path, arguments("SynthFake", "ERM", (2,)), steps=(0,), scores=False, done=False)
     failed = write_run(tmp_path, arguments("SynthFake", "SAM", (3,)), steps=(0,), scores=False, done=False)
     (failed / "job.json").write_text(
-        '{"argv": [], "exit_code": -9, "started": 0, "seconds": 1, "host": "h", "pid": 1}'
+        '{"argv": [], "exit_code": 3, "started": 0, "seconds": 1, "host": "h", "pid": 1}'
     )
     warnings = [sentence.text for sentence in sentences(tmp_path) if sentence.is_warning]
     assert "SynthFake: no algorithm has a number in every environment, so there is no best one." in warnings
