@@ -133,6 +133,9 @@ def _run(argv: list[str]) -> int:
         )
         with _no_silent_exit():
             module.add_arguments(sub)
+        for word in argv[1:]:
+            if word.startswith("--") and word.endswith("=--"):  # argparse makes an empty list of it
+                raise RogaError(f"{word}: -- is no value")
         args = sub.parse_args(argv[1:])
         with _no_silent_exit():
             return module.run(args)

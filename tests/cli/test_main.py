@@ -58,6 +58,7 @@ WRONG = [
     ("train --dataset Debug28 --hparams {lr:1}", "--hparams is not valid JSON"),
     ('train --dataset Debug28 --hparams {"lrr":1}', "unknown hparam 'lrr' (did you mean 'lr'?)"),
     ("train --steps many", "argument --steps: invalid int value: 'many'"),
+    ("train --dataset=--", "--dataset=--: -- is no value"),
     ("train --no_such_flag", "unrecognized arguments: --no_such_flag"),
     ("train --dataset Debug28 --balance 1/4", "--balance must be the ratio of real to fake videos"),
     ("audit no/such --dataset FFPP --reals own", "--reals) 'own'; known: shared, partitioned"),
