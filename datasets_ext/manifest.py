@@ -64,7 +64,7 @@ def write(folder: str | os.PathLike, rows: pd.DataFrame) -> Path:
     ordered = ordered.astype({"label": "int8", "frame": "int32"})
     # As an open file: pyarrow takes no path that is not UTF-8.
     with replacing(path) as partial, open(partial, "wb") as file:
-        ordered.to_parquet(file, index=False)
+        ordered.to_parquet(file, index=False, write_page_checksum=True)
     return path
 
 
@@ -93,7 +93,9 @@ def read(folder: str | os.PathLike) -> pd.DataFrame:
                 problems.add(message)
             problems.check()
             # Repeated text stays stored once, so a few bytes cannot unpack to gigabytes.
-            again = pq.ParquetFile(source, metadata=metadata, read_dictionary=list(_TEXTS))
+            again = pq.ParquetFile(
+                source, metadata=metadata, read_dictionary=list(_TEXTS), page_checksum_verification=True
+            )
             table = again.read(columns=list(COLUMNS), use_threads=False)
         _require_sound_cells(path, table)
         return _with_plain_text(table).to_pandas(use_threads=False)

@@ -19,7 +19,7 @@ from pathlib import Path, PureWindowsPath
 
 from datasets_ext import manifest
 from datasets_ext.prepare.folder import RESERVED
-from datasets_ext.prepare.layout import Layout, Video, fault, joined, utf8
+from datasets_ext.prepare.layout import Layout, Video, fault, joined, shown, utf8
 from roga_domainbed.errors import Problems
 from roga_domainbed.foreign import Malformed
 from roga_domainbed.input.tree import IMAGE_SUFFIXES
@@ -30,6 +30,7 @@ OPTIONAL_COLUMNS = ("recording", "identities", "split", "method", "frame")
 _LABELS = {"0": manifest.REAL, "real": manifest.REAL, "1": manifest.FAKE, "fake": manifest.FAKE}
 _CLASSES = ("real", "fake")
 _N_BYTES = 200  # file systems allow 255 in a name
+_LONGEST_TEXT = 1000  # bytes of a cell of the manifest
 _LARGEST = 2**28  # bytes of a list: some million lines
 _LAST_NUMBER = re.compile(r"(\d{1,9})\D*$")
 
@@ -153,22 +154,25 @@ def _stripped(row: dict) -> dict[str, str]:
 def _fault(row: dict[str, str], only_images: bool) -> str:
     """What is wrong with the line; empty if nothing."""
     if row["label"].lower() not in _LABELS:
-        return f"has the label {row['label']!r}, which is none of 0, real, 1, fake"
+        return f"has the label {shown(row['label'])}, which is none of 0, real, 1, fake"
     if not row["path"] or "\0" in row["path"]:
         return "has no path"
     for column in ("env", "video"):
         wrong = _name_fault(row[column])
         if wrong:
-            return f"has the {column} {row[column]!r}, which {wrong}"
+            return f"has the {column} {shown(row[column])}, which {wrong}"
     if row["env"] in RESERVED:
         return f"has the env {row['env']!r}, which is the name of a file of the dataset"
     for column in ("recording", "identities", "method"):
-        if not row.get(column, "").isprintable():
-            return f"has the {column} {row[column]!r}, which cannot be printed"
+        text = row.get(column, "")
+        if not text.isprintable() or len(text.encode()) > _LONGEST_TEXT:
+            return (
+                f"has the {column} {shown(text)}, which cannot be printed or is over {_LONGEST_TEXT:,} bytes"
+            )
     if row.get("split", "").lower() not in ("", *manifest.SPLITS):
-        return f"has the split {row['split']!r}, which is none of {', '.join(manifest.SPLITS)}"
+        return f"has the split {shown(row['split'])}, which is none of {', '.join(manifest.SPLITS)}"
     if not re.fullmatch(r"[0-9]{0,9}", row.get("frame", "")):
-        return f"has the frame {row['frame']!r}, which is no index"
+        return f"has the frame {shown(row['frame'])}, which is no index"
     if only_images and Path(row["path"]).suffix.lower() not in IMAGE_SUFFIXES:
         return "is not an image; --link takes images only"
     return ""

@@ -48,6 +48,7 @@ EXPECTED = {
     "test real": 2500,
     "test fake": 2500,
 }
+_LONGEST = 200  # characters of the name of an original
 _SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 _WORDS = {"real": manifest.REAL, "0": manifest.REAL, "fake": manifest.FAKE, "1": manifest.FAKE}
 
@@ -167,7 +168,7 @@ def _metadata(path: Path, layout: Layout, odd: list[str]) -> Iterator[tuple[str,
         is_test = "label" not in fields
         label = _label(fields.get("is_fake") if is_test else fields.get("label"))
         original = stem_of(str(fields.get("original") or ""))
-        if label is None or not stem_of(name) or not original.isprintable():
+        if label is None or not stem_of(name) or not original.isprintable() or len(original) > _LONGEST:
             odd.append(name)
             continue
         split = _SPLITS.get(str(fields.get("split", "")).lower(), "test" if is_test else "train")

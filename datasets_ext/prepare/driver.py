@@ -121,7 +121,8 @@ def _make(
     ]
     made = book.made()
     emptied = _folders([*todo, *(book.videos[key] for key in replaced)])
-    folder.refuse(root, folder.in_the_way(root, {name: made.get(name) for name in emptied}))
+    refilled = {name: made.get(name) for name in emptied} | _incomplete(root, book)
+    folder.refuse(root, folder.in_the_way(root, refilled))
 
     (root / manifest.FILE).unlink(missing_ok=True)
     if staging.exists():
@@ -229,6 +230,19 @@ def _replaced(layout: Layout, book: journal.Journal) -> list[str]:
         for key, video in book.videos.items()
         if key not in layout.videos and (layout.complete or video.source in sources)
     ]
+
+
+def _incomplete(root: Path, book: journal.Journal) -> dict[str, Outcome]:
+    """Folder → outcome, of links in other environments that lack a frame: they are made again."""
+    shared = {key: video for key, video in book.videos.items() if len(video.envs) > 1}
+    places = (
+        (_folder(video, env), book.outcomes[key]) for key, video in shared.items() for env in video.envs
+    )
+    return {
+        name: outcome
+        for name, outcome in places
+        if outcome.written and (root / name).exists() and not _has_all(root / name, outcome)
+    }
 
 
 def _is_finished(root: Path, video: Video, outcome: Outcome | None) -> bool:

@@ -278,6 +278,11 @@ def utf8(path: Path, at_most: int = LARGEST) -> str:
         ) from None
 
 
+def shown(text: str) -> str:
+    """A value from a file for a message, in quotes and cut where it is long."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
 def one_line(text: str) -> str:
     """A name from elsewhere for a message, with what a terminal would obey, line ends too, written out."""
     return printable(text).replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")

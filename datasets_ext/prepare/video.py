@@ -31,6 +31,7 @@ from roga_domainbed.input.image_files import truncated_is_an_error
 _MOST_PIXELS = 2**26  # of a frame: 8,192 × 8,192; a small file can claim a frame that fills the memory
 _MOST_STRETCHED = 4  # pixels this many times as wide as high, or as high as wide, are a fault of the file
 _SQUARE = 0.01  # encoders leave ratios such as 1216:1215 behind; scaling by them would only blur
+_HEAD = 1024  # bytes; in so many of a video some are control characters
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 _DURATION_IN_HEADER = ("matroska", "flv", "asf", "mov")  # formats that say so; FFmpeg guesses it for others
 _SLACK_S = 0.2  # the last packet need not say how long it lasts
@@ -169,18 +170,20 @@ def _opened(path: Path) -> Iterator[_Film]:
     except OSError as error:
         raise UnreadableVideo(_words(error)) from None
     with file:
-        is_gif = file.read(4) == b"GIF8"
+        head = file.read(_HEAD)
         file.seek(0)
-        if is_gif:
+        if head.startswith(b"GIF8"):
             with truncated_is_an_error():
                 yield _Gif(file)
             return
+        # FFmpeg reads playlists, which are text, and opens the files that they name.
+        is_text = not any(byte < 9 or 13 < byte < 32 for byte in head)
+        if head and (is_text or head.startswith((b"ffconcat", b"#EXTM3U")) or b"<MPD" in head):
+            raise UnreadableVideo("it is text or a playlist")
         try:
-            # A file, not its name: FFmpeg takes "concat:…" or "http:…" for an order. No protocol may be used, so that a
-            # playlist with a video's name opens no other file.
-            container = av.open(
-                _Named(file), options={"protocol_whitelist": "none"}, metadata_errors="replace"
-            )
+            # A file, not its name: FFmpeg takes "concat:…" or "http:…" for an order. Without options: with some, PyAV
+            # before 18 crashes on formats that show their streams late.
+            container = av.open(_Named(file), metadata_errors="replace")
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UnreadableVideo(_words(error)) from None
         with container:

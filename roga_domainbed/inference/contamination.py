@@ -6,6 +6,7 @@ is ``unknown``, which is not the same as unseen.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -43,26 +44,32 @@ class Contamination:
     notes: list[str] = field(default_factory=list)
 
 
-def own_contamination(run: SavedRun, own: Evaluated) -> Contamination:
-    """What the test environments of the run have in common with what it was trained on and selected by."""
-    found = _as_in_training(run, own)
+def own_contamination(run: SavedRun, own: Evaluated, data_dir: str | None) -> Contamination:
+    """What the test environments of the run have in common with what it was trained on and selected by.
+
+    Args:
+        run: the saved run.
+        own: its splits.
+        data_dir: where they were read; None for where they were.
+    """
+    found = _as_in_training(run, own, data_dir)
     found.leaks = _leaks(_seen(own.sets), [entry for entry in own.sets if entry.role == "test"])
     return found
 
 
-def contamination(run: SavedRun, evaluated: Evaluated) -> Contamination:
+def contamination(run: SavedRun, evaluated: Evaluated, data_dir: str | None) -> Contamination:
     """Which of ``evaluated`` the model was trained on or selected by.
 
     Files are compared by what is in them, and as links. If both datasets have a manifest, videos, recordings and people
     are compared too.
 
     Args:
-        run: the saved run; its training data is expected where it was.
+        run: the saved run.
         evaluated: data other than its own splits.
+        data_dir: where the training data may be now, if it is not where it was.
     """
     try:
-        own = own_sets(run, None)
-        found = _as_in_training(run, own)
+        own, found = _training_data(run, data_dir)
         seen = _seen(own.sets)
         n_common = _count_common(_files(seen), _files(evaluated.sets))
     except (RogaError, OSError) as error:
@@ -92,6 +99,27 @@ def contamination(run: SavedRun, evaluated: Evaluated) -> Contamination:
     return found
 
 
+def _training_data(run: SavedRun, data_dir: str | None) -> tuple[Evaluated, Contamination]:
+    """The run's own splits, from where they were, or else from ``data_dir`` if they are shown to be there.
+
+    Raises:
+        RogaError: they are not where they were, nor shown to be in ``data_dir``.
+    """
+    try:
+        own = own_sets(run, None)
+        found, why = _as_in_training(run, own, None), None
+    except RogaError as error:
+        own, found, why = None, Contamination(), error
+    if data_dir is not None and (why is not None or found.unknown):
+        with contextlib.suppress(RogaError):
+            moved = own_sets(run, data_dir)
+            if not _as_in_training(run, moved, data_dir).unknown:
+                return moved, Contamination()
+    if why is not None:
+        raise why
+    return own, found
+
+
 def _seen(sets: Sequence[EvaluationSet]) -> list[EvaluationSet]:
     return [entry for entry in sets if entry.role in _SEEN]
 
@@ -113,9 +141,16 @@ def _leaks(seen: Sequence[EvaluationSet], tested: Sequence[EvaluationSet]) -> li
 # --- whether the data of the run is still what it was trained on ----------------------------------------------------
 
 
-def _as_in_training(run: SavedRun, own: Evaluated) -> Contamination:
-    """Whether ``own`` is what the model was trained on: unknown unless the run's scores or records show that it is."""
-    there = f"the data in {run.config.data_dir!r} is not what the model was trained on"
+def _as_in_training(run: SavedRun, own: Evaluated, data_dir: str | None) -> Contamination:
+    """Whether ``own`` is what the model was trained on: unknown unless the run's scores or records show that it is.
+
+    Args:
+        run: the saved run.
+        own: its own splits as they are now.
+        data_dir: where; None for where they were.
+    """
+    place = run.config.data_dir if data_dir is None else data_dir
+    there = f"the data in {place!r} is not what the model was trained on"
     samples = _samples_of_run(run.path.parent / SCORES)
     if samples is not None and all((entry.env, entry.part) in samples for entry in own.sets):
         for entry in own.sets:
@@ -138,15 +173,19 @@ def _as_in_training(run: SavedRun, own: Evaluated) -> Contamination:
                 why = f"{n_now} samples for {name}, and {n_then} when it was trained"
                 return Contamination(unknown=f"{there}: {why}")
         return Contamination()
-    if run.config.data_dir is None:
+    if place is None:
         return Contamination()
-    if not Path(run.config.data_dir).is_absolute():
+    if data_dir is not None:
         return Contamination(
-            unknown=f"the model was trained on data in {run.config.data_dir!r}, which is relative to a folder "
+            unknown=f"no records beside it tell whether it was trained on the data in {place!r}"
+        )
+    if not Path(place).is_absolute():
+        return Contamination(
+            unknown=f"the model was trained on data in {place!r}, which is relative to a folder "
             "that is not known, and no records beside it tell what was there"
         )
     note = "no records beside the model tell whether the data in {!r} is still what it was trained on"
-    return Contamination(notes=[note.format(run.config.data_dir)])
+    return Contamination(notes=[note.format(place)])
 
 
 def _samples_of_run(path: Path) -> dict[tuple[int, str], set[tuple[str | None, int]]] | None:

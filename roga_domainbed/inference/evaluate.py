@@ -125,7 +125,7 @@ def evaluate(
     """
     if folder is None and dataset is None:
         evaluated = own_sets(run, data_dir)
-        found = own_contamination(run, evaluated)
+        found = own_contamination(run, evaluated, data_dir)
         evaluated = choose(evaluated, envs)
         refused = [] if allow_leakage else _lines(Contamination(unknown=found.unknown))
         head = f"{evaluated.name} may not be split as in training"
@@ -135,7 +135,7 @@ def evaluate(
         else:
             evaluated = dataset_sets(run, dataset, data_dir, part, real, fake)
         evaluated = choose(evaluated, envs)
-        found = contamination(run, evaluated)
+        found = contamination(run, evaluated, data_dir)
         refused = [] if allow_leakage else _lines(found)
         is_known = "the model knows some of {}" if found.leaks else "{} may not be new to the model"
         head = is_known.format(evaluated.name)

@@ -91,15 +91,15 @@ def files_below(
 def left_over(
     folder: str | os.PathLike, taken: Iterable[str | os.PathLike], suffixes: tuple[str, ...] = MEDIA_SUFFIXES
 ) -> list[str]:
-    """Files in and below ``folder`` that are none of ``taken``, whatever links lead to those.
+    """Files in and below ``folder`` that are none of ``taken``, whatever links lead to those; a second name is a file.
 
     A reader that found labels for ``taken`` says with this how many media files it found no label for.
 
     Raises:
         OSError: as ``walk``.
     """
-    known = set(map(_file_identity, taken))
-    return [path for path in files_below(folder, suffixes) if _file_identity(path) not in known]
+    known = set(map(os.path.realpath, taken))
+    return [path for path in files_below(folder, suffixes) if os.path.realpath(path) not in known]
 
 
 def counted(paths: Sequence[str]) -> str:
@@ -117,13 +117,6 @@ def _above(folder: str) -> Iterator[str]:
 def _identity(folder: str | os.PathLike) -> tuple[int, int]:
     status = os.stat(folder)
     return status.st_dev, status.st_ino
-
-
-def _file_identity(path: str | os.PathLike) -> tuple[int, int] | str:
-    try:
-        return _identity(path)
-    except OSError:  # a broken link
-        return os.path.abspath(path)
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -111,6 +111,21 @@ def test_a_file_that_is_no_parquet(tmp_path, content):
         manifest.read(tmp_path)
 
 
+def test_a_flipped_bit_in_a_manifest_of_ours_is_found(tmp_path):
+    path = manifest.write(tmp_path, sound_rows())
+    with pq.ParquetFile(path) as file:
+        chunks = [file.metadata.row_group(0).column(i) for i in range(len(manifest.COLUMNS))]
+    content = path.read_bytes()
+    for chunk in chunks:
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        position = start + chunk.total_compressed_size - 2  # in the cells, behind the headers
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        with pytest.raises(RogaError, match="cannot be read as a manifest"):
+            manifest.read(tmp_path)
+    path.write_bytes(content)
+    assert len(manifest.read(tmp_path)) == N
+
+
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / manifest.FILE)
     with pytest.raises(RogaError, match="cannot be read as a manifest: not a regular file but a named pipe"):

@@ -530,6 +530,14 @@ def test_a_video_that_is_no_longer_listed_goes(source, place, tmp_path):
         (b"path,env,label,video\nx.mp4,X,0,a/b\n", "has the video 'a/b', which cannot"),
         (b"path,env,label,video\nx.mp4,X,0,\x1b[31m\n", r"the video '\\x1b\[31m', which cannot"),
         (b"path,env,label,video,method\nx.mp4,X,0,v,\x1b[31m\n", "has the method .* which cannot be printed"),
+        (
+            b"path,env,label,video,recording\nx.mp4,X,0,v," + b"r" * 5000 + b"\n",
+            r"r\.\.\.', which .* is over 1,000",
+        ),
+        (
+            b"path,env,label,video,frame\nx.png,X,0,v," + b"9" * 5000 + b"\n",
+            r"the frame '9+\.\.\.', which is no",
+        ),
     ],
 )
 def test_a_file_that_is_no_such_list_is_one_error(tmp_path, content, words):

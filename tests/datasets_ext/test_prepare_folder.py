@@ -111,6 +111,17 @@ def test_a_video_is_not_made_again_over_a_file_of_the_user(source, out):
     assert files(out) == before
 
 
+def test_a_link_that_lost_a_frame_is_not_made_again_over_a_file_of_the_user(source, out):
+    (out / "FFPP/F2F/0_real/000/mine.txt").write_text("precious")
+    (out / "FFPP/F2F/0_real/000/0000.png").unlink()
+    (real_folder(source) / "003.mp4").unlink()  # would be made again
+    write_video(real_folder(source) / "003.mp4", 8)
+    before = files(out)
+    with pytest.raises(RogaError, match=r"F2F/0_real/000/mine\.txt.*nothing was removed"):
+        prepared(source, out)
+    assert files(out) == before
+
+
 def test_a_folder_in_which_the_run_before_left_only_its_lock_is_begun(source, tmp_path):
     for name in (folder.LOCK, f"{journal.FILE}.part"):
         (tmp_path / "out/FFPP").mkdir(parents=True, exist_ok=True)

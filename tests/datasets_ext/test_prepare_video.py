@@ -177,13 +177,15 @@ def test_sound_that_goes_on_after_the_last_frame_is_no_lack_of_frames(tmp_path):
         (b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nother.mp4\n#EXT-X-ENDLIST\n", ".m3u8"),
         (b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nother.mp4\n#EXT-X-ENDLIST\n", ".mp4"),
         (b"ffconcat version 1.0\nfile other.mp4\n", ".mp4"),
+        (b"\xef\xbb\xbfffconcat version 1.0\n# \xc3\xa9\nfile other.mp4\n", ".mp4"),
+        (b"ffconcat version 1.0\n# \x00\nfile other.mp4\n", ".mp4"),
     ],
 )
 def test_a_playlist_opens_no_other_file(tmp_path, monkeypatch, content, suffix):
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "other.mp4", 2)
     Path(f"list{suffix}").write_bytes(content)
-    with pytest.raises(UnreadableVideo):
+    with pytest.raises(UnreadableVideo, match="it is text"):
         visited(Path(f"list{suffix}"), [0])
 
 

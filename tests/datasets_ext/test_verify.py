@@ -127,7 +127,7 @@ def test_each_damaged_file_is_named_with_what_is_wrong(tree, monkeypatch):
     assert paths == tuple(f"A/1_fake/{recording}_fake/0000.png" for recording, _ in VIDEOS)
     assert reasons[0] == "it is empty"
     assert "truncated" in reasons[1]
-    assert reasons[2] == "it is in no image format that is read"
+    assert reasons[2] == "it is in no image format"
     monkeypatch.setattr("datasets_ext.workers._FEWEST", 1)
     assert verify(tree, n_workers=2) == alone
 

@@ -96,3 +96,21 @@ def test_an_unreadable_image_is_one_in_every_process(tmp_path):
         read_image(tmp_path / "x.png")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (type(copy), str(copy), copy.path) == (UnreadableImage, str(caught.value), str(tmp_path / "x.png"))
+
+
+def test_class_names_are_those_of_the_dataset_or_of_all_its_environments():
+    class Set(list):
+        N_STEPS, CHECKPOINT_FREQ, N_WORKERS, num_classes, input_shape = 1, 1, 0, 2, (3, 4, 4)
+
+    def environment(classes):
+        found = TensorDataset(torch.zeros(1, 3, 4, 4), torch.zeros(1))
+        found.classes = classes
+        return found
+
+    alike = Set([environment(["fake", "real"]), environment(["fake", "real"])])
+    assert OpenDataset(alike).class_names == ["fake", "real"]  # as torchvision's folders are numbered
+    alike.classes = ("a", "b")
+    assert OpenDataset(alike).class_names == ["a", "b"]
+    alike.classes = ("a", "b", "c")
+    assert OpenDataset(alike).class_names is None, "there are two classes"
+    assert OpenDataset(Set([environment(["a", "b"]), environment(["b", "a"])])).class_names is None

@@ -73,5 +73,6 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path):
 def test_left_over_sees_through_links(tmp_path):
     touch(tmp_path / "pool/0.png", tmp_path / "in/1.mp4", tmp_path / "in/2.png", tmp_path / "in/3.txt")
     (tmp_path / "in/linked").symlink_to("../pool")
+    os.link(tmp_path / "in/2.png", tmp_path / "in/4.png")  # the same bytes under another name: another file
     left = left_over(tmp_path / "in", [tmp_path / "pool/0.png", str(tmp_path / "in/2.png")])
-    assert left == [str(tmp_path / "in/1.mp4")]
+    assert left == [str(tmp_path / "in/1.mp4"), str(tmp_path / "in/4.png")]

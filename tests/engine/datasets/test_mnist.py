@@ -10,6 +10,7 @@ from torchvision.datasets import MNIST
 
 from roga_domainbed.engine.datasets import ColoredMNIST, RotatedMNIST
 from roga_domainbed.errors import RogaError
+from roga_domainbed.input.environment import OpenDataset
 
 N_TRAIN, N_TEST = 500, 100
 
@@ -44,6 +45,7 @@ def root(pictures, tmp_path_factory):
 def test_rotated_digits_are_dealt_evenly_and_each_once(root, pictures):
     dataset = RotatedMNIST(root, [0], {})
     assert (len(dataset), dataset.input_shape, dataset.num_classes) == (6, (1, 28, 28), 10)
+    assert OpenDataset(dataset).class_names == list("0123456789")
     assert [len(environment) for environment in dataset] == [100] * 6
     dealt = [image.numpy().tobytes() for environment in dataset for image in environment.images]
     assert sorted(dealt) == sorted(image.tobytes() for image in pictures[0])
@@ -63,6 +65,7 @@ def test_rotation_is_bilinear_by_the_angle_of_the_environment(root):
 def test_colour_agrees_with_the_label_as_often_as_the_environment_says(root):
     dataset = ColoredMNIST(root, [0], {})
     assert (len(dataset), dataset.input_shape, dataset.num_classes) == (3, (2, 28, 28), 2)
+    assert OpenDataset(dataset).class_names == ["5 to 9", "0 to 4"]
     for environment, agreement in zip(dataset, [0.9, 0.8, 0.1], strict=True):
         empty = (environment.images.flatten(2).amax(2) == 0).numpy()
         assert (empty.sum(1) == 1).all()  # one channel of two is black
