@@ -122,7 +122,9 @@ def run(args: argparse.Namespace) -> int:
     problems = Problems()
     if not args.output_dir:
         problems.add("--output_dir must be a path, not empty; got ''")
-        problems.check()
+    elif os.path.exists(args.output_dir) and not os.path.isdir(args.output_dir):
+        problems.add(f"--output_dir {args.output_dir!r} is not a folder")
+    problems.check()
     add_checkout_names()
     plans, jobs = _plans(args, problems)
     _check(args, plans, problems)
@@ -378,8 +380,6 @@ def _check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> N
         problem = sweep_folder_problem(args.output_dir)
         if problem is not None:
             problems.add(f"--output_dir {args.output_dir!r} {problem}")
-    elif os.path.exists(args.output_dir) and not os.path.isdir(args.output_dir):
-        problems.add(f"--output_dir {args.output_dir!r} is not a folder")
     if args.n_workers is not None and not 1 <= args.n_workers <= MOST_WORKERS:
         problems.add(
             f"--n_workers must be at least 1 and at most {MOST_WORKERS}; got {shown(args.n_workers)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +223,8 @@ def _unless(allowed: Allowed, saved: Mapping[Any, Any], key: str) -> Iterator[st
 
 def _argument_faults(args: Mapping[str, Any]) -> Iterator[str]:
     """The arguments that ``train`` does not take."""
-    kinds = arguments_of(TrainConfig)
+    # Version 0.1.0 took empty paths.
+    kinds = {name: replace(kind, path=False) for name, kind in arguments_of(TrainConfig).items()}
     for name, default in asdict(TrainConfig()).items():
         kinds.setdefault(name, Allowed(kind=bool if isinstance(default, bool) else str))
     problems = Problems()

@@ -96,6 +96,9 @@ class Prefetcher:
         try:
             waiting.extend(map(submit, itertools.islice(tasks, _DEPTH * self._workers)))
             while waiting:
+                for future in waiting:  # a death is said at once, not when the turn of its task comes
+                    if future.done() and isinstance(future.exception(), WorkerDied):
+                        raise future.exception()
                 result = waiting.popleft().result()
                 waiting.extend(map(submit, itertools.islice(tasks, 1)))
                 yield result

@@ -452,6 +452,9 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path, capsys, stand_in):
     assert sweep("launch", tmp_path, *stand_in) == 2
     assert "holds other files and no sweep (thesis.tex)" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["thesis.tex"]
+    for command in ("launch", "status", "delete_incomplete"):
+        assert sweep(command, tmp_path / "thesis.tex", *stand_in, jobs=[]) == 2
+        assert capsys.readouterr().err.endswith("thesis.tex' is not a folder\n")
     assert sweep("launch", "", *stand_in) == 2
     assert "--output_dir must be a path, not empty" in capsys.readouterr().err
 

@@ -106,6 +106,19 @@ def test_a_folder_that_cannot_be_made_fails_the_job_with_the_reason(launch, tmp_
     assert str(tmp_path / "a sweep") in outcome.note
 
 
+def test_a_file_or_somebody_elses_folder_in_place_of_a_jobs_fails_and_stays(launch, tmp_path):
+    file, folder = job_folder(tmp_path, 0), job_folder(tmp_path, 1)
+    folder.mkdir(parents=True)
+    file.write_text("mine")
+    (folder / "thesis.tex").write_text("mine")
+    outcomes = launch(["0", "0"], retry=True)
+    assert [(outcome.failed, outcome.skipped) for outcome in outcomes] == [(True, False)] * 2
+    assert "is not a folder" in outcomes[0].note
+    assert "holds other files and no run (thesis.tex)" in outcomes[1].note
+    assert file.read_text() == "mine"
+    assert os.listdir(folder) == ["thesis.tex"]
+
+
 def test_multi_gpu_shows_each_worker_one_gpu(launch, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     outcomes = launch(["0", "0", "0"], launcher="multi_gpu", n_workers=None)

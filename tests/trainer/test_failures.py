@@ -14,7 +14,7 @@ import torch
 from small_runs import at_step, checkpoints, comparable, in_child, run, use_small_images
 
 from roga_domainbed.errors import RogaError
-from roga_domainbed.input.prefetch import Prefetcher
+from roga_domainbed.input.prefetch import Prefetcher, ReaderDied
 from roga_domainbed.launch.job import State, failure_line
 from roga_domainbed.processes import Worker, WorkerDied
 from roga_domainbed.sweep.jobs import train_job
@@ -190,6 +190,19 @@ def test_a_reader_that_dies_in_the_middle_of_its_result_is_noticed_though_others
     with pytest.raises(WorkerDied):
         workers[0].ask(b"question")
     assert len(workers[1].ask(b"question")) == 8 * 2**20
+
+
+def test_a_dead_reader_is_noticed_before_the_turn_of_its_task():
+    def do(task):
+        if task == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task
+
+    results = iter(Prefetcher(do, list(range(100)), workers=2, processes=True))
+    assert next(results) == 0
+    time.sleep(1)  # a long step, in which the reader of the fourth task dies
+    with pytest.raises(ReaderDied, match="a process that reads images has died"):
+        next(results)
 
 
 def test_readers_that_cannot_be_started_are_a_sentence():
