@@ -205,9 +205,10 @@ def make_rows(runs: list[Run], args: argparse.Namespace) -> list[str]:
     if args.rows:
         name_rows(runs, args.rows)
         return [*variants_in_rows(runs), *mixed_hparams(runs)]
-    for sentence in name_variants(runs):
+    divided, mixed = name_variants(runs)
+    for sentence in divided:
         print(f"{one_line(sentence)}. --rows algorithm takes them together.", file=sys.stderr)
-    return mixed_hparams(runs)
+    return mixed
 
 
 def _format(args: argparse.Namespace) -> str:

@@ -12,8 +12,9 @@ are dropped, the error of a single trial is 0, and what is missing is not listed
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ from roga_domainbed.results.runs import Run
 from roga_domainbed.results.selected import Selected, environment_name
 from roga_domainbed.results.selection import (
     UPSTREAM,
+    GroupKey,
     Rule,
     environments_in,
     group_by_test_env,
@@ -249,6 +251,7 @@ def build_tables(
     if compat != UPSTREAM:
         datasets += [name for name in present if name not in DATASETS]
     layouts = [_layout(runs, dataset, rows, unfinished, compat) for dataset in datasets]
+    groups = cache(lambda: group_by_test_env(runs))
     tables = []
     for own in selected:
         averages: dict[str, list[Cell | None]] = {name: [] for name in rows}
@@ -263,7 +266,7 @@ def build_tables(
             table = Table(
                 layout.dataset, own.rule, own.metric, layout.columns, tuple(found), layout.caveats,
                 (len(layout.trials),) * len(layout.columns) if layout.trials else (), layout.missing, layout.unfinished,
-                () if compat == UPSTREAM else _lacks(own, layout, found, runs), layout.remark,
+                () if compat == UPSTREAM else _lacks(own, layout, found, groups), layout.remark,
             )  # fmt: skip
             of_datasets.append(table if compat == UPSTREAM else _without_table(table))
         found = [_row(name, rows[name], cells) for name, cells in averages.items()]
@@ -289,14 +292,19 @@ def _without_table(table: Table) -> Table:
     return replace(table, absent=sentence)
 
 
-def _lacks(own: Selected, layout: _Layout, rows: Sequence[Row], runs: Sequence[Run]) -> tuple[Lack, ...]:
+def _lacks(
+    own: Selected,
+    layout: _Layout,
+    rows: Sequence[Row],
+    grouped: Callable[[], Mapping[GroupKey, Sequence[Run]]],
+) -> tuple[Lack, ...]:
     """Why trials that have runs give no number."""
     lacking = {
         (trial, layout.dataset, row.name, env)
         for row, env, trial in product(rows, layout.test_envs, layout.trials)
         if (layout.dataset, env, trial) not in own.values.get(row.name, {})
     }
-    groups = group_by_test_env(runs) if lacking else {}
+    groups = grouped() if lacking else {}
     lacks = []
     for row in rows:
         for env, column, cell in zip(layout.test_envs, layout.columns, row.cells, strict=True):

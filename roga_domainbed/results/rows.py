@@ -8,7 +8,6 @@ asks for it: they get rows of their own, named after what differs.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import operator
 import re
@@ -85,28 +84,29 @@ def name_rows(runs: Sequence[Run], keys: Sequence[str]) -> None:
     rows_of(runs)
 
 
-def name_variants(runs: Sequence[Run]) -> list[str]:
+def name_variants(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
     """Give the runs of a row that differ in their settings rows of their own: ``RoGA, rho 0.1``.
 
     Returns:
-        A sentence for each row that was divided.
+        A sentence for each row that was divided; the sentences of ``mixed_hparams`` for the rows there are now.
     """
     sentences = []
-    for row, (own, settings, keys) in _variants(runs).items():
+    variants, is_mixed = _variants(runs)
+    for row, (own, settings, keys) in variants.items():
         for run, values in zip(own, settings, strict=True):
             _name(run, ", ".join([row, *(_part(key, values[key]) for key in keys if key in values)]))
         names = sorted({row_name(run.args) for run in own}, key=_natural)
         sentences.append(
             f"{row} has runs with different settings, each in a row of its own: {'; '.join(names)}"
         )
-    return sentences
+    return sentences, mixed_hparams(runs) if is_mixed else []
 
 
 def variants_in_rows(runs: Sequence[Run]) -> list[str]:
     """A sentence for each row that holds runs with different settings."""
     return [
         f"{row} holds runs with different settings: {_described(settings, keys)}"
-        for row, (_, settings, keys) in _variants(runs).items()
+        for row, (_, settings, keys) in _variants(runs)[0].items()
     ]
 
 
@@ -130,47 +130,59 @@ def _by_row(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return of_row
 
 
-def _variants(runs: Sequence[Run]) -> dict[str, tuple[list[Run], list[dict[str, Any]], list[str]]]:
+def _variants(
+    runs: Sequence[Run],
+) -> tuple[dict[str, tuple[list[Run], list[dict[str, Any]], list[str]]], bool]:
     """Row → its runs, their settings, and the names of the settings that differ; rows without any are left out.
 
-    Settings are compared among the runs of one dataset: another dataset may need other steps.
+    Settings are compared among the runs of one dataset: another dataset may need other steps. The second value says
+    whether hyper-parameters differ in one draw of a random search.
     """
+    is_mixed = False
     found = {}
-    for row, own in _by_row(runs).items():
-        settings = _settings_of(own)
+    suspected = _rows_that_may_differ(runs)
+    for row, own in _by_row(runs).items() if suspected else ():
+        if row not in suspected:
+            continue
+        settings = [_settings(run) for run in own]
         first: dict[str, tuple[Run, dict[str, Any]]] = {}
         keys: set[str] = set()
         for run, values in zip(own, settings, strict=True):
             before, theirs = first.setdefault(run.args["dataset"], (run, values))
-            if values is not theirs and values != theirs:
+            if values != theirs:
                 unknown = _is_of_unknown_origin(run) or _is_of_unknown_origin(before)
                 keys |= _differing(theirs, values).difference(_MADE_BY if unknown else ())
-        keys |= _add_differing_hparams(own, settings)
+        draws = _differing_draws(own)
+        if draws:
+            is_mixed = True
+            keys |= _add_differing_hparams(own, settings, draws)
         if keys:
             found[row] = own, settings, sorted(keys)
-    return found
+    return found, is_mixed
 
 
-def _settings_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The settings of each run; one object for runs in sequence that were told the same, as most of a sweep were."""
-    found: list[dict[str, Any]] = []
-    before: tuple = ()
+def _rows_that_may_differ(runs: Sequence[Run]) -> set[str]:
+    """The rows in which runs were told different things: a quick look, as most sweeps have none."""
+    found: set[str] = set()
+    told_first: dict[tuple[str, str], tuple] = {}
+    drawn_first: dict[tuple, Mapping[str, Any]] = {}
+    names: tuple[str, ...] = ()
+    pick: Callable[[Mapping[str, Any]], tuple] = operator.itemgetter("dataset", "dataset")
     for run in runs:
-        names, made_by = tuple(run.args), run.provenance
-        told = names, _values_told(names)(run.args), run.data, ("n", "in") in run.metrics
-        told += (made_by.get("backend"), made_by.get("split")) if made_by else (False,)
-        found.append(found[-1] if told == before else _settings(run))
-        before = told
+        args, made_by = run.args, run.provenance
+        if tuple(args) != names:
+            names = tuple(args)
+            may_be_settings = [name for name in names if name == "hparams" or name not in _NO_SETTINGS]
+            # the dataset twice, because with one name it would give no tuple
+            pick = operator.itemgetter("dataset", "dataset", *may_be_settings)
+        told = names, pick(args), run.data, made_by and (made_by.get("backend"), made_by.get("split"))
+        dataset, row, seed = args["dataset"], row_name(args), args["hparams_seed"]
+        draw = dataset, row, seed, seed and args["trial_seed"]
+        if told_first.setdefault((dataset, row), told) != told or (
+            drawn_first.setdefault(draw, run.hparams) != run.hparams
+        ):
+            found.add(row)
     return found
-
-
-@functools.lru_cache(maxsize=256)
-def _values_told(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple]:
-    """Picks what may be a setting out of arguments of these names."""
-    # the dataset twice, because with one name it would give no tuple
-    return operator.itemgetter(
-        "dataset", "dataset", *(name for name in names if name == "hparams" or name not in _NO_SETTINGS)
-    )
 
 
 def _settings(run: Run) -> dict[str, Any]:
@@ -193,13 +205,15 @@ def _is_of_unknown_origin(run: Run) -> bool:
     return not run.provenance and ("n", "in") in run.metrics
 
 
-def _add_differing_hparams(runs: Sequence[Run], settings: list[dict[str, Any]]) -> set[str]:
+def _add_differing_hparams(
+    runs: Sequence[Run], settings: list[dict[str, Any]], draws: Sequence[tuple[tuple, str, set[str]]]
+) -> set[str]:
     """Add to the settings the hyper-parameters that code or another tool set; their names.
 
     Such a setting has its few values in every draw of the random search. What was drawn has others in each.
     """
     values: dict[str, list[set[str]]] = {}
-    for _, name, found in _differing_draws(runs):
+    for _, name, found in draws:
         values.setdefault(name, []).append(found)
     every = {name: {repr(run.hparams[name]) for run in runs if name in run.hparams} for name in values}
     keys = {name for name, found in values.items() if every[name] in found}

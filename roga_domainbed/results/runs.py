@@ -116,6 +116,7 @@ class RunKey(NamedTuple):
         )
 
 
+@np.errstate(over="ignore")  # of numbers that are none, see LARGEST_VALUE
 def load_runs(folder: str | os.PathLike, metric: str) -> LoadedRuns:
     """Read one metric of ``<folder>/<run>/results.jsonl`` of every run, in the sorted order of the run folders.
 
@@ -138,8 +139,7 @@ def load_runs(folder: str | os.PathLike, metric: str) -> LoadedRuns:
         except OSError as error:
             loaded.problems.append(f"{path}: {error.strerror or error}, skipped")
             continue
-        with np.errstate(over="ignore"):  # of numbers that are none
-            loaded.runs += as_runs(file.records, metric, source)
+        loaded.runs += as_runs(file.records, metric, source)
         loaded.problems += file.problems
         loaded.notes += file.notes
         loaded.folders.append(name)

@@ -716,3 +716,10 @@ def is_float(text):
     except ValueError:
         return False
     return True
+
+
+def test_settings_of_equal_values_and_other_names_differ(tmp_path, capsys):
+    for place, name in enumerate(("compile", "strict_mode")):
+        write_run(tmp_path / str(place), args={name: True})
+    assert collect("--input_dir", tmp_path, "--select", "iid") == 0
+    assert rows_in(capsys.readouterr().out) == ["ERM, compile true", "ERM, strict_mode true"]

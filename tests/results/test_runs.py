@@ -95,7 +95,7 @@ FILES = {
         [[0]],
         ["line 2: not a JSON record (a whole number of more than 64 bits), skipped"],
     ),
-    "a step beyond 64 bits": ([record(0), record(2**63)], [[0]], ["line 2: not a "]),
+    "a step beyond 64 bits": ([record(2**63), record(0)], [[0]], ["line 1: not a "]),
     "hyper-parameters nested deep": (
         [
             record(0),
@@ -125,9 +125,9 @@ FILES = {
         ["line 2: not a DomainBed record (args.dataset), skipped"],
     ),
     "more keys than a record has": (
-        [record(0), record(1, **{f"key {n}": 0 for n in range(30_000)})],
+        [record(1, **{f"key {n}": 0 for n in range(30_000)}), record(0)],
         [[0]],
-        ["line 2: more than 20,000 keys, skipped"],
+        ["line 1: more than 20,000 keys, skipped"],
     ),
 }
 
