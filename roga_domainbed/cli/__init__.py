@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from roga_domainbed import __version__
 from roga_domainbed.cli import streams
-from roga_domainbed.errors import Failed, RogaError, is_out_of_memory, unknown_name
+from roga_domainbed.errors import Failed, Problems, RogaError, is_out_of_memory, unknown_name
 
 #: Subcommand → (module, one line of help), in the order of the help page.
 COMMANDS = {
@@ -137,12 +137,23 @@ def _run(argv: list[str]) -> int:
             if word.startswith("--") and word.endswith("=--"):  # argparse makes an empty list of it
                 raise RogaError(f"{word}: -- is no value")
         args = sub.parse_args(argv[1:])
+        if argv[0] != "upstream":  # whose arguments are DomainBed's
+            _require_no_empty(args)
         with _no_silent_exit():
             return module.run(args)
     if not argv[0].startswith("-"):
         raise RogaError(unknown_name("command", argv[0], COMMANDS))
     _top_parser().parse_args(argv)
     return 2
+
+
+def _require_no_empty(args: argparse.Namespace) -> None:
+    """Refuse what is given and empty, as of a script's unset variable: '' is no path, name or number."""
+    problems = Problems()
+    for name, value in vars(args).items():
+        if "" in (value if isinstance(value, list) else [value]):
+            problems.add(f"{name} must not be empty")
+    problems.check()
 
 
 @contextlib.contextmanager

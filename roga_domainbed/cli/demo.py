@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     problems = Problems()
     allowed = {name: arguments_of(Plan)[name] for name in ("n_trials", "steps")}
     allowed |= {
-        "output_dir": Allowed(kind=str, path=True),
+        "output_dir": Allowed(kind=str),
         "seed": Allowed(kind=int, at_least=0, below=2**32),
         "n_workers": Allowed(kind=int, at_least=1, at_most=MOST_WORKERS),
     }

@@ -120,9 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Launch, count or delete the jobs."""
     problems = Problems()
-    if not args.output_dir:
-        problems.add("--output_dir must be a path, not empty; got ''")
-    elif os.path.exists(args.output_dir) and not os.path.isdir(args.output_dir):
+    if os.path.exists(args.output_dir) and not os.path.isdir(args.output_dir):
         problems.add(f"--output_dir {args.output_dir!r} is not a folder")
     problems.check()
     add_checkout_names()

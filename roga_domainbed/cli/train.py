@@ -68,8 +68,6 @@ def _with_weights(hparams: str | None, weights: str | None) -> str | None:
     """``--hparams`` with ``--weights`` among them: records and jobs have it in one place."""
     if weights is None:
         return hparams
-    if not weights:
-        raise RogaError("--weights must be a path, not empty; got ''")
     overrides = parse_overrides(hparams)
     if overrides.get("weights", weights) != weights:
         raise RogaError(

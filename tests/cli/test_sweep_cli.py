@@ -455,8 +455,6 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path, capsys, stand_in):
     for command in ("launch", "status", "delete_incomplete"):
         assert sweep(command, tmp_path / "thesis.tex", *stand_in, jobs=[]) == 2
         assert capsys.readouterr().err.endswith("thesis.tex' is not a folder\n")
-    assert sweep("launch", "", *stand_in) == 2
-    assert "--output_dir must be a path, not empty" in capsys.readouterr().err
 
 
 def test_delete_incomplete_deletes_files_of_runs_alone(tmp_path, capsys):
