@@ -45,12 +45,11 @@ def run(args: argparse.Namespace) -> int:
     problems = Problems()
     allowed = {name: arguments_of(Plan)[name] for name in ("n_trials", "steps")}
     allowed |= {
-        "output_dir": Allowed(kind=str),
         "seed": Allowed(kind=int, at_least=0, below=2**32),
         "n_workers": Allowed(kind=int, at_least=1, at_most=MOST_WORKERS),
     }
     check_arguments(vars(args), allowed, problems)
-    problem = _folder_problem(Path(args.output_dir)) if args.output_dir else None
+    problem = _folder_problem(Path(args.output_dir))
     if problem is not None:
         problems.add(f"--output_dir {args.output_dir!r} {problem}")
     problems.check()
