@@ -106,7 +106,10 @@ def own_sets(run: SavedRun, data_dir: str | None) -> Evaluated:
     problems.check()
     config.split = config.split or run.provenance.get("split")
     _require_made(config.dataset, config.data_dir)
-    dataset, names, _, splits = open_splits(config, run.hparams, host())
+    # A model of another version, or from elsewhere, may lack what a dataset asks for.
+    dataset, names, _, splits = open_splits(
+        config, {**_without_augmentation(run, config.dataset), **run.hparams}, host()
+    )
     _check_inputs(run, dataset, config.dataset)
     if run.class_names and dataset.class_names and run.class_names != tuple(dataset.class_names):
         raise RogaError(
@@ -153,9 +156,7 @@ def dataset_sets(
             else f"--data_dir {data_dir!r} is not a folder"
         )
     every_env = list(range(len(info.environments)))
-    # Images of the size that the run had, all without augmentation, as in a test environment.
-    hparams = {spec.name: spec.default for spec in info.hparams}
-    hparams |= {"data_augmentation": False, "image_size": run.input_shape[-1]}
+    hparams = _without_augmentation(run, name)
     dataset, names = open_dataset(host(), name, data_dir, every_env, hparams, run.config.seed)
     _check_inputs(run, dataset, name)
     _check_class_names(run, dataset, name, real, fake)
@@ -242,6 +243,12 @@ def choose(evaluated: Evaluated, wanted: Sequence[str] | None) -> Evaluated:
     return Evaluated(
         evaluated.name, [entry for entry in evaluated.sets if entry.env in kept], evaluated.notes
     )
+
+
+def _without_augmentation(run: SavedRun, name: str) -> dict[str, Any]:
+    """The dataset's hyper-parameters for images of the size that the run had, as in a test environment."""
+    defaults = {spec.name: spec.default for spec in DATASETS.get(name).hparams}
+    return {**defaults, "data_augmentation": False, "image_size": run.input_shape[-1]}
 
 
 def _require_made(name: str, data_dir: str | None) -> None:

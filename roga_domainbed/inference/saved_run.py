@@ -232,6 +232,9 @@ def _argument_faults(args: Mapping[str, Any]) -> Iterator[str]:
         kinds.setdefault(name, Allowed(kind=bool if isinstance(default, bool) else str))
     problems = Problems()
     check_arguments(args, kinds, problems)
+    for name, default in asdict(TrainConfig()).items():
+        if default is not None and args.get(name, default) is None:
+            problems.add(f"{name} is missing")
     for message in problems.messages:
         message = message.removeprefix("--")
         yield f"among args, {message if len(message) <= _LONGEST else message[: _LONGEST - 1] + '…'}"
