@@ -6,6 +6,7 @@ import pytest
 
 _ON_REQUEST = {
     "slow": "pytest -m slow",
+    "long": "pytest -m long",
     "upstream": "DOMAINBED_HOME=<checkout> pytest -m upstream",
     "gpu": "pytest -m gpu",
     "cluster": "pytest -m cluster",

@@ -9,7 +9,7 @@ from world import snapshot
 
 
 @pytest.mark.parametrize(
-    ("n", "seed"), [(1000, 0), *(pytest.param(3000, seed, marks=pytest.mark.slow) for seed in (1, 2))]
+    ("n", "seed"), [(1000, 0), *(pytest.param(3000, seed, marks=pytest.mark.long) for seed in (1, 2))]
 )
 def test_bad_inputs(servers, world, tmp_path, capsys, n, seed):
     before = snapshot(world.root)

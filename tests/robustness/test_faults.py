@@ -131,7 +131,7 @@ def drawn(every: list, work: Work, rng: random.Random) -> list:
     return every if work.seconds < 3 else rng.sample(every, len(every) // 3)
 
 
-@pytest.mark.parametrize(("rounds", "seed"), [(1, 0), pytest.param(4, 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("rounds", "seed"), [(1, 0), pytest.param(4, 1, marks=pytest.mark.long)])
 def test_faults(servers, world, tmp_path, capsys, rounds, seed):
     every = works(world)
     rng = random.Random(seed)
