@@ -308,11 +308,6 @@ def torch_with_code(path):
     torch.save({"format": 1, "algorithm": Payload()}, path)
 
 
-def as_named_pipe(path):
-    path.unlink()
-    os.mkfifo(path)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -345,7 +340,6 @@ def test_a_checkpoint_with_a_field_of_another_kind_is_none(tmp_path, change):
     "damage",
     [
         flipped_bit,
-        pytest.param(as_named_pipe, marks=pytest.mark.slow),
         torch_with_code,
         *(pytest.param(damage, marks=pytest.mark.slow) for damage in (truncated, emptied, with_code)),
     ],
