@@ -16,6 +16,7 @@ does not know of.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     from roga_domainbed.input.environment import OpenDataset, splits_itself  # torch
 
     problems = Problems()
+    if not os.path.isdir(args.data_dir):
+        problems.add(f"{args.data_dir!r} is not a folder")
     if args.dataset not in DATASETS:
         problems.add(unknown_name("dataset", args.dataset, DATASETS.names()))
     else:

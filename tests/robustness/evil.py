@@ -77,7 +77,7 @@ TEXTS = [
     '{"lr": ' + "1" * 5000 + "}",
     '{"batch_size": 1000000000}',
     '{"\\ud800": 1}',
-    "../..",
+    "../../nowhere",
     "/dev/null",
     "/dev/full",
     "/proc/self/mem",

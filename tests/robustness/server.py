@@ -16,6 +16,7 @@ The answer is a JSON line: status (negative: a signal), stdout, stderr, seconds,
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -153,6 +154,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # nothing that is imported may print into the answers
     preload()
+    gc.freeze()  # a collection in a child would copy every page that it looks at
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), file=answers, flush=True)

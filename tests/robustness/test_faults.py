@@ -127,8 +127,8 @@ def faults(rng: random.Random, seconds: float) -> Iterator[tuple[str, dict]]:
 
 
 def drawn(every: list, work: Work, rng: random.Random) -> list:
-    """All of them; of those of a command that takes seconds, a third."""
-    return every if work.seconds < 3 else rng.sample(every, len(every) // 3)
+    """All of them; of those of a command that takes seconds, a quarter."""
+    return every if work.seconds < 3 else rng.sample(every, len(every) // 4)
 
 
 @pytest.mark.parametrize(("rounds", "seed"), [(1, 0), pytest.param(4, 1, marks=pytest.mark.long)])
