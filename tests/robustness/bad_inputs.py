@@ -275,7 +275,7 @@ def _model(path: Path, rng: random.Random) -> str:
     if way == "missing":
         del parent[keys[-1]]
     elif way == "NaN" and isinstance(parent[keys[-1]], torch.Tensor) and parent[keys[-1]].is_floating_point():
-        parent[keys[-1]].view(-1)[0] = float("nan")
+        parent[keys[-1]].data[(0,) * parent[keys[-1]].dim()] = float("nan")
     else:
         value = rng.choice(values)
         way, parent[keys[-1]] = str(value)[:30], value
