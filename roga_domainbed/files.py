@@ -65,6 +65,20 @@ def replacing(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Pat
         sync_folder(path.parent)
 
 
+def replacement_problem(path: str | os.PathLike, begin: bytes) -> str | None:
+    """Why ``path`` is not replaced by a file that begins with ``begin``, as the end of a sentence; None if it may be.
+
+    An earlier file of the same kind begins alike. Anything else is somebody's, with a name given by mistake.
+    """
+    with contextlib.suppress(OSError):
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                found = file.read(len(begin))
+            if found and found != begin:
+                return "holds something else; choose another name, or remove it"
+    return None
+
+
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Say which file it was: an error of writing, such as a full disk, does not."""

@@ -56,13 +56,14 @@ from typing import TYPE_CHECKING
 
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import Problems, RogaError, shortened, unknown_name
-from roga_domainbed.files import replacing
+from roga_domainbed.files import replacement_problem, replacing
 from roga_domainbed.report.renderers import RENDERERS
 from roga_domainbed.results.text_table import one_line
 
 if TYPE_CHECKING:
     from roga_domainbed.results.runs import LoadedRuns, Run
 
+_BEGIN = 10  # bytes by which an earlier table of the same format is known
 MOST_BELOW = 12  # problems that are named below the tables
 
 
@@ -297,11 +298,15 @@ def _print_some(lines: Iterable[str], most: int = 20) -> None:
 
 
 def _save(path: Path, content: str | bytes) -> bool:
-    try:
-        with replacing(path) as partial:
-            partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-    except OSError as error:
-        follow = " The tables follow on standard output." if isinstance(content, str) else ""
-        print(f"Not saved to {path}: {error.strerror or error}.{follow}", file=sys.stderr)
-        return False
-    return True
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    reason = replacement_problem(path, data[: 4 if data.startswith(b"PAR1") else _BEGIN])
+    if reason is None:
+        try:
+            with replacing(path) as partial:
+                partial.write_bytes(data)
+            return True
+        except OSError as error:
+            reason = error.strerror or str(error)
+    follow = " The tables follow on standard output." if isinstance(content, str) else ""
+    print(f"Not saved to {path}: {reason}.{follow}", file=sys.stderr)
+    return False

@@ -26,6 +26,7 @@ from pathlib import Path
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.cli.arguments import add_class_names
 from roga_domainbed.errors import Problems, unknown_name
+from roga_domainbed.files import replacement_problem
 
 FORMATS = ("text", "json", "csv")
 _PARTS = ("test", "val", "all")
@@ -114,6 +115,9 @@ def _check(args: argparse.Namespace) -> None:
         problems.add(
             "--real and --fake go with --folder or --dataset: a run's own classes have the numbers of training"
         )
+    other = replacement_problem(args.scores, b"PAR1") if args.scores else None
+    if other is not None:
+        problems.add(f"--scores {args.scores!r} {other}")
     if args.n_workers < 0:
         problems.add(f"--n_workers must be at least 0; got {args.n_workers}")
     problems.check()

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 
 from roga_domainbed.cli.collect_results import add_rows_argument, make_rows
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
-from roga_domainbed.files import replacing
+from roga_domainbed.files import replacement_problem, replacing
 from roga_domainbed.results.text_table import one_line
 
 if TYPE_CHECKING:
@@ -132,6 +132,8 @@ def _check(args: argparse.Namespace) -> None:
     output = _output(args)
     if output.is_dir():
         problems.add(f"--output {str(output)!r} is a folder; give the name of a file")
+    elif (other := replacement_problem(output, b"<!doctype html")) is not None:
+        problems.add(f"{str(output)!r} {other}")
     elif not output.parent.is_dir():
         problems.add(f"--output {str(output)!r}: the folder {str(output.parent)!r} does not exist")
     if args.figures is not None and Path(args.figures).exists() and not Path(args.figures).is_dir():

@@ -63,6 +63,17 @@ def test_a_table_that_cannot_be_saved_is_still_printed(vlcs, capsys):
     assert f"Not saved to {vlcs / 'results.txt'}" in captured.err
 
 
+@pytest.mark.parametrize("layout", ["text", "markdown", "latex", "csv", "json", "parquet"])
+def test_a_table_takes_the_place_of_an_earlier_one_and_of_nothing_else(vlcs, capsys, layout):
+    file = vlcs / "table"
+    for _ in range(2):
+        assert collect("--input_dir", vlcs, "--select", "iid", "--format", layout, "--output", file) == 0
+    file.write_text("my diary")
+    assert collect("--input_dir", vlcs, "--select", "iid", "--format", layout, "--output", file) == 1
+    assert f"Not saved to {file}: holds something else" in capsys.readouterr().err
+    assert file.read_text() == "my diary"
+
+
 def test_rules_come_in_the_order_asked_for(vlcs, capsys):
     assert collect("--input_dir", vlcs, "--select", "oracle", "last") == 0
     out = capsys.readouterr().out
