@@ -158,7 +158,8 @@ def test_wrong_arguments_come_at_once_and_a_dataset_without_a_manifest_is_refuse
     argv = "audit nowhere --dataset FFPP --test_envs 7 --split oficial --holdout_fraction 2"
     assert main(argv.split()) == 2
     error = capsys.readouterr().err
-    assert "3 problems" in error
+    assert "4 problems" in error
+    assert "'nowhere' is not a folder" in error
     assert "did you mean 'official'?" in error
-    assert main(["audit", "nowhere", "--dataset", "PACS"]) == 2
+    assert main(["audit", ".", "--dataset", "PACS"]) == 2
     assert "PACS has no manifest" in capsys.readouterr().err

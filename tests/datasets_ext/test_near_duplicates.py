@@ -105,7 +105,7 @@ def test_the_command_finds_a_recompressed_copy_that_the_manifest_does_not_know(n
     ],
 )
 def test_a_distance_that_makes_no_sense_is_one_line(flags, message, capsys):
-    assert main(["audit", "nowhere", "--dataset", "FFPP", *flags]) == 2
+    assert main(["audit", ".", "--dataset", "FFPP", *flags]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
