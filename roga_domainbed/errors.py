@@ -38,6 +38,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return bool({"MemoryError", "OutOfMemoryError"} & kinds or _NO_MEMORY.search(str(error)))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what ``error`` says that is not blank; empty if it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
 def unknown_name(kind: str, got: str, known: Iterable[str]) -> str:
     """One sentence for an unknown name: the nearest known one first, then all of them.
 

@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from datasets_ext.prepare.layout import name_parts, one_line, read_json_object, subfolder
+from datasets_ext.prepare.layout import name_parts, read_json_object, subfolder
 from roga_domainbed.errors import Problems, unknown_name
+from roga_domainbed.foreign import one_line
 from roga_domainbed.input.tree import IMAGE_SUFFIXES
 
 SPLITS = ("train", "val", "test")

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from datasets_ext import manifest
 from datasets_ext.prepare import journal, report, report_page
-from datasets_ext.prepare.layout import one_line
 from datasets_ext.prepare.outcome import Outcome
 from roga_domainbed.errors import RogaError, shortened
 from roga_domainbed.files import Busy, locked
+from roga_domainbed.foreign import one_line
 
 LOCK = ".prepare.lock"
 STAGING = ".prepare.partial"

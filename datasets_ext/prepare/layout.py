@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from roga_domainbed.errors import Problems, shortened
-from roga_domainbed.foreign import Malformed, printable, read_bytes, read_json
+from roga_domainbed.foreign import Malformed, one_line, read_bytes, read_json
 from roga_domainbed.foreign.files import LARGEST
 from roga_domainbed.input import tree
 
@@ -281,11 +281,6 @@ def utf8(path: Path, at_most: int = LARGEST) -> str:
 def shown(text: str) -> str:
     """A value from a file for a message, in quotes and cut where it is long."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
-
-
-def one_line(text: str) -> str:
-    """A name from elsewhere for a message, with what a terminal would obey, line ends too, written out."""
-    return printable(text).replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
 
 
 def fault(error: Malformed | OSError) -> str:

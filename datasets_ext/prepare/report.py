@@ -12,11 +12,12 @@ from statistics import median
 from typing import Any
 
 from datasets_ext.manifest import SPLITS
-from datasets_ext.prepare.layout import Layout, Video, one_line
+from datasets_ext.prepare.layout import Layout, Video
 from datasets_ext.prepare.options import Options
 from datasets_ext.prepare.outcome import FRAME_REASONS, REASONS, Outcome
 from roga_domainbed.errors import shortened
 from roga_domainbed.files import replacing
+from roga_domainbed.foreign import one_line
 from roga_domainbed.results.text_table import text_table
 
 FILE = "prepare-report.json"

@@ -200,11 +200,8 @@ class _Named:
     def seek(self, offset: int, whence: int) -> int:
         try:
             return self._file.seek(offset, whence)
-        except (
-            OSError,
-            ValueError,
-        ):  # a damaged file leads to before its begin; PyAV would print a traceback
-            return -1
+        except (OSError, ValueError):
+            return -1  # a damaged file leads to before its begin; PyAV would print a traceback
 
 
 class _Container:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from roga_domainbed.errors import Problems, did_you_mean
+from roga_domainbed.foreign import is_unicode
 
 _NOUNS = {
     bool: "true or false",
@@ -54,7 +55,7 @@ class Allowed:
         Raises:
             ValueError: the value is not allowed; the message says what is.
         """
-        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        if isinstance(value, str) and not is_unicode(value):
             # A record or plan with it could not be read again.
             raise ValueError(f"must be Unicode, not bytes of another encoding; got {shown(value)}")
         if self.kind is int and isinstance(value, float) and value.is_integer():

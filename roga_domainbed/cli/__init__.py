@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from roga_domainbed import __version__
 from roga_domainbed.cli import streams
-from roga_domainbed.errors import Failed, Problems, RogaError, is_out_of_memory, unknown_name
+from roga_domainbed.errors import Failed, Problems, RogaError, first_line, is_out_of_memory, unknown_name
 
 #: Subcommand → (module, one line of help), in the order of the help page.
 COMMANDS = {
@@ -96,22 +96,19 @@ def _explained(argv: list[str]) -> int:
 
 def _reason(error: Exception) -> str:
     """What a person can do something about, in a sentence; anything else is a defect and shown with its traceback."""
+    said = (first_line(error) or type(error).__name__)[:200]
     if is_out_of_memory(error):
-        return f"not enough memory ({_first_line(error)})"
+        return f"not enough memory ({said})"
     if isinstance(error, OSError):  # disk full, no permission: nothing a traceback would explain
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
     if isinstance(error, RecursionError):
-        return f"something is nested too deep ({_first_line(error)})"
+        return f"something is nested too deep ({said})"
     if isinstance(error, UnicodeError):
-        return f"a name or text that is no Unicode, or that an encoding lacks ({_first_line(error)})"
+        return f"a name or text that is no Unicode, or that an encoding lacks ({said})"
     if isinstance(error, OverflowError):
-        return f"a number is too large ({_first_line(error)})"
+        return f"a number is too large ({said})"
     traceback.print_exception(error)
     return "an error that nobody foresaw: please report it, with the lines above"
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
 
 
 def _name(argv: Sequence[str]) -> str:

@@ -57,8 +57,8 @@ from typing import TYPE_CHECKING
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import Problems, RogaError, shortened, unknown_name
 from roga_domainbed.files import replacement_problem, replacing
+from roga_domainbed.foreign import one_line
 from roga_domainbed.report.renderers import RENDERERS
-from roga_domainbed.results.text_table import one_line
 
 if TYPE_CHECKING:
     from roga_domainbed.results.runs import LoadedRuns, Run

@@ -20,8 +20,9 @@ import shlex
 from pathlib import Path
 
 from roga_domainbed.catalog.values import Allowed, arguments_of, check_arguments
-from roga_domainbed.errors import Problems, shortened
+from roga_domainbed.errors import Problems
 from roga_domainbed.launch import MOST_WORKERS
+from roga_domainbed.launch.folders import holds_no
 from roga_domainbed.processes import usable_cpus
 from roga_domainbed.sweep.folder import sweep_folder_problem
 from roga_domainbed.sweep.plan import Plan
@@ -94,14 +95,14 @@ def _folder_problem(root: Path) -> str | None:
         return None
     if not root.is_dir():
         return "is not a folder"
-    names = sorted(path.name for path in root.iterdir())
+    names = {path.name for path in root.iterdir()}
     launched = (root / "sweep").is_dir() and any((root / "sweep").iterdir())
     if launched and sweep_folder_problem(root / "sweep") is None:
         return None
     faces = (root / "data").iterdir() if (root / "data").is_dir() else ()
-    if set(names) <= {"data"} and all("SynthFake" in path.name for path in faces):
+    if names <= {"data"} and all("SynthFake" in path.name for path in faces):
         return None  # ended while it made the faces
-    return f"holds other files and no demo ({shortened(names)}): choose a new folder or an empty one"
+    return holds_no("demo", names)
 
 
 def _report(sweep_dir: str, output: Path) -> int:

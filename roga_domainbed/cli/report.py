@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 from roga_domainbed.cli.collect_results import add_rows_argument, make_rows
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 from roga_domainbed.files import replacement_problem, replacing
-from roga_domainbed.results.text_table import one_line
+from roga_domainbed.foreign import one_line
 
 if TYPE_CHECKING:
     from roga_domainbed.metrics import Metric
@@ -93,9 +93,6 @@ def run(args: argparse.Namespace) -> int:
         for run, sources in runs_in_several_folders(loaded.runs).items()
     ]
     baseline = _baseline(args.baseline, loaded.runs)
-    os.environ.pop(
-        "MPLBACKEND", None
-    )  # figures need none, and a wrong name would stop the import of matplotlib
     rules = [selection.RULES.get(name) for name in args.select]
 
     from roga_domainbed.report import page

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from roga_domainbed.foreign.printable import is_unicode
+
 DEEPEST = 64  # nesting of lists and mappings; what this package writes has 4
 
 _NOUNS = {dict: "a mapping", list: "a list", str: "a string", int: "a whole number", float: "a number"}
@@ -41,7 +43,7 @@ def require_plain(value: Any) -> Any:
         elif isinstance(part, (list, tuple)):
             inside += [(item, depth + 1) for item in part]
         elif isinstance(part, str):
-            if not part.isascii() and any("\ud800" <= letter <= "\udfff" for letter in part):
+            if not is_unicode(part):
                 raise Malformed(f"text that is not Unicode: {part[:40]!a}")
         elif isinstance(part, int) and not -(2**63) <= part < 2**63:
             raise Malformed("a whole number of more than 64 bits")

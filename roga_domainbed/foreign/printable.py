@@ -10,12 +10,23 @@ from typing import Any
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_BREAKS = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t", "\u2028": r"\u2028", "\u2029": r"\u2029"})
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def printable(text: str) -> str:
     r"""``text`` with what a terminal would obey, or could not show, written out: an escape becomes ``\x1b``."""
     return _UNSAFE.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """``text``, which may have names from elsewhere in it, as one line that is safe to show."""
+    return printable(text).translate(_BREAKS)
+
+
+def is_unicode(text: str) -> bool:
+    """False if ``text`` has halves of surrogate pairs, which bytes of another encoding become: no file holds it."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def csv_cell(value: Any) -> Any:

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-from roga_domainbed.errors import is_out_of_memory
+from roga_domainbed.errors import first_line, is_out_of_memory
 from roga_domainbed.foreign.files import open_regular
 from roga_domainbed.foreign.malformed import Malformed
 
@@ -100,5 +100,5 @@ def _numpy_scalars_allowed() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    line = first_line(error) or type(error).__name__
     return line if len(line) <= 160 else line[:159] + "…"

@@ -339,10 +339,8 @@ def _require_room(path: Path, algorithm_class: Any, arguments: tuple, n_tensors:
     try:
         with torch.device("meta"):
             network = algorithm_class(*arguments)
-    except (
-        Exception
-    ):  # an algorithm that needs values to be built; what is wrong is said when it is built for real
-        return
+    except Exception:
+        return  # an algorithm that needs values to be built; what is wrong is said when it is built for real
     wanted = sum(value.nbytes for value in (*network.parameters(), *network.buffers()))
     there = path.stat().st_size
     if wanted > there + _SLACK:

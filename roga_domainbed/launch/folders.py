@@ -57,10 +57,15 @@ def run_folder_problem(folder: str | os.PathLike) -> str | None:
     if len(own) == len(names) and not any(os.path.getsize(os.path.join(folder, name)) for name in own):
         return None  # nothing is there that could be lost
     if not _is_a_runs(Path(folder), names):
-        return (
-            f"holds other files and no run ({shortened(sorted(names))}): choose a new folder or an empty one"
-        )
+        return holds_no("run", names)
     return None
+
+
+def holds_no(kind: str, names: Iterable[str]) -> str:
+    """The end of a sentence about a folder with files called ``names`` that is somebody else's."""
+    return (
+        f"holds other files and no {kind} ({shortened(sorted(names))}): choose a new folder or an empty one"
+    )
 
 
 def delete_unfinished(folder: str) -> bool:

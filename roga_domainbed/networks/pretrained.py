@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from roga_domainbed.errors import RogaError, is_out_of_memory, shortened
+from roga_domainbed.errors import RogaError, first_line, is_out_of_memory, shortened
 from roga_domainbed.foreign import check_regular, load_tensors
 
 _PROBE_TIMEOUT_S = 5
@@ -101,7 +101,7 @@ def _state_in(path: str) -> dict[str, torch.Tensor]:
         if is_out_of_memory(error):
             raise
         raise RogaError(
-            f"hparams 'weights': {path!r} cannot be read as weights: {_first_line(error)}"
+            f"hparams 'weights': {path!r} cannot be read as weights: {first_line(error) or 'no message'}"
         ) from None
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
@@ -150,7 +150,7 @@ def _from_hub(name: str, arguments: dict[str, Any]) -> nn.Module:
         )
     except Exception as error:  # urllib, httpx, requests and the hub's own kinds, by version
         raise RogaError(
-            f"the weights of {name} could not be loaded ({type(error).__name__}: {_first_line(error)}): "
+            f"the weights of {name} could not be loaded ({type(error).__name__}: {first_line(error) or 'no message'}): "
             f"{_WITHOUT_NETWORK}"
         ) from None
 
@@ -182,9 +182,5 @@ def _require_hub(name: str) -> None:
         except urllib.error.HTTPError:
             return  # it answered; whether it has the file is the client's question
         except OSError as error:
-            reason = f"{constants.ENDPOINT} cannot be reached ({_first_line(error)})"
+            reason = f"{constants.ENDPOINT} cannot be reached ({first_line(error) or 'no message'})"
     raise RogaError(f"the weights of {name} are not on this machine and {reason}: {_WITHOUT_NETWORK}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]

@@ -4,15 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from roga_domainbed.foreign import printable
-
-_BREAKS = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t", "\u2028": r"\u2028", "\u2029": r"\u2029"})
-
-
-def one_line(text: str) -> str:
-    """``text``, which may have names from elsewhere in it, as one line that is safe to show."""
-    return printable(text).translate(_BREAKS)
-
 
 def text_table(rows: Sequence[Sequence[str]], n_left: int = 1, gap: str = "  ") -> str:
     """The rows, each on a line that ends in a newline.

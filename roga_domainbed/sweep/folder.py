@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from roga_domainbed.errors import Problems, RogaError, shortened
+from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.files import locked, replacing
 from roga_domainbed.foreign import Malformed, read_json
 from roga_domainbed.launch import Job
+from roga_domainbed.launch.folders import holds_no
 from roga_domainbed.launch.jobfile import read_job_file
 from roga_domainbed.sweep.plan import Plan
 
@@ -41,7 +42,7 @@ def sweep_folder_problem(folder: str | os.PathLike) -> str | None:
         return "is not a folder"
     if not names or {PLAN_FILE, _LOCK_FILE} & set(names) or any(map(_JOB_FOLDER.fullmatch, names)):
         return None
-    return f"holds other files and no sweep ({shortened(sorted(names))}): choose a new folder or an empty one"
+    return holds_no("sweep", names)
 
 
 def stored_plans(folder: str | os.PathLike) -> list[Plan]:

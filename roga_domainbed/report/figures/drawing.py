@@ -19,6 +19,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.transforms import Affine2D
 
 from roga_domainbed.files import replacing
+from roga_domainbed.foreign import one_line
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import (
     CSS_VARIABLES,
@@ -28,7 +29,6 @@ from roga_domainbed.report.figures.style import (
     line_style,
     paper_style,
 )
-from roga_domainbed.results.text_table import one_line
 
 FORMATS = ("pdf", "svg", "png")
 PANEL_WIDTH = 3.3  # inches: a column of a two-column paper

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
+from roga_domainbed.foreign import one_line
 from roga_domainbed.report.figures.figure import Figure, Panel
 from roga_domainbed.report.figures.style import INK, MUTED, RULE, SERIES
 from roga_domainbed.report.intervals import OVER, Interval
 from roga_domainbed.report.study import Study
 from roga_domainbed.results.selected import CellKey, environment_name
-from roga_domainbed.results.text_table import one_line
 
 LONGEST_NAME = 22  # letters; more would leave less than half of a panel for the points
 MOST_LINES = 48  # of one panel; longer figures get a panel for each environment, with the same scale

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from roga_domainbed.foreign import one_line
 from roga_domainbed.report.incomplete import unfinished_notes
 from roga_domainbed.report.renderers.text import AVERAGES_WIDTH, DATASET_WIDTH
 from roga_domainbed.report.tables import Table, Tables
 from roga_domainbed.results.selection import UPSTREAM
-from roga_domainbed.results.text_table import one_line
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from roga_domainbed.foreign import one_line
 from roga_domainbed.report.incomplete import unfinished_notes
 from roga_domainbed.report.tables import Tables
-from roga_domainbed.results.text_table import one_line
 
 _SPECIAL = re.compile(r"[\\|*_<`$&~#]|\](?=[(\[:])")  # $: formulas; ](: links
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from roga_domainbed.foreign import one_line
 from roga_domainbed.report.tables import Tables
 from roga_domainbed.results.selection import UPSTREAM
-from roga_domainbed.results.text_table import one_line, text_table
+from roga_domainbed.results.text_table import text_table
 
 DATASET_WIDTH = 20
 AVERAGES_WIDTH = 25
