@@ -56,7 +56,7 @@ def score_clips(
         if prediction.error:
             problems.add(prediction.error)
     how = in_words(options, origin) if detect else f"frames taken whole, {options.n_frames} frames a video"
-    notes = [f"video files: {how}; they were not compared with the training data"]
+    notes = [f"video files: {how}"]
     notes += [f"{prediction.path}: {prediction.note}" for prediction in predictions if prediction.note]
     empty = [prediction.path for prediction in predictions if not prediction.faces and not prediction.error]
     if empty:
