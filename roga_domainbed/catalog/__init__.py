@@ -8,6 +8,7 @@ from roga_domainbed.catalog.shared_hparams import (
     FACE_HPARAMS,
     GENERIC_HPARAMS,
     INPUT_HPARAMS,
+    SCHEDULE_HPARAMS,
 )
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "FACE_HPARAMS",
     "GENERIC_HPARAMS",
     "INPUT_HPARAMS",
+    "SCHEDULE_HPARAMS",
     "AlgorithmInfo",
     "BackboneInfo",
     "DatasetInfo",

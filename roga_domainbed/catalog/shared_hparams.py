@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from roga_domainbed.catalog.hparams import HParam, choice, constant
+from roga_domainbed.catalog.values import MOST_STEPS
 
 #: The hyper-parameters that every algorithm has, in DomainBed's order, before its own.
 GENERIC_HPARAMS = (
@@ -66,5 +67,24 @@ INPUT_HPARAMS = (
         constant(""),
         "replaces the augmentation of the training environments; empty keeps the dataset's own",
         choices=("", "none", "flip", "domainbed", "deepfakebench"),
+    ),
+)
+
+#: What may be given for any dataset and algorithm; without them the learning rate is constant.
+SCHEDULE_HPARAMS = (
+    HParam(
+        "lr_schedule",
+        "none",
+        constant("none"),
+        "what the learning rate does after the warm-up; cosine takes it to 0 at the run's end",
+        choices=("none", "cosine"),
+    ),
+    HParam(
+        "warmup_steps",
+        0,
+        constant(0),
+        "first steps, in which the learning rate rises linearly to its full value",
+        at_least=0,
+        at_most=MOST_STEPS,
     ),
 )

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets_ext.training_options import REALS, TrainingOptions
-from roga_domainbed.catalog import DATASETS
+from roga_domainbed.catalog import DATASETS, INPUT_HPARAMS, SCHEDULE_HPARAMS
 from roga_domainbed.catalog.datasets import SPLIT_MODES
 from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.cli import data_options
@@ -91,11 +91,17 @@ def _check_names(ours: argparse.Namespace) -> None:
 
 
 def _check_values(ours: argparse.Namespace) -> None:
-    """Check the hyper-parameters of our algorithms: upstream's scripts take any value."""
+    """Check the hyper-parameters that are ours: upstream's scripts take any value, and any name."""
     from roga_domainbed.upstream.bridge import plugin_hparams
 
     problems = Problems()
     overrides = parse_overrides(ours.hparams)
+    for spec in (*INPUT_HPARAMS, *SCHEDULE_HPARAMS):
+        if spec.name in overrides:
+            problems.add(
+                f"hparam {spec.name!r} is for 'roga-domainbed train' and 'sweep', which have our trainer; DomainBed's "
+                "own would ignore it"
+            )
     declared = (spec for algorithm in ours.algorithms for spec in plugin_hparams(algorithm, dataset=""))
     for spec in dict.fromkeys(declared):
         try:

@@ -27,6 +27,7 @@ from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import distributed
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.learning_rate import LearningRate
 from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
 from roga_domainbed.trainer.splits import EnvironmentSplit, drop_unreadable, split_environments
 from roga_domainbed.upstream import defects
@@ -53,6 +54,7 @@ class Experiment:
         precision: ``fp32`` or ``bf16``.
         n_steps: steps of the run.
         checkpoint_freq: steps between records.
+        learning_rate: its schedule.
 
     Raises:
         RogaError: data that is missing or does not fit the arguments; an algorithm that cannot train here.
@@ -86,6 +88,7 @@ class Experiment:
             device=self.device,
         )
         self.n_steps = config.steps or self.dataset.n_steps
+        self.learning_rate = LearningRate(hparams, self.n_steps)
         self.checkpoint_freq = config.eval_every or config.checkpoint_freq or self.dataset.checkpoint_freq
         self.train_envs = [i for i in range(len(self.dataset)) if i not in config.test_envs]
 

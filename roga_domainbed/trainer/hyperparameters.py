@@ -6,13 +6,20 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from roga_domainbed.catalog import ALGORITHMS, BACKBONE_HPARAMS, DATASETS, INPUT_HPARAMS
+from roga_domainbed.catalog import (
+    ALGORITHMS,
+    BACKBONE_HPARAMS,
+    DATASETS,
+    INPUT_HPARAMS,
+    SCHEDULE_HPARAMS,
+)
 from roga_domainbed.catalog.hparams import HParam, constant, overridden, parse_overrides, plain
 from roga_domainbed.engine.hparams_registry import specs
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.host.backend import Host
 from roga_domainbed.seeds import seed_hash
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.learning_rate import warmup_problem
 
 
 def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict[str, Any]:
@@ -36,6 +43,9 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
     weights = hparams.get("weights")
     if weights and not os.path.isfile(weights):
         problems.add(f"hparams 'weights': no such file: {weights!r}")
+    problem = None if problems.messages or config.steps is None else warmup_problem(hparams, config.steps)
+    if problem is not None:
+        problems.add(problem)
     return hparams
 
 
@@ -44,10 +54,11 @@ def _plain(hparams: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_any_dataset(config: TrainConfig, host: Host) -> list[HParam]:
-    """What may be given for any dataset: another backbone, another augmentation."""
+    """What may be given for any dataset: another backbone, another augmentation, a schedule of the learning rate."""
     # upstream's image folders are 224 pixels wide whatever one asks for
     sized = host.name != "upstream" or DATASETS.get(config.dataset).plugin
-    return [spec for spec in (*BACKBONE_HPARAMS, *INPUT_HPARAMS) if sized or spec.name != "image_size"]
+    specs = (*BACKBONE_HPARAMS, *INPUT_HPARAMS, *SCHEDULE_HPARAMS)
+    return [spec for spec in specs if sized or spec.name != "image_size"]
 
 
 def _declared(config: TrainConfig, defaults: dict[str, Any], draws: dict[str, Any]) -> Iterable[HParam]:

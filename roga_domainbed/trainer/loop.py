@@ -123,7 +123,12 @@ class TrainingLoop:
         with self.signals.held():
             # Dropout and whatever else an algorithm draws depend on the step alone.
             seed_everything(derive(experiment.config.seed, "update", step))
-            with experiment.explained(), experiment.autocast(), record_function("update"):
+            with (
+                experiment.explained(),
+                experiment.autocast(),
+                experiment.learning_rate.at(step),
+                record_function("update"),
+            ):
                 values = experiment.algorithm.update(batches, unlabelled_batches)
             clocks = {"data_time": loaded - start, "step_time": time.perf_counter() - start}
             self.running_means.add(step, {**clocks, **values})

@@ -187,6 +187,7 @@ runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
         (["train", "--split", "group", "--dataset", "PACS"], "needs a manifest, which PACS does not have"),
         (["train", "--dataset", "SynthFaek"], "unknown dataset 'SynthFaek' (did you mean 'SynthFake'?)"),
         (["train", "--algorithm", "Roga"], "unknown algorithm 'Roga' (did you mean 'RoGA'?)"),
+        (["train", "--hparams", '{"lr_schedule": "cosine"}'], "'lr_schedule' is for 'roga-domainbed train'"),
         (["train", "--hparams", "{", "--split", "group"], "--hparams is not valid JSON"),
         (
             ["sweep", "launch", "--algorithms", "SAM", "ERM", "--hparams", '{"optimizer": "sgdd"}'],
