@@ -7,7 +7,7 @@ import argparse
 from datasets_ext.training_options import REALS
 
 #: Their names among the parsed arguments; None if not given.
-NAMES = ("reals", "balance", "strict", "allow_leakage")
+NAMES = ("reals", "balance", "strict", "label_noise", "train_fraction", "allow_leakage")
 
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
@@ -28,6 +28,24 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         "--strict",
         action=argparse.BooleanOptionalAction,
         help="do not train on recordings that share a YouTube video with validation or test (FaceForensics++)",
+    )
+
+
+def add_share_arguments(parser: argparse._ActionsContainer) -> None:
+    """``--label_noise`` and ``--train_fraction``."""
+    parser.add_argument(
+        "--label_noise",
+        type=float,
+        metavar="SHARE",
+        help="draw this share of the labels of training environments again, of training and validation parts, whole "
+        "videos where they are known, uniformly over the classes: with two classes half of those are wrong (default 0)",
+    )
+    parser.add_argument(
+        "--train_fraction",
+        type=float,
+        metavar="SHARE",
+        help="train on this share of each class of each environment's training part, whole videos where they are "
+        "known, chosen by trial_seed (default 1)",
     )
 
 

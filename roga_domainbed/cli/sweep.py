@@ -95,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("which jobs, ours")
     arguments.add_arguments(group, Plan, _OURS, over_preset=True)
     data_options.add_arguments(group)
+    data_options.add_share_arguments(group)
     data_options.add_leakage_argument(group)
     group = parser.add_argument_group("how to run them")
     group.add_argument(
@@ -441,7 +442,7 @@ def _check_data(plan: Plan, problems: Problems) -> None:
         problems.add(f"--data_dir {plan.data_dir!r} is not a folder")
         return
     found: dict[str, None] = {}
-    needy = [f"--{option}" for option in plan.training_options.given()]
+    needy = [f"--{option}" for option in plan.training_options.of_manifest.given()]
     needy += [f"--split {plan.split}"] * (plan.split not in (None, "frame"))
     for name in dict.fromkeys(plan.datasets or ()):
         info = DATASETS.get(name)

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s --dataset NAME --algorithm NAME [options]"
     arguments.add_arguments(parser, TrainConfig)
     data_options.add_arguments(parser)
+    data_options.add_share_arguments(parser)
     data_options.add_leakage_argument(parser)
     parser.set_defaults(**{name: getattr(TrainConfig(), name) for name in data_options.NAMES})
     parser.add_argument(

@@ -11,9 +11,9 @@ starts come back through this command.
 
 Three things are ours. Datasets with a manifest are split officially, or as --split official|group|frame says; frame is
 stock behaviour. What trains is compared with what is tested on, and a leak is refused unless --allow-leakage is given.
---split, --reals, --balance, --strict (see 'train --help') and --allow-leakage are, for train and sweep, short forms of
---hparams '{"split": …}', so a sweep with another split has other job folders. And sweep has more launchers: ours are
-roga_local and roga_multi_gpu, with warm workers.
+--split, --reals, --balance, --strict, --label_noise, --train_fraction (see 'train --help') and --allow-leakage are, for
+train and sweep, short forms of --hparams '{"split": …}', so a sweep with another split has other job folders. And sweep
+has more launchers: ours are roga_local and roga_multi_gpu, with warm workers.
 
 The script needs a checkout: DOMAINBED_HOME. Nothing in it is changed.
 """
@@ -33,12 +33,14 @@ from datasets_ext.training_options import REALS, TrainingOptions
 from roga_domainbed.catalog import DATASETS, INPUT_HPARAMS, SCHEDULE_HPARAMS
 from roga_domainbed.catalog.datasets import SPLIT_MODES
 from roga_domainbed.catalog.hparams import parse_overrides
+from roga_domainbed.catalog.values import arguments_of, check_arguments
 from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host import backend
 
 #: The scripts that split data, and so take --split.
 _SPLITTING = ("train", "sweep")
+_SHARES = tuple(arguments_of(TrainingOptions))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.script == "train":
         from roga_domainbed.upstream.splits import StockSplits
 
-        bridge.use_stock_splits(StockSplits(ours.trial_seed, ours.holdout_fraction))
+        bridge.use_stock_splits(StockSplits(ours.trial_seed, ours.holdout_fraction), ours.datasets)
     return _run_script(args.script, arguments)
 
 
@@ -147,17 +149,20 @@ def _data_options_as_hparams(arguments: list[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--split")
     data_options.add_arguments(parser)
+    data_options.add_share_arguments(parser)
     data_options.add_leakage_argument(parser)
     try:
         flags, rest = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         allowed = {"--split": SPLIT_MODES, "--reals": REALS, "--balance": ("1:1", "1:4", "…")}
-        raise RogaError(
-            f"{error.argument_name} needs a value: {', '.join(allowed[error.argument_name])}"
-        ) from None
+        values = allowed.get(error.argument_name, ("a share such as 0.4",))
+        raise RogaError(f"{error.argument_name} needs a value: {', '.join(values)}") from None
     given = {name: value for name, value in vars(flags).items() if value is not None}
     ours = _parse(rest)
     overrides = parse_overrides(ours.hparams)
+    for name in _SHARES:  # the default makes no other job
+        if name not in overrides and given.get(name) == getattr(TrainingOptions, name):
+            del given[name]
     problems = Problems()
     for name, value in given.items():
         if overrides.get(name, value) != value:
@@ -165,7 +170,7 @@ def _data_options_as_hparams(arguments: list[str]) -> list[str]:
     _check_data_options({**overrides, **given}, ours.datasets, problems)
     problems.check()
     if not given:
-        return arguments
+        return rest
     without = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     without.add_argument("--hparams")
     return [*without.parse_known_args(rest)[1], "--hparams", json.dumps({**overrides, **given})]
@@ -180,9 +185,10 @@ def _check_data_options(values: dict[str, Any], datasets: Sequence[str], problem
         if not isinstance(values.get(name, False), bool):
             problems.add(f"hparam {name!r} must be true or false; got {values[name]!r}")
     options = TrainingOptions.of(values)
+    check_arguments(values, arguments_of(TrainingOptions), problems)
     for message in options.problems(mode):
         problems.add(message)
-    needy = [f"--{name}" for name in options.given()]
+    needy = [f"--{name}" for name in options.of_manifest.given()]
     if mode in SPLIT_MODES and mode != "frame":
         needy.insert(0, f"--split {mode}")
     for name in datasets if needy else ():

@@ -101,6 +101,7 @@ class OpenDataset:
     Attributes:
         name: of its class.
         environments: in index order.
+        names: of the environments.
         input_shape: shape of a sample.
         num_classes: the same in all environments.
         n_steps: steps to train for by default.
@@ -117,6 +118,8 @@ class OpenDataset:
     def __init__(self, dataset: Any):
         self.name = type(dataset).__name__
         self.environments = [environment_of(dataset[i]) for i in range(len(dataset))]
+        names = getattr(type(dataset), "ENVIRONMENTS", None) or range(len(self.environments))
+        self.names = [str(name) for name in names]
         self.input_shape, self.num_classes = tuple(dataset.input_shape), dataset.num_classes
         self.n_steps, self.checkpoint_freq = dataset.N_STEPS, dataset.CHECKPOINT_FREQ
         self.n_workers = dataset.N_WORKERS

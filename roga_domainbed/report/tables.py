@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from datasets_ext.training_options import said_of_share
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import shortened
 from roga_domainbed.metrics import Metric
@@ -399,7 +400,8 @@ def _caveats(runs: Sequence[Run], dataset: str) -> tuple[str, ...]:
     for name in DATA_OPTIONS if any(run.data for run in runs) else ():
         values = [str(run.data.get(name, "")) for run in runs]  # records of others may hold anything
         for value in dict.fromkeys(values):
-            said = f"real:fake {value}" if name == "balance" and value else words.get(name, {}).get(value)
+            said = words.get(name, {}).get(value) or (value and said_of_share(name, value))
+            said = f"real:fake {value}" if name == "balance" and value else said
             if said:
                 caveats.append(said + " (in some of the runs)" * (values.count(value) < len(values)))
     return tuple(caveats)

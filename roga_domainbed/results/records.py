@@ -34,8 +34,8 @@ MOST_KEYS = 20_000  # of a record; ours have some hundreds
 MOST_ENVIRONMENTS = 1000
 LONGEST_NAME = 1000  # characters
 MOST_NAMED = 100  # skipped lines of a file
-#: Options of a run that decide how its data were split, balanced and audited.
-DATA_OPTIONS = ("split", "reals", "balance", "strict", "allow_leakage")
+#: Options of a run that decide how its data were split, labelled, chosen and audited.
+DATA_OPTIONS = ("split", "reals", "balance", "strict", "label_noise", "train_fraction", "allow_leakage")
 _OF_A_RUN = {"dataset": str, "algorithm": str, "test_envs": list, "trial_seed": int, "hparams_seed": int}
 
 _SCALARS = {str, int, float, bool, type(None)}

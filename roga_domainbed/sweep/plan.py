@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from datasets_ext.training_options import TrainingOptions
+from datasets_ext.training_options import LABEL_NOISE, TRAIN_FRACTION, TrainingOptions
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.datasets import SPLIT_MODES, TASKS, test_env_problems
 from roga_domainbed.catalog.hparams import parse_overrides
@@ -73,6 +73,8 @@ class Plan:
     reals: str = argument(TrainingOptions.reals)
     balance: str | None = argument(None)
     strict: bool = argument(False)
+    label_noise: float = argument(TrainingOptions.label_noise, **LABEL_NOISE)
+    train_fraction: float = argument(TrainingOptions.train_fraction, **TRAIN_FRACTION)
     allow_leakage: bool = argument(False)
     checkpoint_freq: int | None = argument(
         None, "steps between records (default: the dataset's)", at_least=1, at_most=MOST_STEPS
@@ -87,7 +89,7 @@ class Plan:
 
     @property
     def training_options(self) -> TrainingOptions:
-        """What of the training part is trained on."""
+        """What of the training part is trained on, and with which labels."""
         return TrainingOptions.of(vars(self))
 
     def hparams_of(self, row: Row) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets_ext.training_options import TrainingOptions
+from datasets_ext.training_options import LABEL_NOISE, TRAIN_FRACTION, TrainingOptions
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.catalog.datasets import SPLIT_MODES, TASKS, test_env_problems
 from roga_domainbed.catalog.values import MOST_STEPS, argument, arguments_of, check_arguments
@@ -61,6 +61,8 @@ class TrainConfig:
     reals: str = TrainingOptions.reals
     balance: str | None = None
     strict: bool = False
+    label_noise: float = argument(TrainingOptions.label_noise, **LABEL_NOISE)
+    train_fraction: float = argument(TrainingOptions.train_fraction, **TRAIN_FRACTION)
     allow_leakage: bool = False
     row: str | None = argument(None, "name of the run's row in result tables (default: the algorithm)")
     n_workers: int | None = argument(
@@ -123,8 +125,8 @@ class TrainConfig:
 
     @property
     def training_options(self) -> TrainingOptions:
-        """What of the training part is trained on."""
-        return TrainingOptions(self.reals, self.balance, self.strict)
+        """What of the training part is trained on, and with which labels."""
+        return TrainingOptions.of(vars(self))
 
     def check(self, problems: Problems) -> None:
         """Add everything that is wrong and can be seen without loading torch or touching the data."""

@@ -23,6 +23,7 @@ from roga_domainbed.host.backend import Host
 from roga_domainbed.input.environment import OpenDataset
 from roga_domainbed.input.minibatches import seed_everything
 from roga_domainbed.input.path import InputOptions, InputPath
+from roga_domainbed.input.relabelled import Relabelled
 from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import distributed
@@ -42,7 +43,7 @@ class Experiment:
         host: the DomainBed in use.
 
     Attributes:
-        dataset: the environments.
+        dataset: the environments; under ``--label_noise``, those that are trained on have the noisy labels.
         names: their names, in index order.
         train_envs: indices of those that are trained on.
         split_mode: ``official``, ``group`` or ``frame``.
@@ -158,8 +159,19 @@ class Experiment:
 
     def notices(self) -> list[str]:
         """What a person should know before it trains: of the data, and of upstream's algorithm; a sentence each."""
-        found = self.dataset.notes + leakage_notices(self.leakage)
+        found = self.dataset.notes + leakage_notices(self.leakage) + self._noise_notices()
         return found + (defects.notices(self.defects) if self.is_upstreams else [])
+
+    def _noise_notices(self) -> list[str]:
+        found = []
+        for name, environment, split in zip(self.names, self.dataset.environments, self.splits, strict=True):
+            if isinstance(environment, Relabelled):
+                labelled = sorted({*split.in_split, *split.out_split})
+                n_wrong = environment.n_wrong(labelled)
+                found.append(
+                    f"label noise: {n_wrong} of {len(labelled)} labels of environment {name} are wrong"
+                )
+        return found
 
 
 def library_versions() -> dict[str, str]:
@@ -180,6 +192,9 @@ def open_splits(
 ) -> tuple[OpenDataset, list[str], str, list[EnvironmentSplit]]:
     """A run's dataset, the names of its environments, its split mode and its splits.
 
+    Under ``--label_noise`` the dataset's training environments have the noisy labels, in both parts: whoever trains
+    on such labels selects by them too. Test environments have the true ones.
+
     Raises:
         RogaError: data that is missing or does not fit the arguments.
     """
@@ -199,6 +214,9 @@ def open_splits(
         config.uda_holdout_fraction,
         config.training_options,
     )
+    for env, split in enumerate(splits):
+        if split.labels is not None:
+            dataset.environments[env] = Relabelled(dataset[env], split.labels)
     return dataset, names, mode, splits
 
 
@@ -213,13 +231,13 @@ def open_dataset(
     # Some datasets of upstream draw their content from the global generators.
     seed_everything(derive(seed, "dataset"))
     dataset_class = host.datasets.get_dataset_class(name)
-    dataset = dataset_class(data_dir, test_envs, hparams)
-    names = [str(env) for env in dataset_class.ENVIRONMENTS or range(len(dataset))]
-    if len(names) != len(dataset):
+    opened = OpenDataset(dataset_class(data_dir, test_envs, hparams))
+    names = opened.names
+    if len(names) != len(opened):
         raise RogaError(
-            f"{name} has {len(dataset)} environments on disk and {len(names)} names: {', '.join(names)}"
+            f"{name} has {len(opened)} environments on disk and {len(names)} names: {', '.join(names)}"
         )
-    return OpenDataset(dataset), names
+    return opened, names
 
 
 def _check_weights(hparams: dict[str, Any], input_shape: tuple[int, ...]) -> None:

@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
         # key of its video, equal for the frames of one and for no others; null if not known
         ("video", pa.string()),
         ("path", pa.string()),  # its file, relative to the dataset's folder; null if it is none
-        ("label", pa.int32()),  # 1 is fake
+        ("label", pa.int32()),  # 1 is fake; in training environments as --label_noise left it
         ("predicted", pa.int32()),  # the class with the largest logit
         ("score", pa.float64()),  # binary tasks: probability of class 1; null otherwise
         # other tasks: probability of each class, if there is room for them; null otherwise

@@ -1,12 +1,14 @@
-"""Which samples of each environment train, select and test, and which are left out because they cannot be read."""
+"""Which samples of each environment train, select and test, with which labels, and which cannot be read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from datasets_ext.splits import frame
+import numpy as np
+
 from datasets_ext.training_options import TrainingOptions
+from datasets_ext.training_rows import training_data
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.input.environment import Environment, OpenDataset
 from roga_domainbed.seeds import seed_hash, shuffled
@@ -20,11 +22,13 @@ class EnvironmentSplit:
         in_split: what a training environment trains on; what a test environment is reported on.
         out_split: what selection looks at.
         uda_split: unlabelled samples of a test environment, for domain adaptation; usually empty.
+        labels: (N,) int64, the classes of all samples of the environment with label noise; None for the true ones.
     """
 
     in_split: list[int]
     out_split: list[int]
     uda_split: list[int]
+    labels: np.ndarray | None = None
 
     def named(self) -> list[tuple[str, list[int]]]:
         """(name, indices) of the parts that exist, as the record keys name them."""
@@ -51,7 +55,7 @@ def split_environments(
         trial_seed: seeds the split, together with the environment's index.
         holdout_fraction: share of the out-split.
         uda_holdout_fraction: share of a test environment's in-split that becomes unlabelled data.
-        options: what of the training part is trained on.
+        options: what of the training part is trained on, and with which labels.
 
     Returns:
         The mode that was used, and one split an environment.
@@ -62,14 +66,7 @@ def split_environments(
             f"--split {mode} needs a manifest, which {dataset.name} does not have; "
             f"it knows {', '.join(dataset.split_modes)}"
         )
-    given = options.given()
-    if dataset.split_indices is not None:
-        pairs = dataset.split_indices(mode, trial_seed, holdout_fraction, test_envs, **options.keyword())
-    elif given:
-        flags = ", ".join(f"--{name}" for name in given)
-        raise RogaError(f"{flags}: these need a manifest, which {dataset.name} does not have")
-    else:
-        pairs = frame([len(environment) for environment in dataset], trial_seed, holdout_fraction)
+    pairs, labels = training_data(dataset, mode, trial_seed, holdout_fraction, test_envs, options)
     splits, problems = [], Problems()
     for i, (in_split, out_split) in enumerate(pairs):
         uda: list[int] = []
@@ -83,7 +80,7 @@ def split_environments(
                     f"the {name}-split of environment {i} is empty: it has {len(dataset[i])} samples and "
                     f"--holdout_fraction is {holdout_fraction}"
                 )
-        splits.append(EnvironmentSplit(list(in_split), list(out_split), uda))
+        splits.append(EnvironmentSplit(list(in_split), list(out_split), uda, labels.get(i)))
     problems.check()
     return mode, splits
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import ModuleType
 from typing import Any
 
@@ -70,14 +70,34 @@ def _add_rows(current: Host) -> None:
             )
 
 
-def use_stock_splits(splits: StockSplits) -> None:
-    """Let upstream's own train, in this process, split our datasets as ``splits`` says."""
+def use_stock_splits(splits: StockSplits, trained: Collection[str] = ()) -> None:
+    """Let upstream's own train, in this process, split our datasets as ``splits`` says.
+
+    Args:
+        splits: of the run.
+        trained: names of the checkout's own datasets that it shall plan too. Their constructors are wrapped and not
+            their classes replaced: they name themselves, as in ``super(PACS, self)``.
+    """
     global _stock_splits
     _stock_splits = splits
     datasets = register().datasets
     for info in DATASETS:
         if info.plugin:
             setattr(datasets, info.name, splits.watch(load(info.target)))
+        elif info.name in trained:
+            _wrap(vars(datasets)[info.name], "__init__", _planning(vars(datasets)[info.name]))
+
+
+def _planning(dataset_class: type) -> Callable[[Any], Any]:
+    def wrapper(original: Any) -> Any:
+        def __init__(dataset: Any, root: Any, test_envs: Collection[int], hparams: dict[str, Any]) -> None:
+            original(dataset, root, test_envs, hparams)
+            if _stock_splits is not None and type(dataset) is dataset_class:
+                _stock_splits.plan(dataset, test_envs, hparams)
+
+        return __init__
+
+    return wrapper
 
 
 def _add_classes(module: ModuleType, names: list[str], catalog: Registry) -> None:

@@ -1,9 +1,10 @@
-"""Official and group splits for upstream's own train script, which does not know manifests.
+"""Our splits and options of the training data for upstream's own train script, which does not know them.
 
 That script splits every environment with ``misc.split_dataset`` as soon as the dataset is built. Here the dataset's
 own split is computed and audited when it is built, and returned when an environment is to be split. The mode is the
-hyper-parameter ``split``, and ``reals``, ``balance``, ``strict`` and ``allow_leakage`` are hyper-parameters too: they
-are all that upstream's records, job folders and sweeps carry along.
+hyper-parameter ``split``, and the other options are hyper-parameters too: they are all that upstream's records, job
+folders and sweeps carry along. A dataset without a manifest is left to upstream unless ``label_noise`` or
+``train_fraction`` is given.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from torch.utils.data import Dataset, Subset
 
 from datasets_ext.leakage import audited, leakage_notices
 from datasets_ext.training_options import TrainingOptions
+from datasets_ext.training_rows import training_data
 from roga_domainbed.catalog import DatasetInfo
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
 from roga_domainbed.input.environment import OpenDataset, split_modes, splits_itself
+from roga_domainbed.input.relabelled import Relabelled
 from roga_domainbed.seeds import seed_hash
 
 #: DomainBed's own split, which is left to DomainBed.
@@ -46,14 +49,12 @@ class StockSplits:
 
     def watch(self, dataset_class: type) -> type:
         """``dataset_class``, with instances whose environments ``of`` can split."""
-        if not splits_itself(dataset_class):
-            return dataset_class
 
         def __init__(
             dataset: Any, root: str | None, test_envs: Collection[int], hparams: dict[str, Any]
         ) -> None:
             super(watched, dataset).__init__(root, test_envs, hparams)
-            self._plan(dataset, test_envs, hparams)
+            self.plan(dataset, test_envs, hparams)
 
         watched = type(dataset_class.__name__, (dataset_class,), {"__init__": __init__})
         return watched
@@ -83,12 +84,19 @@ class StockSplits:
             raise RogaError("write --trial_seed and --holdout_fraction in full: the splits depend on them")
         return found.out_split, found.in_split
 
-    def _plan(self, stock: Any, test_envs: Collection[int], hparams: dict[str, Any]) -> None:
+    def plan(self, stock: Any, test_envs: Collection[int], hparams: dict[str, Any]) -> None:
+        """Compute and audit the parts of every environment of ``stock``, which upstream is about to split.
+
+        Raises:
+            RogaError: options that the data cannot have, or a leak.
+        """
+        options = TrainingOptions.of(hparams)
+        if not (splits_itself(type(stock)) or options.given()):
+            return
         dataset = OpenDataset(stock)
         mode = hparams.get("split", dataset.split_modes[0])
-        options = TrainingOptions.of(hparams)
         cut = mode, self.trial_seed, self.holdout_fraction, test_envs
-        pairs = dataset.split_indices(*cut, **options.keyword())
+        pairs, labels = training_data(dataset, *cut, options)
         found = audited(dataset, pairs, mode, test_envs, bool(hparams.get("allow_leakage")))
         for message in leakage_notices(found):
             print(f"Notice: {message}.")
@@ -96,9 +104,13 @@ class StockSplits:
             return
         for index, (in_split, out_split) in enumerate(pairs):
             environment = stock[index]
+            trained, selecting = environment, dataset[index].evaluation
+            if index in labels:
+                trained = Relabelled(dataset[index], labels[index])
+                selecting = trained.evaluation
             # Without augmentation, as our own trainer reads what selects a model.
-            out = Subset(dataset[index].evaluation, out_split)
-            self._planned[id(environment)] = _Planned(index, environment, Subset(environment, in_split), out)
+            parts = Subset(trained, in_split), Subset(selecting, out_split)
+            self._planned[id(environment)] = _Planned(index, environment, *parts)
 
 
 @dataclass(frozen=True)
