@@ -34,6 +34,7 @@ class Environment(torch.utils.data.Dataset):
         relative_paths: N files relative to ``folder``, with forward slashes; None if samples are no files.
         recipe: what ``environment[i]`` does to ``pixels(i)``, for reading in batches; None if no ``Recipe`` can say it.
         pixels_shape: (H, W, 3) if all images have the same shape; None otherwise.
+        may_draw: whether reading a sample may draw random numbers; if not, nothing is seeded for it.
     """
 
     labels: np.ndarray | None = None
@@ -42,6 +43,7 @@ class Environment(torch.utils.data.Dataset):
     relative_paths: Sequence[str] | None = None
     recipe: Recipe | None = None
     pixels_shape: tuple[int, int, int] | None = None
+    may_draw: bool = True
 
     def __len__(self) -> int:
         raise NotImplementedError

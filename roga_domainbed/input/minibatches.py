@@ -107,7 +107,8 @@ class EvaluationSamples:
 
 
 def _seeded_sample(environment: Environment, seed: int, where: tuple, index: int) -> tuple[Tensor, int]:
-    seed_everything(derive(seed, *where))
+    if environment.may_draw:
+        seed_everything(derive(seed, *where))
     x, y = environment[index]
     return x, int(y)
 

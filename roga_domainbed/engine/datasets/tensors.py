@@ -20,6 +20,8 @@ class TensorEnvironment(Environment):
             partial of one, because loader processes may have to pickle it.
     """
 
+    may_draw = False
+
     def __init__(
         self,
         images: torch.Tensor,
