@@ -22,7 +22,7 @@ class RoGA(SharpnessAlgorithm):
     """Robust gradient alignment (arXiv:2505.20653, Eq. 6)."""
 
     HPARAMS = (
-        HParam("rho", 0.1, log_uniform(10, -2, -0.5), "radius of the perturbation", at_least=0),
+        HParam("rho", 0.1, log_uniform(10, -2, -0.5), "radius of the perturbation", scratch=0.02, at_least=0),
         # V.A of the paper says 2e-4, its Table VI finds 1e-3 best: the range covers both.
         HParam("alpha", 2e-4, log_uniform(10, -5, -2), "weight of the alignment term", at_least=0),
         HParam("roga_terms", "both", constant("both"), "which terms of Eq. 6", choices=TERMS),
