@@ -28,6 +28,13 @@ BACKBONES.add(
         summary="MesoNet's Meso-4, 28 thousand weights",
     )
 )
+BACKBONES.add(
+    BackboneInfo(
+        "mlp",
+        target="roga_domainbed.networks.backbones:Mlp",
+        summary="one hidden layer of 128, for digits and other small images",
+    )
+)
 
 
 def load_backbone(name: str) -> Callable[[tuple[int, ...], dict[str, Any]], Any]:

@@ -32,7 +32,7 @@ def backbone_hparams(
 ) -> tuple[HParam, ...]:
     """Declare what a dataset's backbone is by default."""
     return (
-        HParam("backbone", backbone, constant(backbone), "featurizer: 'meso4' or any timm name"),
+        HParam("backbone", backbone, constant(backbone), "featurizer: 'meso4', 'mlp' or any timm name"),
         HParam("pretrained", pretrained, constant(pretrained), "start a timm backbone from ImageNet weights"),
         HParam("weights", "", constant(""), "file with the backbone's weights, where there is no network"),
         HParam(

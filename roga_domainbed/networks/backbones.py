@@ -1,13 +1,15 @@
-"""Featurizers chosen by ``hparams['backbone']``: Meso-4, and every model timm knows."""
+"""Featurizers chosen by ``hparams['backbone']``: Meso-4, a perceptron, and every model timm knows."""
 
 from __future__ import annotations
 
 import difflib
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from roga_domainbed.catalog import BACKBONES
 from roga_domainbed.errors import RogaError, unknown_name
 from roga_domainbed.networks.pooled import PooledFeaturizer
 from roga_domainbed.networks.pretrained import load_weights, timm_features
@@ -67,6 +69,28 @@ def _block(inputs: int, outputs: int, kernel: int, pool: int) -> nn.Sequential:
     )
 
 
+class Mlp(nn.Module):
+    """One hidden layer of 128 with ReLU over all pixels, for digits and other small images.
+
+    Args:
+        input_shape: of an image; (1, 14, 14) with 10 classes makes the network 196-128-10.
+        hparams: ``weights``, a file with a state dict of this class to start from.
+    """
+
+    n_outputs = 128
+
+    def __init__(self, input_shape: tuple[int, ...], hparams: dict[str, Any]):
+        super().__init__()
+        self.hidden = nn.Linear(math.prod(input_shape), self.n_outputs)
+        self.activation = nn.Identity()
+        if hparams.get("weights"):
+            load_weights(self, "mlp", hparams["weights"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *input_shape) → (B, 128)."""
+        return self.activation(self.hidden(x.flatten(1)).relu())
+
+
 def timm_backbone(name: str, input_shape: tuple[int, int, int], hparams: dict[str, Any]) -> PooledFeaturizer:
     """Build the timm model ``name`` as a featurizer.
 
@@ -97,5 +121,5 @@ def timm_backbone(name: str, input_shape: tuple[int, int, int], hparams: dict[st
 def _unknown_backbone(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=3)
     return unknown_name(
-        "backbone", name, ["meso4", *near, f"and the {len(known)} names of timm.list_models()"]
+        "backbone", name, [*BACKBONES.names(), *near, f"and the {len(known)} names of timm.list_models()"]
     )

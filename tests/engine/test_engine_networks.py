@@ -38,6 +38,7 @@ def no_network(monkeypatch):
         ((3, 32, 32), {}, "Wide_ResNet", 128),
         ((3, 224, 224), RESNET18, "ResNet", 512),
         ((3, 64, 64), {"backbone": "meso4"}, "Meso4", 16),  # wins over the shape
+        ((1, 14, 14), {"backbone": "mlp"}, "Mlp", 128),
         ((3, 64, 64), {"backbone": "resnet10t", "pretrained": False}, "PooledFeaturizer", 512),
     ],
 )
@@ -66,6 +67,23 @@ def test_mlp_computes_linear_relu_linear():
         mlp.output.bias.fill_(0.5)
     # relu(3) + relu(-4) + 0.5
     assert mlp(torch.tensor([[3.0, 4.0]])).item() == 3.5
+
+
+def test_the_backbone_mlp_and_ten_classes_are_196_128_10():
+    hparams = {"backbone": "mlp", "nonlinear_classifier": False}
+    featurizer = networks.Featurizer((1, 14, 14), hparams)
+    network = nn.Sequential(featurizer, networks.Classifier(featurizer.n_outputs, 10))
+    assert [tuple(p.shape) for p in network.parameters()] == [(128, 196), (128,), (10, 128), (10,)]
+    (weight, bias), images = featurizer.hidden.parameters(), torch.randn(3, 1, 14, 14)
+    expected = torch.clamp(images.reshape(3, 196) @ weight.T + bias, min=0)
+    torch.testing.assert_close(featurizer(images), expected)
+
+
+def test_the_backbone_mlp_starts_from_a_file(tmp_path):
+    first = networks.Featurizer((1, 14, 14), {"backbone": "mlp"})
+    torch.save(first.state_dict(), tmp_path / "mlp.pth")
+    again = networks.Featurizer((1, 14, 14), {"backbone": "mlp", "weights": str(tmp_path / "mlp.pth")})
+    assert torch.equal(again.hidden.weight, first.hidden.weight)
 
 
 def test_an_mlp_without_its_hparams_is_refused_with_their_names():

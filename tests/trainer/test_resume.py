@@ -148,6 +148,18 @@ def test_a_run_with_label_noise_resumes_bit_for_bit(tmp_path, monkeypatch, unbro
     assert comparable(tmp_path / "run")[2] != unbroken[2]
 
 
+def test_random_parts_resume_bit_for_bit(tmp_path, monkeypatch, unbroken):
+    hparams = '{"batch_size": 4, "backbone": "meso4", "roga_parts": "random"}'
+    run(tmp_path / "unbroken", hparams=hparams)
+    with monkeypatch.context() as context:
+        at_step(context, 5, lambda: send("SIGTERM"))
+        with pytest.raises(Stopped):
+            run(tmp_path / "run", hparams=hparams)
+    resume(tmp_path / "run", 6, hparams=hparams)
+    assert comparable(tmp_path / "run") == comparable(tmp_path / "unbroken")
+    assert comparable(tmp_path / "run")[1] != unbroken[1]
+
+
 def test_a_run_killed_in_the_middle_of_a_record_resumes_without_it(tmp_path, monkeypatch, unbroken):
     folder = tmp_path / "run"
 

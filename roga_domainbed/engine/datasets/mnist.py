@@ -2,7 +2,8 @@
 
 Input: MNIST, 70 000 grey images of 28×28 (Y. LeCun, C. Cortes, C. Burges), as its four idx files in
 ``<data_dir>/MNIST/raw``; torchvision downloads them if they are missing. Train and test parts are pooled, shuffled by a
-constant permutation and distributed round-robin, so every job of a sweep sees the same environments.
+constant permutation and distributed round-robin, so every job of a sweep sees the same environments. With the hparam
+``image_size`` the finished images are resized, to 14×14 for example by the mean of each 2×2.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import torchvision.transforms.functional as TF
 from PIL import Image
 from torchvision.datasets import MNIST
@@ -29,6 +31,8 @@ from roga_domainbed.seeds import generator
 _FILES = tuple(
     f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
 )
+
+_SIDE = 28
 
 #: From digits (N, 28, 28) uint8, their labels (N,) int64 and an element of ``environments``.
 Deal = Callable[[torch.Tensor, np.ndarray, Any], Environment]
@@ -79,7 +83,8 @@ class ColoredMNIST(MultipleEnvironmentMNIST):
     ENVIRONMENTS = ["+90%", "+80%", "-90%"]
 
     def __init__(self, root: str | os.PathLike | None, test_envs: Sequence[int], hparams: dict[str, Any]):
-        super().__init__(root, [0.1, 0.2, 0.9], _coloured, (2, 28, 28), 2)
+        side = hparams.get("image_size", _SIDE)
+        super().__init__(root, [0.1, 0.2, 0.9], partial(_coloured, side), (2, side, side), 2)
         self.classes = ["5 to 9", "0 to 4"]
 
 
@@ -89,30 +94,40 @@ class RotatedMNIST(MultipleEnvironmentMNIST):
     ENVIRONMENTS = ["0", "15", "30", "45", "60", "75"]
 
     def __init__(self, root: str | os.PathLike | None, test_envs: Sequence[int], hparams: dict[str, Any]):
-        super().__init__(root, [0, 15, 30, 45, 60, 75], _rotated, (1, 28, 28), 10)
+        side = hparams.get("image_size", _SIDE)
+        super().__init__(root, [0, 15, 30, 45, 60, 75], partial(_rotated, side), (1, side, side), 10)
         self.classes = [str(digit) for digit in range(10)]
 
 
-def _coloured(images: torch.Tensor, digits: np.ndarray, flip: float) -> TensorEnvironment:
+def _coloured(side: int, images: torch.Tensor, digits: np.ndarray, flip: float) -> TensorEnvironment:
     draw = generator(0, "ColoredMNIST flips", repr(flip))
     labels = (digits < 5) ^ (draw.random(len(digits)) < 0.25)
     colours = labels ^ (draw.random(len(digits)) < flip)
     channels = torch.stack([images, images], dim=1)
     channels[torch.arange(len(images)), 1 - torch.from_numpy(colours.astype(np.int64))] = 0
-    return TensorEnvironment(channels, labels, _to_unit)
+    return TensorEnvironment(channels, labels, partial(_to_unit, side))
 
 
-def _to_unit(image: torch.Tensor) -> torch.Tensor:
-    return image.float() / 255
+def _to_unit(side: int, image: torch.Tensor) -> torch.Tensor:
+    return _resized(image.float() / 255, side)
 
 
-def _rotated(images: torch.Tensor, digits: np.ndarray, degrees: int) -> TensorEnvironment:
-    return TensorEnvironment(images, digits, partial(_rotate, degrees))
+def _rotated(side: int, images: torch.Tensor, digits: np.ndarray, degrees: int) -> TensorEnvironment:
+    return TensorEnvironment(images, digits, partial(_rotate, degrees, side))
 
 
-def _rotate(degrees: int, image: torch.Tensor) -> torch.Tensor:
+def _rotate(degrees: int, side: int, image: torch.Tensor) -> torch.Tensor:
     picture = Image.fromarray(image.numpy())
-    return TF.to_tensor(picture.rotate(degrees, resample=Image.Resampling.BILINEAR, fillcolor=0))
+    rotated = picture.rotate(degrees, resample=Image.Resampling.BILINEAR, fillcolor=0)
+    return _resized(TF.to_tensor(rotated), side)
+
+
+def _resized(image: torch.Tensor, side: int) -> torch.Tensor:
+    """(C, H, W) float to (C, side, side): smaller by the mean over the area of each pixel, larger bilinearly."""
+    if image.shape[1:] == (side, side):
+        return image
+    mode = "area" if side < _SIDE else "bilinear"
+    return F.interpolate(image[None], (side, side), mode=mode)[0]
 
 
 def _digits(root: str) -> tuple[torch.Tensor, np.ndarray]:

@@ -51,5 +51,5 @@ def Featurizer(input_shape: tuple[int, ...], hparams: dict[str, Any]) -> nn.Modu
         return ResNet(shape, hparams)
     raise NotInEngine(
         f"no featurizer for inputs of shape {shape}; by shape there are those for 28x28, 32x32 and 224x224 images "
-        "and for vectors. Set hparams 'backbone' to 'meso4' or a timm name to take another size"
+        "and for vectors. Set hparams 'backbone' to 'meso4', 'mlp' or a timm name to take another size"
     )

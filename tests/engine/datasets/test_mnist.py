@@ -1,3 +1,4 @@
+import json
 import shutil
 import struct
 
@@ -11,6 +12,8 @@ from torchvision.datasets import MNIST
 from roga_domainbed.engine.datasets import ColoredMNIST, RotatedMNIST
 from roga_domainbed.errors import RogaError
 from roga_domainbed.input.environment import OpenDataset
+from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.run import train
 
 N_TRAIN, N_TEST = 500, 100
 
@@ -77,6 +80,50 @@ def test_colour_agrees_with_the_label_as_often_as_the_environment_says(root):
         image, label = environment[0]
         assert (image.dtype, type(label)) == (torch.float32, int)
         torch.testing.assert_close(image * 255, environment.images[0].float())
+
+
+@pytest.mark.parametrize("kind", [RotatedMNIST, ColoredMNIST])
+def test_digits_of_half_the_side_are_means_of_four_pixels_of_the_finished_image(root, kind):
+    whole, half = kind(root, [0], {"image_size": 28}), kind(root, [0], {"image_size": 14})
+    channels = whole.input_shape[0]
+    assert (whole.input_shape, half.input_shape) == ((channels, 28, 28), (channels, 14, 14))
+    for environment, smaller in zip(whole, half, strict=True):
+        (image, label), (mean, same) = environment[3], smaller[3]
+        assert label == same
+        pixels = image.numpy()
+        four = (pixels[:, ::2, ::2], pixels[:, 1::2, ::2], pixels[:, ::2, 1::2], pixels[:, 1::2, 1::2])
+        np.testing.assert_allclose(mean.numpy(), sum(four) / 4, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [RotatedMNIST, ColoredMNIST])
+def test_without_image_size_digits_are_those_of_28_pixels(root, kind):
+    for environment, same in zip(kind(root, [0], {}), kind(root, [0], {"image_size": 28}), strict=True):
+        assert torch.equal(environment[7][0], same[7][0])
+
+
+@pytest.mark.parametrize("side", [20, 32])
+def test_digits_of_any_side_keep_their_range_and_their_grey(root, side):
+    image, _ = RotatedMNIST(root, [0], {"image_size": side})[0][3]
+    original, _ = RotatedMNIST(root, [0], {})[0][3]
+    assert image.shape == (1, side, side)
+    assert original.min() <= image.min()
+    assert image.max() <= original.max()
+    assert image.mean().item() == pytest.approx(original.mean().item(), rel=0.02)
+
+
+@pytest.mark.parametrize("path", ["fast", "exact"])
+def test_a_run_on_14_pixels_trains_the_small_perceptron(root, path, tmp_path):
+    hparams = {"image_size": 14, "backbone": "mlp", "batch_size": 8}
+    train(
+        TrainConfig(
+            dataset="RotatedMNIST", data_dir=str(root), hparams=json.dumps(hparams), steps=2, n_workers=0,
+            input=path, output_dir=str(tmp_path / path),
+        )
+    )  # fmt: skip
+    saved = torch.load(tmp_path / path / "model.pkl", weights_only=True)
+    assert saved["model_input_shape"] == (1, 14, 14)
+    shapes = {tuple(value.shape) for value in saved["model_dict"].values()}
+    assert shapes == {(128, 196), (128,), (10, 128), (10,)}
 
 
 @pytest.mark.parametrize("kind", [RotatedMNIST, ColoredMNIST])
