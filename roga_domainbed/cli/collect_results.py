@@ -71,7 +71,10 @@ MOST_BELOW = 12  # problems that are named below the tables
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Upstream's flags, then ours."""
     parser.add_argument(
-        "--input_dir", required=True, nargs="+", help="the sweep's output_dir; several are read as one sweep"
+        "--input_dir",
+        required=True,
+        nargs="+",
+        help="the sweep's output_dir, or where 'sweep pack' packed it; several are read as one sweep",
     )
     parser.add_argument("--latex", action="store_true", help="a LaTeX document: --format latex")
     parser.add_argument(

@@ -43,7 +43,7 @@ class RunHealth:
 
 
 def run_health(folders: Sequence[str | os.PathLike], runs: Sequence[Run]) -> list[RunHealth]:
-    """Every run below ``folders`` that has records or a job file, or is packed, in sorted order."""
+    """Every run below ``folders`` that has records or a job file, in sorted order."""
     args_of = {run.source: run.args for run in runs}
     last_steps: dict[str, int] = {}
     for run in runs:
@@ -53,7 +53,8 @@ def run_health(folders: Sequence[str | os.PathLike], runs: Sequence[Run]) -> lis
         packed = _packed_in(folder)
         for name in sorted({*_names_in(folder), *packed}):
             source, run = f"{os.fspath(folder)}/{name}", packed.get(name)
-            if run is not None or source in args_of or os.path.exists(os.path.join(source, JOB_FILE)):
+            has_job = run.argv if run is not None else os.path.exists(os.path.join(source, JOB_FILE))
+            if has_job or source in args_of:
                 found.append(_of_folder(source, args_of.get(source), last_steps.get(source), run))
     return found
 

@@ -33,7 +33,7 @@ class PackedRun:
     Attributes:
         state: one of ``STATES``.
         exit_code: how a run that is not done ended, from its ``job.json``; None if that does not say.
-        argv: its command, of a run that has no records to tell what it trains; else empty.
+        argv: its command, likewise; empty if there is none.
         lines: those of its ``results.jsonl``; None for a run without that file.
     """
 

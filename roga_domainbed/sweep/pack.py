@@ -156,21 +156,23 @@ def _rows(folder: Path, state: State) -> Iterator[dict[str, object]]:
     """The rows of one run: one for each line of its records, or one without."""
     state = State.INCOMPLETE if state is State.RUNNING else state
     job = None if state is State.DONE else read_job_file(folder)
-    row = {RUN: folder.name, "state": state.value, "exit_code": None if job is None else job.exit_code}
+    row = {RUN: folder.name, "state": state.value}
+    if job is not None:
+        row |= {"exit_code": job.exit_code, "argv": list(job.argv)}
     try:
         content = read_bytes(folder / RECORDS, LARGEST_FILE)
     except FileNotFoundError:
-        yield {**row, "argv": [] if job is None else list(job.argv), "record": None}
+        yield row
         return
     for line in io.BytesIO(content).readlines() or [b""]:  # ends at \n alone, as ``read_records`` does
-        yield {**row, "argv": None, "record": line}
+        yield {**row, "record": line}
 
 
 def _groups(rows: Iterable[dict]) -> Iterator[list[dict]]:
     group, size = [], 0
     for row in rows:
         group.append(row)
-        size += len(row["record"] or b"")
+        size += len(row.get("record", b""))
         if size >= _GROUP_BYTES:
             yield group
             group, size = [], 0
