@@ -61,7 +61,7 @@ def schema() -> pa.Schema:
         [
             (RUN, pa.string()),  # name of its folder
             ("state", pa.string()),
-            ("exit_code", pa.int32()),
+            ("exit_code", pa.int64()),
             ("argv", pa.list_(pa.string())),
             ("record", pa.binary()),  # a line with its end; binary, because a damaged line may be no text
         ]
@@ -164,5 +164,6 @@ def _is_a_folders(name: object) -> bool:
         isinstance(name, str)
         and 0 < len(name) <= _LONGEST_NAME
         and name not in (".", "..")
-        and not set(name) & set("/\\:\0")
+        and name == os.path.basename(os.path.splitdrive(name)[1])
+        and "\0" not in name
     )

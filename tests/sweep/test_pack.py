@@ -246,6 +246,18 @@ def test_each_byte_may_be_damaged(sweep, tmp_path):
             assert all(isinstance(found.content, bytes) for found in packed_runs(target).values())
 
 
+def test_names_that_are_no_text_are_left_out_by_name(sweep, tmp_path, capsys):
+    folder, (done, _, _) = sweep
+    os.mkdir(os.fsencode(folder) + b"/\xff")
+    with open(os.fsencode(folder) + b"/\xff/results.jsonl", "wb") as file:
+        file.write(line(0))
+    done.rename(folder / "run:1 ü")
+    target = packed(folder, tmp_path)
+    assert capsys.readouterr().err == "'\\udcff': not Unicode, left out\n"
+    assert packed_runs(target)["run:1 ü"].is_done
+    assert len(packed_runs(target)) == 2
+
+
 def test_a_run_without_records_stays_one(sweep, tmp_path):
     folder, (_, killed, _) = sweep
     os.unlink(killed / "results.jsonl")
