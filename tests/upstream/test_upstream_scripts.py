@@ -135,13 +135,16 @@ def test_stock_train_is_given_what_is_trained_on(faces, run_cli, records_of, tmp
 
 
 def test_stock_train_is_given_a_share_of_the_training_part(faces, run_cli, records_of, tmp_path):
-    """8 people train, a real and a fake of each in each environment: half of them are 4 and 4, two frames each."""
-    flags = ("--train_fraction", 0.5, "--label_noise", 0, "--steps", 2)
+    """8 people train, a real and a fake of each: an eighth is one of each, two frames each."""
+    smaller = json.dumps({**json.loads(SMALL), "batch_size": 4})
+    flags = ("--train_fraction", 0.125, "--label_noise", 0, "--steps", 2, "--hparams", smaller)
     stock_train(run_cli, faces, tmp_path / "run", *flags)
     (first, last) = records_of(tmp_path / "run")
-    assert first["hparams"]["train_fraction"] == 0.5
+    assert first["hparams"]["train_fraction"] == 0.125
     assert "label_noise" not in first["hparams"], "the default makes no other job"
-    assert last["epoch"] == 1 / (2 * (4 + 4) / 8)
+    assert last["epoch"] == 1 / (2 * (1 + 1) / 4), (
+        "the smallest part; without the flag, 8 frames of a test part"
+    )
 
 
 def test_stock_datasets_have_label_noise_and_true_labels_where_they_are_tested(run_cli, records_of, tmp_path):
