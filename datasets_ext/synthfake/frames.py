@@ -6,7 +6,7 @@ import numpy as np
 
 from datasets_ext.synthfake.face import render
 from datasets_ext.synthfake.identity import Identity
-from datasets_ext.synthfake.manipulate import MANIPULATIONS, NOISE, Strengths, upsampling_trace
+from datasets_ext.synthfake.manipulate import MANIPULATIONS, NOISE, Strengths, face_mask, resample
 from datasets_ext.synthfake.recording import draw_recording
 from roga_domainbed.seeds import seed_hash
 
@@ -16,20 +16,24 @@ def real_and_fake(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The recording of ``identity``, person ``index``, in ``env``, before and after that environment's forgery.
 
-    Real and fake have the same sensor noise, added last: a forgery cannot be detected by smoothed noise, and a pair
-    differs by artefact and trace only.
+    The camera's noise is in the frame before the forgery. The pasted face has the same noise: a pair differs by the
+    environment's own artefact and by the trace, inside the mask only.
 
     Returns:
         Two arrays (F, S, S, 3) uint8.
     """
     recording = draw_recording(seed, env, index, n_frames)
-    real, at = render(identity, recording, size)
-    rng = np.random.RandomState(seed_hash(seed, "forgery", env, index))
-    fake = MANIPULATIONS[env](real, at, rng, getattr(strengths, env.lower()))
-    fake = fake + upsampling_trace(at, rng, strengths.trace)
+    clean, at = render(identity, recording, size)
     noise = np.stack([_sensor_noise(seed, env, index, frame, size) for frame in range(n_frames)])
     noise *= strengths.noise * NOISE
-    return _to_bytes(real + noise), _to_bytes(fake + noise)
+    real = clean + noise
+
+    rng = np.random.RandomState(seed_hash(seed, "forgery", env, index))
+    mask = face_mask(at, rng, lower=env == "NT")
+    face = MANIPULATIONS[env](clean, at, rng, getattr(strengths, env.lower()))
+    face = face + strengths.trace * (resample(face, rng) - face)
+    fake = real + mask[:, None] * (face + noise - real)
+    return _to_bytes(real), _to_bytes(fake)
 
 
 def _sensor_noise(seed: int, env: str, index: int, frame: int, size: int) -> np.ndarray:

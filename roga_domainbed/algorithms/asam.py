@@ -16,7 +16,12 @@ class ASAM(SharpnessAlgorithm):
 
     HPARAMS = (
         HParam(
-            "rho", 0.5, log_uniform(10, -1, 0.5), "radius of the perturbation in the scaled norm", at_least=0
+            "rho",
+            0.5,
+            log_uniform(10, -1, 0.5),
+            "radius of the perturbation in the scaled norm",
+            scratch=0.2,
+            at_least=0,
         ),
         HParam("asam_eta", 0.01, constant(0.01), "added to the weights' magnitude", at_least=0),
         *SHARED_HPARAMS,

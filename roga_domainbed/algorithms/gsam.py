@@ -15,7 +15,9 @@ class GSAM(SharpnessAlgorithm):
     """Surrogate-gap guided sharpness-aware minimization (arXiv:2203.08065)."""
 
     HPARAMS = (
-        HParam("rho", 0.05, log_uniform(10, -2, -0.5), "radius of the perturbation", at_least=0),
+        HParam(
+            "rho", 0.05, log_uniform(10, -2, -0.5), "radius of the perturbation", scratch=0.02, at_least=0
+        ),
         HParam(
             "alpha",
             0.4,

@@ -22,12 +22,19 @@ class RoGA(SharpnessAlgorithm):
     """Robust gradient alignment (arXiv:2505.20653, Eq. 6)."""
 
     HPARAMS = (
-        HParam("rho", 0.1, log_uniform(10, -2, -0.5), "radius of the perturbation", at_least=0),
+        HParam("rho", 0.1, log_uniform(10, -2, -0.5), "radius of the perturbation", scratch=0.02, at_least=0),
         # V.A of the paper says 2e-4, its Table VI finds 1e-3 best: the range covers both.
         HParam("alpha", 2e-4, log_uniform(10, -5, -2), "weight of the alignment term", at_least=0),
         HParam("roga_terms", "both", constant("both"), "which terms of Eq. 6", choices=TERMS),
         HParam("roga_anchor", "domain", constant("domain"), "what h_i is aligned with", choices=ANCHORS),
         HParam("roga_gradient", "first_order", constant("first_order"), "estimator", choices=GRADIENTS),
+        HParam(
+            "roga_parts",
+            "domains",
+            constant("domains"),
+            "what plays the domains' role; random, for ablations: parts of the pooled minibatch, dealt anew each step",
+            choices=("domains", "random"),
+        ),
         # Cheaper and not the paper's: off in defaults and in searches.
         HParam(
             "roga_every",
@@ -69,7 +76,16 @@ class RoGA(SharpnessAlgorithm):
             return CheaperRoGA(params, base_optimizer, every=hparams["roga_every"], **kwargs)
 
     def share_domains(self, group: Any = None) -> None:
-        """Let the processes of ``group`` share the domains of each step; see ``optim.RoGA.share_domains``."""
+        """Let the processes of ``group`` share the domains of each step; see ``optim.RoGA.share_domains``.
+
+        Raises:
+            RogaError: the hyper-parameters need all minibatches in one process.
+        """
+        if self.hparams.get("roga_parts") == "random":
+            raise RogaError(
+                "hparam 'roga_parts' random deals the minibatches of all environments, which processes that share the "
+                "domains do not have: start it without torchrun, or leave it at 'domains'"
+            )
         with _values_explained():
             self.optimizer.share_domains(group)
 
@@ -94,6 +110,9 @@ class RoGA(SharpnessAlgorithm):
             ascent points' displacements (``roga_every``) has ``perturbed_loss`` alone. On a GPU the values are 0-dim
             tensors.
         """
+        # A model that an earlier version saved has no such hparam.
+        if self.hparams.get("roga_parts") == "random":
+            minibatches = dealt(minibatches)
         closures = [self._closure(x, y) for x, y in minibatches]
         fraction = self.hparams["roga_ascent_fraction"]
         if fraction < 1:
@@ -106,6 +125,15 @@ class RoGA(SharpnessAlgorithm):
 
     def _closure(self, x: Tensor, y: Tensor) -> Closure:
         return lambda: F.cross_entropy(self.predict(x), y)
+
+
+def dealt(minibatches: Minibatches) -> Minibatches:
+    """The samples of all ``minibatches``, dealt at random into parts of their sizes by torch's global generator."""
+    x = torch.cat([x for x, _ in minibatches])
+    y = torch.cat([y for _, y in minibatches])
+    order = torch.randperm(len(x)).to(x.device)
+    sizes = [len(part) for _, part in minibatches]
+    return list(zip(x[order].split(sizes), y[order].split(sizes), strict=True))
 
 
 def _part(n: int, fraction: float) -> int:

@@ -15,7 +15,9 @@ class SAGM(SharpnessAlgorithm):
     """Sharpness-aware gradient matching (arXiv:2303.10353)."""
 
     HPARAMS = (
-        HParam("rho", 0.05, log_uniform(10, -2, -0.5), "radius of the perturbation", at_least=0),
+        HParam(
+            "rho", 0.05, log_uniform(10, -2, -0.5), "radius of the perturbation", scratch=0.02, at_least=0
+        ),
         # The published α (0.001 and 0.0005) lie outside the authors' search grid; the range covers both.
         HParam(
             "alpha", 1e-3, log_uniform(10, -4, -1), "how far the ascent point moves back along g", at_least=0

@@ -15,7 +15,9 @@ class SAM(SharpnessAlgorithm):
     """Sharpness-aware minimization (arXiv:2010.01412)."""
 
     HPARAMS = (
-        HParam("rho", 0.05, log_uniform(10, -2, -0.5), "radius of the perturbation", at_least=0),
+        HParam(
+            "rho", 0.05, log_uniform(10, -2, -0.5), "radius of the perturbation", scratch=0.02, at_least=0
+        ),
         *SHARED_HPARAMS,
     )
 

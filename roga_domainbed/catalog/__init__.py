@@ -10,6 +10,7 @@ from roga_domainbed.catalog.shared_hparams import (
     INPUT_HPARAMS,
     SCHEDULE_HPARAMS,
 )
+from roga_domainbed.catalog.start import fitted, starts_from_scratch
 
 __all__ = [
     "ALGORITHMS",
@@ -23,6 +24,8 @@ __all__ = [
     "AlgorithmInfo",
     "BackboneInfo",
     "DatasetInfo",
+    "fitted",
     "load_backbone",
     "scale_hparams",
+    "starts_from_scratch",
 ]

@@ -60,12 +60,14 @@ class HParam(Allowed):
         default: the value with ``--hparams_seed 0``. Its type is the ``kind`` where none is given.
         sample: draws the value of a random search.
         meaning: one line for ``roga-domainbed list``.
+        scratch: the default for a network that starts from random weights (``catalog.start``); None for the same.
     """
 
     name: str
     default: Any
     sample: Sampler
     meaning: str = ""
+    scratch: Any = None
 
     def __post_init__(self):
         if self.kind is None and self.default is not None:

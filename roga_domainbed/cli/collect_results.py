@@ -45,6 +45,7 @@ Words such as oracle, in-split and trial: the glossary in docs/README.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import sys
@@ -70,7 +71,10 @@ MOST_BELOW = 12  # problems that are named below the tables
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Upstream's flags, then ours."""
     parser.add_argument(
-        "--input_dir", required=True, nargs="+", help="the sweep's output_dir; several are read as one sweep"
+        "--input_dir",
+        required=True,
+        nargs="+",
+        help="the sweep's output_dir, or where 'sweep pack' packed it; several are read as one sweep",
     )
     parser.add_argument("--latex", action="store_true", help="a LaTeX document: --format latex")
     parser.add_argument(
@@ -261,14 +265,19 @@ def _filtered(runs: list[Run], args: argparse.Namespace) -> list[Run]:
 
 def _print_counts(folders: list[str], loaded: LoadedRuns) -> None:
     """What reading found, to standard error."""
+    from roga_domainbed.results.packed import packed_runs
     from roga_domainbed.results.records import RECORDS
 
     n_unfinished = len(loaded.unfinished)
     counts = f"{len(loaded.folders) - n_unfinished} finished, {n_unfinished} unfinished"
     lines = f"{len(loaded.problems)} lines skipped."
     print(f"{len(loaded.folders)} runs found: {counts}; {lines}", file=sys.stderr)
-    jobs = [job for folder in dict.fromkeys(folders) for job in sorted(Path(folder).glob("*/job.json"))]
-    empty = [job.parent.name for job in jobs if not os.path.exists(job.with_name(RECORDS))]
+    empty = []
+    for folder in dict.fromkeys(folders):
+        jobs = sorted(Path(folder).glob("*/job.json"))
+        empty += [job.parent.name for job in jobs if not os.path.exists(job.with_name(RECORDS))]
+        with contextlib.suppress(RogaError):  # is among the problems
+            empty += [name for name, run in packed_runs(folder).items() if run.lines is None]
     if empty:
         print(f"{len(empty)} jobs have no records yet: {one_line(shortened(empty))}", file=sys.stderr)
     _print_some(loaded.problems, most=len(loaded.problems))

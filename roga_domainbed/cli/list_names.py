@@ -3,7 +3,7 @@
     $ roga-domainbed list --algorithm SAM --dataset SynthFake
     Hyper-parameters of SAM on SynthFake: default, random draws, meaning
       ...
-      rho        | 0.05 | 0.0103  0.0216  0.0125  0.0158  0.169 | radius of the perturbation
+      rho        | 0.02 | 0.0103  0.0216  0.0125  0.0158  0.169 | radius of the perturbation
       optimizer  | adam |                                       | base optimizer (adam, adamw, sgd)
 
 Without arguments: the names that --algorithm, --dataset and the hparam 'backbone' take.

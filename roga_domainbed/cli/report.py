@@ -48,7 +48,10 @@ FIGURE_FORMATS = ("pdf", "svg", "png")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to read, what to show, where to write."""
     parser.add_argument(
-        "--input_dir", required=True, nargs="+", help="the sweep's output_dir; several are read as one sweep"
+        "--input_dir",
+        required=True,
+        nargs="+",
+        help="the sweep's output_dir, or where 'sweep pack' packed it; several are read as one sweep",
     )
     parser.add_argument(
         "--output",

@@ -6,6 +6,8 @@ job with a folder of its own.
   launch             run the jobs that have no folder yet, and resume those that were stopped or killed
   status             count jobs by dataset, algorithm and state, and name those that failed
   delete_incomplete  delete the folders of unfinished jobs that are not running
+  pack               write the records and scores of all jobs as two Parquet files, with the plan, into the folder --to
+  unpack             make the folders of the done jobs that are packed in the folder --from
 
 The arguments say which jobs there are. launch keeps them in the sweep's folder (plan.json), so later commands need
 --output_dir alone. A job's folder is a hash of its train arguments, as in DomainBed. An optional argument counts only
@@ -25,6 +27,15 @@ result tables then have a line for each row, beside those of "algorithms":
   total                    6        1       1           0             0     8
   Job 1f3a9c (SynthFake, RoGA, test envs [2]) exited with 137; log: out/1f3a9c…/job.log
 
+A packed sweep is small enough to commit, and collect-results, report and status read it like the folders. Models,
+checkpoints and logs are not in it. To go on with a sweep on another machine, unpack it there and launch: what was done
+is not launched again, what was not done starts anew.
+
+  $ roga-domainbed sweep pack --output_dir out --to packed
+  $ roga-domainbed report --input_dir packed
+  $ roga-domainbed sweep unpack --from packed --output_dir out2
+  $ roga-domainbed sweep launch --output_dir out2
+
 launch exits with 0 if all jobs are done, with 75 if those that are not were told to stop (SIGTERM, SIGUSR1), and with 1
 otherwise.
 """
@@ -39,7 +50,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
@@ -50,12 +61,14 @@ from roga_domainbed.cli import arguments, data_options
 from roga_domainbed.cli.checkout_names import add_checkout_names, available
 from roga_domainbed.cli.lasting import lasting_output
 from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.foreign import one_line
 from roga_domainbed.host import backend
 from roga_domainbed.launch import LAUNCHERS, MOST_WORKERS, Job, LauncherInfo, Options, Outcome
 from roga_domainbed.launch.folders import delete_unfinished
 from roga_domainbed.launch.job import UNFINISHED, State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED
 from roga_domainbed.processes import STOP_SIGNALS
+from roga_domainbed.results.packed import PackedRun, packed_runs
 from roga_domainbed.sweep.folder import (
     PLAN_FILE,
     jobs_by_their_files,
@@ -77,12 +90,20 @@ _UPSTREAMS = (
 ).split()
 _OURS = ("test_envs", "split", "checkpoint_freq", "skip_model_save")
 
+#: Command → its option, the folder of the packed sweep.
+_PACKING = {
+    "pack": ("to", "write the files here; those of an earlier pack are replaced"),
+    "unpack": ("from", "where the files are"),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Upstream's flags, then ours."""
-    parser.usage = "%(prog)s launch|status|delete_incomplete --output_dir FOLDER [options]"
-    parser.add_argument("command", choices=["launch", "status", "delete_incomplete"])
+    parser.usage = "%(prog)s launch|status|delete_incomplete|pack|unpack --output_dir FOLDER [options]"
+    parser.add_argument("command", choices=["launch", "status", "delete_incomplete", *_PACKING])
     parser.add_argument("--output_dir", required=True, help="folder of the sweep")
+    for command, (option, text) in _PACKING.items():
+        parser.add_argument(f"--{option}", dest=command, metavar="FOLDER", help=f"{command}: {text}")
     parser.add_argument(
         "--preset",
         metavar="NAME",
@@ -123,7 +144,18 @@ def run(args: argparse.Namespace) -> int:
     problems = Problems()
     if os.path.exists(args.output_dir) and not os.path.isdir(args.output_dir):
         problems.add(f"--output_dir {args.output_dir!r} is not a folder")
+    for command, (option, _) in _PACKING.items():
+        if (args.command == command) != (getattr(args, command) is not None):
+            problems.add(f"--{option} FOLDER belongs to {command}, which needs it")
     problems.check()
+    if args.command in _PACKING:
+        return _pack_or_unpack(args, problems)
+    packed = packed_runs(args.output_dir)
+    if packed and args.command != "status":
+        raise RogaError(
+            f"--output_dir {args.output_dir!r} holds a packed sweep: 'roga-domainbed sweep unpack --from "
+            f"{shlex.quote(args.output_dir)} --output_dir NEW' makes folders of it, in which {args.command} works"
+        )
     add_checkout_names()
     plans, jobs = _plans(args, problems)
     _check(args, plans, problems)
@@ -132,7 +164,8 @@ def run(args: argparse.Namespace) -> int:
     ]
     listed = [(job, job.state) for job in {job.output_dir: job for job in jobs}.values()]
     if args.command == "status":
-        return _status(args, listed)
+        listed = [(job, State(packed[job.id].state) if job.id in packed else state) for job, state in listed]
+        return _status(args, listed, packed)
     for job, state in listed:
         print(job.describe(state))
     print(summary_line(state for _, state in listed))
@@ -145,10 +178,41 @@ def run(args: argparse.Namespace) -> int:
     return _launch(args, plans, listed)
 
 
-def _status(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:
+def _pack_or_unpack(args: argparse.Namespace, problems: Problems) -> int:
+    from roga_domainbed.sweep.pack import pack, unpack  # pyarrow: no other command needs it
+
+    other = args.pack or args.unpack
+    if _are_given(args):
+        problems.add(f"{args.command} is about all jobs in the folder: leave the arguments for them out")
+    if os.path.realpath(other) == os.path.realpath(args.output_dir):
+        problems.add(f"--output_dir and --{_PACKING[args.command][0]} are the same folder; give two")
+    if args.command == "unpack" and (problem := sweep_folder_problem(args.output_dir)) is not None:
+        problems.add(f"--output_dir {args.output_dir!r} {problem}")
+    elif not os.path.isdir(args.unpack or args.output_dir):
+        problems.add(f"no such folder: {args.unpack or args.output_dir!r}")
+    problems.check()
+    if args.command == "pack":
+        found = pack(args.output_dir, args.pack)
+        sizes = ", ".join(f"{path.name} ({path.stat().st_size / 1e6:.2f} MB)" for path in found.files)
+        print(f"Packed {found.runs} jobs, {found.done} of them done, into {args.pack}: {sizes}")
+        for problem in found.problems:
+            print(one_line(problem), file=sys.stderr)
+        return 0
+    made, present, undone = unpack(args.unpack, args.output_dir)
+    print(
+        f"Made the folders of {made} done jobs in {args.output_dir}; {present} were there already; {undone} were not "
+        "done and start anew with the next launch."
+    )
+    return 0
+
+
+def _status(
+    args: argparse.Namespace, listed: list[tuple[Job, State]], packed: Mapping[str, PackedRun]
+) -> int:
     print(status_table(listed), end="")
     for job, state in listed:
-        code = job.exit_code if state in (State.FAILED, State.INCOMPLETE) else None
+        exit_code = packed[job.id].exit_code if job.id in packed else job.exit_code
+        code = exit_code if state in (State.FAILED, State.INCOMPLETE) else None
         if state is State.FAILED or (code or 0) < 0:
             print(failure_line(job, code))
     unknown = _are_given(args) and all(state is State.NOT_LAUNCHED for _, state in listed)

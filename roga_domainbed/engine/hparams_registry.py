@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from roga_domainbed import catalog
@@ -9,10 +10,13 @@ from roga_domainbed.catalog.hparams import HParam, resolve
 from roga_domainbed.catalog.registry import load
 
 
-def specs(algorithm: str, dataset: str) -> list[HParam]:
+def specs(algorithm: str, dataset: str, overrides: Mapping[str, Any] | None = None) -> list[HParam]:
     """All declarations for the pair. A later one replaces an earlier one of the same name, in its place.
 
-    Unknown names, and algorithms that only a DomainBed checkout has, get the generic declarations.
+    Args:
+        algorithm: its name. Unknown ones, and those that only a DomainBed checkout has, get the generic declarations.
+        dataset: its name, likewise.
+        overrides: hyper-parameters that are given. They decide on the network, and some defaults go by its start.
     """
     own: tuple[HParam, ...] = ()
     scale = catalog.scale_hparams(dataset)
@@ -30,7 +34,7 @@ def specs(algorithm: str, dataset: str) -> list[HParam]:
     # on a checkout they can only be appended, and both backends must give the same order.
     middle = (*scale, *own) if plugin else (*own, *scale)
     extra = catalog.DATASETS.get(dataset).hparams if dataset in catalog.DATASETS else ()
-    return [*catalog.GENERIC_HPARAMS, *middle, *extra]
+    return catalog.fitted([*catalog.GENERIC_HPARAMS, *middle, *extra], dataset, overrides or {})
 
 
 def default_hparams(algorithm: str, dataset: str) -> dict[str, Any]:

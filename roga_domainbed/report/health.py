@@ -6,8 +6,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from roga_domainbed.errors import RogaError
 from roga_domainbed.launch.job import State, folder_state
 from roga_domainbed.launch.jobfile import JOB_FILE, LOG_FILE, describe_exit, read_job_file
+from roga_domainbed.results.packed import PackedRun, packed_runs
 from roga_domainbed.results.rows import row_name
 from roga_domainbed.results.runs import Run
 
@@ -41,17 +43,19 @@ class RunHealth:
 
 
 def run_health(folders: Sequence[str | os.PathLike], runs: Sequence[Run]) -> list[RunHealth]:
-    """Every run folder below ``folders`` that has records or a job file, in sorted order."""
+    """Every run below ``folders`` that has records or a job file, in sorted order."""
     args_of = {run.source: run.args for run in runs}
     last_steps: dict[str, int] = {}
     for run in runs:
         last_steps[run.source] = max([*run.steps, last_steps.get(run.source, 0)])
     found = []
     for folder in folders:
-        for name in _names_in(folder):
-            source = f"{os.fspath(folder)}/{name}"
-            if source in args_of or os.path.exists(os.path.join(source, JOB_FILE)):
-                found.append(_of_folder(source, args_of.get(source), last_steps.get(source)))
+        packed = _packed_in(folder)
+        for name in sorted({*_names_in(folder), *packed}):
+            source, run = f"{os.fspath(folder)}/{name}", packed.get(name)
+            has_job = run.argv if run is not None else os.path.exists(os.path.join(source, JOB_FILE))
+            if has_job or source in args_of:
+                found.append(_of_folder(source, args_of.get(source), last_steps.get(source), run))
     return found
 
 
@@ -62,18 +66,29 @@ def _names_in(folder: str | os.PathLike) -> list[str]:
         return []
 
 
-def _of_folder(source: str, args: dict | None, last_step: int | None) -> RunHealth:
-    state, job = folder_state(source), read_job_file(source)
+def _packed_in(folder: str | os.PathLike) -> dict[str, PackedRun]:
+    try:
+        return packed_runs(folder)
+    except RogaError:  # likewise
+        return {}
+
+
+def _of_folder(source: str, args: dict | None, last_step: int | None, packed: PackedRun | None) -> RunHealth:
+    if packed is not None:
+        state, argv, exit_code = State(packed.state), packed.argv, packed.exit_code
+    else:
+        state, job = folder_state(source), read_job_file(source)
+        argv, exit_code = ((), None) if job is None else (job.argv, job.exit_code)
     names = ["?", "?", "?"]
     if args is not None:
         names = [args["dataset"], row_name(args), " ".join(map(str, args["test_envs"]))]
-    elif job is not None:
-        row = "--row" if "--row" in job.argv else "--algorithm"
-        names = [_option(job.argv, option) for option in ("--dataset", row, "--test_envs")]
+    elif argv:
+        row = "--row" if "--row" in argv else "--algorithm"
+        names = [_option(argv, option) for option in ("--dataset", row, "--test_envs")]
     detail = ""
     if state is State.FAILED:
         log = os.path.join(source, LOG_FILE)
-        detail = describe_exit(job.exit_code) + (f"; log: {log}" if os.path.exists(log) else "")
+        detail = describe_exit(exit_code) + (f"; log: {log}" if os.path.exists(log) else "")
     return RunHealth(source, *names, state, last_step, detail)
 
 

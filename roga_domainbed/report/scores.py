@@ -10,6 +10,7 @@ import numpy as np
 
 from roga_domainbed.errors import RogaError
 from roga_domainbed.foreign import check_regular
+from roga_domainbed.results.packed import PACKED_RECORDS, RUN
 from roga_domainbed.results.records import SCORES
 from roga_domainbed.results.selected import JudgedRun
 
@@ -65,7 +66,7 @@ def read_scores(
     """The scores of one environment's split at one step; None if there are none or the task is not binary.
 
     Args:
-        folder: of the run.
+        folder: of the run; where there is none, the packed sweep beside it is looked into.
         env: index of the environment.
         step: of the run.
         split: ``in``, ``out`` or ``uda``.
@@ -74,13 +75,19 @@ def read_scores(
     Raises:
         RogaError: the file cannot be read, lacks a column, or has a score or label that is invalid.
     """
-    path = os.path.join(folder, SCORES)
+    path, filters = os.path.join(folder, SCORES), [("env", "==", env), ("split", "==", split)]
     if not os.path.lexists(path):
-        return None
+        sweep, name = os.path.split(folder)
+        path = os.path.join(sweep, SCORES)
+        if os.path.isdir(folder) or not all(
+            os.path.exists(os.path.join(sweep, file)) for file in (PACKED_RECORDS, SCORES)
+        ):
+            return None
+        filters.append((RUN, "==", name))
     import pyarrow as pa
 
     try:
-        return _read(path, [("env", "==", env), ("split", "==", split)], step, is_last=is_last)
+        return _read(path, filters, step, is_last=is_last)
     except RogaError as error:
         raise RogaError(f"{path}: {error}") from None
     except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
@@ -94,7 +101,9 @@ def _read(path: str, filters: list[tuple], step: int, *, is_last: bool) -> Score
     check_regular(path)
     content = parquet.read_metadata(path)
     names = content.schema.names
-    lacking = [name for name in COLUMNS if name not in names]
+    lacking = [
+        name for name in dict.fromkeys((*(name for name, *_ in filters), *COLUMNS)) if name not in names
+    ]
     if lacking:
         raise RogaError(f"lacks the column{'s' * (len(lacking) > 1)} {', '.join(lacking)}")
     if content.num_rows > MOST_ROWS:

@@ -8,10 +8,12 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
+from roga_domainbed.errors import RogaError
 from roga_domainbed.metrics import Metric
 from roga_domainbed.report.incomplete import unfinished_runs
 from roga_domainbed.report.tables import Table, Tables, build_tables
-from roga_domainbed.results.records import RECORDS, Record, read_records
+from roga_domainbed.results.packed import read_run
+from roga_domainbed.results.records import Record
 from roga_domainbed.results.runs import LoadedRuns
 from roga_domainbed.results.selected import JudgedRun, Selected, select_each
 from roga_domainbed.results.selection import Rule
@@ -136,8 +138,8 @@ def study(
 
 def _read_folder(source: str, *, keep_records: bool) -> RunFolder:
     try:
-        found = read_records(f"{source}/{RECORDS}").records
-    except OSError:  # gone since they were read for the tables
+        found = read_run(source).records
+    except (OSError, RogaError):  # gone since they were read for the tables
         found = []
     provenance = (record["provenance"] for record in found if isinstance(record.get("provenance"), dict))
     return RunFolder(next(provenance, {}), tuple(_by_step(found)) if keep_records else ())

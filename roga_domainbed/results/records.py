@@ -118,9 +118,13 @@ def read_records(path: str | os.PathLike) -> RecordsFile:
     Raises:
         OSError: it cannot be read, is not a regular file, or is larger than ``LARGEST_FILE``.
     """
+    return parse_records(read_bytes(path, LARGEST_FILE), path)
+
+
+def parse_records(content: bytes, path: str | os.PathLike) -> RecordsFile:
+    """The records in the ``content`` of a ``results.jsonl``; ``path`` is what the sentences call it."""
     found = RecordsFile()
     number, n_skipped, args, hparams, with_nan = 0, 0, None, None, []
-    content = read_bytes(path, LARGEST_FILE)
     decoded = _decoded(content)
     for number, record in enumerate(_lines(content) if decoded is None else decoded, 1):
         try:

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from roga_domainbed.errors import RogaError
-from roga_domainbed.results.records import RECORDS, Record, data_options, is_done, read_records
+from roga_domainbed.results.packed import packed_runs, read_run
+from roga_domainbed.results.records import RECORDS, Record, data_options, is_done
 from roga_domainbed.results.rows import row_name
 
 #: (environment, split, metric) of a record key
@@ -123,17 +124,23 @@ def load_runs(folder: str | os.PathLike, metric: str) -> LoadedRuns:
     A folder without that file is skipped, as in DomainBed: its run has not recorded anything yet.
 
     Args:
-        folder: the ``output_dir`` of a sweep.
+        folder: the ``output_dir`` of a sweep, or where it was packed.
         metric: its name, as in ``env0_in_<metric>``.
     """
     folder = os.fspath(folder)
     loaded = LoadedRuns()
-    for name in sorted(os.listdir(folder)):
+    try:
+        packed = packed_runs(folder)
+    except RogaError as error:
+        packed = {}
+        loaded.problems.append(f"{error}, skipped")
+    for name in sorted({*os.listdir(folder), *packed}):
         source = f"{folder}/{name}"
         path = f"{source}/{RECORDS}"
-        finished = is_done(source)  # before its records: a finished run has all of them
+        # before its records: a finished run has all of them
+        finished = packed[name].is_done if name in packed else is_done(source)
         try:
-            file = read_records(path)
+            file = read_run(source)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:

@@ -40,6 +40,11 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
     draws = _plain(registry.random_hparams(*pair, seed_hash(config.hparams_seed, config.trial_seed)))
     known = [*_of_any_dataset(config, host), *_declared(config, defaults, draws)]
     hparams = overridden(draws if config.hparams_seed else defaults, overrides, known, problems)
+    if not config.hparams_seed:
+        # The registry knows the dataset's network; --hparams may have given the run another one.
+        given = {name: value for name, value in hparams.items() if name in overrides}
+        fitted = {spec.name: spec for spec in specs(*pair, given) if spec.name not in overrides}
+        hparams |= {name: spec.default for name, spec in fitted.items() if spec.scratch is not None}
     weights = hparams.get("weights")
     if weights and not os.path.isfile(weights):
         problems.add(f"hparams 'weights': no such file: {weights!r}")

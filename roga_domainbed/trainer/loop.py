@@ -18,7 +18,7 @@ from roga_domainbed.launch.folders import OUTPUT
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
 from roga_domainbed.results.records import RECORDS, SCORES, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
-from roga_domainbed.trainer import checkpoint, distributed
+from roga_domainbed.trainer import checkpoint, distributed, roga_notices
 from roga_domainbed.trainer.checkpoint import Checkpoint, write_durably
 from roga_domainbed.trainer.evaluation import EvaluatedSplit, evaluate, record_values
 from roga_domainbed.trainer.experiment import Experiment
@@ -58,7 +58,7 @@ class TrainingLoop:
         self.record_due = False
         self._identity = checkpoint.data_identity(experiment)
         self._made_by = experiment.provenance()
-        self._provenance_due = start is None
+        self._is_new = self._provenance_due = start is None
         self._schedule = checkpoint.Schedule(config.checkpoint_every)
         made_anew = defects.MADE_ANEW.get(config.algorithm, ()) if experiment.is_upstreams else ()
         self._state = ObjectState(experiment.algorithm, made_anew)
@@ -78,6 +78,9 @@ class TrainingLoop:
             print(f"Left out: {message}")
         for message in self.experiment.notices():
             print(f"Notice: {message}.")
+        if self._is_new:
+            for message in roga_notices.before_training(self.experiment.algorithm, self.experiment.hparams):
+                print(f"Notice: {message}.")
         self._check_state()
         try:
             self._train()
@@ -157,6 +160,8 @@ class TrainingLoop:
             self.running_means = RunningMeans()
             self.record_due = self._provenance_due = False
             self.table.print(record)
+            for message in roga_notices.at_first_record(record, experiment.hparams) if step == 0 else ():
+                print(f"Notice: {message}.")
             if config.save_model_every_checkpoint:
                 save_model(experiment, self.output_dir / f"model_step{step}.pkl")
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from types import ModuleType
 from typing import Any
 
-from roga_domainbed.catalog import ALGORITHMS, DATASETS, AlgorithmInfo, DatasetInfo, load_backbone
+from roga_domainbed.catalog import ALGORITHMS, DATASETS, AlgorithmInfo, DatasetInfo, fitted, load_backbone
 from roga_domainbed.catalog.hparams import HParam
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.errors import RogaError
@@ -136,7 +136,7 @@ def plugin_hparams(algorithm: str, dataset: str) -> list[HParam]:
         specs += load(ALGORITHMS.get(algorithm).target).HPARAMS
     if dataset in DATASETS:
         specs += DATASETS.get(dataset).hparams
-    return specs
+    return fitted(specs, dataset, {})
 
 
 def _with_plugin_hparams(original: Any) -> Any:

@@ -8,6 +8,7 @@ ODD_VALUES = {
         "roga_terms": "align",
         "roga_anchor": "pooled",
         "roga_gradient": "exact",
+        "roga_parts": "random",
         "roga_every": 1,  # its odd values go with the other estimator: see test_cheaper_hparams.py
         "roga_ascent_fraction": 1.0,  # as do its with replay_rng off
     },

@@ -40,7 +40,7 @@ def test_the_fraction_is_the_first_samples_of_each_minibatch_and_two_at_least(fr
 
 def test_the_step_with_a_fraction_is_that_of_closures_on_those_samples():
     batches = [(x.double(), y) for x, y in minibatches()]
-    hparams = {"optimizer": "sgd", "momentum": 0.0, "lr": 0.1}
+    hparams = {"optimizer": "sgd", "momentum": 0.0, "lr": 0.1, "rho": 0.1}
     ours, reference = build("RoGA", roga_ascent_fraction=0.5, **hparams), build("RoGA", **hparams)
     ours.double(), reference.double()
     optimizer = CheaperRoGA(reference.network.parameters(), torch.optim.SGD, lr=0.1, rho=0.1, alpha=2e-4)

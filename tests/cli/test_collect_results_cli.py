@@ -516,10 +516,14 @@ def rows_in(out):
         ([{"steps": 300}, {"steps": 1000}], ["SAM, steps 300", "SAM, steps 1000"]),
         ([{}, {"split": "frame"}, {"split": "group"}], ["SAM", "SAM, split frame", "SAM, split group"]),
         ([{}, {"balance": "1:4", "strict": True}], ["SAM", "SAM, balance 1:4, strict true"]),
-        ([{"label_noise": 0.1}, {"label_noise": 0.2}], ["SAM, label_noise 0.1", "SAM, label_noise 0.2"]),
+        (
+            [{}, {"label_noise": 0.4}, {"label_noise": 0.4, "train_fraction": 0.15}],
+            ["SAM", "SAM, label_noise 0.4", "SAM, label_noise 0.4, train_fraction 0.15"],
+        ),
+        ([{"n_crops": 1}, {"n_crops": 2}], ["SAM, n_crops 1", "SAM, n_crops 2"]),
         ([{"row": "small"}, {"row": "small", "steps": 9}], ["small", "small, steps 9"]),
     ],
-    ids=["hparams", "steps", "split", "data options", "of a fork", "a plan's row that was edited"],
+    ids=["hparams", "steps", "split", "data options", "shares", "of a fork", "a plan's row that was edited"],
 )
 @pytest.mark.parametrize("n_folders", [1, 3])
 def test_ablations_of_one_algorithm_are_never_one_row(tmp_path, capsys, settings, rows, n_folders):

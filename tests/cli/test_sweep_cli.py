@@ -144,6 +144,27 @@ def test_what_is_trained_on_reaches_every_job_and_its_folder(tmp_path, capsys, m
         )
 
 
+def test_label_noise_and_train_fraction_reach_every_job_of_any_dataset(tmp_path, capsys):
+    def folders_of(*flags):
+        assert sweep("launch", tmp_path / "out", "--dry-run", *flags) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return {line.split()[2] for line in lines[:N_JOBS]}, lines[N_JOBS + 1 :]
+
+    plain, _ = folders_of()
+    found, commands = folders_of("--label_noise", "0.4", "--train_fraction", "0.5")
+    assert len(plain | found) == 2 * N_JOBS
+    assert all(" --label_noise 0.4 " in line and " --train_fraction 0.5 " in line for line in commands)
+    assert folders_of("--label_noise", "0", "--train_fraction", "1")[0] == plain
+    preset = tmp_path / "plan.yaml"
+    preset.write_text("label_noise: 1\n")  # no float to YAML
+    assert folders_of("--preset", preset)[0] == folders_of("--label_noise", "1.0")[0]
+    assert sweep("launch", tmp_path / "out", "--dry-run", "--label_noise", 2, "--train_fraction", 0) == 2
+    error = capsys.readouterr().err
+    assert "2 problems" in error
+    assert "--label_noise must be a finite number, at least 0 and at most 1; got 2.0" in error
+    assert "--train_fraction must be a finite number, above 0 and at most 1; got 0.0" in error
+
+
 def test_status_counts_and_names_failures(tmp_path, capsys):
     done, running, failed, *_ = folders(tmp_path, capsys)
     mark_done(done)

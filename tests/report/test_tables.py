@@ -193,8 +193,20 @@ def test_runs_made_up_differently_are_not_averaged_in_silence():
     )
 
 
+def test_label_noise_and_the_share_of_the_training_part_are_in_the_header_of_any_dataset():
+    args = {"label_noise": 0.4, "train_fraction": 0.15}
+    for table in tables_of(each_env(dataset="PACS", n_envs=4, args=args)).tables:
+        assert table.caveats == ("label noise 40 %", "15 % of the training part")
+        assert "label noise 40 %, 15 % of the training part" in table.title
+    mixed = each_env(dataset="PACS", n_envs=4) + each_env(
+        dataset="PACS", n_envs=4, trial_seed=1, args={"label_noise": "a lot"}
+    )
+    (table, _) = tables_of(mixed).tables
+    assert table.caveats == ("label noise a lot (in some of the runs)",), "a record of somebody else"
+
+
 def test_every_format_says_how_runs_were_made():
-    args = {"split": "frame", "reals": "partitioned", "allow_leakage": True}
+    args = {"split": "frame", "reals": "partitioned", "train_fraction": 0.15, "allow_leakage": True}
     tables = tables_of(each_env(dataset="SynthFake", n_envs=4, args=args))
     for info in FORMATS:
         content = load(info.target)(tables)
@@ -203,6 +215,7 @@ def test_every_format_says_how_runs_were_made():
         for said in (
             "frame split: frames of one video on both sides",
             "reals partitioned",
+            r"15 \% of the training part" if info.suffix == ".tex" else "15 % of the training part",
             "leakage allowed",
         ):
             assert said in content, info.name

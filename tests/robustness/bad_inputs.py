@@ -69,6 +69,21 @@ def targets(world: World) -> list[Target]:
             command="report --input_dir sweep --output a.html",
             form="parquet",
         ),
+        *(
+            Target("packed records", "packed/records.parquet", ("packed",), command, "parquet")
+            for command in (
+                "collect-results --input_dir packed",
+                "sweep status --output_dir packed",
+                "sweep unpack --output_dir new --from packed",
+            )
+        ),
+        *(
+            Target("packed scores", "packed/scores.parquet", ("packed",), command, "parquet", required=False)
+            for command in (
+                "report --input_dir packed --output a.html",
+                "sweep unpack --output_dir new --from packed",
+            )
+        ),
         one_job("job.json", f"{job}/job.json", command="sweep status --output_dir sweep", form="json"),
         one_job(
             "job.json",

@@ -89,6 +89,7 @@ def make_world(root: Path, server: Server) -> World:
     _must(server, world.train(), root)
     sweep = ["sweep", "launch", "--preset", "preset.yaml", "--output_dir", "sweep", "--skip_confirmation"]
     _must(server, sweep, root, timeout=200)
+    _must(server, ["sweep", "pack", "--output_dir", "sweep", "--to", "packed"], root)
     csv_list = [
         "prepare",
         "csv",

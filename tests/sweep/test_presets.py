@@ -95,6 +95,8 @@ def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path):
         ("test_envs: 3\n", "test_envs must be a list, each a whole number; got 3"),
         ("balance: 1:4\n", "balance must be a string; got 64; put it in quotes"),
         ("strict: 'yes'\n", "strict must be true or false; got 'yes'"),
+        ("label_noise: 40 %\n", "label_noise must be a finite number, at least 0 and at most 1; got '40 %'"),
+        ("train_fraction: 0\n", "train_fraction must be a finite number, above 0 and at most 1; got 0"),
         ("skip_model_save: 1\n", "skip_model_save must be true or false; got 1"),
     ],
 )

@@ -140,6 +140,14 @@ def test_an_algorithm_that_cannot_share_domains_is_refused(tmp_path, capfd):
     assert not (tmp_path / "run").exists()
 
 
+@needs_fork
+def test_random_parts_are_refused_in_several_processes_before_anything_is_trained(tmp_path, capfd):
+    hparams = json.dumps({**HPARAMS, "roga_parts": "random"})
+    assert shared(tmp_path / "run", hparams=hparams) == [2, 2]
+    assert "hparam 'roga_parts' random deals the minibatches of all environments" in capfd.readouterr().err
+    assert not (tmp_path / "run" / "results.jsonl").exists()
+
+
 def test_without_torchrun_there_is_one_process(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")  # as a cluster's own environment may have it
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)

@@ -134,6 +134,32 @@ def test_other_algorithms_resume_bit_for_bit(algorithm, tmp_path, monkeypatch):
     assert comparable(tmp_path / "run") == comparable(tmp_path / "unbroken")
 
 
+def test_a_run_with_label_noise_resumes_bit_for_bit(tmp_path, monkeypatch, unbroken):
+    noise = {"label_noise": 0.5, "train_fraction": 0.5}
+    run(tmp_path / "unbroken", **noise)
+    with monkeypatch.context() as context:
+        at_step(context, 6, lambda: send("SIGTERM"))
+        with pytest.raises(Stopped):
+            run(tmp_path / "run", **noise)
+    with pytest.raises(RogaError, match=r"args\.label_noise: 0\.5 there, 'absent' here"):
+        run(tmp_path / "run", train_fraction=0.5)
+    resume(tmp_path / "run", 7, **noise)
+    assert comparable(tmp_path / "run") == comparable(tmp_path / "unbroken")
+    assert comparable(tmp_path / "run")[2] != unbroken[2]
+
+
+def test_random_parts_resume_bit_for_bit(tmp_path, monkeypatch, unbroken):
+    hparams = '{"batch_size": 4, "backbone": "meso4", "roga_parts": "random"}'
+    run(tmp_path / "unbroken", hparams=hparams)
+    with monkeypatch.context() as context:
+        at_step(context, 5, lambda: send("SIGTERM"))
+        with pytest.raises(Stopped):
+            run(tmp_path / "run", hparams=hparams)
+    resume(tmp_path / "run", 6, hparams=hparams)
+    assert comparable(tmp_path / "run") == comparable(tmp_path / "unbroken")
+    assert comparable(tmp_path / "run")[1] != unbroken[1]
+
+
 def test_a_run_killed_in_the_middle_of_a_record_resumes_without_it(tmp_path, monkeypatch, unbroken):
     folder = tmp_path / "run"
 

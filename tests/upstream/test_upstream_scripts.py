@@ -134,6 +134,53 @@ def test_stock_train_is_given_what_is_trained_on(faces, run_cli, records_of, tmp
     assert last["epoch"] == 1 / (2 * (2 + 1) / 4)
 
 
+def test_stock_train_is_given_a_share_of_the_training_part(faces, run_cli, records_of, tmp_path):
+    """8 people train, a real and a fake of each: an eighth is one of each, two frames each."""
+    smaller = json.dumps({**json.loads(SMALL), "batch_size": 4})
+    flags = ("--train_fraction", 0.125, "--label_noise", 0, "--steps", 2, "--hparams", smaller)
+    stock_train(run_cli, faces, tmp_path / "run", *flags)
+    (first, last) = records_of(tmp_path / "run")
+    assert first["hparams"]["train_fraction"] == 0.125
+    assert "label_noise" not in first["hparams"], "the default makes no other job"
+    assert last["epoch"] == 1 / (2 * (1 + 1) / 4), (
+        "the smallest part; without the flag, 8 frames of a test part"
+    )
+
+
+def test_stock_datasets_have_label_noise_and_true_labels_where_they_are_tested(run_cli, records_of, tmp_path):
+    """A network that does not learn has one accuracy on one label: only that of noisy parts may change."""
+    accuracies = []
+    for name, flags in (("true", ()), ("noisy", ("--label_noise", 1))):
+        run_cli(
+            *(
+                "upstream",
+                "train",
+                "--data_dir",
+                tmp_path,
+                "--dataset",
+                "Debug28",
+                "--test_envs",
+                1,
+                "--steps",
+                1,
+            ),
+            *(
+                "--hparams",
+                '{"batch_size": 8, "lr": 0}',
+                "--skip_model_save",
+                "--output_dir",
+                tmp_path / name,
+                *flags,
+            ),
+        )
+        (record,) = records_of(tmp_path / name)
+        accuracies.append({key: value for key, value in record.items() if key.endswith("_acc")})
+    assert record["hparams"]["label_noise"] == 1
+    changed = {key for key in accuracies[0] if accuracies[0][key] != accuracies[1][key]}
+    assert changed
+    assert not changed & {"env1_in_acc", "env1_out_acc"}
+
+
 def test_frame_split_is_stock_behaviour_exactly(faces, run_cli, records_of, tmp_path, home):
     """The same numbers as from the script that knows no manifest, on our dataset class put in by hand."""
     stock_train(run_cli, faces, tmp_path / "ours", "--steps", 3, "--split", "frame", "--allow-leakage")
@@ -179,6 +226,15 @@ runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
         (["train", "--split", "grop"], "unknown split 'grop' (did you mean 'group'?)"),
         (["train", "--reals", "partition"], "'partition' (did you mean 'partitioned'?)"),
         (["train", "--balance", "1/4"], "--balance must be the ratio of real to fake videos"),
+        (["train", "--label_noise"], "--label_noise needs a value: a share such as 0.4"),
+        (
+            ["train", "--label_noise", "2", "--dataset", "PACS"],
+            "--label_noise must be a finite number, at least 0",
+        ),
+        (
+            ["train", "--hparams", '{"train_fraction": "half"}'],
+            "--train_fraction must be a finite number, above 0",
+        ),
         (["train", "--strict", "--dataset", "PACS"], "--strict needs a manifest, which PACS does not have"),
         (
             ["train", "--hparams", '{"allow_leakage": "yes"}'],
