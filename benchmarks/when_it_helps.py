@@ -9,8 +9,8 @@ generated. Every run is one call of the library's ``train`` in a process of one 
 the tables from these files and draws the figures. docs/when-roga-helps.md has the findings, and what was changed after
 the first run.
 
-A part is one condition: data, noise, sizes, steps. In it a method has one hyper-parameter to choose, from values that are
-fixed below. Each is trained on the selection seeds, and the one with the best mean accuracy on the validation parts of
+A part is one condition: data, noise, sizes, steps. In it a method has one hyper-parameter to choose, from values fixed
+below. Each is trained on the selection seeds, and the one with the best mean accuracy on the validation parts of
 the training domains (their labels are as noisy as those trained on) is trained anew on the test seeds. The tables show
 the last step on the test seeds. A seed decides the split, the subset, the noise, the weights and the minibatches, alike
 for all methods, so differences are paired by seed.
@@ -340,13 +340,13 @@ def _finished(root: str, side: int) -> list[TensorEnvironment]:
     return [TensorEnvironment(torch.stack([x for x, _ in one]), one.labels) for one in environments]
 
 
-def prepare(data_dir: Path, idx: Path | None) -> None:
-    """Make what is trained on in ``data_dir``."""
-    if not (data_dir / "MNIST" / "raw").is_dir():
+def prepare(parts: Sequence[Part], data_dir: Path, idx: Path | None) -> None:
+    """Make what ``parts`` are trained on in ``data_dir``."""
+    if not (data_dir / "MNIST" / "raw").is_dir() and any(part.dataset == "RotatedMNIST" for part in parts):
         if idx is None:
             raise SystemExit("--idx: give the folder with MNIST's four idx files")
         place(idx, data_dir, DIGITS)
-    for trace in sorted({part.trace for part in PARTS if part.dataset == "SynthFake"}):
+    for trace in sorted({part.trace for part in parts if part.dataset == "SynthFake"}):
         generate(data_dir / f"trace-{trace:g}", strengths=Strengths(trace=trace))
 
 
@@ -730,7 +730,7 @@ def main() -> None:
         return
     if args.data_dir is None:
         parser.error("--data_dir is needed to run")
-    prepare(args.data_dir, args.idx)
+    prepare(parts, args.data_dir, args.idx)
     run_parts(parts, args.store, args.data_dir, args.n_workers)
 
 
