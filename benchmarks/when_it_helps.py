@@ -201,7 +201,7 @@ PARTS = (
         BASE,
         name="digits, no noise",
         label_noise=0.0,
-        methods=WITH_RANDOM,
+        methods=SHORT,
         selection_seeds=AXIS_SELECTION_SEEDS,
     ),
     replace(AXIS, name="digits, distant rotations", train_envs=(1, 3, 5), methods=WITH_RANDOM),
