@@ -3,11 +3,12 @@
     python benchmarks/cheaper_roga.py --data_dir weak_trace --output_dir cheaper [--seeds 0 1 2 3 4] [--steps 1000]
 
 On SynthFake without FS, meso4, images resident and not augmented. SynthFake is made in --data_dir with the trace that
-all fakes share at 0.4 of its usual strength: at 1, ERM soon recognizes the environment left out, and nothing is left to
-gain. Every variant trains for --steps. Its cost is the median over pairs of its step and ERM's steps just before it
-(whole cycles where steps differ); ERM given the same compute trains for cost x steps. The left-out AUC is the one after
-the last step on FS' test people; intervals are 95 % t intervals over seeds, differences are paired by seed. Writes
-cheaper_roga.md and .json; what the .json already holds is not trained again.
+all fakes share at 0.4 of its usual strength, as in the measurement of RESULTS.md. That one used version 1 of
+SynthFake, whose trace at 1 left nothing to gain; version 2 has another trace, and its numbers differ. Every variant
+trains for --steps. Its cost is the median over pairs of its step and ERM's steps just before it (whole cycles where
+steps differ); ERM given the same compute trains for cost x steps. The left-out AUC is the one after the last step on
+FS' test people; intervals are 95 % t intervals over seeds, differences are paired by seed. Writes cheaper_roga.md and
+.json; what the .json already holds is not trained again.
 """
 
 import argparse

@@ -105,6 +105,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="selection rules, in the order of the tables: iid, loo, oracle, last (default: iid loo oracle)",
     )
     parser.add_argument(
+        "--intervals",
+        action="store_true",
+        help="also print 95 %% intervals over test videos, or over trials where no scores are stored",
+    )
+    parser.add_argument(
         "--compare",
         metavar="ROW",
         help="also compare every row with this one, in pairs: differences, intervals, tests, ranks",
@@ -178,6 +183,14 @@ def _run(args: argparse.Namespace) -> int:
             len(problems) > MOST_BELOW
         )
         tables = replace(tables, problems=(*problems[:MOST_BELOW], *more))
+    if args.intervals:
+        from roga_domainbed.report.interval_table import interval_tables
+        from roga_domainbed.report.scores import read_stored
+
+        stored, unusable = read_stored(run for own in selected for run in own.chosen)
+        _print_some(unusable)
+        found = [table for own in selected for table in interval_tables(own, stored)]
+        tables = replace(tables, intervals=tuple(found))
     if args.compare:
         tables = replace(tables, comparisons=tuple(comparison_table(own, args.compare) for own in selected))
     renderer = RENDERERS.get(_format(args))
@@ -234,6 +247,10 @@ def _check(args: argparse.Namespace) -> list[str]:
     if args.format == "parquet" and find_spec("pyarrow") is None:
         problems.add("--format parquet needs the package 'pyarrow': pip install pyarrow")
     rules = ["auto_lr"] if args.auto_lr else args.select or ["iid", "loo", "oracle"]
+    if args.compat and args.intervals:
+        problems.add("upstream has no table for --intervals: leave out --compat")
+    if args.intervals and _format(args) in ("csv", "json", "parquet"):
+        problems.add(f"--format {_format(args)} cannot hold --intervals: choose text, latex or markdown")
     for name in rules:
         if name not in selection.RULES or (name == "auto_lr" and not args.auto_lr):
             known = [rule for rule in selection.RULES.names() if rule != "auto_lr"]

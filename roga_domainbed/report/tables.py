@@ -26,6 +26,7 @@ from roga_domainbed.errors import shortened
 from roga_domainbed.metrics import Metric
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.incomplete import UnfinishedRun, missing_runs
+from roga_domainbed.report.interval_table import IntervalTable
 from roga_domainbed.report.without_number import NO_RUN, why_no_number
 from roga_domainbed.results.records import DATA_OPTIONS
 from roga_domainbed.results.rows import rows_of
@@ -214,14 +215,21 @@ class Tables:
     Attributes:
         n_records: what they were made from.
         tables: in the order of printing.
+        intervals: of the cells, if wanted.
         comparisons: of the rows with one of them, if wanted.
         problems: a sentence for everything that could not be read, or that the numbers should not be read without.
     """
 
     n_records: int
     tables: tuple[Table, ...]
+    intervals: tuple[IntervalTable, ...] = ()
     comparisons: tuple[ComparisonTable, ...] = ()
     problems: tuple[str, ...] = ()
+
+    @property
+    def more(self) -> tuple[IntervalTable | ComparisonTable, ...]:
+        """The tables that follow those of the rules."""
+        return *self.intervals, *self.comparisons
 
     @property
     def shown(self) -> list[Table]:

@@ -48,11 +48,11 @@ def render_latex(tables: Tables, *, compat: str | None = None) -> str:
             lines += ["", escape(table.absent)]
             continue
         lines += ["", f"\\subsubsection{{{_title(table, compat)}}}", "", *_tabular(table, compat)]
-    for comparison in tables.comparisons:
-        lines += ["", f"\\subsection{{{escape(comparison.title)}}}", ""]
-        rows = [[escape(cell) for cell in row] for row in (comparison.labels, *comparison.rows())]
+    for table in tables.more:
+        lines += ["", f"\\subsection{{{escape(table.title)}}}", ""]
+        rows = [[escape(cell) for cell in row] for row in (table.labels, *table.rows())]
         lines += _layout(rows, max(len(cell) for row in rows for cell in row), None)
-        lines += _notes(comparison.notes())
+        lines += _notes(table.notes())
     if tables.problems:
         lines += ["", *_notes(tables.problems)]
     lines.append(r"\end{document}")

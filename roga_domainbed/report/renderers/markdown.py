@@ -23,8 +23,8 @@ def render_markdown(tables: Tables, *, compat: str | None = None) -> str:
         parts += _table(
             table.title, table.labels, rows, [*table.notes(), *unfinished_notes(table.unfinished)]
         )
-    for comparison in tables.comparisons:
-        parts += _table(comparison.title, comparison.labels, comparison.rows(), comparison.notes())
+    for table in tables.more:
+        parts += _table(table.title, table.labels, table.rows(), table.notes())
     if tables.problems:
         parts += ["\n", *(f"{_escape(line)}  \n" for line in tables.problems)]
     return "".join(parts)

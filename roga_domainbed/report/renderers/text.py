@@ -29,12 +29,10 @@ def render_text(tables: Tables, *, compat: str | None = None) -> str:
         parts.append(f"\n-------- {one_line(table.title)}\n")
         parts += ["  ".join(cell.ljust(width)[:width] for cell in row) + " \n" for row in rows]
         parts += [f"{one_line(line)}\n" for line in table.notes()]
-    for comparison in tables.comparisons:
-        parts.append(f"\n-------- {one_line(comparison.title)}\n")
-        parts.append(
-            text_table([comparison.labels, *(list(map(one_line, row)) for row in comparison.rows())])
-        )
-        parts += [f"{one_line(line)}\n" for line in comparison.notes()]
+    for table in tables.more:
+        parts.append(f"\n-------- {one_line(table.title)}\n")
+        parts.append(text_table([table.labels, *(list(map(one_line, row)) for row in table.rows())]))
+        parts += [f"{one_line(line)}\n" for line in table.notes()]
     if tables.problems:
         parts += ["\n", *(f"{one_line(line)}\n" for line in tables.problems)]
     return "".join(parts)
