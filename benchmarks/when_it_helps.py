@@ -305,7 +305,9 @@ def due(part: Part, results: Results) -> list[Run]:
             start = chosen_value(part, method(of.like), results) if of.like else None
         except KeyError:
             continue  # its turn comes when the other method is chosen
-        found = [setting(part, of, value, start) for value in values_of(part, of) or (None,)]
+        found = [setting(part, of, value, start) for value in values_of(part, of)]
+        if of.name == "ERM":  # which the others are compared with on the selection seeds, too
+            found = [setting(part, of, None)]
         wanted = [(tried, seed) for tried in found for seed in part.selection_seeds]
         with contextlib.suppress(KeyError):
             wanted += [(chosen(part, of, results), seed) for seed in part.test_seeds]
