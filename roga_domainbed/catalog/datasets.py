@@ -8,9 +8,10 @@ from roga_domainbed.catalog.hparams import HParam, Sampler, constant, log_unifor
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.catalog.shared_hparams import FACE_HPARAMS, backbone_hparams
 
-#: What ``--task`` and ``--split`` may be.
+#: What ``--task``, ``--split`` and ``--eval_parts`` may be.
 TASKS = ("domain_generalization", "domain_adaptation")
 SPLIT_MODES = ("official", "group", "frame")
+EVAL_PARTS = ("all", "needed")
 
 
 @dataclass(frozen=True)

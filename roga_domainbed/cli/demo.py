@@ -2,7 +2,7 @@
 
 The demo generates the faces (SynthFake), so it downloads nothing. It holds out each of four manipulations in turn and
 selects models on the validation parts of the training domains. All four algorithms have the same learning rate, with
-a cosine schedule, the same minibatches and steps; SAM, SAGM and RoGA have the same radius. On one machine
+a warm-up and a cosine schedule, the same minibatches and steps; SAM, SAGM and RoGA have the same radius. On one machine
 the same --seed gives the same tables, digit for digit.
 
 The demo runs ordinary commands and prints each before it starts, so that you can repeat them with other options:
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import shlex
 from pathlib import Path
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
             "--n_trials": args.n_trials,
             "--steps": args.steps,
             "--checkpoint_freq": max(1, args.steps // 2),
+            # The preset's, with a warm-up that fits into any number of steps.
+            "--hparams": json.dumps({"lr_schedule": "cosine", "warmup_steps": args.steps // 4}),
             "--n_workers": n_workers,
         },
         "--retry",  # so that the same command finishes a demo that was interrupted

@@ -12,7 +12,7 @@ from typing import Any
 
 from datasets_ext.training_options import LABEL_NOISE, TRAIN_FRACTION, TrainingOptions
 from roga_domainbed.catalog import DATASETS
-from roga_domainbed.catalog.datasets import SPLIT_MODES, TASKS, test_env_problems
+from roga_domainbed.catalog.datasets import EVAL_PARTS, SPLIT_MODES, TASKS, test_env_problems
 from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.catalog.values import MOST_STEPS, Allowed, argument, arguments_of, check_arguments, shown
 from roga_domainbed.errors import Problems, RogaError, unknown_name
@@ -80,6 +80,9 @@ class Plan:
         None, "steps between records (default: the dataset's)", at_least=1, at_most=MOST_STEPS
     )
     skip_model_save: bool = argument(False, "write no weights")
+    eval_parts: str = argument(
+        "all", "needed: evaluate what is trained on in the last record only", choices=EVAL_PARTS
+    )
     rows: list[Row] = field(default_factory=list)
 
     @property
@@ -199,6 +202,7 @@ class Plan:
             "allow_leakage": self.allow_leakage or None,
             "checkpoint_freq": self.checkpoint_freq,
             "skip_model_save": self.skip_model_save or None,
+            "eval_parts": self.eval_parts if self.eval_parts != "all" else None,
             "row": row.name,
         }
         return {name: value for name, value in given.items() if value is not None}

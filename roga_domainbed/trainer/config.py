@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets_ext.training_options import LABEL_NOISE, TRAIN_FRACTION, TrainingOptions
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
-from roga_domainbed.catalog.datasets import SPLIT_MODES, TASKS, test_env_problems
+from roga_domainbed.catalog.datasets import EVAL_PARTS, SPLIT_MODES, TASKS, test_env_problems
 from roga_domainbed.catalog.values import MOST_STEPS, argument, arguments_of, check_arguments
 from roga_domainbed.errors import Failed, Problems, unknown_name
 
@@ -111,7 +111,7 @@ class TrainConfig:
     eval_parts: str = argument(
         "all",
         "needed: evaluate what is trained on in the last record only; no selection rule reads it",
-        choices=("all", "needed"),
+        choices=EVAL_PARTS,
     )
     overwrite: bool = argument(False, "replace a run that --output_dir already holds, finished or not")
 

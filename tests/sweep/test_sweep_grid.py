@@ -66,9 +66,10 @@ def test_folders_of_the_bundled_sweep_are_found_again():
 
 
 def test_optional_arguments_enter_only_when_given():
-    plain = grid(["Debug28"], split=None, skip_model_save=False, rows=[])
+    plain = grid(["Debug28"], split=None, skip_model_save=False, eval_parts="all", rows=[])
     assert plain == grid(["Debug28"])
     assert grid(["Debug28"], split="frame")[0] == {**plain[0], "split": "frame"}
+    assert grid(["Debug28"], eval_parts="needed")[0] == {**plain[0], "eval_parts": "needed"}
 
 
 def test_environments_can_be_held_out_together():
