@@ -563,9 +563,10 @@ def across(stores: Mapping[str, Results]) -> list[dict[str, str]]:
         ("SAM", "ERM"),
         ("RoGA", "ERM"),
         ("RoGA", "ERM, twice the steps"),
+        ("RoGA", "ERM, chosen steps"),
+        ("RoGA", "ERM, chosen weight decay"),
         ("RoGA", "SAM"),
         ("RoGA", "RoGA, random parts"),
-        ("ERM, chosen weight decay", "ERM"),
     )
     for part in PARTS:
         results = stores[part.name]
@@ -648,7 +649,8 @@ def draw(stores: Mapping[str, Results], pictures: Path) -> None:
         "SAM": "#0072b2",
         "RoGA": "#d55e00",
         "RoGA, random parts": "#cc79a7",
-        "ERM, twice the steps": "#777777",
+        "ERM, twice the steps": "#999999",
+        "ERM, chosen steps": "#56b4e9",
         "ERM, chosen weight decay": "#009e73",
     }
     parts = [
@@ -669,12 +671,12 @@ def draw(stores: Mapping[str, Results], pictures: Path) -> None:
                     one = difference(values, erm)
                     axes.errorbar(
                         one.mean,
-                        row + (k - 2) * 0.15,
+                        row + (k - 2.5) * 0.13,
                         xerr=one.half,
                         fmt="o",
                         markersize=4,
                         color=colours[name],
-                        label=name if row == 0 else None,
+                        label=name if part is BASE else None,
                     )
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(parts)), [part.name for part in parts])
@@ -687,12 +689,12 @@ def draw(stores: Mapping[str, Results], pictures: Path) -> None:
     shown = ("SAM", "RoGA", "RoGA, random parts")
     figure, both = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     for axes, part in zip(both, (BASE, PARTS[1]), strict=True):
-        for name in shown:
+        for shift, name in zip((0.96, 1, 1.04), shown, strict=True):  # side by side where they coincide
             found = [(rho, curve(part, method(name), rho, stores[part.name])) for rho in part.rho]
             found = [(rho, gains[1]) for rho, gains in found if gains is not None]
             if found:
                 axes.errorbar(
-                    [rho for rho, _ in found],
+                    [shift * rho for rho, _ in found],
                     [gain.mean for _, gain in found],
                     yerr=[gain.half for _, gain in found],
                     marker="o",
@@ -703,11 +705,12 @@ def draw(stores: Mapping[str, Results], pictures: Path) -> None:
                 )
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set_xscale("log")
+        axes.set_ylim(-6, 9)
         axes.set_xticks(part.rho, [f"{rho:g}" for rho in part.rho], minor=False)
         axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.set_title(f"{part.name}{', 40 % noise' if part is BASE else ''}", fontsize=10)
-        axes.set_xlabel("ρ")
+        axes.set_xlabel("ρ (what lies below the frame failed to train)" if part is BASE else "ρ")
     both[0].set_ylabel("left-out gain over ERM, points")
     both[0].legend(frameon=False)
     figure.savefig(pictures / "when-it-helps-rho.png", dpi=110)
