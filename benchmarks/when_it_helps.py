@@ -680,7 +680,7 @@ def draw(stores: Mapping[str, Results], pictures: Path) -> None:
                     )
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(parts)), [part.name for part in parts])
-        axes.invert_yaxis()
+        axes.set_ylim(len(parts) - 0.5, -0.5)
         axes.grid(axis="x", alpha=0.3)
         axes.set_xlabel("gain over ERM on the left-out environment, percentage points (95 % interval)")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
