@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from sklearn import metrics as sk
 from torch import nn
 
+from datasets_ext.synthfake.generate import generate
+from datasets_ext.synthfake.manipulate import Strengths
 from roga_domainbed.metrics import METRICS, macro_auc
 from roga_domainbed.optim import SAM, RoGA
 from roga_domainbed.trainer.config import TrainConfig
@@ -40,13 +42,16 @@ _FIRST_OF_50 = {  # seed → the ten of 50 that split_dataset puts into its firs
     1981683110: [20, 39, 29, 35, 41, 44, 14, 2, 37, 1],
 }
 
-# AUC in percent of ERM on SynthFake, trained on FS alone for 800 steps: 99 % prediction intervals of one more run, mean
-# ± 5.6 standard deviations of five seeds: FS 100.0 ± 0.0, DF 57.4 ± 2.3, F2F 54.6 ± 3.7, NT 59.1 ± 4.4.
+# FS alone is trained on, its own artefact three times as strong and nothing else: it is learnt for certain, and no other
+# forgery has it.
+_STRENGTHS = Strengths(fs=3.0, trace=0.0)
+# AUC in percent of ERM after 400 steps: 99 % prediction intervals of one more run, mean ± 5.04 standard deviations of
+# five seeds: FS 96.0 ± 3.1, DF 45.2 ± 3.9, F2F 43.2 ± 2.8, NT 50.5 ± 1.2.
 _SYNTHFAKE_BANDS = {
-    "env2_out_auc": (98, 100),
-    "env0_in_auc": (44.5, 70.3),
-    "env1_in_auc": (33.9, 75.3),
-    "env3_in_auc": (34.5, 83.7),
+    "env2_out_auc": (80.4, 100),
+    "env0_in_auc": (25.4, 65.0),
+    "env1_in_auc": (29.1, 57.3),
+    "env3_in_auc": (44.5, 56.4),
 }
 
 _SCIKIT_LEARN = {
@@ -117,6 +122,7 @@ def update_rules(scratch: Path) -> str:
 
 def synthfake(scratch: Path) -> str:
     """ERM trained on SynthFake's FS alone and tested on the other three: every AUC inside its band."""
+    generate(scratch, strengths=_STRENGTHS)
     folder = scratch / "run"
     config = TrainConfig(
         algorithm="ERM",
@@ -124,8 +130,8 @@ def synthfake(scratch: Path) -> str:
         data_dir=str(scratch),
         output_dir=str(folder),
         test_envs=[0, 1, 3],
-        steps=800,
-        checkpoint_freq=800,
+        steps=400,
+        checkpoint_freq=400,
         skip_model_save=True,
         n_workers=0,
     )

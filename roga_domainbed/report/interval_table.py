@@ -90,7 +90,9 @@ def interval_tables(selected: Selected, stored: StoredScores) -> list[IntervalTa
         selected: what a rule chose.
         stored: the scores of the chosen runs on their test environments.
     """
+    in_order = list(selected.values)
     found = cell_intervals(selected, stored)
+    found = dict(sorted(found.items(), key=lambda cell: in_order.index(cell[0][1])))
     tables = []
     for dataset in dict.fromkeys(cell[0] for cell in found):
         own = {cell: interval for cell, interval in found.items() if cell[0] == dataset}

@@ -55,7 +55,15 @@ def test_what_cannot_be_scaled_is_refused_with_the_reason(name, reason):
     assert reason in str(caught.value)
 
 
-@pytest.mark.skipif(shutil.which("convert") is None, reason="ImageMagick is not installed")
+def has_imagemagick():
+    """Whether ``convert`` is ImageMagick's: other programs have that name, too."""
+    if shutil.which("convert") is None:
+        return False
+    version = subprocess.run(["convert", "-version"], capture_output=True, text=True, check=False)
+    return version.stdout.startswith("Version: ImageMagick")
+
+
+@pytest.mark.skipif(not has_imagemagick(), reason="ImageMagick is not installed")
 @pytest.mark.parametrize(
     ("name", "made_by"),
     [

@@ -14,7 +14,7 @@ from roga_domainbed.results.selection import RULES
 
 
 def made(folder, **kwargs):
-    return write_sweep(folder, algorithms=["ERM", "RoGA"], envs=[0, 3], **kwargs)
+    return write_sweep(folder, algorithms=["RoGA", "ERM"], envs=[0, 3], **kwargs)
 
 
 def printed(capsys, folder, *flags):
@@ -29,6 +29,7 @@ def test_every_cell_has_its_interval_and_the_notes_say_over_how_many_videos(tmp_
     stored, _ = read_stored(found.chosen)
     (table,) = interval_tables(found, stored)
     assert table.labels == ("Algorithm", "DF", "NT")
+    assert [name for name, *_ in table.rows()] == ["ERM", "RoGA"], "the order of the other tables"
     expected = cell_intervals(found, stored)
     for name, *texts in table.rows():
         for env, text in zip((0, 3), texts, strict=True):
