@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+from roga_domainbed.engine.datasets.tensors import TensorEnvironment
 from roga_domainbed.input.augmentation.spec import Recipe
-from roga_domainbed.input.environment import OpenDataset, environment_of
+from roga_domainbed.input.environment import Environment, OpenDataset, environment_of
 from roga_domainbed.input.image_files import UnreadableImage, read_image
 from roga_domainbed.input.images import images_of
+from roga_domainbed.input.minibatches import IndexSampler, TrainingSamples
+from roga_domainbed.input.relabelled import Relabelled
 
 
 class Foreign:
@@ -114,3 +117,29 @@ def test_class_names_are_those_of_the_dataset_or_of_all_its_environments():
     alike.classes = ("a", "b", "c")
     assert OpenDataset(alike).class_names is None, "there are two classes"
     assert OpenDataset(Set([environment(["a", "b"]), environment(["b", "a"])])).class_names is None
+
+
+class Drawing(Environment):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return torch.rand(2), index % 2
+
+
+@pytest.mark.parametrize("relabelled", [False, True])
+def test_only_what_may_draw_is_seeded(relabelled):
+    """A seed for each sample costs more than reading a tensor; where reading draws, the seed decides what."""
+
+    def minibatch(environment, state):
+        environment = Relabelled(environment, np.zeros(8, np.int64)) if relabelled else environment
+        torch.manual_seed(state)
+        samples = TrainingSamples([environment], [IndexSampler(range(8), 4)], seed=3, purpose="minibatch")
+        return samples(5)[0][0], torch.initial_seed()
+
+    first, other = (minibatch(Drawing(), state)[0] for state in (1, 2))
+    assert torch.equal(first, other)
+    images = torch.arange(16.0).view(8, 2)
+    x, seeded = minibatch(TensorEnvironment(images, np.zeros(8)), 1)
+    assert seeded == 1
+    assert torch.equal(x, images[IndexSampler(range(8), 4).at(3, "minibatch", 5, 0)])
