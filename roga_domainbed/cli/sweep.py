@@ -415,7 +415,7 @@ def _plans(args: argparse.Namespace, problems: Problems) -> tuple[list[Plan], li
 def _plan(args: argparse.Namespace, problems: Problems) -> Plan:
     """The plan of the preset, if there is one, with what was given on the command line over it."""
     values = load_preset(args.preset, problems) if args.preset else {}
-    # The two exclude each other: given here, one replaces the other of the preset.
+    # The two say together what is held out: one that is given here replaces the other of the preset.
     for given, replaced in (("test_envs", "single_test_envs"), ("single_test_envs", "test_envs")):
         if getattr(args, given) is not None:
             values.pop(replaced, None)

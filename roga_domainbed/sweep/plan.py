@@ -66,7 +66,9 @@ class Plan:
     hparams: str | None = argument(None, "JSON object that overrides hyper-parameters of every job")
     holdout_fraction: float = argument(0.2, "validation part of a domain", above=0, below=1)
     single_test_envs: bool = argument(False, "hold out each environment alone, no pairs")
-    test_envs: list[int] | None = argument(None, "hold out these together, in every job")
+    test_envs: list[int] | None = argument(
+        None, "hold out these together, in every job; with single_test_envs, each of them alone"
+    )
     split: str | None = argument(
         None, "how training domains are split (default: train's)", choices=SPLIT_MODES
     )
@@ -148,13 +150,12 @@ class Plan:
             problems.add(message)
         if self.n_hparams_from >= self.n_hparams >= 1:
             problems.add(f"--n_hparams_from must be below --n_hparams; got {self.n_hparams_from}")
-        if self.test_envs is not None and self.single_test_envs:
-            problems.add("--test_envs and --single_test_envs exclude each other")
         known = [DATASETS.get(name) for name in dict.fromkeys(self.datasets or ()) if name in DATASETS]
         for info in known:
             if self.test_envs is not None:
-                for message in test_env_problems(self.test_envs, info.environments):
-                    problems.add(f"{info.name}: {message}")
+                for held_out in self.held_out(info.name):
+                    for message in test_env_problems(held_out, info.environments):
+                        problems.add(f"{info.name}: {message}")
             elif len(info.environments) < 3 and not self.single_test_envs:
                 problems.add(
                     f"{info.name} has too few environments to hold out pairs: use --single_test_envs"
@@ -210,7 +211,8 @@ class Plan:
     def held_out(self, dataset: str) -> list[list[int]]:
         """The test environments of each of the dataset's jobs, for one trial, row and hyper-parameter seed."""
         if self.test_envs is not None:
-            return [list(self.test_envs)]
+            alone = [[env] for env in dict.fromkeys(self.test_envs)]
+            return alone if self.single_test_envs else [list(self.test_envs)]
         n = len(DATASETS.get(dataset).environments)
         return [[i] for i in range(n)] if self.single_test_envs else all_test_env_combinations(n)
 

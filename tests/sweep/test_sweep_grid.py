@@ -75,3 +75,8 @@ def test_optional_arguments_enter_only_when_given():
 def test_environments_can_be_held_out_together():
     (args,) = grid(["SynthFake"], test_envs=[2, 3])
     assert args["test_envs"] == [2, 3]
+
+
+def test_some_environments_can_be_held_out_each_alone():
+    every = grid(["SynthFake"], single=True)
+    assert grid(["SynthFake"], test_envs=[2, 3], single=True) == every[2:]
