@@ -42,8 +42,8 @@ _FIRST_OF_50 = {  # seed → the ten of 50 that split_dataset puts into its firs
     1981683110: [20, 39, 29, 35, 41, 44, 14, 2, 37, 1],
 }
 
-# FS alone is trained on, its own artefact three times as strong and nothing else: it is learnt for certain, and no other
-# forgery has it.
+# FS alone is trained on, with its own artefact three times as strong and no shared trace: that is learnt for certain,
+# and no other forgery has it.
 _STRENGTHS = Strengths(fs=3.0, trace=0.0)
 # AUC in percent of ERM after 400 steps: 99 % prediction intervals of one more run, mean ± 5.04 standard deviations of
 # five seeds: FS 96.0 ± 3.1, DF 45.2 ± 3.9, F2F 43.2 ± 2.8, NT 50.5 ± 1.2.
