@@ -117,7 +117,10 @@ class RoGA(SharpnessAlgorithm):
         fraction = self.hparams["roga_ascent_fraction"]
         if fraction < 1:
             # Minibatches are drawn at random, so their first samples are a random part of them.
-            parts = [(x[: _part(len(x), fraction)], y[: _part(len(x), fraction)]) for x, y in minibatches]
+            parts = [
+                (x[: ascent_part(len(x), fraction)], y[: ascent_part(len(x), fraction)])
+                for x, y in minibatches
+            ]
             self.optimizer.step(closures, ascent_closures=[self._closure(x, y) for x, y in parts])
         else:
             self.optimizer.step(closures)
@@ -136,7 +139,7 @@ def dealt(minibatches: Minibatches) -> Minibatches:
     return list(zip(x[order].split(sizes), y[order].split(sizes), strict=True))
 
 
-def _part(n: int, fraction: float) -> int:
+def ascent_part(n: int, fraction: float) -> int:
     """How many of ``n`` samples the ascent points are measured on: two at least, for batch norm."""
     return max(round(fraction * n), min(n, 2))
 

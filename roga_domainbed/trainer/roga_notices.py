@@ -20,9 +20,12 @@ def before_training(algorithm: nn.Module, hparams: Mapping[str, Any]) -> list[st
     optimizer = getattr(algorithm, "optimizer", None)
     if not isinstance(optimizer, optim.RoGA):
         return []
+    # Built on the host's classes, so it is not imported before there is a host.
+    from roga_domainbed.algorithms.roga import ascent_part
+
     layers = sum(_uses_the_batch(module) for module in (optimizer.model or algorithm).modules())
     fraction, n_images = hparams.get("roga_ascent_fraction", 1), hparams["batch_size"]
-    n_ascent = max(round(fraction * n_images), min(n_images, 2))  # as RoGA takes them
+    n_ascent = ascent_part(n_images, fraction)
     if not layers or n_ascent >= FEWEST:
         return []
     which = f"a roga_ascent_fraction of {fraction:g} gives {n_ascent}" if fraction < 1 else f"here {n_images}"
