@@ -539,7 +539,7 @@ def _faults_of_data(plan: Plan, name: str) -> Iterator[str]:
     hparams = resolve_hparams(config, host, Problems())
     alone = [envs for envs in plan.held_out(name) if len(envs) == 1] or plan.held_out(name)
     try:
-        dataset, _ = open_dataset(host, name, plan.data_dir, alone[0], hparams, seed=0)
+        dataset = open_dataset(host, name, plan.data_dir, alone[0], hparams, seed=0)
     except RogaError as error:
         yield str(error)
         return

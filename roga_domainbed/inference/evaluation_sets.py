@@ -107,7 +107,7 @@ def own_sets(run: SavedRun, data_dir: str | None) -> Evaluated:
     config.split = config.split or run.provenance.get("split")
     _require_made(config.dataset, config.data_dir)
     # A model of another version, or from elsewhere, may lack what a dataset asks for.
-    dataset, names, _, splits = open_splits(
+    dataset, _, splits = open_splits(
         config, {**_without_augmentation(run, config.dataset), **run.hparams}, host()
     )
     _check_inputs(run, dataset, config.dataset)
@@ -116,11 +116,13 @@ def own_sets(run: SavedRun, data_dir: str | None) -> Evaluated:
             f"{config.dataset} has the classes {shown(dataset.class_names)} now, and the model was trained on "
             f"{shown(run.class_names)}"
         )
-    rows = dataset.rows or [None] * len(names)
+    rows = dataset.rows or [None] * len(dataset.names)
     return Evaluated(
         config.dataset,
         [
-            EvaluationSet(env, names[env], part, _role(config, env, part), dataset[env], indices, rows[env])
+            EvaluationSet(
+                env, dataset.names[env], part, _role(config, env, part), dataset[env], indices, rows[env]
+            )
             for env, split in enumerate(splits)
             for part, indices in split.named()
         ],
@@ -157,7 +159,7 @@ def dataset_sets(
         )
     every_env = list(range(len(info.environments)))
     hparams = _without_augmentation(run, name)
-    dataset, names = open_dataset(host(), name, data_dir, every_env, hparams, run.config.seed)
+    dataset = open_dataset(host(), name, data_dir, every_env, hparams, run.config.seed)
     _check_inputs(run, dataset, name)
     _check_class_names(run, dataset, name, real, fake)
     notes = [f"{note}." for note in dataset.notes]
@@ -172,9 +174,9 @@ def dataset_sets(
                 raise RogaError(f"--part val: {why}") from None
             notes.append(f"no published test part ({why}): all of it is evaluated on")
             part = "all"
-    rows = dataset.rows or [None] * len(names)
+    rows = dataset.rows or [None] * len(dataset.names)
     sets = []
-    for env, env_name in enumerate(names):
+    for env, env_name in enumerate(dataset.names):
         if pairs is None:
             indices = list(range(len(dataset[env])))
         else:

@@ -68,7 +68,8 @@ class Experiment:
         torch.backends.cudnn.benchmark = False
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-        self.dataset, self.names, self.split_mode, self.splits = open_splits(config, hparams, host)
+        self.dataset, self.split_mode, self.splits = open_splits(config, hparams, host)
+        self.names = self.dataset.names
         self.leakage = audited(
             self.dataset,
             [(split.in_split, split.out_split) for split in self.splits],
@@ -189,8 +190,8 @@ def library_versions() -> dict[str, str]:
 
 def open_splits(
     config: TrainConfig, hparams: dict[str, Any], host: Host
-) -> tuple[OpenDataset, list[str], str, list[EnvironmentSplit]]:
-    """A run's dataset, the names of its environments, its split mode and its splits.
+) -> tuple[OpenDataset, str, list[EnvironmentSplit]]:
+    """A run's dataset, its split mode and its splits.
 
     Under ``--label_noise`` the dataset's training environments have the noisy labels, in both parts: whoever trains
     on such labels selects by them too. Test environments have the true ones.
@@ -198,11 +199,9 @@ def open_splits(
     Raises:
         RogaError: data that is missing or does not fit the arguments.
     """
-    dataset, names = open_dataset(
-        host, config.dataset, config.data_dir, config.test_envs, hparams, config.seed
-    )
+    dataset = open_dataset(host, config.dataset, config.data_dir, config.test_envs, hparams, config.seed)
     problems = Problems()
-    for message in test_env_problems(config.test_envs, tuple(names)):
+    for message in test_env_problems(config.test_envs, tuple(dataset.names)):
         problems.add(message)
     problems.check()
     mode, splits = split_environments(
@@ -217,13 +216,13 @@ def open_splits(
     for env, split in enumerate(splits):
         if split.labels is not None:
             dataset.environments[env] = Relabelled(dataset[env], split.labels)
-    return dataset, names, mode, splits
+    return dataset, mode, splits
 
 
 def open_dataset(
     host: Host, name: str, data_dir: str | None, test_envs: list[int], hparams: dict[str, Any], seed: int
-) -> tuple[OpenDataset, list[str]]:
-    """The dataset of that name, and the names of its environments in index order.
+) -> OpenDataset:
+    """The dataset of that name.
 
     Raises:
         RogaError: data that is missing, or has other environments than the class says.
@@ -237,7 +236,7 @@ def open_dataset(
         raise RogaError(
             f"{name} has {len(opened)} environments on disk and {len(names)} names: {', '.join(names)}"
         )
-    return opened, names
+    return opened
 
 
 def _check_weights(hparams: dict[str, Any], input_shape: tuple[int, ...]) -> None:
