@@ -149,6 +149,7 @@ def _run(args: argparse.Namespace) -> int:
     from roga_domainbed.results.rows import rows_of
     from roga_domainbed.results.runs import load_sweeps
     from roga_domainbed.results.selected import select_each
+    from roga_domainbed.sweep.folder import planned_test_envs
 
     rules = _check(args)
     metric = get_metric(("video_" if args.level == "video" else "") + args.metric)
@@ -177,7 +178,14 @@ def _run(args: argparse.Namespace) -> int:
 
     chosen_by = [selection.RULES.get(rule) for rule in rules]
     selected = select_each(runs, chosen_by, metric, compat=args.compat)
-    tables = build_tables(runs, selected, compat=args.compat, n_records=n_records, unfinished=unfinished)
+    tables = build_tables(
+        runs,
+        selected,
+        compat=args.compat,
+        n_records=n_records,
+        unfinished=unfinished,
+        planned=planned_test_envs(args.input_dir),
+    )
     if not args.compat:
         more = [f"and {len(problems) - MOST_BELOW} more; standard error has all"] * (
             len(problems) > MOST_BELOW

@@ -101,8 +101,9 @@ def run(args: argparse.Namespace) -> int:
     from roga_domainbed.report import page
     from roga_domainbed.report.health import run_health
     from roga_domainbed.report.study import study
+    from roga_domainbed.sweep.folder import planned_test_envs
 
-    found = study(args.input_dir, loaded, rules, metric, baseline)
+    found = study(args.input_dir, loaded, rules, metric, baseline, planned_test_envs(args.input_dir))
     report = page.make_report(found, run_health(args.input_dir, loaded.runs))
     html = _drawn(report)
     output = _output(args)

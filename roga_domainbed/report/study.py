@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -111,7 +111,12 @@ class Study:
 
 
 def study(
-    folders: Sequence[str], loaded: LoadedRuns, rules: Sequence[Rule], metric: Metric, baseline: str
+    folders: Sequence[str],
+    loaded: LoadedRuns,
+    rules: Sequence[Rule],
+    metric: Metric,
+    baseline: str,
+    planned: Mapping[str, Collection[int]] | None = None,
 ) -> Study:
     """Apply the rules, then read the folders of the judged runs once more, for what tables do not need.
 
@@ -121,6 +126,7 @@ def study(
         rules: entries of ``selection.RULES``.
         metric: one that the records have.
         baseline: a row of the tables.
+        planned: see ``build_tables``.
     """
     selected = tuple(select_each(loaded.runs, rules, metric))
     chosen = {c.source for own in selected for c in own.chosen}
@@ -131,7 +137,7 @@ def study(
         loaded,
         selected,
         baseline,
-        build_tables(loaded.runs, selected, unfinished=unfinished),
+        build_tables(loaded.runs, selected, unfinished=unfinished, planned=planned),
         {source: _read_folder(source, keep_records=source in chosen) for source in sources},
     )
 

@@ -12,7 +12,7 @@ are dropped, the error of a single trial is 0, and what is missing is not listed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
@@ -244,6 +244,7 @@ def build_tables(
     compat: str | None = None,
     n_records: int | None = None,
     unfinished: Sequence[UnfinishedRun] = (),
+    planned: Mapping[str, Collection[int]] | None = None,
 ) -> Tables:
     """Tables of what the rules selected.
 
@@ -253,13 +254,17 @@ def build_tables(
         compat: None or ``"upstream"``.
         n_records: the number of records to show, where ``runs`` were merged; their number by default.
         unfinished: those of the runs that have not finished.
+        planned: dataset → environments that the sweep holds out, where its plan tells: the others get no column.
     """
     rows = rows_of(runs)
     present = dict.fromkeys(run.args["dataset"] for run in runs if run.args["test_envs"])
     datasets = [name for name in DATASETS.names() if name in present]
     if compat != UPSTREAM:
         datasets += [name for name in present if name not in DATASETS]
-    layouts = [_layout(runs, dataset, rows, unfinished, compat) for dataset in datasets]
+    layouts = [
+        _layout(runs, dataset, rows, unfinished, compat, None if planned is None else planned.get(dataset))
+        for dataset in datasets
+    ]
     groups = cache(lambda: group_by_test_env(runs))
     tables = []
     for own in selected:
@@ -351,24 +356,28 @@ def _layout(
     rows: Iterable[str],
     unfinished: Sequence[UnfinishedRun],
     compat: str | None,
+    planned: Collection[int] | None,
 ) -> _Layout:
     runs = [run for run in runs if run.args["dataset"] == dataset]
     n_known = len(DATASETS.get(dataset).environments) if dataset in DATASETS else 0
     if compat == UPSTREAM:
         test_envs = range(n_known)
         return _Layout(dataset, tuple(environment_name(dataset, env) for env in test_envs), tuple(test_envs))
-    test_envs = sorted(environments_in(runs).union(range(n_known)))
-    # Where no run held out one environment alone, the sweep tests on some environments at once and never on the
-    # others: those lack no run, so they get no column.
+    every_env = sorted(environments_in(runs).union(range(n_known)))
     together = {run.held_out for run in runs}
-    if not any(len(envs) == 1 for envs in together):
-        test_envs = [env for env in test_envs if any(env in envs for envs in together)]
+    held_out = {env for envs in together for env in envs}
+    # An environment that the sweep never tests on lacks no run, so it gets no column. The plan tells which these are.
+    # Without one they are known only where no run held out one environment alone: the sweep tests on some at once.
+    if planned is not None:
+        test_envs = [env for env in every_env if env in held_out.union(planned)]
+    elif not any(len(envs) == 1 for envs in together):
+        test_envs = [env for env in every_env if env in held_out]
+    else:
+        test_envs = every_env
     sets = {env: held_out_with(runs, env) for env in test_envs}
     # Where runs hold an environment out, and it has no number whatever they are, no run is missing.
     judged = {
-        environment_name(dataset, env): found
-        for env, found in sets.items()
-        if found or not any(env in envs for envs in together)
+        environment_name(dataset, env): found for env, found in sets.items() if found or env not in held_out
     }
     return _Layout(
         dataset,
@@ -379,12 +388,14 @@ def _layout(
         missing_runs(runs, rows, judged),
         tuple(run for run in unfinished if run.dataset == dataset),
         sets,
-        _remark(dataset, sets),
+        _remark(dataset, sets, len(every_env)),
     )
 
 
-def _remark(dataset: str, sets: Mapping[int, tuple[tuple[int, ...], ...]]) -> str:
+def _remark(dataset: str, sets: Mapping[int, tuple[tuple[int, ...], ...]], n_envs: int) -> str:
     if all(len(found) < 2 for found in sets.values()):
+        if len(sets) < n_envs and all(found in ((), ((env,),)) for env, found in sets.items()):
+            return f"The sweep holds out {len(sets)} of the {n_envs} environments: an average is over these"
         return ""
     every = sorted({envs for found in sets.values() for envs in found})
     names = [" + ".join(environment_name(dataset, env) for env in envs) for envs in every]

@@ -11,10 +11,11 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.files import locked, replacing
 from roga_domainbed.foreign import Malformed, read_json
@@ -52,6 +53,25 @@ def stored_plans(folder: str | os.PathLike) -> list[Plan]:
         RogaError: the file cannot be read as one, or a plan in it is not allowed.
     """
     return [plan for plan, _ in _stored(folder)]
+
+
+def planned_test_envs(folders: Iterable[str | os.PathLike]) -> dict[str, set[int]] | None:
+    """Dataset → the environments that the sweeps in ``folders`` hold out; None if the plan of one is not known."""
+    found: dict[str, set[int]] = {}
+    for folder in folders:
+        try:
+            plans = stored_plans(folder)
+        except RogaError:  # damaged: its runs can still be read
+            return None
+        if not plans:
+            return None
+        for plan in plans:
+            for dataset in plan.datasets or ():
+                if dataset not in DATASETS:
+                    return None
+                envs = found.setdefault(dataset, set())
+                envs.update(env for held_out in plan.held_out(dataset) for env in held_out)
+    return found
 
 
 def store_plan(folder: str | os.PathLike, plan: Plan) -> None:

@@ -157,6 +157,21 @@ def test_environments_tested_at_once_are_the_only_columns():
     assert table.rows[0].average == 50.0
 
 
+def test_environments_that_the_plan_never_holds_out_have_no_column():
+    runs = as_runs([record(dataset="SynthFake", n_envs=4, test_envs=(env,), value=env / 4) for env in (2, 3)])
+    selected = [select(runs, IID, ACCURACY)]
+    planned = build_tables(runs, selected, planned={"SynthFake": {2, 3}}).tables[0]
+    assert planned.columns == ("FS", "NT")
+    assert planned.rows[0].average == (50 + 75) / 2
+    assert planned.notes() == ["The sweep holds out 2 of the 4 environments: an average is over these"]
+    # One that the plan does hold out, and that no run has yet, lacks its runs; and so do all where no plan is known.
+    waiting = build_tables(runs, selected, planned={"SynthFake": {0, 2, 3}}).tables[0]
+    assert waiting.columns == ("DF", "FS", "NT")
+    assert waiting.rows[0].cells[0] is None
+    assert "ERM, DF: no run" in " ".join(waiting.missing)
+    assert build_tables(runs, selected).tables[0].columns == ("DF", "F2F", "FS", "NT")
+
+
 def test_another_metric_is_in_the_header_of_every_table():
     values = {f"env{i}_{split}_eer": 0.25 for i in range(3) for split in ("in", "out")}
     tables = tables_of(each_env(**values), metric=get_metric("eer"))

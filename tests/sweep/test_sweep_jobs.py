@@ -8,7 +8,9 @@ import pytest
 from roga_domainbed.launch.job import State, failure_line
 from roga_domainbed.launch.jobfile import JobFile, started_now, write_job_file
 from roga_domainbed.results.records import mark_done
+from roga_domainbed.sweep.folder import planned_test_envs, store_plan
 from roga_domainbed.sweep.jobs import train_job
+from roga_domainbed.sweep.plan import Plan
 from roga_domainbed.sweep.status import status_table, summary_line
 
 ORACLE = json.loads((Path(__file__).parents[1] / "data" / "sweep" / "jobs.json").read_text())
@@ -84,3 +86,15 @@ def test_status_table_has_a_row_for_each_dataset_and_algorithm():
         "SynthFake  ERM           0        0       1           0             1     2",
         "total                    1        0       1           0             1     3",
     ]
+
+
+def test_the_plans_of_all_folders_tell_which_environments_are_held_out(tmp_path):
+    folders = [tmp_path / name for name in "ab"]
+    store_plan(
+        folders[0], Plan(datasets=["SynthFake"], algorithms=["ERM"], test_envs=[2, 3], single_test_envs=True)
+    )
+    store_plan(folders[1], Plan(datasets=["SynthFake"], algorithms=["SAM"], test_envs=[0]))
+    assert planned_test_envs(folders[:1]) == {"SynthFake": {2, 3}}
+    assert planned_test_envs(folders) == {"SynthFake": {0, 2, 3}}
+    (tmp_path / "c").mkdir()  # of upstream's sweep, which stores no plan
+    assert planned_test_envs([*folders, tmp_path / "c"]) is None
