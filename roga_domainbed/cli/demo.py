@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seeds the generated faces (default 0)")
     parser.add_argument("--n_trials", type=int, default=1, help="repetitions with other seeds (default 1)")
-    parser.add_argument("--steps", type=int, default=400, help="training steps of a model (default 400)")
+    parser.add_argument("--steps", type=int, default=300, help="training steps of a model (default 300)")
     parser.add_argument("--n_workers", type=int, help="trainings at a time (default: the cores, at most 8)")
 
 
