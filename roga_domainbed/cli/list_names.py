@@ -65,7 +65,9 @@ def _print_names() -> None:
     for info in BACKBONES:
         size = f" ({info.n_weights:,} weights)" if info.n_weights else ""
         print(f"  {info.name:<18} {info.summary}{size}")
-    print(f"  {'any timm name':<18} for example convnext_tiny; with a tag, such as resnet34.a1_in1k, other weights")
+    print(
+        f"  {'any timm name':<18} for example convnext_tiny; with a tag, such as resnet34.a1_in1k, other weights"
+    )
 
 
 def _print_elsewhere(registry: Registry, here: list) -> None:

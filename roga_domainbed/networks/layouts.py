@@ -56,7 +56,8 @@ def _of_a_sequence(state: _State, wanted: _State, name: str, path: str) -> _Stat
 def _of_efficientnet_pytorch(state: _State, wanted: _State, name: str, path: str) -> _State:
     """``efficientnet_pytorch``, also within DeepfakeBench: blocks in one row, batch norms counted from 0.
 
-    Its networks are TensorFlow's, with that framework's padding and ε of batch norm.
+    Its networks are TensorFlow's, with that framework's padding and ε of batch norm. DeepfakeBench's own first layer
+    has no padding, and later ones pad for images of 380 pixels, so there features lie up to a few pixels aside.
     """
     if not name.startswith("tf_"):
         raise RogaError(
@@ -78,7 +79,7 @@ def _of_efficientnet_pytorch(state: _State, wanted: _State, name: str, path: str
     }
     renamed = {}
     for key, value in state.items():
-        parts = key.split(".")
+        parts = key.removeprefix("efficientnet.").split(".")
         if parts[0] == "_blocks" and len(parts) > 3 and parts[1].isdecimal() and int(parts[1]) < len(blocks):
             block = blocks[int(parts[1])]
             names = wide if f"{block}.conv_pwl.weight" in wanted else narrow
@@ -122,6 +123,12 @@ _Rename = Callable[[_State, _State, str, str], _State]
 #: A name in the file; a name that the network here must have; the rule; the phrase.
 _LAYOUTS: tuple[tuple[str, str, _Rename, str], ...] = (
     ("resnet.0.weight", "layer4.0.conv1.weight", _of_a_sequence, " (in DeepfakeBench's names)"),
+    (
+        "efficientnet._conv_stem.weight",
+        "conv_stem.weight",
+        _of_efficientnet_pytorch,
+        " (in the names of DeepfakeBench, whose network pads its borders otherwise)",
+    ),
     (
         "_conv_stem.weight",
         "conv_stem.weight",
