@@ -146,17 +146,25 @@ def test_urm_puts_its_activation_into_any_featurizer(host):
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in REFUSED])
 def test_it_trains_mesoinception4(name, host, faces, tmp_path):
     hparams = {"backbone": "mesoinception4"}
-    record = run(tmp_path / "run", name, hparams, "SynthFake", data_dir=str(faces), test_envs=[3], skip_model_save=True)
+    record = run(
+        tmp_path / "run", name, hparams, "SynthFake", data_dir=str(faces), test_envs=[3], skip_model_save=True
+    )
     assert record["hparams"]["backbone"] == "mesoinception4"
 
 
 @pytest.mark.parametrize("backbone", ["resnet34", "xception", "efficientnet_b4", "tf_efficientnet_b4"])
 def test_the_networks_of_deepfake_papers_are_featurizers(backbone, host, tmp_path):
-    hparams = {**host.hparams_registry.default_hparams("ERM", "SynthFake"), "backbone": backbone, "pretrained": False}
+    hparams = {
+        **host.hparams_registry.default_hparams("ERM", "SynthFake"),
+        "backbone": backbone,
+        "pretrained": False,
+    }
     algorithm = host.algorithms.get_algorithm_class("ERM")((3, 64, 64), 2, 2, {**hparams, "batch_size": 4})
     minibatches = [(torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 0, 1])) for _ in range(2)]
     assert algorithm.update(minibatches)["loss"] > 0
-    torch.save({f"backbone.{k}": v for k, v in algorithm.featurizer.network.state_dict().items()}, tmp_path / "w.pth")
+    torch.save(
+        {f"backbone.{k}": v for k, v in algorithm.featurizer.network.state_dict().items()}, tmp_path / "w.pth"
+    )
     again = host.networks.Featurizer((3, 64, 64), {**hparams, "weights": str(tmp_path / "w.pth")})
     pairs = zip(algorithm.featurizer.parameters(), again.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
