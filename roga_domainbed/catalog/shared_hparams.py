@@ -32,7 +32,7 @@ def backbone_hparams(
 ) -> tuple[HParam, ...]:
     """Declare what a dataset's backbone is by default."""
     return (
-        HParam("backbone", backbone, constant(backbone), "featurizer: 'meso4', 'mlp' or any timm name"),
+        HParam("backbone", backbone, constant(backbone), "featurizer: a name of 'list', or any timm name"),
         HParam("pretrained", pretrained, constant(pretrained), "start a timm backbone from ImageNet weights"),
         HParam("weights", "", constant(""), "file with the backbone's weights, where there is no network"),
         HParam(
@@ -47,7 +47,7 @@ def backbone_hparams(
             "meso4_dropout",
             meso4_dropout,
             constant(meso4_dropout),
-            "dropout of the meso4 backbone",
+            "dropout of the backbones meso4 and mesoinception4",
             at_least=0,
             below=1,
         ),

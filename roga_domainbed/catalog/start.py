@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from roga_domainbed.catalog.backbones import BACKBONES
+from roga_domainbed.catalog.backbones import has_first_weights
 from roga_domainbed.catalog.datasets import DATASETS
 from roga_domainbed.catalog.hparams import HParam
 
@@ -30,7 +30,7 @@ def starts_from_scratch(dataset: str, overrides: Mapping[str, Any]) -> bool:
     if hparams.get("weights"):
         return False
     if hparams.get("backbone"):
-        return hparams["backbone"] in BACKBONES or not hparams.get("pretrained", True)
+        return not (has_first_weights(hparams["backbone"]) and hparams.get("pretrained", True))
     # By the side of the images: DomainBed has weights for the network of 224 pixels alone.
     side = hparams.get("image_size", 28 if info and info.small_images else 224)
     return side != 224 or not hparams.get("pretrained", True)

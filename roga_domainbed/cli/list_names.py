@@ -63,8 +63,11 @@ def _print_names() -> None:
     _print_elsewhere(DATASETS, here)
     print("\nBackbones, for --hparams '{\"backbone\": NAME}'")
     for info in BACKBONES:
-        print(f"  {info.name:<16} {info.summary}")
-    print(f"  {'any timm name':<16} for example resnet34, legacy_xception, efficientnet_b4")
+        size = f" ({info.n_weights:,} weights)" if info.n_weights else ""
+        print(f"  {info.name:<18} {info.summary}{size}")
+    print(
+        f"  {'any timm name':<18} for example convnext_tiny; with a tag, such as resnet34.a1_in1k, other weights"
+    )
 
 
 def _print_elsewhere(registry: Registry, here: list) -> None:

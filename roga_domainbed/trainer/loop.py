@@ -15,6 +15,7 @@ from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.files import sync_folder
 from roga_domainbed.input.minibatches import IndexSampler, seed_everything
 from roga_domainbed.launch.folders import OUTPUT
+from roga_domainbed.networks.weights import first_weights
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
 from roga_domainbed.results.records import RECORDS, SCORES, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
@@ -79,7 +80,8 @@ class TrainingLoop:
         for message in self.experiment.notices():
             print(f"Notice: {message}.")
         if self._is_new:
-            for message in roga_notices.before_training(self.experiment.algorithm, self.experiment.hparams):
+            algorithm, hparams = self.experiment.algorithm, self.experiment.hparams
+            for message in (*first_weights(algorithm), *roga_notices.before_training(algorithm, hparams)):
                 print(f"Notice: {message}.")
         self._check_state()
         try:

@@ -96,6 +96,10 @@ def test_list_shows_names_and_the_hyper_parameters_of_one_algorithm(capsys):
     names = capsys.readouterr().out
     assert "RoGA" in names
     assert "0 DF  1 F2F  2 FS  3 NT" in names
+    assert (
+        "  mesoinception4     MesoNet's MesoInception-4, from random weights; at 256 pixels (28,598 weights)"
+        in names
+    )
     assert main(["list", "--algorithm", "RoGA"]) == 0
     shown = capsys.readouterr().out
     assert "roga_anchor" in shown

@@ -51,6 +51,9 @@ def test_every_algorithm_with_a_radius_has_both_defaults():
     [
         ("FFPP", {}, False),
         ("FFPP", {"backbone": "meso4"}, True),
+        ("FFPP", {"backbone": "mesoinception4"}, True),
+        ("FFPP", {"backbone": "xception"}, False),
+        ("FFPP", {"backbone": "xception", "pretrained": False}, True),
         ("FFPP", {"pretrained": False}, True),
         ("FFPP", {"backbone": "meso4", "weights": __file__}, False),
         ("FFPP", {"pretrained": False, "weights": __file__}, False),

@@ -8,7 +8,8 @@ import torch
 
 from roga_domainbed.cli.train import _with_weights
 from roga_domainbed.errors import RogaError
-from roga_domainbed.networks.backbones import Meso4, timm_backbone
+from roga_domainbed.networks.backbones import timm_backbone
+from roga_domainbed.networks.meso4 import Meso4
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
 

@@ -135,12 +135,39 @@ def test_what_trains_and_learns_nothing_says_so_and_does_not_learn(name, hparams
 
 def test_urm_puts_its_activation_into_any_featurizer(host):
     hparams = {**host.hparams_registry.default_hparams("URM", "SynthFake"), "batch_size": 4}
-    for backbone in ("meso4", "resnet10t"):
+    for backbone in ("meso4", "mesoinception4", "resnet10t"):
         hparams.update(backbone=backbone, pretrained=False)
         algorithm = host.algorithms.get_algorithm_class("URM")((3, 64, 64), 2, 2, hparams)
         assert isinstance(algorithm.featurizer.activation, torch.nn.Tanh)
         assert algorithm.network[0] is algorithm.featurizer
         assert algorithm.featurizer(torch.randn(2, 3, 64, 64)).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in REFUSED])
+def test_it_trains_mesoinception4(name, host, faces, tmp_path):
+    hparams = {"backbone": "mesoinception4"}
+    record = run(
+        tmp_path / "run", name, hparams, "SynthFake", data_dir=str(faces), test_envs=[3], skip_model_save=True
+    )
+    assert record["hparams"]["backbone"] == "mesoinception4"
+
+
+@pytest.mark.parametrize("backbone", ["resnet34", "xception", "efficientnet_b4", "tf_efficientnet_b4"])
+def test_the_networks_of_deepfake_papers_are_featurizers(backbone, host, tmp_path):
+    hparams = {
+        **host.hparams_registry.default_hparams("ERM", "SynthFake"),
+        "backbone": backbone,
+        "pretrained": False,
+    }
+    algorithm = host.algorithms.get_algorithm_class("ERM")((3, 64, 64), 2, 2, {**hparams, "batch_size": 4})
+    minibatches = [(torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 0, 1])) for _ in range(2)]
+    assert algorithm.update(minibatches)["loss"] > 0
+    torch.save(
+        {f"backbone.{k}": v for k, v in algorithm.featurizer.network.state_dict().items()}, tmp_path / "w.pth"
+    )
+    again = host.networks.Featurizer((3, 64, 64), {**hparams, "weights": str(tmp_path / "w.pth")})
+    pairs = zip(algorithm.featurizer.parameters(), again.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_upstreams_image_sizes_start_from_random_weights_or_a_file_without_the_network(host, tmp_path):

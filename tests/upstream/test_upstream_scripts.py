@@ -189,10 +189,10 @@ def test_frame_split_is_stock_behaviour_exactly(faces, run_cli, records_of, tmp_
     code = """
 import runpy, sys
 from roga_domainbed.host.backend import host
-import datasets_ext.synthfake.dataset, roga_domainbed.networks.backbones
+import datasets_ext.synthfake.dataset, roga_domainbed.networks.meso4
 h = host()
 h.datasets.SynthFake = datasets_ext.synthfake.dataset.SynthFake
-h.networks.Featurizer = roga_domainbed.networks.backbones.Meso4
+h.networks.Featurizer = roga_domainbed.networks.meso4.Meso4
 runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
 """
     command = [
