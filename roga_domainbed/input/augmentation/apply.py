@@ -31,6 +31,8 @@ def to_bytes(images: Sequence[Tensor], draws: Draws, recipe: Recipe) -> Tensor:
     pixels = crop_resize(images, draws.boxes, draws.flip, recipe.side)
     for i in np.flatnonzero(draws.blur):
         pixels[i] = degrade.blur(pixels[i], int(draws.blur[i]))
+    for i in np.flatnonzero(draws.sigma):
+        pixels[i] = degrade.smooth(pixels[i], float(draws.sigma[i]))
     for i in np.flatnonzero((draws.exposure != (1, 0)).any(axis=1)):
         factor, summand = draws.exposure[i].tolist()
         pixels[i] = pixels[i].float().mul_(factor).add_(255 * summand).round_().clamp_(0, 255).byte()

@@ -11,7 +11,6 @@ from roga_domainbed.input.augmentation.spec import Augmentation
 
 _TRIES = 10  # torchvision's, before it falls back to the largest centred cut
 BLUR_KERNELS = (3, 5, 7)
-JPEG_QUALITIES = (40, 100)
 EXPOSURE = 0.1  # of the full range, for brightness and contrast each
 #: Positions of the four jitters in ``Draws.order``.
 JITTERS = ("brightness", "contrast", "saturation", "hue")
@@ -28,6 +27,7 @@ class Draws:
         factors: jitter → (B,) float32; hue's in turns, the others' 1 for no change.
         gray: (B,) bool.
         blur: (B,) kernel size, 0 for none.
+        sigma: (B,) σ of a blur that is given by it, 0 for none.
         exposure: (B, 2) float32, contrast's factor and brightness's summand (of the range [0, 1]).
         jpeg: (B,) quality, 0 for none.
     """
@@ -38,12 +38,14 @@ class Draws:
     factors: dict[str, np.ndarray]
     gray: np.ndarray
     blur: np.ndarray
+    sigma: np.ndarray
     exposure: np.ndarray
     jpeg: np.ndarray
 
     def needs_bytes(self) -> bool:
         """Whether something drawn works on 8-bit images on a processor."""
-        return bool(self.blur.any() or self.jpeg.any() or (self.exposure != (1, 0)).any())
+        blurred = self.blur.any() or self.sigma.any()
+        return bool(blurred or self.jpeg.any() or (self.exposure != (1, 0)).any())
 
 
 def draw(augmentation: Augmentation, rng: np.random.Generator, sizes: np.ndarray) -> Draws:
@@ -69,13 +71,16 @@ def draw(augmentation: Augmentation, rng: np.random.Generator, sizes: np.ndarray
             low = centre - width if name == "hue" else max(0.0, centre - width)
             factors[name] = (low + (centre + width - low) * rng.random(n)).astype(np.float32)
     gray = rng.random(n) < augmentation.gray
-    blur = np.where(rng.random(n) < augmentation.blur, rng.choice(BLUR_KERNELS, n), 0)
+    blurred, kernel = rng.random(n) < augmentation.blur, rng.choice(BLUR_KERNELS, n)
     exposure = np.where(
         (rng.random(n) < augmentation.exposure)[:, None], EXPOSURE * (2 * rng.random((n, 2)) - 1), 0.0
     ).astype(np.float32) + np.array([1, 0], np.float32)
-    low, high = JPEG_QUALITIES
+    low, high = augmentation.jpeg_quality
     jpeg = np.where(rng.random(n) < augmentation.jpeg, rng.integers(low, high + 1, n), 0)
-    return Draws(boxes, flip, order, factors, gray, blur, exposure, jpeg)
+    blur, sigma = np.where(blurred, kernel, 0), np.zeros(n)
+    if augmentation.blur_sigma is not None:
+        blur, sigma = np.zeros(n, int), np.where(blurred, rng.uniform(*augmentation.blur_sigma, n), 0)
+    return Draws(boxes, flip, order, factors, gray, blur, sigma, exposure, jpeg)
 
 
 def crop_boxes(
