@@ -75,7 +75,7 @@ INPUT_HPARAMS = (
         "",
         constant(""),
         "replaces the augmentation of the training environments; empty keeps the dataset's own",
-        choices=("", "none", "flip", "domainbed", "deepfakebench", "cnn_aug_0.1", "cnn_aug_0.5"),
+        choices=("", "none", "flip", "domainbed", "deepfakebench", "cnn_aug_0.1", "cnn_aug_0.5", "sbi"),
     ),
 )
 
