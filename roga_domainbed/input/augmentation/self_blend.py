@@ -10,8 +10,8 @@ leaves open are those of the authors' code. Letters: S side of an image in pixel
 
 What differs. The paper's mask is the convex hull of the face's landmarks. A training image has none here, so the mask
 is an oval where prepared crops have their face (``_oval``), its place and size drawn anew each time. Lengths that the
-authors' code gives in pixels count in 224ths of the side. Its changes of hue, saturation and value are less than one
-level and are left out, and so is the random margin of its crops.
+authors' code gives in pixels count in 224ths of the side. Its changes of hue, saturation and value are one level at
+most and are left out, and so is the random margin of its crops.
 """
 
 from __future__ import annotations
@@ -25,10 +25,7 @@ from torch.nn import functional as F
 _SIDE = 224.0  # lengths in pixels are for this side: the middle of 192 to 256, which masks are resized to
 _RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # of the blend
 _KERNELS = np.arange(5, 26, 2)  # pixels: by how much a mask is made smaller and softened
-_BEND = (
-    1.2,
-    16,
-)  # pixels (standard deviation), and bends in a side: albumentations' elastic transform of 50 and 7
+_BENDS, _BEND_SIZE = 16, 1.2  # in a side; pixels (standard deviation): the elastic transform of α 50 and σ 7
 
 #: Where the face is in a crop of 1.3 times its box, in sides; means and spreads of YuNet's landmarks on 40 portraits.
 #: Crops aligned to five points as DeepfakeBench's have it lower, so the eyes' height has a range.
@@ -70,9 +67,9 @@ def _recoloured(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _sharpness_changed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Every second or fourth pixel, enlarged again; or sharpened."""
     if rng.random() < 0.5:
-        small = torch.from_numpy(image[:, :: (step := int(rng.choice([2, 4]))), ::step].copy())
-        side = image.shape[-1]
-        return F.interpolate(small[None], (side, side), mode="bilinear")[0].numpy()
+        step = rng.choice([2, 4])
+        small = torch.from_numpy(image[None, :, ::step, ::step].copy())
+        return F.interpolate(small, image.shape[1:], mode="bilinear")[0].numpy()
     share, lightness = rng.uniform(0.2, 0.5), rng.uniform(0.5, 1.0)
     # a kernel of -1 around 8 + lightness: the pixel, less the sum of the nine around it
     edges = (9 + lightness) * image - 9 * ndimage.uniform_filter(image, (0, 3, 3))
@@ -91,9 +88,8 @@ def _moved(image: np.ndarray, zoom: np.ndarray, shift: np.ndarray) -> np.ndarray
 
 def _mask(side: int, zoom: np.ndarray, shift: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(S, S) float32 in [0, 1]: the face's oval moved as the source, bent, made smaller, softened and lowered."""
-    size, bends = _BEND
-    lattice = torch.from_numpy(rng.standard_normal((1, 2, bends, bends)).astype(np.float32)) * (size / _SIDE)
-    bent = F.interpolate(lattice, (side, side), mode="bicubic")[0].numpy()
+    lattice = rng.standard_normal((1, 2, _BENDS, _BENDS)).astype(np.float32) * np.float32(_BEND_SIZE / _SIDE)
+    bent = F.interpolate(torch.from_numpy(lattice), (side, side), mode="bicubic")[0].numpy()
     place = (np.arange(side, dtype=np.float32) + 0.5) / side
     x = (place[None, :] - 0.5 - shift[0]) / zoom[0] + 0.5 + bent[0]
     y = (place[:, None] - 0.5 - shift[1]) / zoom[1] + 0.5 + bent[1]
