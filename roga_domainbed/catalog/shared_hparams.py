@@ -56,7 +56,16 @@ def backbone_hparams(
 
 #: What may be given for any dataset; datasets of face crops have them by default. An empty backbone leaves the
 #: choice to DomainBed, which goes by the image's side.
-BACKBONE_HPARAMS = backbone_hparams("", True, 224)
+BACKBONE_HPARAMS = (
+    *backbone_hparams("", True, 224),
+    HParam(
+        "frequency",
+        "none",
+        constant("none"),
+        "what the network sees beside the colours: the phase spectrum (SPSL), or noise residuals (SRM)",
+        choices=("none", "phase", "srm"),
+    ),
+)
 FACE_HPARAMS = backbone_hparams("resnet34", True, 224)
 
 #: What may be given for any dataset that is read on the fast input path; without it, its own augmentation.
@@ -66,7 +75,7 @@ INPUT_HPARAMS = (
         "",
         constant(""),
         "replaces the augmentation of the training environments; empty keeps the dataset's own",
-        choices=("", "none", "flip", "domainbed", "deepfakebench"),
+        choices=("", "none", "flip", "domainbed", "deepfakebench", "cnn_aug_0.1", "cnn_aug_0.5", "sbi"),
     ),
 )
 

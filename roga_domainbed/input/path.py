@@ -22,6 +22,7 @@ from roga_domainbed.input.augmentation.spec import AUGMENTATIONS, Recipe, named
 from roga_domainbed.input.environment import Environment
 from roga_domainbed.input.images import Images, images_of
 from roga_domainbed.input.minibatches import Batch, EvaluationSamples, IndexSampler, TrainingSamples
+from roga_domainbed.input.pairs import FAKE, REAL, pairs, reals_of
 from roga_domainbed.input.prefetch import Prefetcher
 from roga_domainbed.input.store import Decoder, open_store
 from roga_domainbed.seeds import generator
@@ -89,6 +90,13 @@ class InputPath:
         if self._images is None:
             why = "--input exact" if options.mode == "exact" else "a dataset whose transform is not known"
             raise RogaError(f"hparam 'augmentation' works on decoded images and does not go with {why}")
+        if augmentation.self_blend:
+            classes = np.unique(np.concatenate([images.labels for images in self._images]))
+            if not set(classes.tolist()) <= {REAL, FAKE}:
+                raise RogaError(
+                    f"hparam 'augmentation' {options.augmentation!r} is for the classes 0 real and 1 fake; the data "
+                    f"has {len(classes)} classes"
+                )
         self._images = [images.augmented(augmentation) for images in self._images]
 
     def describe(self) -> dict[str, Any]:
@@ -185,29 +193,35 @@ class _TrainingImages:
     def __init__(self, path: InputPath, envs: Sequence[int], samplers: Sequence[IndexSampler], purpose: str):
         self._store, self._seed, self._purpose = path._store, path._seed, purpose
         self._images = [path._images[env] for env in envs]
-        self._envs, self._samplers = envs, samplers
+        self._envs = envs
+        self._sizes = [sampler.batch_size for sampler in samplers]
+        self._samplers = [
+            reals_of(sampler, images.labels, env) if images.recipe.augmentation.self_blend else sampler
+            for env, images, sampler in zip(envs, self._images, samplers, strict=True)
+        ]
         self._on_cpu = path._device.type == "cpu"
 
     def __call__(self, step: int) -> list[tuple[Tensor, Tensor, draws.Draws | None]]:
-        result = []
-        for position, (env, images, sampler) in enumerate(
-            zip(self._envs, self._images, self._samplers, strict=True)
-        ):
-            indices = sampler.at(self._seed, self._purpose, step, position)
-            pixels = [torch.from_numpy(self._store.get(env, int(index))) for index in indices]
-            sizes = np.array([image.shape[:2] for image in pixels])
-            rng = generator(self._seed, f"{self._purpose} augmentation", step, position)
-            drawn = draws.draw(images.recipe.augmentation, rng, sizes)
+        return [self._minibatch(step, position) for position in range(len(self._envs))]
+
+    def _minibatch(self, step: int, position: int) -> tuple[Tensor, Tensor, draws.Draws | None]:
+        env, images = self._envs[position], self._images[position]
+        recipe = images.recipe
+        indices = self._samplers[position].at(self._seed, self._purpose, step, position)
+        pixels = [torch.from_numpy(self._store.get(env, int(index))) for index in indices]
+        sizes = np.array([image.shape[:2] for image in pixels])
+        rng = generator(self._seed, f"{self._purpose} augmentation", step, position)
+        drawn = draws.draw(recipe.augmentation, rng, sizes)
+        if recipe.augmentation.self_blend:
+            purpose = f"{self._purpose} self-blend"
+            rngs = [generator(self._seed, purpose, step, position, j) for j in range(len(pixels))]
+            x, y, drawn = pairs(pixels, self._sizes[position] - len(pixels), drawn, recipe.side, rngs)
+        else:
             y = torch.from_numpy(images.labels[indices])
             if not self._on_cpu and len(np.unique(sizes, axis=0)) == 1 and not drawn.needs_bytes():
-                result.append((torch.stack(pixels), y, drawn))
-                continue
-            x = apply.to_bytes(pixels, drawn, images.recipe)
-            if self._on_cpu:
-                result.append((apply.to_input(x, drawn, images.recipe), y, None))
-            else:
-                result.append((x, y, drawn))
-        return result
+                return torch.stack(pixels), y, drawn
+            x = apply.to_bytes(pixels, drawn, recipe)
+        return (apply.to_input(x, drawn, recipe), y, None) if self._on_cpu else (x, y, drawn)
 
 
 class _EvaluationImages:

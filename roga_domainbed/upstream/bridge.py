@@ -152,13 +152,16 @@ def _with_plugin_hparams(original: Any) -> Any:
 
 
 def _with_backbones(original: Any) -> Any:
-    def Featurizer(input_shape: tuple, hparams: dict[str, Any]) -> Any:
+    def plain(input_shape: tuple, hparams: dict[str, Any]) -> Any:
         name = hparams.get("backbone")
         if name:
             return load_backbone(name)(input_shape, hparams)
         if tuple(input_shape[1:]) == (224, 224) and not hparams.get("vit") and _own_start(hparams):
             return load("roga_domainbed.engine.networks.resnet:ResNet")(input_shape, hparams)
         return original(input_shape, hparams)
+
+    def Featurizer(input_shape: tuple, hparams: dict[str, Any]) -> Any:
+        return load("roga_domainbed.networks.frequency:with_frequency")(plain, input_shape, hparams)
 
     return Featurizer
 

@@ -10,7 +10,7 @@ from torchvision import transforms as tv
 
 from roga_domainbed.engine.datasets.transforms import augmenting_transform, evaluation_transform
 from roga_domainbed.input.augmentation import apply, colour, draws
-from roga_domainbed.input.augmentation.degrade import blur, jpeg
+from roga_domainbed.input.augmentation.degrade import blur, jpeg, smooth
 from roga_domainbed.input.augmentation.geometry import crop_resize, crop_resize_batch
 from roga_domainbed.input.augmentation.spec import (
     AUGMENTATIONS,
@@ -196,6 +196,59 @@ def test_deepfakebenchs_set_blurs_exposes_and_compresses_half_of_the_images():
     assert np.abs(d.exposure - (1, 0)).max() <= 0.1
     assert d.order is None
     assert not d.gray.any()
+
+
+@pytest.mark.parametrize("chance", [0.1, 0.5])
+def test_cnn_aug_blurs_and_compresses_that_share_of_the_images_each_on_its_own(chance):
+    d = drawn(name=f"cnn_aug_{chance}")
+    chosen, compressed = d.sigma > 0, d.jpeg > 0
+    for flags, expected in ((d.flip, 0.5), (chosen, chance), (compressed, chance)):
+        assert stats.binomtest(int(flags.sum()), len(flags), expected).pvalue > 0.001
+    assert stats.binomtest(int((chosen & compressed).sum()), len(chosen), chance**2).pvalue > 0.001
+    assert stats.kstest(d.sigma[chosen], stats.uniform(0, 3).cdf).pvalue > 0.001
+    assert set(d.jpeg[compressed]) <= set(range(30, 101))
+    if chance == 0.5:  # 2000 draws of 71 qualities; 400 may leave one out
+        counts = np.bincount(d.jpeg[compressed], minlength=101)[30:]
+        assert stats.chisquare(counts).pvalue > 0.001
+    assert not d.blur.any()
+    assert (d.exposure == (1, 0)).all()
+    assert d.needs_bytes()
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.6, 1.7, 3.0])
+def test_a_blur_of_any_sigma_equals_torchvisions_away_from_the_edges(sigma):
+    half = int(4 * sigma + 0.5)
+    image = torch.from_numpy(np.array(picture())).permute(2, 0, 1)
+    theirs = TF.gaussian_blur(image, 2 * half + 1, sigma)
+    inside = (..., slice(half, 96 - half), slice(half, 96 - half))
+    assert (smooth(image, sigma).int() - theirs.int())[inside].abs().max() <= 1
+    assert torch.equal(smooth(image.clone(), 0.1), image)
+
+
+def test_a_blurred_impulse_is_the_bell_worked_by_hand():
+    image = torch.zeros(1, 41, 41, dtype=torch.uint8)
+    image[0, 20, 20] = 255
+    found = smooth(image, 1.0)[0].numpy()
+    bell = np.exp(-(np.arange(-4, 5) ** 2) / 2) / np.sqrt(2 * np.pi)  # the tails beyond 4 σ are 6e-5
+    assert np.abs(found[16:25, 16:25] - 255 * np.outer(bell, bell)).max() <= 0.51
+    edge = torch.zeros(1, 9, 9, dtype=torch.uint8)
+    edge[:, :, 0] = 200  # mirrored with its last pixel: weights of 0, -1 and no other column fall on it
+    expected = 200 * (bell[4] + bell[3])
+    assert abs(int(smooth(edge, 1.0)[0, 4, 0]) - expected) <= 0.51
+
+
+def test_cnn_augs_bytes_are_blurred_and_then_compressed():
+    recipe = Recipe(96, augmentation=AUGMENTATIONS["cnn_aug_0.5"])
+    d = draws.draw(recipe.augmentation, generator(0, "x"), np.full((24, 2), 96))
+    pixels = torch.from_numpy(np.array(picture()))
+    found = apply.to_bytes([pixels] * 24, d, recipe)
+    both = int(np.flatnonzero((d.sigma > 0) & (d.jpeg > 0))[0])
+    neither = int(np.flatnonzero((d.sigma == 0) & (d.jpeg == 0))[0])
+    for row in (both, neither):
+        wanted = (pixels.flip(1) if d.flip[row] else pixels).permute(2, 0, 1).contiguous()
+        if row == both:
+            wanted = jpeg(smooth(wanted, float(d.sigma[row])), int(d.jpeg[row]))
+        assert torch.equal(found[row], wanted)
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])

@@ -177,6 +177,45 @@ def test_another_augmentation_replaces_that_of_training_environments_alone(root)
     assert not equal(minibatches(path(dataset(root), augmentation="deepfakebench")), plain)
 
 
+@pytest.mark.parametrize("augmentation", ["cnn_aug_0.5", "sbi"])
+def test_augmentations_of_bytes_are_the_same_whatever_reads_ahead_and_where_a_stream_starts(
+    root, augmentation
+):
+    expected = minibatches(path(dataset(root), augmentation=augmentation))
+    for n_workers, cache in ((1, "auto"), (3, "auto"), (2, "off")):
+        reader = path(dataset(root), n_workers, cache=cache, augmentation=augmentation)
+        assert equal(expected, minibatches(reader))
+    later = minibatches(path(dataset(root), 2, augmentation=augmentation), range(2, 4))
+    assert equal(expected[2:], later)
+    assert reader.describe()["augmentation"] == augmentation
+
+
+def test_self_blending_trains_on_reals_and_their_blends_alone(root):
+    data = dataset(root)
+    real = [i for i, (_, label) in enumerate(data[1].samples) if label == 0]
+    reader = path(data, augmentation="sbi")
+    sampler = IndexSampler(range(12), 7)
+    ((_, y),) = next(reader.minibatches([1], [sampler], "minibatch", range(1)))
+    assert y.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    seen = []
+    original, reader._store.get = reader._store.get, lambda env, i: (seen.append(i), original(env, i))[1]
+    for _ in reader.minibatches([1], [sampler], "minibatch", range(20)):
+        pass
+    assert set(seen) == set(real)
+    ((_, _, y),) = reader.evaluation([(1, list(range(12)))])
+    assert sorted(y.tolist()) == [0] * 6 + [1] * 6
+
+
+def test_self_blending_is_for_reals_and_fakes(root, tmp_path):
+    for env in ("a", "b", "c"):
+        (root / env / "2_other").mkdir()
+        Image.new("RGB", (8, 8)).save(root / env / "2_other" / "0.png")
+    with pytest.raises(
+        RogaError, match=r"'sbi' is for the classes 0 real and 1 fake; the data has 3 classes"
+    ):
+        path(dataset(root), augmentation="sbi")
+
+
 def test_a_subclass_that_reads_its_samples_its_own_way_is_left_to_it(root):
     class Darker(type(dataset(root)[1])):
         def __getitem__(self, index):

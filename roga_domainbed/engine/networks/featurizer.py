@@ -1,4 +1,7 @@
-"""Choose the featurizer: the one that ``hparams['backbone']`` names, else by the shape of the input."""
+"""Choose the featurizer: the one that ``hparams['backbone']`` names, else by the shape of the input.
+
+``hparams['frequency']`` puts a stream of frequencies beside it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from roga_domainbed.engine.networks.mnist_cnn import MNIST_CNN
 from roga_domainbed.engine.networks.resnet import ResNet
 from roga_domainbed.engine.networks.wide_resnet import Wide_ResNet
 from roga_domainbed.errors import RogaError
+from roga_domainbed.networks.frequency import with_frequency
 
 
 def Featurizer(input_shape: tuple[int, ...], hparams: dict[str, Any]) -> nn.Module:
@@ -20,13 +24,17 @@ def Featurizer(input_shape: tuple[int, ...], hparams: dict[str, Any]) -> nn.Modu
 
     Args:
         input_shape: ``(features,)`` or ``(channels, height, width)``.
-        hparams: ``backbone`` wins over the shape: a name of ``catalog.BACKBONES``, or any timm name.
+        hparams: ``backbone`` wins over the shape: a name of ``catalog.BACKBONES``, or any timm name. ``frequency``
+            adds a stream (``networks.frequency``).
 
     Raises:
-        RogaError: an ``mlp_*`` hyper-parameter is missing, or weights cannot be had.
+        RogaError: an ``mlp_*`` hyper-parameter is missing, weights cannot be had, or frequencies of no image.
         NotInEngine: no featurizer for this shape, or one that only a DomainBed checkout has.
     """
-    shape = tuple(input_shape)
+    return with_frequency(_plain, tuple(input_shape), hparams)
+
+
+def _plain(shape: tuple[int, ...], hparams: dict[str, Any]) -> nn.Module:
     backbone = hparams.get("backbone")
     if backbone:
         return catalog.load_backbone(backbone)(shape, hparams)

@@ -21,16 +21,25 @@ _OPERATIONS = (colour.brightness, colour.contrast, colour.saturation, colour.hue
 
 
 def to_bytes(images: Sequence[Tensor], draws: Draws, recipe: Recipe) -> Tensor:
-    """(B, 3, side, side) uint8: cut, resized, mirrored, blurred, exposed, compressed.
+    """(B, 3, side, side) uint8: cut, resized, mirrored and ``degraded``.
 
     Args:
         images: B images (H, W, 3) uint8.
         draws: B rows.
         recipe: of the environment.
     """
-    pixels = crop_resize(images, draws.boxes, draws.flip, recipe.side)
+    return degraded(crop_resize(images, draws.boxes, draws.flip, recipe.side), draws)
+
+
+def degraded(pixels: Tensor, draws: Draws) -> Tensor:
+    """``pixels``, (B, 3, side, side) uint8, blurred, tinted, exposed and compressed in place."""
     for i in np.flatnonzero(draws.blur):
         pixels[i] = degrade.blur(pixels[i], int(draws.blur[i]))
+    for i in np.flatnonzero(draws.sigma):
+        pixels[i] = degrade.smooth(pixels[i], float(draws.sigma[i]))
+    for i in np.flatnonzero(draws.tint.any(axis=1)):
+        shift = torch.from_numpy(draws.tint[i]).view(3, 1, 1)
+        pixels[i] = pixels[i].float().add_(shift).round_().clamp_(0, 255).byte()
     for i in np.flatnonzero((draws.exposure != (1, 0)).any(axis=1)):
         factor, summand = draws.exposure[i].tolist()
         pixels[i] = pixels[i].float().mul_(factor).add_(255 * summand).round_().clamp_(0, 255).byte()

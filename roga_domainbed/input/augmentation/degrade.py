@@ -7,6 +7,7 @@ import io
 import numpy as np
 import torch
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +22,12 @@ def blur(image: Tensor, kernel: int) -> Tensor:
     padded = F.pad(image.float().unsqueeze(1), (half,) * 4, mode="reflect")
     across = F.conv2d(padded, weights.view(1, 1, 1, kernel))
     return F.conv2d(across, weights.view(1, 1, kernel, 1)).squeeze(1).round_().clamp_(0, 255).byte()
+
+
+def smooth(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of any σ in pixels, cut off at 4 σ; at the edges the image is mirrored, its last pixel repeated."""
+    smoothed = ndimage.gaussian_filter(image.numpy(), (0, sigma, sigma), output=np.float32)
+    return torch.from_numpy(smoothed).round_().clamp_(0, 255).byte()
 
 
 def jpeg(image: Tensor, quality: int) -> Tensor:

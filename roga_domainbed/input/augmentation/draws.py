@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -11,8 +11,7 @@ from roga_domainbed.input.augmentation.spec import Augmentation
 
 _TRIES = 10  # torchvision's, before it falls back to the largest centred cut
 BLUR_KERNELS = (3, 5, 7)
-JPEG_QUALITIES = (40, 100)
-EXPOSURE = 0.1  # of the full range, for brightness and contrast each
+TINT = 20  # levels
 #: Positions of the four jitters in ``Draws.order``.
 JITTERS = ("brightness", "contrast", "saturation", "hue")
 
@@ -28,6 +27,8 @@ class Draws:
         factors: jitter → (B,) float32; hue's in turns, the others' 1 for no change.
         gray: (B,) bool.
         blur: (B,) kernel size, 0 for none.
+        sigma: (B,) σ of a blur that is given by it, 0 for none.
+        tint: (B, 3) float32, levels that are added to each colour.
         exposure: (B, 2) float32, contrast's factor and brightness's summand (of the range [0, 1]).
         jpeg: (B,) quality, 0 for none.
     """
@@ -38,12 +39,24 @@ class Draws:
     factors: dict[str, np.ndarray]
     gray: np.ndarray
     blur: np.ndarray
+    sigma: np.ndarray
+    tint: np.ndarray
     exposure: np.ndarray
     jpeg: np.ndarray
 
     def needs_bytes(self) -> bool:
         """Whether something drawn works on 8-bit images on a processor."""
-        return bool(self.blur.any() or self.jpeg.any() or (self.exposure != (1, 0)).any())
+        arrays = self.blur, self.sigma, self.tint, self.exposure != (1, 0), self.jpeg
+        return any(array.any() for array in arrays)
+
+    def of(self, rows: np.ndarray) -> Draws:
+        """Those of ``rows``, which may repeat."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        factors = {name: drawn[rows] for name, drawn in values.pop("factors").items()}
+        return Draws(
+            **{name: None if drawn is None else drawn[rows] for name, drawn in values.items()},
+            factors=factors,
+        )
 
 
 def draw(augmentation: Augmentation, rng: np.random.Generator, sizes: np.ndarray) -> Draws:
@@ -69,13 +82,21 @@ def draw(augmentation: Augmentation, rng: np.random.Generator, sizes: np.ndarray
             low = centre - width if name == "hue" else max(0.0, centre - width)
             factors[name] = (low + (centre + width - low) * rng.random(n)).astype(np.float32)
     gray = rng.random(n) < augmentation.gray
-    blur = np.where(rng.random(n) < augmentation.blur, rng.choice(BLUR_KERNELS, n), 0)
+    blurred, kernel = rng.random(n) < augmentation.blur, rng.choice(BLUR_KERNELS, n)
     exposure = np.where(
-        (rng.random(n) < augmentation.exposure)[:, None], EXPOSURE * (2 * rng.random((n, 2)) - 1), 0.0
+        (rng.random(n) < augmentation.exposure)[:, None],
+        augmentation.exposure_limit * (2 * rng.random((n, 2)) - 1),
+        0.0,
     ).astype(np.float32) + np.array([1, 0], np.float32)
-    low, high = JPEG_QUALITIES
+    low, high = augmentation.jpeg_quality
     jpeg = np.where(rng.random(n) < augmentation.jpeg, rng.integers(low, high + 1, n), 0)
-    return Draws(boxes, flip, order, factors, gray, blur, exposure, jpeg)
+    blur, sigma = np.where(blurred, kernel, 0), np.zeros(n)
+    if augmentation.blur_sigma is not None:
+        blur, sigma = np.zeros(n, int), np.where(blurred, rng.uniform(*augmentation.blur_sigma, n), 0)
+    tint = np.zeros((n, 3), np.float32)
+    if augmentation.tint:
+        tint[:] = (rng.random((n, 1)) < augmentation.tint) * rng.uniform(-TINT, TINT, (n, 3))
+    return Draws(boxes, flip, order, factors, gray, blur, sigma, tint, exposure, jpeg)
 
 
 def crop_boxes(

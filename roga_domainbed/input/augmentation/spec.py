@@ -23,9 +23,15 @@ class Augmentation:
         flip: probability of mirroring left to right.
         brightness, contrast, saturation, hue: torchvision's ColorJitter, the four in random order.
         gray: probability of losing all colour.
-        blur: probability of a Gaussian blur, its kernel 3, 5 or 7 pixels.
-        exposure: probability of ``pixel · (1 + c) + b``, b and c drawn from ±0.1 of the full range.
-        jpeg: probability of JPEG compression with a quality from 40 to 100.
+        blur: probability of a Gaussian blur.
+        blur_sigma: range of its σ in pixels of the network's input; None draws a kernel of 3, 5 or 7 pixels instead.
+        tint: probability that each colour is shifted, by up to 20 levels.
+        exposure: probability of ``pixel · (1 + c) + b``.
+        exposure_limit: c and b, which is in units of the full range, are drawn from ± this.
+        jpeg: probability of JPEG compression.
+        jpeg_quality: range of its quality on libjpeg's scale, whole numbers, both ends included.
+        self_blend: whether a minibatch is made of reals and, right after the flip, of fakes blended from them; see
+            ``input.pairs``. A fake and its real share the later steps.
     """
 
     crop_scale: tuple[float, float] | None = None
@@ -37,12 +43,24 @@ class Augmentation:
     hue: float = 0.0
     gray: float = 0.0
     blur: float = 0.0
+    blur_sigma: tuple[float, float] | None = None
+    tint: float = 0.0
     exposure: float = 0.0
+    exposure_limit: float = 0.1
     jpeg: float = 0.0
+    jpeg_quality: tuple[int, int] = (40, 100)
+    self_blend: bool = False
+
+
+def _cnn_aug(chance: float) -> Augmentation:
+    return Augmentation(flip=0.5, blur=chance, blur_sigma=(0.0, 3.0), jpeg=chance, jpeg_quality=(30, 100))
 
 
 #: DomainBed's is its image folders'. DeepfakeBench's is its training configuration without the steps that have
-#: probability 0 there; of its choice among three colour changes it keeps brightness and contrast.
+#: probability 0 there; of its choice among three colour changes it keeps brightness and contrast. CNN-Aug's
+#: are Blur+JPEG (0.1) and (0.5) of Wang et al., CNN-generated images are surprisingly easy to spot… for now
+#: (arXiv:1912.11035). Faces are cut out already, so its random crop is left out, and Pillow alone compresses.
+#: SBI's are those of Self-Blended Images (arXiv:2204.08376), after its blending.
 AUGMENTATIONS = {
     "none": Augmentation(),
     "flip": Augmentation(flip=0.5),
@@ -50,6 +68,9 @@ AUGMENTATIONS = {
         crop_scale=(0.7, 1.0), flip=0.5, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.3, gray=0.1
     ),
     "deepfakebench": Augmentation(flip=0.5, blur=0.5, exposure=0.5, jpeg=0.5),
+    "cnn_aug_0.1": _cnn_aug(0.1),
+    "cnn_aug_0.5": _cnn_aug(0.5),
+    "sbi": Augmentation(flip=0.5, tint=0.3, exposure=0.3, exposure_limit=0.3, jpeg=0.5, self_blend=True),
 }
 
 
