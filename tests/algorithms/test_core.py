@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_algorithms import build
+from test_algorithms import HOST, build
 from torch import nn
 
 from roga_domainbed.algorithms import core
@@ -113,3 +113,8 @@ def test_two_views_of_an_image_differ_and_the_image_stays():
 def test_vectors_have_no_views():
     with pytest.raises(RogaError, match=r"CORE augments images .* this dataset has \(8,\)"):
         core.CORE((8,), 2, 3, build("CORE").hparams)
+
+
+@pytest.mark.parametrize(("dataset", "alpha"), [("FFPP", 100.0), ("SynthFake", 1.0)])
+def test_its_weight_fits_the_start_of_the_network(dataset, alpha):
+    assert HOST.hparams_registry.default_hparams("CORE", dataset)["core_alpha"] == alpha
