@@ -70,11 +70,11 @@ class LTW(host().algorithms.ERM):
     )
 
     def __init__(self, input_shape: tuple, num_classes: int, num_domains: int, hparams: dict[str, Any]):
-        super().__init__(input_shape, num_classes, num_domains, hparams)
         if num_domains < 2:
             raise RogaError(
                 f"LTW needs at least 2 training environments, one of them for meta-test; got {num_domains}"
             )
+        super().__init__(input_shape, num_classes, num_domains, hparams)
         self.weight_network = weight_network(self.featurizer.n_outputs)
         self.weight_optimizer = torch.optim.Adam(self.weight_network.parameters(), lr=hparams["lr"])
         self.register_buffer("real_centre", torch.tensor(0.0))
