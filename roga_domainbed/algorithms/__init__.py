@@ -1,1 +1,1 @@
-"""The plugin's algorithms, as subclasses of the ERM of whichever DomainBed is in use."""
+"""The plugin's algorithms, as subclasses of those of whichever DomainBed is in use."""

@@ -79,6 +79,10 @@ for _name, _target, _summary, _reference in (
     ("GSAM", "gsam:GSAM", "SAM that also closes the surrogate gap", "arXiv:2203.08065"),
     ("SAGM", "sagm:SAGM", "sharpness-aware gradient matching", "arXiv:2303.10353"),
     ("RoGA", "roga:RoGA", "robust gradient alignment: an ascent point per domain", "arXiv:2505.20653"),
+    ("LTW", "ltw:LTW", "weights of images, learned on an environment held out in each step", "AAAI 2021"),
+    ("CORE", "core:CORE", "features that two augmented views of an image share", "arXiv:2206.02749"),
+    ("ForensicTransfer", "forensic_transfer:ForensicTransfer",
+     "an autoencoder whose latent halves tell real from fake; its own network", "arXiv:1812.02510"),
 ):
     _target = f"roga_domainbed.algorithms.{_target}"
     ALGORITHMS.add(AlgorithmInfo(_name, _target, _summary, _reference, plugin=True))

@@ -1,6 +1,6 @@
 """One row an algorithm; the generic tests walk all rows, and a registered algorithm without one fails."""
 
-#: name → an odd value for every hyper-parameter it declares, and where the value must arrive.
+#: name → an odd value for every hyper-parameter it declares; those of ``roga_domainbed.optim``, then the others.
 ODD_VALUES = {
     "RoGA": {
         "rho": 0.123,
@@ -18,3 +18,8 @@ ODD_VALUES = {
     "SAGM": {"rho": 0.123, "alpha": 0.0456},
 }
 SHARED_ODD_VALUES = {"optimizer": "sgd", "momentum": 0.789, "replay_rng": True}
+OTHERS_ODD_VALUES = {
+    "LTW": {"ltw_inner_lr": 0.123, "ltw_alpha": 0.456, "ltw_lambda": 0.0789},
+    "CORE": {"core_alpha": 12.3},
+    "ForensicTransfer": {"lr": 0.00123, "ft_gamma": 0.456},
+}

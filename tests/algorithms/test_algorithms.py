@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import ODD_VALUES, SHARED_ODD_VALUES
+from cases import ODD_VALUES, OTHERS_ODD_VALUES, SHARED_ODD_VALUES
 
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.catalog.registry import load
@@ -31,16 +31,23 @@ def minibatches(k=3, n=8, seed=0, size=28):
     return batches
 
 
+def seeded_update(algorithm, step):
+    """As the trainer does it: what an algorithm draws depends on the step alone."""
+    torch.manual_seed(step)
+    return algorithm.update(minibatches(seed=step))
+
+
 def test_every_plugin_algorithm_has_its_row():
-    assert set(PLUGIN) == set(ODD_VALUES)
+    assert set(PLUGIN) == {*ODD_VALUES, *OTHERS_ODD_VALUES}
 
 
 @pytest.mark.parametrize("name", PLUGIN)
-def test_it_is_a_subclass_of_the_hosts_erm_under_its_registered_name(name):
+def test_it_is_one_of_the_hosts_algorithms_under_its_registered_name(name):
     cls = HOST.algorithms.get_algorithm_class(name)
     assert cls is load(ALGORITHMS.get(name).target)
     assert cls.__name__ == name
-    assert issubclass(cls, HOST.algorithms.ERM)
+    brings_its_network = name == "ForensicTransfer"
+    assert issubclass(cls, HOST.algorithms.Algorithm if brings_its_network else HOST.algorithms.ERM)
 
 
 @pytest.mark.parametrize("name", PLUGIN)
@@ -50,21 +57,37 @@ def test_it_lowers_the_loss_and_returns_floats(name):
     assert values[-1]["loss"] < 0.6 * values[0]["loss"]
     for value in values:
         assert all(type(number) is float for number in value.values())
-        assert {"loss", "perturbed_loss", "grad_norm"} <= set(value)
+        assert {"loss", *(("perturbed_loss", "grad_norm") if name in ODD_VALUES else ())} <= set(value)
 
 
 @pytest.mark.parametrize("name", PLUGIN)
 def test_it_is_deterministic_and_its_state_dict_gives_the_same_predictions(name):
     first, second, other = build(name), build(name), build(name, seed=1)
     for step in range(2):
-        assert first.update(minibatches(seed=step)) == second.update(minibatches(seed=step))
+        assert seeded_update(first, step) == seeded_update(second, step)
     other.load_state_dict(first.state_dict())
     first.eval(), other.eval()
     x = minibatches()[0][0]
     assert torch.equal(first.predict(x), other.predict(x))
 
 
-@pytest.mark.parametrize("name", PLUGIN)
+@pytest.mark.parametrize(
+    ("name", "hparam"), [(name, hparam) for name, odd in OTHERS_ODD_VALUES.items() for hparam in odd]
+)
+def test_every_declared_hparam_has_a_default_a_draw_and_changes_the_steps(name, hparam):
+    specs = {spec.name: spec for spec in load(ALGORITHMS.get(name).target).HPARAMS}
+    assert set(specs) == set(OTHERS_ODD_VALUES[name])
+    assert type(specs[hparam].draw(7)) is type(specs[hparam].default)
+    assert specs[hparam].meaning
+    plain, odd = build(name), build(name, **{hparam: OTHERS_ODD_VALUES[name][hparam]})
+    for algorithm in (plain, odd):
+        for step in range(2):
+            seeded_update(algorithm, step)
+    weights, changed = ([p.flatten() for p in algorithm.parameters()] for algorithm in (plain, odd))
+    assert not torch.equal(torch.cat(weights), torch.cat(changed))
+
+
+@pytest.mark.parametrize("name", ODD_VALUES)
 def test_every_declared_hparam_has_a_default_a_draw_and_arrives(name):
     cls = load(ALGORITHMS.get(name).target)
     odd = {**ODD_VALUES[name], **SHARED_ODD_VALUES}

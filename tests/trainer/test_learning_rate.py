@@ -20,22 +20,24 @@ from roga_domainbed.input.minibatches import seed_everything
 from roga_domainbed.trainer.learning_rate import LearningRate, factor
 from roga_domainbed.trainer.stop import Stopped
 
-FEATURES = 6
+SHAPE = (6,)
+IMAGES = {"CORE": (1, 28, 28), "ForensicTransfer": (1, 28, 28)}  # what does not work on vectors
 MLP = {"mlp_width": 8, "mlp_depth": 2, "mlp_dropout": 0.0}
 SMALL = '{"batch_size": 4, "backbone": "meso4", %s}'
 
 
-def batches(step=0, n_domains=3, rows=8):
+def batches(step=0, n_domains=3, rows=8, shape=SHAPE):
     generator = torch.Generator().manual_seed(step)
     y = torch.arange(rows) % 2
-    return [(torch.randn(rows, FEATURES, generator=generator) + 2 * y[:, None], y) for _ in range(n_domains)]
+    by_class = 2 * y.view(-1, *[1] * len(shape))
+    return [(torch.randn(rows, *shape, generator=generator) + by_class, y) for _ in range(n_domains)]
 
 
 def make(name, lr=0.01, **overrides):
     torch.manual_seed(0)
     hparams = {**default_hparams(name, "Debug28"), **MLP, **overrides}
     hparams |= {rate: lr for rate in ("lr", "lr_g", "lr_d") if rate in hparams}
-    return algorithms.get_algorithm_class(name)((FEATURES,), 2, 3, hparams)
+    return algorithms.get_algorithm_class(name)(IMAGES.get(name, SHAPE), 2, 3, hparams)
 
 
 def weights(algorithm):
@@ -79,11 +81,12 @@ def test_every_algorithm_steps_as_with_the_smaller_rate(name, base):
     for step in range(4):
         for algorithm in (scheduled, slower, full):
             seed_everything(step)
+            minibatches = batches(step, shape=IMAGES.get(name, SHAPE))
             if algorithm is scheduled:
                 with rate.at(0):
-                    algorithm.update(batches(step))
+                    algorithm.update(minibatches)
             else:
-                algorithm.update(batches(step))
+                algorithm.update(minibatches)
     assert torch.equal(weights(scheduled), weights(slower))
     assert not torch.equal(weights(full), weights(slower))
     assert not torch.equal(weights(slower), start)

@@ -18,7 +18,7 @@ from roga_domainbed.upstream.defects import MADE_ANEW
 N_STEPS = 6
 ENGINE = [info.name for info in catalog.ALGORITHMS if info.target is not None]
 UPSTREAM = catalog.ALGORITHMS.names()
-NEED_IMAGES = ("ARM", "SagNet")
+NEED_IMAGES = ("ARM", "SagNet", "CORE", "ForensicTransfer")
 # What test_every_algorithm.py says of these: no GPU, no usable backpack.
 CANNOT_TRAIN_HERE = ("TRM", "RDM", "Fishr")
 #: So that what happens after a burn-in happens within the test, before and after the checkpoint.

@@ -120,7 +120,7 @@ def test_ctrl_c_leaves_a_checkpoint_too(tmp_path, monkeypatch, unbroken):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["ERM", "Fish", "CDANN"])
+@pytest.mark.parametrize("algorithm", ["ERM", "Fish", "CDANN", "LTW", "CORE", "ForensicTransfer"])
 def test_other_algorithms_resume_bit_for_bit(algorithm, tmp_path, monkeypatch):
     from roga_domainbed.host import backend
 
