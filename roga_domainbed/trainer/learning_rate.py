@@ -68,11 +68,9 @@ def problems(hparams: Mapping[str, Any], n_steps: int | None) -> list[str]:
             "hparam 'lr_schedule' step needs 'lr_decay_every', the training steps after which the learning rate is "
             "multiplied by 'lr_decay'"
         )
-    unused = [name for name in ("lr_decay_every", "lr_decay") if name in hparams]
-    if unused and "lr_schedule" not in hparams:
-        found.append(
-            f"hparam {' and '.join(map(repr, unused))}: 'lr_schedule' step uses this, and no 'lr_schedule' is given"
-        )
+    for name in ("lr_decay_every", "lr_decay"):
+        if name in hparams and "lr_schedule" not in hparams:
+            found.append(f"hparam {name!r} goes with 'lr_schedule' step, and no 'lr_schedule' is given")
     return found
 
 
