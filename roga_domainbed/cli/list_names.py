@@ -5,6 +5,9 @@
       ...
       rho        | 0.02 | 0.0103  0.0216  0.0125  0.0158  0.169 | radius of the perturbation
       optimizer  | adam |                                       | base optimizer (adam, adamw, sgd)
+    It also takes these from --hparams, and a record has them if they are given: default, meaning
+      ...
+      warmup_steps   | 0    | first steps, in which the learning rate rises linearly to its full value
 
 Without arguments: the names that --algorithm, --dataset and the hparam 'backbone' take.
 """

@@ -20,6 +20,8 @@ result tables then have a line for each row, beside those of "algorithms":
     - {name: "SAM, rho 0.05", algorithm: SAM, hparams: {rho: 0.05}}
     - {name: "SAM, rho 0.1", algorithm: SAM, hparams: {rho: 0.1}}
 
+--hparams are for every row. One that a row's algorithm lacks belongs into the hparams of the rows that have it.
+
   $ roga-domainbed sweep status --output_dir out
   Dataset    Algorithm  done  running  failed  incomplete  not launched  jobs
   SynthFake  ERM           4        0       0           0             0     4
