@@ -1,4 +1,4 @@
-"""What the DomainBed algorithms over ``roga_domainbed.optim`` share: hyper-parameters and the base optimizer."""
+"""What the DomainBed algorithms over ``roga_domainbed.optim`` share: hyper-parameters and the pooled step."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from roga_domainbed.catalog.hparams import HParam, choice, constant
+from roga_domainbed.catalog import OPTIMIZER_HPARAMS
+from roga_domainbed.catalog.hparams import HParam, constant
 from roga_domainbed.host.backend import host
+from roga_domainbed.optim.base import base_class_and_kwargs
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
 
 Minibatches = list[tuple[Tensor, Tensor]]
 
-_BASES = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-
 # One kernel for a whole step, on CPU and GPU; older torch has it for GPUs alone.
 _FUSED = True if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4) else None
 
-#: After a method's own hyper-parameters, these; adam is what DomainBed's ERM steps with.
+#: After a method's own hyper-parameters, these.
 SHARED_HPARAMS = (
-    HParam("optimizer", "adam", constant("adam"), "base optimizer", choices=tuple(_BASES)),
-    HParam("momentum", 0.9, choice([0.0, 0.9]), "momentum of sgd; adam and adamw ignore it", at_least=0),
+    *OPTIMIZER_HPARAMS,
     HParam("replay_rng", False, constant(False), "the same dropout mask in every pass of a step"),
 )
 
@@ -34,15 +33,13 @@ class SharpnessAlgorithm(host().algorithms.ERM):
 
     def __init__(self, input_shape: tuple, num_classes: int, num_domains: int, hparams: dict[str, Any]):
         super().__init__(input_shape, num_classes, num_domains, hparams)
-        name = hparams["optimizer"]
-        base_kwargs = {"lr": hparams["lr"], "weight_decay": hparams["weight_decay"], "fused": _FUSED}
-        if name == "sgd":
-            base_kwargs["momentum"] = hparams["momentum"]
+        base, base_kwargs = base_class_and_kwargs(hparams)
         self.optimizer = self.make_optimizer(
             self.network.parameters(),
-            _BASES[name],
+            base,
             model=self.network,
             replay_rng=hparams["replay_rng"],
+            fused=_FUSED,
             **base_kwargs,
         )
 

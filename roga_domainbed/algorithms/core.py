@@ -9,11 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
+from roga_domainbed.catalog import OPTIMIZER_HPARAMS
 from roga_domainbed.catalog.hparams import HParam, log_uniform
 from roga_domainbed.engine.algorithms._minibatches import number, pool
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.errors import RogaError
 from roga_domainbed.host.backend import host
+from roga_domainbed.optim.base import base_optimizer
 
 
 class CORE(host().algorithms.ERM):
@@ -43,6 +45,7 @@ class CORE(host().algorithms.ERM):
             scratch=1.0,
             at_least=0,
         ),
+        *OPTIMIZER_HPARAMS,
     )
 
     def __init__(self, input_shape: tuple, num_classes: int, num_domains: int, hparams: dict[str, Any]):
@@ -51,6 +54,7 @@ class CORE(host().algorithms.ERM):
                 f"CORE augments images of shape (channels, height, width); this dataset has {tuple(input_shape)}"
             )
         super().__init__(input_shape, num_classes, num_domains, hparams)
+        self.optimizer = base_optimizer(self.network.parameters(), hparams)
 
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[Tensor] | None = None

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from roga_domainbed.catalog import OPTIMIZER_HPARAMS
 from roga_domainbed.catalog.hparams import HParam, log_uniform
 from roga_domainbed.engine.algorithms._minibatches import number, pool
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.errors import RogaError
 from roga_domainbed.host.backend import host
+from roga_domainbed.optim.base import base_optimizer
 
 _LATENT_MAPS = 128
 
@@ -39,7 +41,7 @@ class ForensicTransfer(host().algorithms.Algorithm):
         classifier: these to the logits (B, 2); it has no weights.
         network: the two in sequence.
         decoder: latent maps to images whose sides are the next multiples of 16.
-        optimizer: Adam over network and decoder.
+        optimizer: the base optimizer over network and decoder.
     """
 
     HPARAMS = (
@@ -47,6 +49,7 @@ class ForensicTransfer(host().algorithms.Algorithm):
             "lr", 1e-3, log_uniform(10, -4, -2), "learning rate, of a network from random weights", above=0
         ),
         HParam("ft_gamma", 0.1, log_uniform(10, -2, 0), "weight of the reconstruction", at_least=0),
+        *OPTIMIZER_HPARAMS,
     )
 
     def __init__(self, input_shape: tuple, num_classes: int, num_domains: int, hparams: dict[str, Any]):
@@ -60,9 +63,7 @@ class ForensicTransfer(host().algorithms.Algorithm):
         self.classifier = HalfActivations()
         self.network = nn.Sequential(self.featurizer, self.classifier)
         self.decoder = decoder(input_shape[0])
-        self.optimizer = torch.optim.Adam(
-            self.parameters(), lr=hparams["lr"], weight_decay=hparams["weight_decay"]
-        )
+        self.optimizer = base_optimizer(self.parameters(), hparams)
 
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[Tensor] | None = None

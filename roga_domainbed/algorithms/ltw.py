@@ -10,11 +10,13 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from roga_domainbed.catalog import OPTIMIZER_HPARAMS
 from roga_domainbed.catalog.hparams import HParam, log_uniform
 from roga_domainbed.engine.algorithms._minibatches import number, pool
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.errors import RogaError
 from roga_domainbed.host.backend import host
+from roga_domainbed.optim.base import base_optimizer
 from roga_domainbed.optim.batch_norm import RunningStatistics
 
 
@@ -67,7 +69,10 @@ class LTW(host().algorithms.ERM):
             at_least=0,
         ),
         HParam("ltw_lambda", 0.01, log_uniform(10, -3, -1), "weight λ of the compact loss", at_least=0),
+        *OPTIMIZER_HPARAMS,
     )
+    #: Adam, whatever the base optimizer is; see the class.
+    FIXED_OPTIMIZERS = ("weight_optimizer",)
 
     def __init__(self, input_shape: tuple, num_classes: int, num_domains: int, hparams: dict[str, Any]):
         if num_domains < 2:
@@ -75,6 +80,7 @@ class LTW(host().algorithms.ERM):
                 f"LTW needs at least 2 training environments, one of them for meta-test; got {num_domains}"
             )
         super().__init__(input_shape, num_classes, num_domains, hparams)
+        self.optimizer = base_optimizer(self.network.parameters(), hparams)
         self.weight_network = weight_network(self.featurizer.n_outputs)
         self.weight_optimizer = torch.optim.Adam(self.weight_network.parameters(), lr=hparams["lr"])
         self.register_buffer("real_centre", torch.tensor(0.0))

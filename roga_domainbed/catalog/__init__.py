@@ -8,6 +8,7 @@ from roga_domainbed.catalog.shared_hparams import (
     FACE_HPARAMS,
     GENERIC_HPARAMS,
     INPUT_HPARAMS,
+    OPTIMIZER_HPARAMS,
     SCHEDULE_HPARAMS,
 )
 from roga_domainbed.catalog.start import fitted, starts_from_scratch
@@ -20,6 +21,7 @@ __all__ = [
     "FACE_HPARAMS",
     "GENERIC_HPARAMS",
     "INPUT_HPARAMS",
+    "OPTIMIZER_HPARAMS",
     "SCHEDULE_HPARAMS",
     "AlgorithmInfo",
     "BackboneInfo",

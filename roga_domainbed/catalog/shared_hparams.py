@@ -79,6 +79,13 @@ INPUT_HPARAMS = (
     ),
 )
 
+#: What takes the step; adam is what DomainBed's algorithms step with. The sharpness-aware algorithms have them among
+#: their own hyper-parameters. The engine's take them when they are given, and a random search does not draw them there.
+OPTIMIZER_HPARAMS = (
+    HParam("optimizer", "adam", constant("adam"), "base optimizer", choices=("adam", "adamw", "sgd")),
+    HParam("momentum", 0.9, choice([0.0, 0.9]), "momentum of sgd; adam and adamw ignore it", at_least=0),
+)
+
 #: What may be given for any dataset and algorithm; without them the learning rate is constant.
 SCHEDULE_HPARAMS = (
     HParam(
@@ -86,7 +93,25 @@ SCHEDULE_HPARAMS = (
         "none",
         constant("none"),
         "what the learning rate does after the warm-up; cosine takes it to 0 at the run's end",
-        choices=("none", "cosine"),
+        choices=("none", "cosine", "step"),
+    ),
+    # Training steps. The field's configurations count epochs here, so none of their names is taken.
+    HParam(
+        "lr_decay_every",
+        None,
+        constant(None),
+        "with step: training steps between two decays; must be given",
+        kind=int,
+        at_least=1,
+        at_most=MOST_STEPS,
+    ),
+    HParam(
+        "lr_decay",
+        0.1,
+        constant(0.1),
+        "with step: what a decay multiplies the learning rate by",
+        above=0,
+        at_most=1,
     ),
     HParam(
         "warmup_steps",

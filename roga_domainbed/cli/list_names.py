@@ -5,6 +5,9 @@
       ...
       rho        | 0.02 | 0.0103  0.0216  0.0125  0.0158  0.169 | radius of the perturbation
       optimizer  | adam |                                       | base optimizer (adam, adamw, sgd)
+    It also takes these from --hparams, and a record has them if they are given: default, meaning
+      ...
+      warmup_steps   | 0    | first steps, in which the learning rate rises linearly to its full value
 
 Without arguments: the names that --algorithm, --dataset and the hparam 'backbone' take.
 """
@@ -13,7 +16,8 @@ from __future__ import annotations
 
 import argparse
 
-from roga_domainbed.catalog import ALGORITHMS, BACKBONES, DATASETS
+from roga_domainbed.catalog import ALGORITHMS, BACKBONES, DATASETS, OPTIMIZER_HPARAMS
+from roga_domainbed.catalog.hparams import HParam
 from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.cli.checkout_names import add_checkout_names, available
 from roga_domainbed.errors import Problems, unknown_name
@@ -81,25 +85,41 @@ def _print_elsewhere(registry: Registry, here: list) -> None:
 
 def _print_hparams(algorithm: str, dataset: str) -> None:
     from roga_domainbed.engine.hparams_registry import specs
+    from roga_domainbed.trainer.config import TrainConfig
+    from roga_domainbed.trainer.hyperparameters import declared_hparams
     from roga_domainbed.upstream import (
         bridge,  # torch: an algorithm declares its hyper-parameters beside its code
     )
 
-    registry = bridge.register().hparams_registry
+    host = bridge.register()
+    registry = host.hparams_registry
     declared = {spec.name: spec for spec in specs(algorithm, dataset)}
     draws = [registry.random_hparams(algorithm, dataset, seed) for seed in range(1, _N_DRAWS + 1)]
+    defaults = registry.default_hparams(algorithm, dataset)
     print(f"Hyper-parameters of {algorithm} on {dataset}: default, random draws, meaning")
     rows = []
-    for name, default in registry.default_hparams(algorithm, dataset).items():
+    for name, default in defaults.items():
         values = list(dict.fromkeys(_short(draw[name]) for draw in draws))
         shown = "" if values == [_short(default)] else "  ".join(values)
-        spec = declared.get(name)
-        meaning = spec.meaning if spec else ""
-        if spec and spec.choices:
-            meaning += f" ({', '.join(map(str, spec.choices))})"
-        rows.append([f"  {name}", _short(default), shown, meaning])
+        rows.append([f"  {name}", _short(default), shown, _meaning(declared.get(name))])
     print(text_table(rows, n_left=4, gap=" | "), end="")
+    print("It also takes these from --hparams, and a record has them if they are given: default, meaning")
+    rows = []
+    for spec in declared_hparams(TrainConfig(algorithm=algorithm, dataset=dataset), host).values():
+        unused = spec in OPTIMIZER_HPARAMS and host.home is not None  # by the classes of a checkout
+        if spec.name not in defaults and not unused:
+            rows.append([f"  {spec.name}", _short(spec.default), _meaning(spec)])
+    print(text_table(rows, n_left=3, gap=" | "), end="")
+
+
+def _meaning(spec: HParam | None) -> str:
+    if spec is None:
+        return ""
+    choices = ", ".join(str(choice) for choice in spec.choices if choice != "")
+    return f"{spec.meaning} ({choices})" if choices else spec.meaning
 
 
 def _short(value: object) -> str:
+    if value is None:
+        return ""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

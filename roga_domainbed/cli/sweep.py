@@ -20,6 +20,8 @@ result tables then have a line for each row, beside those of "algorithms":
     - {name: "SAM, rho 0.05", algorithm: SAM, hparams: {rho: 0.05}}
     - {name: "SAM, rho 0.1", algorithm: SAM, hparams: {rho: 0.1}}
 
+--hparams are for every row. One that a row's algorithm lacks belongs into the hparams of the rows that have it.
+
   $ roga-domainbed sweep status --output_dir out
   Dataset    Algorithm  done  running  failed  incomplete  not launched  jobs
   SynthFake  ERM           4        0       0           0             0     4
@@ -54,12 +56,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
-from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.catalog.values import shown
 from roga_domainbed.cli import arguments, data_options
 from roga_domainbed.cli.checkout_names import add_checkout_names, available
 from roga_domainbed.cli.lasting import lasting_output
+from roga_domainbed.cli.row_hparams import check_hparams
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.foreign import one_line
 from roga_domainbed.host import backend
@@ -454,10 +456,11 @@ def _check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> N
         for row in plan.all_rows:
             _check_name(ALGORITHMS, row.algorithm, f"row {row.name!r}: " if row.name else "", problems)
         plan.check(problems)
-        if launcher is not None and launcher.runs:
-            _check_hparams(plan, problems)
-            if len(problems.messages) == before:
-                _check_data(plan, problems)
+        if launcher is None or not (launcher.runs or args.dry_run):
+            continue
+        check_hparams(plan, problems)
+        if launcher.runs and len(problems.messages) == before:
+            _check_data(plan, problems)
     problems.check()
 
 
@@ -471,33 +474,6 @@ def _check_name(registry: Registry, name: str, where: str, problems: Problems) -
             if home is None
             else f"{where}the DomainBed checkout {home} has no {registry.kind} {name!r}"
         )
-
-
-def _check_hparams(plan: Plan, problems: Problems) -> None:
-    """Check that every row's algorithm has the hyper-parameters that are overridden, and may have their values."""
-    try:
-        parse_overrides(plan.hparams)
-        texts = [(row, text) for row in plan.all_rows if (text := plan.hparams_of(row)) is not None]
-    except RogaError:
-        return  # the plan's own are no JSON, which is among the problems
-    if not texts:
-        return
-    from roga_domainbed.trainer.config import TrainConfig
-    from roga_domainbed.trainer.hyperparameters import resolve_hparams
-    from roga_domainbed.upstream import bridge  # torch: a launch needs it anyway, a dry run does not
-
-    host = bridge.register()
-    concerned: dict[str, list[str]] = {}
-    for row, text in texts:
-        found = Problems()
-        for dataset in dict.fromkeys(plan.datasets):
-            config = TrainConfig(algorithm=row.algorithm, dataset=dataset, hparams=text)
-            resolve_hparams(config, host, found)
-        for message in dict.fromkeys(found.messages):
-            # Each algorithm knows other names; one line a misspelt one is enough.
-            concerned.setdefault(message.partition("; known:")[0], []).append(str(row))
-    for message, rows in concerned.items():
-        problems.add(f"{', '.join(rows)}: {message}")
 
 
 def _check_data(plan: Plan, problems: Problems) -> None:

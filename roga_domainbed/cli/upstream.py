@@ -37,6 +37,7 @@ from roga_domainbed.catalog.values import arguments_of, check_arguments
 from roga_domainbed.cli import data_options
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.host import backend
+from roga_domainbed.upstream.own_optimizer import optimizer_refusal
 
 #: The scripts that split data, and so take --split.
 _SPLITTING = ("train", "sweep")
@@ -104,6 +105,12 @@ def _check_values(ours: argparse.Namespace) -> None:
                 f"hparam {spec.name!r} is for 'roga-domainbed train' and 'sweep', which have our trainer; DomainBed's "
                 "own would ignore it"
             )
+    host = backend.host()
+    for algorithm in ours.algorithms or ["ERM"]:  # train's default, and among the sweep's
+        own = host.hparams_registry.default_hparams(algorithm, "Debug28")
+        refusal = optimizer_refusal(algorithm, overrides, own, host)
+        if refusal is not None:
+            problems.add(f"{algorithm}: {refusal}")
     declared = (spec for algorithm in ours.algorithms for spec in plugin_hparams(algorithm, dataset=""))
     for spec in dict.fromkeys(declared):
         try:

@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from roga_domainbed.catalog import ALGORITHMS, BACKBONE_HPARAMS, INPUT_HPARAMS, SCHEDULE_HPARAMS
+from roga_domainbed.catalog import (
+    ALGORITHMS,
+    BACKBONE_HPARAMS,
+    INPUT_HPARAMS,
+    OPTIMIZER_HPARAMS,
+    SCHEDULE_HPARAMS,
+)
 from roga_domainbed.catalog.values import Allowed, arguments_of, check_arguments
 from roga_domainbed.errors import Problems, RogaError, is_out_of_memory, shortened, unknown_name
 from roga_domainbed.foreign import Malformed, load_tensors, open_regular, parse_json
@@ -203,7 +209,7 @@ def _faults(saved: Mapping[Any, Any]) -> Iterator[str]:
         elif key == "args":
             yield from _argument_faults(values)
         else:
-            for spec in (*BACKBONE_HPARAMS, *INPUT_HPARAMS, *SCHEDULE_HPARAMS):
+            for spec in (*BACKBONE_HPARAMS, *INPUT_HPARAMS, *OPTIMIZER_HPARAMS, *SCHEDULE_HPARAMS):
                 yield from (f"among model_hparams, {fault}" for fault in _unless(spec, values, spec.name))
     unnamed = [_shown(name) for name in state if not isinstance(name, str)]
     if unnamed:
@@ -216,8 +222,9 @@ def _faults(saved: Mapping[Any, Any]) -> Iterator[str]:
 def _unless(allowed: Allowed, saved: Mapping[Any, Any], key: str) -> Iterator[str]:
     if key not in saved:
         return
+    kinds = (int, float) if allowed.kind is float else allowed.kind
     try:
-        if not isinstance(saved[key], allowed.kind):  # ``checked`` would show it, however large
+        if not isinstance(saved[key], kinds):  # ``checked`` would show it, however large
             raise ValueError
         allowed.checked(saved[key])
     except ValueError:

@@ -24,6 +24,7 @@ from roga_domainbed.input.environment import OpenDataset
 from roga_domainbed.input.minibatches import seed_everything
 from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.input.relabelled import Relabelled
+from roga_domainbed.optim.base import other_optimizers
 from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import distributed
@@ -111,6 +112,7 @@ class Experiment:
             self.algorithm = algorithm_class(
                 self.dataset.input_shape, self.dataset.num_classes, len(self.train_envs), hparams
             )
+        _check_optimizer(config.algorithm, self.algorithm, hparams)
         self.algorithm.to(self.device)
         self.precision = resolve_precision(config.precision, self.device)
         prepare(self.algorithm, self.precision, self.device, config.compile)
@@ -237,6 +239,16 @@ def open_dataset(
             f"{name} has {len(opened)} environments on disk and {len(names)} names: {', '.join(names)}"
         )
     return opened
+
+
+def _check_optimizer(name: str, algorithm: torch.nn.Module, hparams: dict[str, Any]) -> None:
+    """Refuse an optimizer that is named and not used: a class of another package may make its own."""
+    others = other_optimizers(algorithm, hparams)
+    if others:
+        raise RogaError(
+            f"hparam 'optimizer' {hparams['optimizer']!r}: {name} makes {' and '.join(others)} itself, and this would "
+            "change nothing; leave it out"
+        )
 
 
 def _check_weights(hparams: dict[str, Any], input_shape: tuple[int, ...]) -> None:

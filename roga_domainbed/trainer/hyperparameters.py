@@ -11,6 +11,7 @@ from roga_domainbed.catalog import (
     BACKBONE_HPARAMS,
     DATASETS,
     INPUT_HPARAMS,
+    OPTIMIZER_HPARAMS,
     SCHEDULE_HPARAMS,
 )
 from roga_domainbed.catalog.hparams import HParam, constant, overridden, parse_overrides, plain
@@ -18,8 +19,9 @@ from roga_domainbed.engine.hparams_registry import specs
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.host.backend import Host
 from roga_domainbed.seeds import seed_hash
+from roga_domainbed.trainer import learning_rate
 from roga_domainbed.trainer.config import TrainConfig
-from roga_domainbed.trainer.learning_rate import warmup_problem
+from roga_domainbed.upstream.own_optimizer import optimizer_refusal
 
 
 def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict[str, Any]:
@@ -35,34 +37,59 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
         overrides = {}
     if config.algorithm not in ALGORITHMS or config.dataset not in DATASETS:
         return {}
-    registry, pair = host.hparams_registry, (config.algorithm, config.dataset)
-    defaults = _plain(registry.default_hparams(*pair))
-    draws = _plain(registry.random_hparams(*pair, seed_hash(config.hparams_seed, config.trial_seed)))
-    known = [*_of_any_dataset(config, host), *_declared(config, defaults, draws)]
+    defaults, draws = _defaults_and_draws(config, host)
+    known = declared_hparams(config, host).values()
     hparams = overridden(draws if config.hparams_seed else defaults, overrides, known, problems)
+    refusal = optimizer_refusal(config.algorithm, hparams, defaults, host)
+    if refusal is not None:
+        problems.add(refusal)
     if not config.hparams_seed:
         # The registry knows the dataset's network; --hparams may have given the run another one.
         given = {name: value for name, value in hparams.items() if name in overrides}
-        fitted = {spec.name: spec for spec in specs(*pair, given) if spec.name not in overrides}
+        fitted = {spec.name: spec for spec in specs(config.algorithm, config.dataset, given)}
+        fitted = {name: spec for name, spec in fitted.items() if name not in overrides}
         hparams |= {name: spec.default for name, spec in fitted.items() if spec.scratch is not None}
     weights = hparams.get("weights")
     if weights and not os.path.isfile(weights):
         problems.add(f"hparams 'weights': no such file: {weights!r}")
-    problem = None if problems.messages or config.steps is None else warmup_problem(hparams, config.steps)
-    if problem is not None:
-        problems.add(problem)
-    return hparams
+    if not problems.messages:
+        for message in learning_rate.problems(hparams, config.steps):
+            problems.add(message)
+    return hparams | _that_go_with(hparams)
+
+
+def declared_hparams(config: TrainConfig, host: Host) -> dict[str, HParam]:
+    """A declaration for every hyper-parameter that ``--hparams`` may give the run's algorithm on its dataset."""
+    specs = [*_of_any_run(config, host), *_declared(config, *_defaults_and_draws(config, host))]
+    return {spec.name: spec for spec in specs}
+
+
+#: A choice → the hyper-parameter that goes with it and need not be given.
+_GO_WITH = {("optimizer", "sgd"): "momentum", ("lr_schedule", "step"): "lr_decay"}
+
+
+def _that_go_with(hparams: dict[str, Any]) -> dict[str, Any]:
+    """The defaults that the choices in ``hparams`` bring with them: a record has them, too."""
+    defaults = {spec.name: spec.default for spec in (*OPTIMIZER_HPARAMS, *SCHEDULE_HPARAMS)}
+    names = [name for (choice, value), name in _GO_WITH.items() if hparams.get(choice) == value]
+    return {name: defaults[name] for name in names if name not in hparams}
+
+
+def _defaults_and_draws(config: TrainConfig, host: Host) -> tuple[dict[str, Any], dict[str, Any]]:
+    registry, pair = host.hparams_registry, (config.algorithm, config.dataset)
+    draws = registry.random_hparams(*pair, seed_hash(config.hparams_seed, config.trial_seed))
+    return _plain(registry.default_hparams(*pair)), _plain(draws)
 
 
 def _plain(hparams: dict[str, Any]) -> dict[str, Any]:
     return {name: plain(value) for name, value in hparams.items()}
 
 
-def _of_any_dataset(config: TrainConfig, host: Host) -> list[HParam]:
-    """What may be given for any dataset: another backbone, another augmentation, a schedule of the learning rate."""
+def _of_any_run(config: TrainConfig, host: Host) -> list[HParam]:
+    """What may be given whatever the algorithm and dataset: backbone, augmentation, optimizer, learning rate."""
     # upstream's image folders are 224 pixels wide whatever one asks for
     sized = host.name != "upstream" or DATASETS.get(config.dataset).plugin
-    specs = (*BACKBONE_HPARAMS, *INPUT_HPARAMS, *SCHEDULE_HPARAMS)
+    specs = (*BACKBONE_HPARAMS, *INPUT_HPARAMS, *OPTIMIZER_HPARAMS, *SCHEDULE_HPARAMS)
     return [spec for spec in specs if sized or spec.name != "image_size"]
 
 

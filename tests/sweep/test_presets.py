@@ -126,6 +126,61 @@ def test_misspelt_hparams_stop_a_launch_before_its_first_job(preset, tmp_path, c
     assert not out.exists()
 
 
+def test_a_hparam_of_other_rows_is_refused_with_the_row_and_the_place_for_it(tmp_path, capsys):
+    out = tmp_path / "out"
+    (tmp_path / "data").mkdir()
+    argv = ["sweep", "launch", "--preset", "gid_c23", "--algorithms", "ERM", "MLDG", "SAM", "RoGA"]
+    argv += ["--data_dir", str(tmp_path / "data"), "--output_dir", str(out)]
+    for how in (["--skip_confirmation"], ["--dry-run"], ["--dry-run", "--command_launcher", "dummy"]):
+        assert main([*argv, *how]) == 2
+        error = capsys.readouterr().err
+        place = "--hparams, and the hparams of a preset, are for every row: give it in the row of"
+        assert f"ERM, MLDG: no hparam 'rho'; {place} SAM, RoGA ('rows' of a preset)" in error
+        assert f"ERM, MLDG, SAM: no hparam 'alpha'; {place} RoGA ('rows' of a preset)" in error
+        assert "2 problems" in error
+    assert not out.exists()
+
+
+def test_an_optimizer_is_everybodys(preset, capsys):
+    sgd = '{"optimizer": "sgd", "momentum": 0.9, "lr_schedule": "step", "lr_decay_every": 100}'
+    argv = ["--preset", preset, "--data_dir", "data", "--algorithms", "ERM", "MLDG", "DANN", "RoGA"]
+    lines = dry_run(capsys, *argv, "--hparams", sgd)
+    assert "16 jobs: 0 done, 0 incomplete, 16 not launched." in lines
+
+
+def test_faults_of_all_rows_are_said_at_once_each_with_its_rows(tmp_path, capsys):
+    preset, out = tmp_path / "rows.yaml", tmp_path / "out"
+    preset.write_text(
+        """
+datasets: [Debug28]
+steps: 50
+hparams: {alpha: 0.1, optimizer: sgd}
+rows:
+  - {name: plain, algorithm: ERM}
+  - {name: by step, algorithm: ERM, hparams: {lr_schedule: step}}
+  - {name: late, algorithm: MLDG, hparams: {warmup_steps: 50, rho: 1}}
+  - {name: wrong, algorithm: RoGA, hparams: {optimizer: SGD, alpha: -1}}
+"""
+    )
+    argv = ["sweep", "launch", "--preset", str(preset), "--output_dir", str(out), "--dry-run"]
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    for part in (
+        "plain, by step, late: no hparam 'alpha'; --hparams, and the hparams of a preset, are for every row: "
+        "give it in the row of wrong",
+        "by step: hparam 'lr_schedule' step needs 'lr_decay_every'",
+        "late: unknown hparam 'rho'",
+        "wrong: hparam 'optimizer' must be one of 'adam', 'adamw', 'sgd'; got 'SGD' (did you mean 'sgd'?)",
+        "wrong: hparam 'alpha' must be a finite number, at least 0; got -1",
+    ):
+        assert part in error
+    assert "5 problems" in error
+    preset.write_text(preset.read_text().replace(", rho: 1", ""))
+    assert main(argv) == 2
+    assert "late: hparam 'warmup_steps' must be below the run's 50 steps" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_test_envs_given_on_the_command_line_replace_the_presets_single_ones(preset, capsys):
     lines = dry_run(capsys, "--preset", preset, "--data_dir", "data", "--test_envs", "0", "1")
     assert "4 jobs: 0 done, 0 incomplete, 4 not launched." in lines

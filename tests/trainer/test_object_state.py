@@ -29,10 +29,10 @@ SMALL = {
 }  # fmt: skip
 
 
-def build(name):
+def build(name, **overrides):
     host = bridge.register()
     hparams = host.hparams_registry.default_hparams(name, "Debug28")
-    hparams.update(SMALL)
+    hparams.update(SMALL, **overrides)
     shape = (3, 28, 28) if name in NEED_IMAGES else (8,)
     seed_everything(1)
     algorithm = host.algorithms.get_algorithm_class(name)(shape, 2, 3, hparams)
@@ -53,16 +53,16 @@ def through_a_file(captured):
     return torch.load(file, weights_only=True)
 
 
-def check_goes_on(name):
-    unbroken, _ = build(name)
+def check_goes_on(name, **overrides):
+    unbroken, _ = build(name, **overrides)
     reported = [update(unbroken, step) for step in range(N_STEPS)]
     for stopped_after in (0, 1, 4):
-        stopped, state = build(name)
+        stopped, state = build(name, **overrides)
         for step in range(stopped_after):
             update(stopped, step)
         captured = through_a_file(state.capture())
         assert state.problems == []
-        resumed, state = build(name)
+        resumed, state = build(name, **overrides)
         state.restore(captured)
         assert [update(resumed, step) for step in range(stopped_after, N_STEPS)] == reported[stopped_after:]
         expected, found = unbroken.state_dict(), resumed.state_dict()
@@ -70,9 +70,11 @@ def check_goes_on(name):
         assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("name", ENGINE)
-def test_every_algorithm_goes_on_as_if_it_had_not_stopped(name):
-    check_goes_on(name)
+def test_every_algorithm_goes_on_as_if_it_had_not_stopped(name, optimizer):
+    # A large rate, so that the momentum that a resumed run lacked would show.
+    check_goes_on(name, **({} if optimizer == "adam" else {"optimizer": optimizer, "lr": 0.05}))
 
 
 @pytest.mark.upstream

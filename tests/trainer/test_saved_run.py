@@ -70,6 +70,14 @@ def test_numpys_numbers_among_the_hyper_parameters_are_read_as_upstream_leaves_t
     assert load_run(tmp_path).hparams["lr"] == 1e-3
 
 
+def test_whole_numbers_among_the_hyper_parameters_are_numbers(tmp_path):
+    own = {"meso4_dropout": 0, "optimizer": "sgd", "momentum": 0, "lr_schedule": "step", "lr_decay": 1}
+    torch.save(
+        model_content(shape=(3, 32, 32), backbone="meso4", **own, lr_decay_every=5), tmp_path / "model.pkl"
+    )
+    assert load_run(tmp_path).hparams["momentum"] == 0
+
+
 class Bomb:
     def __init__(self, place):
         self.place = place
@@ -136,6 +144,8 @@ def test_a_damaged_file_is_one_sentence(tmp_path, kind):
     [
         (lambda c: c.pop("model_dict"), r"is no model of 'train': it lacks model_dict"),
         (lambda c: c.update(model_hparams=3), r"model_hparams must be a mapping; got 3"),
+        (lambda c: c["model_hparams"].update(optimizer="rprop"), r"optimizer must be one of 'adam', 'adamw'"),
+        (lambda c: c["model_hparams"].update(momentum=True), r"momentum must be a finite number, at least 0"),
         (lambda c: c["args"].update(algorithm="ERN"), r"unknown algorithm 'ERN' \(did you mean 'ERM'\?\)"),
         (lambda c: c["args"].update(algorithm="SagNet"), r"algorithm 'SagNet' is DomainBed's own: set DOMAINBED_HOME"),
         (lambda c: c["args"].update(algorithm="Fish"), r"weights are not those of Fish on the backend 'engine'"),

@@ -244,6 +244,11 @@ runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
         (["train", "--dataset", "SynthFaek"], "unknown dataset 'SynthFaek' (did you mean 'SynthFake'?)"),
         (["train", "--algorithm", "Roga"], "unknown algorithm 'Roga' (did you mean 'RoGA'?)"),
         (["train", "--hparams", '{"lr_schedule": "cosine"}'], "'lr_schedule' is for 'roga-domainbed train'"),
+        (["train", "--hparams", '{"lr_decay": 0.5}'], "'lr_decay' is for 'roga-domainbed train'"),
+        (
+            ["sweep", "launch", "--algorithms", "RoGA", "MLDG", "--hparams", '{"optimizer": "sgd"}'],
+            "error: MLDG: hparam 'optimizer' 'sgd' would change nothing: on the DomainBed checkout ",
+        ),
         (["train", "--hparams", "{", "--split", "group"], "--hparams is not valid JSON"),
         (
             ["sweep", "launch", "--algorithms", "SAM", "ERM", "--hparams", '{"optimizer": "sgdd"}'],

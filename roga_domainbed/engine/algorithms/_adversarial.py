@@ -15,10 +15,14 @@ from roga_domainbed.engine import networks
 from roga_domainbed.engine.algorithms._minibatches import number, pool
 from roga_domainbed.engine.algorithms.base import Algorithm
 from roga_domainbed.engine.lib.misc import Minibatch
+from roga_domainbed.optim.base import base_optimizer
 
 
 class DomainAdversarial(Algorithm):
     """The base of DANN and CDANN. Steps of the discriminator and of the other networks alternate.
+
+    Each side has an optimizer of its own; the hparam ``optimizer`` names the kind of both. ``adam`` and ``adamw`` have
+    the betas (``beta1``, 0.9). ``sgd`` has none: its ``momentum`` is that of both sides, and ``beta1`` goes unused.
 
     Attributes:
         CONDITIONAL: whether the discriminator also sees the label, as an embedding added to the features, and weighs
@@ -52,7 +56,7 @@ class DomainAdversarial(Algorithm):
             "weight of the discriminator's squared gradient",
             at_least=0,
         ),
-        HParam("beta1", 0.5, choice([0.0, 0.5]), "first-moment decay of Adam", at_least=0, below=1),
+        HParam("beta1", 0.5, choice([0.0, 0.5]), "first-moment decay of adam and adamw", at_least=0, below=1),
         HParam(
             "mlp_width",
             256,
@@ -89,16 +93,12 @@ class DomainAdversarial(Algorithm):
         self.classifier = networks.Classifier(width, num_classes, hparams["nonlinear_classifier"])
         self.discriminator = networks.MLP(width, num_domains, hparams)
         self.class_embeddings = nn.Embedding(num_classes, width)
-        self.disc_opt = self._adam("d", self.discriminator, self.class_embeddings)
-        self.gen_opt = self._adam("g", self.featurizer, self.classifier)
+        self.disc_opt = self._optimizer("_d", self.discriminator, self.class_embeddings)
+        self.gen_opt = self._optimizer("_g", self.featurizer, self.classifier)
 
-    def _adam(self, side: str, *modules: nn.Module) -> torch.optim.Adam:
-        return torch.optim.Adam(
-            [parameter for module in modules for parameter in module.parameters()],
-            lr=self.hparams[f"lr_{side}"],
-            weight_decay=self.hparams[f"weight_decay_{side}"],
-            betas=(self.hparams["beta1"], 0.9),
-        )
+    def _optimizer(self, side: str, *modules: nn.Module) -> torch.optim.Optimizer:
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        return base_optimizer(parameters, self.hparams, side=side, betas=(self.hparams["beta1"], 0.9))
 
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None

@@ -53,7 +53,7 @@ class AnnealedPenalty(ERM):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """One Adam step; see ``Algorithm.update``."""
+        """One step; see ``Algorithm.update``."""
         logits = unpool(self.network(pool(minibatches)[0]), minibatches)
         nll, penalty = self.risk_and_penalty(logits, [y for _, y in minibatches])
         loss = nll + self._penalty_weight() * penalty
@@ -65,6 +65,6 @@ class AnnealedPenalty(ERM):
         step = self.update_count.item()
         anneal = self.hparams[f"{self.PREFIX}_penalty_anneal_iters"]
         if step == anneal:
-            # Adam restarts: its moments are those of gradients of another magnitude.
+            # The optimizer restarts: its moments are those of gradients of another magnitude.
             self.optimizer.state.clear()
         return self.hparams[f"{self.PREFIX}_lambda"] if step >= anneal else 1.0

@@ -29,7 +29,7 @@ class FeatureMatching(ERM):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """One Adam step; ``loss`` is the risk without the penalty. See ``Algorithm.update``."""
+        """One step; ``loss`` is the risk without the penalty. See ``Algorithm.update``."""
         features = [self.featurizer(x) for x, _ in minibatches]
         risks = [
             F.cross_entropy(self.classifier(f), y) for f, (_, y) in zip(features, minibatches, strict=True)

@@ -13,7 +13,7 @@ from roga_domainbed.engine.lib.misc import Minibatch
 
 
 class ANDMask(ERM):
-    """Learning explanations that are hard to vary (Parascandolo et al., arXiv:2009.00329), with Adam."""
+    """Learning explanations that are hard to vary (Parascandolo et al., arXiv:2009.00329)."""
 
     HPARAMS = (
         HParam(
@@ -30,7 +30,7 @@ class ANDMask(ERM):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """One Adam step along the masked mean gradient; ``loss`` is the mean over the environments."""
+        """One step along the masked mean gradient; ``loss`` is the mean over the environments."""
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         losses, gradients = [], []
         for x, y in minibatches:

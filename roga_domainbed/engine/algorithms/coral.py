@@ -19,7 +19,7 @@ class CORAL(FeatureMatching):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """One Adam step; minibatches of at least two samples. See ``FeatureMatching.update``."""
+        """One step; minibatches of at least two samples. See ``FeatureMatching.update``."""
         require_two_samples(minibatches, "CORAL")
         return super().update(minibatches, unlabeled)
 

@@ -11,17 +11,18 @@ from torch import nn
 from roga_domainbed.engine import networks
 from roga_domainbed.engine.algorithms._minibatches import number, pool
 from roga_domainbed.engine.algorithms.base import Algorithm
+from roga_domainbed.optim.base import base_optimizer
 
 
 class ERM(Algorithm):
-    """Empirical risk minimization (Vapnik 1998), with Adam.
+    """Empirical risk minimization (Vapnik 1998).
 
     Attributes:
         featurizer: input to features of shape (B, ``featurizer.n_outputs``).
         classifier: features to logits.
         network: the two in sequence. It shares their weights, so each is in ``state_dict`` under two names;
             DomainBed's checkpoints have both, and ours stay readable by it.
-        optimizer: Adam over ``network``.
+        optimizer: over ``network``; Adam, or the one that the hparam ``optimizer`` names.
     """
 
     def __init__(
@@ -33,16 +34,14 @@ class ERM(Algorithm):
             self.featurizer.n_outputs, num_classes, hparams["nonlinear_classifier"]
         )
         self.network = nn.Sequential(self.featurizer, self.classifier)
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=hparams["lr"], weight_decay=hparams["weight_decay"]
-        )
+        self.optimizer = base_optimizer(self.network.parameters(), hparams)
 
     def update(
         self,
         minibatches: list[tuple[torch.Tensor, torch.Tensor]],
         unlabeled: list[torch.Tensor] | None = None,
     ) -> dict[str, float]:
-        """One Adam step on the mean cross-entropy of all samples; see ``Algorithm.update``."""
+        """One step on the mean cross-entropy of all samples; see ``Algorithm.update``."""
         x, y = pool(minibatches)
         loss = F.cross_entropy(self.predict(x), y)
         self.descend(loss)

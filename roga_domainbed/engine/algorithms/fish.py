@@ -15,14 +15,15 @@ from roga_domainbed.catalog.hparams import HParam, choice
 from roga_domainbed.engine import networks
 from roga_domainbed.engine.algorithms.base import Algorithm
 from roga_domainbed.engine.lib.misc import Minibatch
+from roga_domainbed.optim.base import base_optimizer
 
 
 class Fish(Algorithm):
     """Gradient matching (Shi et al., arXiv:2104.09937, algorithm 1 in the version "Fish").
 
-    A copy of the network takes one Adam step on each environment in turn; the network then moves the fraction
+    A copy of the network takes one step on each environment in turn; the network then moves the fraction
     ``meta_lr`` of the way to it. The paper shuffles the environments, DomainBed and this class take them in order.
-    Adam's moments live on from copy to copy, as in DomainBed.
+    Adam's moments, or the momentum of ``sgd``, live on from copy to copy, as in DomainBed.
 
     ``loss`` is the mean over the environments, each before its step; DomainBed reports the last one's.
 
@@ -50,11 +51,9 @@ class Fish(Algorithm):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """One Adam step of the copy on each environment, one move of the network; see ``Algorithm.update``."""
+        """One step of the copy on each environment, one move of the network; see ``Algorithm.update``."""
         inner = copy.deepcopy(self.network)
-        optimizer = torch.optim.Adam(
-            inner.parameters(), lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"]
-        )
+        optimizer = base_optimizer(inner.parameters(), self.hparams)
         if self._inner_optimizer_state is not None:
             optimizer.load_state_dict(self._inner_optimizer_state)
         losses = []

@@ -15,7 +15,7 @@ from roga_domainbed.engine.lib.misc import Minibatch
 
 
 class GroupDRO(ERM):
-    """Group DRO (Sagawa, Koh, Hashimoto and Liang, arXiv:1911.08731, algorithm 1), with Adam.
+    """Group DRO (Sagawa, Koh, Hashimoto and Liang, arXiv:1911.08731, algorithm 1).
 
     Attributes:
         q: (num_domains,) weights of the environments' losses, which sum to 1. Uniform at first, so that a saved
@@ -41,7 +41,7 @@ class GroupDRO(ERM):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """Move q towards the environments with the largest loss, then take one Adam step on the loss weighted by q."""
+        """Move q towards the environments with the largest loss, then take one step on the loss weighted by q."""
         losses = torch.stack([F.cross_entropy(self.predict(x), y) for x, y in minibatches])
         # As a softmax of logarithms, large losses do not overflow.
         self.q = (self.q.log() + self.hparams["groupdro_eta"] * losses.detach()).softmax(0)

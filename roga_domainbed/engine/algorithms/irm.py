@@ -26,7 +26,7 @@ class IRM(AnnealedPenalty):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """One Adam step; minibatches of at least two samples. See ``Algorithm.update``."""
+        """One step; minibatches of at least two samples. See ``Algorithm.update``."""
         require_two_samples(minibatches, "IRM")
         return super().update(minibatches, unlabeled)
 

@@ -28,7 +28,7 @@ class Mixup(ERM):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """One Adam step on the mean loss of the mixed minibatches; see ``Algorithm.update``."""
+        """One step on the mean loss of the mixed minibatches; see ``Algorithm.update``."""
         losses = []
         for (x_i, y_i), (x_j, y_j) in random_pairs_of_minibatches(minibatches):
             weight = mixing_weight(self.hparams["mixup_alpha"])

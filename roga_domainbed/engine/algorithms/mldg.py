@@ -14,15 +14,17 @@ from roga_domainbed.catalog.hparams import HParam, choice, log_uniform
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch, split_meta_train_test
 from roga_domainbed.errors import RogaError
+from roga_domainbed.optim.base import base_optimizer
 
 
 class MLDG(ERM):
     """Meta-learning domain generalization (Li, Yang, Song and Hospedales, arXiv:1710.03463, algorithm 1), first order.
 
     Each step divides the environments at random into meta-train and meta-test. For each meta-train environment a
-    copy of the network takes one Adam step on it; the network then descends along the gradient of the meta-train
-    loss plus β times that of the meta-test loss at the copy. Second derivatives are left out, as in DomainBed. The
-    gradients and the loss are divided by the number of environments.
+    copy of the network takes one step on it, by a new optimizer of the network's kind; the network then descends along
+    the gradient of the meta-train loss plus β times that of the meta-test loss at the copy. Second derivatives are left
+    out, as in DomainBed. The gradients and the loss are divided by the number of environments. With ``sgd`` the copy's
+    step is a plain one, as in the paper: a new optimizer has no momentum yet.
 
     The paper needs an environment on either side. Where ``n_meta_test`` leaves none for meta-training, as its
     default of 2 does for two environments, one fewer than there are is held out and a warning says so; DomainBed
@@ -46,7 +48,7 @@ class MLDG(ERM):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """One Adam step along the meta-gradient; see ``Algorithm.update``."""
+        """One step along the meta-gradient; see ``Algorithm.update``."""
         beta = self.hparams["mldg_beta"]
         share = 1 / len(minibatches)
         loss = 0.0
@@ -62,10 +64,8 @@ class MLDG(ERM):
         return {"loss": loss}
 
     def _inner_step(self, inner: nn.Module, minibatch: Minibatch) -> float:
-        """One Adam step of ``inner``, which keeps its gradient; returns the loss before the step."""
-        optimizer = torch.optim.Adam(
-            inner.parameters(), lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"]
-        )
+        """One step of ``inner`` by a new optimizer, which keeps its gradient; returns the loss before the step."""
+        optimizer = base_optimizer(inner.parameters(), self.hparams)
         loss = _backward(inner, minibatch)
         optimizer.step()
         return loss

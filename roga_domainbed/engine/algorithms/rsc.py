@@ -40,7 +40,7 @@ class RSC(ERM):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """One Adam step on the cross-entropy of the muted features; see ``Algorithm.update``."""
+        """One step on the cross-entropy of the muted features; see ``Algorithm.update``."""
         x, y = pool(minibatches)
         features = self.featurizer(x)
         keep = self._kept(features.detach(), y)

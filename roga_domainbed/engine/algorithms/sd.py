@@ -24,7 +24,7 @@ class SD(ERM):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """One Adam step; ``loss`` is the cross-entropy without the penalty. See ``Algorithm.update``."""
+        """One step; ``loss`` is the cross-entropy without the penalty. See ``Algorithm.update``."""
         x, y = pool(minibatches)
         logits = self.predict(x)
         loss = F.cross_entropy(logits, y)

@@ -49,7 +49,7 @@ class SelfReg(ERM):
     def update(
         self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """One Adam step; see ``Algorithm.update``."""
+        """One step; see ``Algorithm.update``."""
         x, y = pool(minibatches)
         weight = mixing_weight(_MIXING_ALPHA)
         y, order = y.sort()
