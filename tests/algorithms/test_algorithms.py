@@ -76,7 +76,11 @@ def test_it_is_deterministic_and_its_state_dict_gives_the_same_predictions(name)
 )
 def test_every_declared_hparam_has_a_default_a_draw_and_changes_the_steps(name, hparam):
     specs = {spec.name: spec for spec in load(ALGORITHMS.get(name).target).HPARAMS}
-    assert set(specs) == {*OTHERS_ODD_VALUES[name], "optimizer", "momentum"}  # which test_base_optimizer.py tests
+    assert set(specs) == {
+        *OTHERS_ODD_VALUES[name],
+        "optimizer",
+        "momentum",
+    }  # which test_base_optimizer.py tests
     assert type(specs[hparam].draw(7)) is type(specs[hparam].default)
     assert specs[hparam].meaning
     plain, odd = build(name), build(name, **{hparam: OTHERS_ODD_VALUES[name][hparam]})
