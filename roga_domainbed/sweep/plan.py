@@ -259,12 +259,13 @@ def preset_names() -> list[str]:
     )
 
 
-def load_preset(name: str, problems: Problems) -> dict[str, Any]:
+def load_preset(name: str, problems: Problems, option: str = "--preset") -> dict[str, Any]:
     """The arguments of a ``Plan`` in a preset. ``hparams`` may be a mapping there and is JSON text here.
 
     Args:
         name: one of ``preset_names()``, or the path of a YAML file.
         problems: where unknown keys, values of another kind and what is wrong with rows are added.
+        option: that named it, for messages.
 
     Raises:
         RogaError: no such preset or file, or no YAML mapping.
@@ -279,14 +280,14 @@ def load_preset(name: str, problems: Problems) -> dict[str, Any]:
             raise RogaError(unknown_name("preset", name, known))
         values = parse_yaml(text)
     except FileNotFoundError:
-        raise RogaError(f"--preset: no such file: {name!r}") from None
+        raise RogaError(f"{option}: no such file: {name!r}") from None
     except OSError as error:
-        raise RogaError(f"--preset {name!r} cannot be read: {error.strerror}") from None
+        raise RogaError(f"{option} {name!r} cannot be read: {error.strerror}") from None
     except Malformed as error:
-        raise RogaError(f"--preset {name}: {error}") from None
+        raise RogaError(f"{option} {name}: {error}") from None
     if not isinstance(values, dict):
-        raise RogaError(f"--preset {name}: expected 'argument: value' lines, as in sweeps/demo.yaml")
-    return _plan_values(values, f"--preset {name}: ", problems)
+        raise RogaError(f"{option} {name}: expected 'argument: value' lines, as in sweeps/demo.yaml")
+    return _plan_values(values, f"{option} {name}: ", problems)
 
 
 def _plan_values(values: Mapping[str, Any], where: str, problems: Problems) -> dict[str, Any]:
