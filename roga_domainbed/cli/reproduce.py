@@ -1,7 +1,8 @@
 """Repeat a table of the paper (arXiv:2505.20653): check what it needs, train its rows, compare with its numbers.
 
-The tables are presets: table1 to table6, and lodo, DomainBed's whole protocol, which no table of the paper has. What is
-trained, how many runs there are and how long they take is in the head of the preset, in sweeps/.
+The tables are presets: table1 to table6; fig3 and fig4, whose runs 'explain' draws; and lodo, DomainBed's whole
+protocol, which no table of the paper has. The head of a preset, in sweeps/, says what is trained, in how many runs and
+how long.
 
   $ roga-domainbed reproduce table2 --data_dir data --output_dir sweeps/table2
   $ roga-domainbed sweep launch --output_dir sweeps/table2 --command_launcher local --retry --skip_confirmation
@@ -27,7 +28,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,10 +36,10 @@ from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.cli.own_command import own_command
 from roga_domainbed.errors import Problems, RogaError, shortened, unknown_name
-from roga_domainbed.launch import LAUNCHERS
+from roga_domainbed.launch import LAUNCHERS, Job
 from roga_domainbed.launch.job import State
 from roga_domainbed.processes import usable_cpus
-from roga_domainbed.sweep.folder import store_plan, stored_plans, sweep_folder_problem
+from roga_domainbed.sweep.folder import PLAN_FILE, store_plan, stored_plans, sweep_folder_problem
 from roga_domainbed.sweep.jobs import train_job
 from roga_domainbed.sweep.plan import Plan, load_preset, preset_names
 from roga_domainbed.sweep.status import summary_line
@@ -50,7 +51,9 @@ _SMOKE_HPARAMS = {"backbone": "meso4", "image_size": 32, "batch_size": 4, "pretr
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which table, where, and how its jobs run."""
-    parser.add_argument("table", help="table1 to table6, lodo, another preset, or the path of a YAML file")
+    parser.add_argument(
+        "table", help="table1 to table6, fig3, fig4, lodo, another preset, or the path of a YAML file"
+    )
     parser.add_argument("--data_dir", help="folder of the prepared datasets; a smoke run does not read it")
     parser.add_argument("--output_dir", required=True, help="folder of the sweep")
     parser.add_argument(
@@ -77,41 +80,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, train, compare."""
-    problems = Problems()
-    plan = Plan(**load_preset(preset_of(args.table), problems))
-    _give_weights(plan, args.weights, problems)
-    plan.data_dir = args.data_dir
-    if args.smoke:
-        plan = smoke(plan)
-        plan.data_dir = os.path.join(args.output_dir, "miniature")
-    plan.check(problems)
-    for row in plan.all_rows:
-        if row.algorithm not in ALGORITHMS:
-            problems.add(f"row {str(row)!r}: {unknown_name('algorithm', row.algorithm, ALGORITHMS.names())}")
-    problems.check()
+    plan = _plan(args)
     jobs = [train_job(train_args, args.output_dir) for train_args in plan.train_args()]
-    states = [job.state for job in jobs]
     if args.dry_run:
-        print(summary_line(states))
+        print(summary_line(job.state for job in jobs))
         return 0
-    _check_folder(args.output_dir, plan, problems)
-    if any(state is not State.DONE for state in states) and not args.smoke:
-        for message in (*_missing_data(plan), *_missing_weights(plan)):
-            problems.add(message)
-    problems.check()
+    _check(args, plan, jobs)
     if args.smoke:
         from datasets_ext.miniature import write_miniatures
 
-        trees = dict.fromkeys(tree for name in plan.datasets for tree in DATASETS.get(name).trees)
-        write_miniatures(plan.data_dir, trees)
-    store_plan(args.output_dir, plan)
-    options = {"--output_dir": args.output_dir, "--command_launcher": args.command_launcher}
-    n_workers = args.n_workers
-    if args.smoke and n_workers is None:
-        n_workers = min(usable_cpus(), 8)
-        os.environ["OMP_NUM_THREADS"] = "1"  # or the small jobs wait for each other
-    options |= {} if n_workers is None else {"--n_workers": n_workers}
-    status = own_command("sweep launch", options, "--retry", "--skip_confirmation")
+        write_miniatures(plan.data_dir, _trees(plan))
+    status = _launch(args, plan, jobs)
     if status != 0:
         return status
     if args.smoke:
@@ -119,6 +98,64 @@ def run(args: argparse.Namespace) -> int:
     options = {"--input_dir": args.output_dir, "--metric": "auc", "--select": "iid"}
     options |= {} if plan.paper is None else {"--against": "paper"}
     return own_command("collect-results", options)
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    """The table's plan, with the data and weights that were given.
+
+    Raises:
+        RogaError: it is not allowed; all that is wrong at once.
+    """
+    problems = Problems()
+    plan = Plan(**load_preset(preset_of(args.table), problems))
+    if not plan.datasets or not plan.all_rows:
+        problems.add(f"{args.table}: it names no datasets, or neither algorithms nor rows")
+    _give_weights(plan, args.weights, problems)
+    plan.data_dir = args.data_dir
+    if args.smoke:
+        plan = smoke(plan)
+        plan.data_dir = os.path.join(args.output_dir, ".miniature")  # hidden: no run
+    plan.check(problems)
+    for name in plan.datasets or ():
+        if name not in DATASETS:
+            problems.add(unknown_name("dataset", name, DATASETS.names()))
+    for row in plan.all_rows:
+        if row.algorithm not in ALGORITHMS:
+            problems.add(f"row {str(row)!r}: {unknown_name('algorithm', row.algorithm, ALGORITHMS.names())}")
+    problems.check()
+    return plan
+
+
+def _check(args: argparse.Namespace, plan: Plan, jobs: Sequence[Job]) -> None:
+    """Refuse a folder of something else, and name all data and weights that are missing."""
+    problems = Problems()
+    problem = sweep_folder_problem(args.output_dir)
+    if problem is not None:
+        problems.add(f"--output_dir {args.output_dir!r} {problem}")
+    elif any(stored.values() != plan.values() for stored in stored_plans(args.output_dir)):
+        problems.add(
+            f"--output_dir {args.output_dir!r} holds another sweep, or this one with other arguments: go on with "
+            "those, or choose a new folder"
+        )
+    if any(job.state is not State.DONE for job in jobs) and not args.smoke:
+        for message in (*_missing_data(plan), *_missing_weights(plan)):
+            problems.add(message)
+    problems.check()
+
+
+def _launch(args: argparse.Namespace, plan: Plan, jobs: Sequence[Job]) -> int:
+    """Run what is not done, as ``sweep launch`` does; its exit status."""
+    options = {"--output_dir": args.output_dir, "--command_launcher": args.command_launcher}
+    if args.smoke:
+        options["--n_workers"] = min(usable_cpus(), 8)
+        os.environ["OMP_NUM_THREADS"] = "1"  # or the small jobs wait for each other
+    if args.n_workers is not None:
+        options["--n_workers"] = args.n_workers
+    store_plan(args.output_dir, plan)
+    status = own_command("sweep launch", options, "--retry", "--skip_confirmation")
+    if status == 2 and all(job.state is State.NOT_LAUNCHED for job in jobs):
+        Path(args.output_dir, PLAN_FILE).unlink()  # it was refused: another may come here
+    return status
 
 
 def preset_of(table: str) -> str:
@@ -132,7 +169,7 @@ def preset_of(table: str) -> str:
         return table
     found = [name for name in names if name.startswith(f"{table}_")]
     if len(found) != 1:
-        short = [name.partition("_")[0] if name.startswith("table") else name for name in names]
+        short = [name.partition("_")[0] for name in names]
         raise RogaError(unknown_name("table", table, [*short, "or the path of a .yaml file"]))
     return found[0]
 
@@ -193,27 +230,20 @@ def _give_weights(plan: Plan, given: list[str], problems: Problems) -> None:
                 plan.rows[place] = replace(row, hparams={**row.hparams, "weights": ""})
 
 
-def _check_folder(output_dir: str, plan: Plan, problems: Problems) -> None:
-    problem = sweep_folder_problem(output_dir)
-    if problem is not None:
-        problems.add(f"--output_dir {output_dir!r} {problem}")
-    elif any(stored.values() != plan.values() for stored in stored_plans(output_dir)):
-        problems.add(
-            f"--output_dir {output_dir!r} holds another sweep, or this one with other arguments: go on with those, or "
-            "choose a new folder"
-        )
-
-
 def _missing_data(plan: Plan) -> Iterator[str]:
     """A sentence, with the command that makes it, for each tree that is not below the data folder."""
     from datasets_ext.manifest import FILE
 
-    for tree in dict.fromkeys(tree for name in plan.datasets for tree in DATASETS.get(name).trees):
+    for tree in _trees(plan):
         if not Path(plan.data_dir, tree, FILE).is_file() and not _is_made(tree):
             yield (
                 f"{os.path.join(plan.data_dir, tree)!r} has not been prepared: roga-domainbed prepare {tree.lower()} "
                 f"--source FOLDER --data_dir {plan.data_dir}"
             )
+
+
+def _trees(plan: Plan) -> Iterable[str]:
+    return dict.fromkeys(tree for name in plan.datasets for tree in DATASETS.get(name).trees)
 
 
 def _is_made(tree: str) -> bool:

@@ -11,6 +11,7 @@ from roga_domainbed.catalog.registry import load
 from roga_domainbed.cli import main, reproduce
 from roga_domainbed.errors import Problems
 from roga_domainbed.launch import LAUNCHERS, LauncherInfo, Outcome
+from roga_domainbed.sweep.folder import stored_plans
 from roga_domainbed.sweep.plan import Plan, load_preset
 
 TABLE = """
@@ -109,6 +110,14 @@ def test_all_data_and_weights_that_lack_are_named_at_once_with_what_makes_them(t
     assert not out.exists()
 
 
+def test_a_table_that_a_launch_refuses_leaves_its_folder_to_another(table, tmp_path, here, capsys):
+    argv = ["reproduce", table, "--smoke", "--output_dir", str(tmp_path / "out"), "--command_launcher", here]
+    (tmp_path / "mine.yaml").write_text(TABLE.replace("rho: 0.1", "rhoo: 0.1"))
+    assert main(argv) == 2
+    assert "RoGA: unknown hparam 'rhoo'" in capsys.readouterr().err
+    assert stored_plans(tmp_path / "out") == []
+
+
 def test_the_command_that_makes_a_tree_is_one_of_prepare(capsys):
     trees = {
         tree for name in ("FFPPCross", "FFPPSeenCross", "FFPPDownload") for tree in DATASETS.get(name).trees
@@ -124,6 +133,7 @@ def test_the_command_that_makes_a_tree_is_one_of_prepare(capsys):
     ("argv", "message"),
     [
         (["table7"], "unknown table 'table7'"),
+        (["none.yaml", "--data_dir", "d"], "none.yaml: it names no datasets, or neither algorithms nor rows"),
         (["table2"], "--data_dir is required for FFPP"),
         (
             ["table2", "--data_dir", "d", "--weights", "resnet34"],
@@ -132,7 +142,9 @@ def test_the_command_that_makes_a_tree_is_one_of_prepare(capsys):
         (["table2", "--data_dir", "d", "--weights", "resnet3=f"], "unknown backbone of this table 'resnet3'"),
     ],
 )
-def test_what_cannot_be_reproduced_is_refused(argv, message, tmp_path, capsys):
+def test_what_cannot_be_reproduced_is_refused(argv, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "none.yaml").write_text("datasets: [FFPP]\n")
     assert main(["reproduce", *argv, "--output_dir", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
 

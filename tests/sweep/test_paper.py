@@ -129,7 +129,7 @@ def test_a_dry_run_counts_the_jobs_that_the_head_says(name, capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", [*TABLES, "lodo"])
+@pytest.mark.parametrize("name", [*TABLES, "fig3_gradcam", "fig4_tsne", "lodo"])
 def test_the_command_in_the_head_is_that_of_the_preset(name):
     head = (SWEEPS / f"{name}.yaml").read_text(encoding="utf-8").split("\ndatasets:")[0]
     command = re.search(r"^#   (roga-domainbed reproduce .*)$", head, re.MULTILINE)[1].split()
