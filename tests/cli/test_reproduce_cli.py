@@ -110,6 +110,24 @@ def test_all_data_and_weights_that_lack_are_named_at_once_with_what_makes_them(t
     assert not out.exists()
 
 
+def test_where_jobs_fail_the_others_are_compared_and_the_status_says_it(
+    table, tmp_path, here, capsys, monkeypatch
+):
+    def one_fails(jobs, options):
+        for job in jobs:
+            os.makedirs(job.output_dir)
+            yield Outcome(job, 1 if "FFPPSeen" in job.argv else main(list(job.argv)))
+
+    monkeypatch.setitem(globals(), "launch_here", one_fails)
+    argv = ["reproduce", table, "--smoke", "--output_dir", str(tmp_path / "out"), "--command_launcher", here]
+    assert main(argv) == 1
+    printed = capsys.readouterr().out
+    lines = [line.split() for line in printed[printed.index("Against Someone") :].splitlines()]
+    found = {(line[0], line[1]): line[2:] for line in lines if len(line) > 2}
+    assert found["RoGA", "NT"] == ["12.50", "no", "run"]
+    assert len(found["RoGA", "GID-DF"]) > 3
+
+
 def test_a_table_that_a_launch_refuses_leaves_its_folder_to_another(table, tmp_path, here, capsys):
     argv = ["reproduce", table, "--smoke", "--output_dir", str(tmp_path / "out"), "--command_launcher", here]
     (tmp_path / "mine.yaml").write_text(TABLE.replace("rho: 0.1", "rhoo: 0.1"))
