@@ -72,13 +72,13 @@ class CombinedDataset(ManifestDataset):
     def read_environments(cls, root: str | os.PathLike | None) -> list[tuple[Path, pd.DataFrame]]:
         """See ``ManifestDataset``; the faults of all trees come at once."""
         problems = Problems()
-        envs_of: dict[str, list[str]] = {}
+        envs_of: dict[str, dict[str, None]] = {}
         for source in cls.SOURCES:
-            envs_of.setdefault(source.tree, []).extend(source.envs)
+            envs_of.setdefault(source.tree, {}).update(dict.fromkeys(source.envs))
         trees = {}
         for tree, envs in envs_of.items():
             try:
-                trees[tree] = read_tree(root, tree, envs, problems)
+                trees[tree] = read_tree(root, tree, list(envs), problems)
             except RogaError as error:
                 problems.add(str(error))
                 if root is None or not Path(root).is_dir():
@@ -154,6 +154,26 @@ class FFPPCross(CombinedDataset):
         *(Source("FFPP", (env,), "FFPP") for env in _FFPP),
         *(_CELEBDF1, _CELEBDF2, _UADFV, _DFDC, _DFDCP),
     )
+
+
+class FFPPSeen(CombinedDataset):
+    """Train on the four manipulations and test on the same ones: ``--test_envs 4 5 6 7``.
+
+    Each manipulation is an environment twice. Held out, ``DF_test`` is DF's official test part: people that training
+    never saw, a manipulation that it did. Hold out all four: one that is not would be trained on a second time.
+    """
+
+    NAME = "FFPPSeen"
+    ENVIRONMENTS = list(DATASETS.get(NAME).environments)
+    SOURCES = tuple(Source("FFPP", (env,), "FFPP") for env in (*_FFPP, *_FFPP))
+
+
+class FFPPSeenCross(CombinedDataset):
+    """``FFPPSeen``, with UADFV and Celeb-DF v1 to test on too: ``--test_envs 4 5 6 7 8 9``."""
+
+    NAME = "FFPPSeenCross"
+    ENVIRONMENTS = list(DATASETS.get(NAME).environments)
+    SOURCES = (*FFPPSeen.SOURCES, _UADFV, _CELEBDF1)
 
 
 class FFPPDownload(CombinedDataset):

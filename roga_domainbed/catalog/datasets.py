@@ -163,6 +163,16 @@ for _name, _environments, _summary in (
         "FaceForensics++ c23 by manipulation, and five other datasets to test on",
     ),
     (
+        "FFPPSeen",
+        "DF F2F FS NT DF_test F2F_test FS_test NT_test",
+        "FaceForensics++ c23, and once more to test on manipulations that were trained on: --test_envs 4 5 6 7",
+    ),
+    (
+        "FFPPSeenCross",
+        "DF F2F FS NT DF_test F2F_test FS_test NT_test UADFV CelebDF1",
+        "FFPPSeen with two other datasets to test on: --test_envs 4 5 6 7 8 9",
+    ),
+    (
         "FFPPDownload",
         "DF F2F FS NT FaceShifter DFD",
         "FaceForensics++ c23 by manipulation, with FaceShifter and DeepFakeDetection of the same download",

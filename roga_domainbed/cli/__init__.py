@@ -32,6 +32,7 @@ COMMANDS = {
     "audit": ("roga_domainbed.cli.audit", "what training, selection and test have in common"),
     "train": ("roga_domainbed.cli.train", "train one model"),
     "sweep": ("roga_domainbed.cli.sweep", "launch, watch and clean up many trainings"),
+    "reproduce": ("roga_domainbed.cli.reproduce", "a table of the paper: check, train, and compare with it"),
     "collect-results": ("roga_domainbed.cli.collect_results", "tables from the records of a sweep"),
     "report": (
         "roga_domainbed.cli.report",

@@ -21,6 +21,10 @@ Rows: one for each algorithm, or for each row that the plan of the sweep names. 
 hyper-parameters: with --rows algorithm,hparams.backbone a row is "ERM, backbone resnet34". Models are selected within
 a row. Without --rows, runs of one algorithm with different settings (steps, split, --hparams, backend) get a row each.
 
+--against paper prints the numbers of a paper beside ours, for sweeps of the presets table1_… to table6_…: ours with its
+95 % interval, the difference, and whether the paper's number is inside the interval. --format csv then holds these
+cells instead of those of the tables.
+
 X is a cell without a number; the lines below a table say why. A number of a single trial has no error.
 
 Where upstream is wrong the default differs from it; --compat upstream prints upstream's tables byte for byte:
@@ -114,6 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ROW",
         help="also compare every row with this one, in pairs: differences, intervals, tests, ranks",
     )
+    add_against_argument(parser)
     parser.add_argument(
         "--compat", choices=["upstream"], help="print upstream's tables byte for byte, with its known faults"
     )
@@ -126,6 +131,15 @@ def add_rows_argument(parser: argparse.ArgumentParser) -> None:
         metavar="KEY,…",
         type=lambda text: [key.strip() for key in text.split(",") if key.strip()],
         help="name the rows after these arguments and hyper-parameters, such as algorithm,hparams.backbone",
+    )
+
+
+def add_against_argument(parser: argparse.ArgumentParser) -> None:
+    """``--against``, which ``report`` has, too."""
+    parser.add_argument(
+        "--against",
+        metavar="paper|PRESET",
+        help="also compare with a paper's numbers: those of the sweep's own preset, or of a preset or YAML file",
     )
 
 
@@ -199,6 +213,12 @@ def _run(args: argparse.Namespace) -> int:
         _print_some(unusable)
         found = [table for own in selected for table in interval_tables(own, stored)]
         tables = replace(tables, intervals=tuple(found))
+    if args.against:
+        from roga_domainbed.report.against import against_tables, paper_tables
+
+        wanted = paper_tables(args.input_dir, args.against)
+        rules_of_ours = [rule for rule in chosen_by if args.select or rule.name == "iid"]
+        tables = replace(tables, against=tuple(against_tables(args.input_dir, wanted, rules_of_ours)))
     if args.compare:
         tables = replace(tables, comparisons=tuple(comparison_table(own, args.compare) for own in selected))
     renderer = RENDERERS.get(_format(args))
@@ -263,6 +283,10 @@ def _check(args: argparse.Namespace) -> list[str]:
         if name not in selection.RULES or (name == "auto_lr" and not args.auto_lr):
             known = [rule for rule in selection.RULES.names() if rule != "auto_lr"]
             problems.add(unknown_name("selection rule", name, known))
+    if args.against and (args.compat or args.auto_lr):
+        problems.add("--against compares by our rules: leave out --compat and --auto_lr")
+    if args.against and args.format == "parquet":
+        problems.add("--format parquet cannot hold --against: choose text, latex, markdown, csv or json")
     if args.compare and args.compat:
         problems.add("upstream has no table for --compare: leave out --compat")
     if args.compare and args.format in ("csv", "parquet"):

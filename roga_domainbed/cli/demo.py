@@ -22,6 +22,7 @@ import shlex
 from pathlib import Path
 
 from roga_domainbed.catalog.values import Allowed, arguments_of, check_arguments
+from roga_domainbed.cli.own_command import own_command
 from roga_domainbed.errors import Problems
 from roga_domainbed.launch import MOST_WORKERS
 from roga_domainbed.launch.folders import holds_no
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     # One thread a training: sums then add up in one order whatever the number of cores.
     os.environ["OMP_NUM_THREADS"] = "1"
     n_workers = args.n_workers or min(usable_cpus(), 8)
-    status = _command(
+    status = own_command(
         "sweep launch",
         {
             "--preset": "demo",
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if status != 0:
         return status
     for metric in ("acc", "auc"):
-        status = _command(
+        status = own_command(
             "collect-results",
             {"--input_dir": sweep_dir, "--metric": metric, "--select": "iid"},
             "--intervals",
@@ -113,19 +114,7 @@ def _report(sweep_dir: str, output: Path) -> int:
     """The HTML report where its libraries are installed; otherwise the line that installs them."""
     options = {"--input_dir": sweep_dir, "--output": str(output), "--metric": "auc"}
     if all(importlib.util.find_spec(module) for module in ("matplotlib", "jinja2")):
-        return _command("report", options)
+        return own_command("report", options)
     command = shlex.join([word for option in options.items() for word in option])
     print(f"\nFor the HTML report: pip install 'roga-domainbed[report]'; roga-domainbed report {command}")
     return 0
-
-
-def _command(name: str, options: dict[str, object], *flags: str) -> int:
-    """Print one of our own commands as a shell would take it, and run it in this process."""
-    from roga_domainbed.cli import main
-
-    argv = name.split()
-    for option, value in options.items():
-        argv += [option, *map(str, value if isinstance(value, list) else [value])]
-    argv += flags
-    print("\n$ roga-domainbed " + shlex.join(argv), flush=True)
-    return main(argv)

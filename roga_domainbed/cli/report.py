@@ -14,6 +14,15 @@ the runs, with the command that repeats each chosen run.
   No runs are missing.
   Written to report.html (0.5 MB)
 
+With --against paper the page also has the numbers of the paper that the sweep repeats (presets table1_… to table6_…)
+beside ours, and they are printed: ours with its 95 % interval, the difference, and whether the paper's is inside.
+
+  $ roga-domainbed report --input_dir sweeps/table2 --against paper
+  ...
+  Row     Column      Paper  Ours  95 % interval  Difference  Paper inside
+  RoGA    GID-DF AUC  90.08  ...
+  DisGRL  GID-DF AUC  86.10  paper only
+
 Sections say what the records do not hold: DomainBed's own scripts record no AUC, scores or versions. With --select
 oracle the word oracle is in the title, the rows, the captions and the file names.
 
@@ -32,7 +41,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from roga_domainbed.cli.collect_results import add_rows_argument, make_rows
+from roga_domainbed.cli.collect_results import add_against_argument, add_rows_argument, make_rows
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 from roga_domainbed.files import replacement_problem, replacing
 from roga_domainbed.foreign import one_line
@@ -70,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", metavar="ROW", help="the row to compare with (default: ERM, or the first row)"
     )
+    add_against_argument(parser)
     parser.add_argument("--figures", metavar="DIR", help="also write the figures as files")
     parser.add_argument(
         "--figure-format",
@@ -82,10 +92,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, draw, write."""
+    from roga_domainbed.report.against import against_tables, paper_tables
+    from roga_domainbed.report.renderers.text import render_more
     from roga_domainbed.results import selection
     from roga_domainbed.results.runs import runs_in_several_folders
 
     _check(args)
+    papers = paper_tables(args.input_dir, args.against) if args.against else []
     for package, module in (("matplotlib", "matplotlib"), ("Jinja2", "jinja2")):
         if find_spec(module) is None:
             raise MissingExtra(package, "report", "report")
@@ -104,13 +117,15 @@ def run(args: argparse.Namespace) -> int:
     from roga_domainbed.sweep.folder import planned_test_envs
 
     found = study(args.input_dir, loaded, rules, metric, baseline, planned_test_envs(args.input_dir))
-    report = page.make_report(found, run_health(args.input_dir, loaded.runs))
+    against = against_tables(args.input_dir, papers, rules)
+    report = page.make_report(found, run_health(args.input_dir, loaded.runs), against)
     html = _drawn(report)
     output = _output(args)
     with replacing(output) as partial:
         partial.write_text(html, encoding="utf-8")
     for sentence in report.sentences:
         print(one_line(sentence.text))
+    print(render_more(against), end="")
     print(f"Written to {output} ({len(html.encode('utf-8')) / 1e6:.1f} MB)")
     if args.figures is not None:
         figures = page.save_figures(report, Path(args.figures), args.figure_format)

@@ -421,6 +421,7 @@ def _plan(args: argparse.Namespace, problems: Problems) -> Plan:
     for given, replaced in (("test_envs", "single_test_envs"), ("single_test_envs", "test_envs")):
         if getattr(args, given) is not None:
             values.pop(replaced, None)
+            values.pop("test_envs_of", None)
     values |= {name: getattr(args, name) for name in _PLAN_NAMES if getattr(args, name) is not None}
     plan = Plan(**values)
     if plan.algorithms is None and not plan.rows:

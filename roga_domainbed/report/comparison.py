@@ -35,6 +35,7 @@ class ComparisonTable:
     blocks: int
 
     labels = ("Algorithm", "Difference", "95 % interval", "p (Holm)", "Win/tie/loss", "Pairs", "Average rank")
+    n_left = 1  # columns that are aligned to the left
 
     @property
     def title(self) -> str:

@@ -33,6 +33,8 @@ class IntervalTable:
     sizes: Mapping[int, tuple[int, int]]
     trials: frozenset[int]
 
+    n_left = 1  # columns that are aligned to the left
+
     @property
     def title(self) -> str:
         """The line above the table."""

@@ -103,7 +103,9 @@ def _over_scores(trials: Sequence[JudgedRun], metric: str, stored: StoredScores)
     shown = float(np.mean([trial.test for trial in trials]))
     if abs(value - shown) > 1e-4:
         raise RogaError(f"the stored scores give {100 * value:.2f}, the records {100 * shown:.2f}")
-    return Interval(*limits, "videos" if first.has_videos else "samples")
+    low, high = limits
+    # of a few videos Student's t goes beyond what an accuracy can be
+    return Interval(max(low, 0.0), min(high, 1.0), "videos" if first.has_videos else "samples")
 
 
 def _columns(found: Sequence[Scores], metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

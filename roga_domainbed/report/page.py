@@ -10,6 +10,7 @@ from pathlib import Path
 from roga_domainbed import __version__
 from roga_domainbed.foreign import printable
 from roga_domainbed.report import page_tables
+from roga_domainbed.report.against import AgainstTable
 from roga_domainbed.report.figures.detection import detection_figures
 from roga_domainbed.report.figures.drawing import file_name, inline_svg, save_figure, swatch
 from roga_domainbed.report.figures.environments import by_environment
@@ -45,7 +46,7 @@ class Report:
         study: the sweep.
         health: the state of every run folder.
         sentences: the summary.
-        results: the tables of each rule, and the comparison with the baseline.
+        results: the tables of each rule, the comparison with the baseline, and those with a paper.
         blocks: dataset → figures in the order of the page.
         problems: one sentence for each thing that could not be read.
     """
@@ -58,7 +59,7 @@ class Report:
     problems: tuple[str, ...]
 
 
-def make_report(study: Study, health: Sequence[RunHealth]) -> Report:
+def make_report(study: Study, health: Sequence[RunHealth], against: Sequence[AgainstTable] = ()) -> Report:
     """Read the stored scores of the chosen steps and make tables and figures; nothing is drawn yet."""
     stored, score_problems = read_stored(chosen for own in study.selected for chosen in own.chosen)
     intervals_of = {own.rule.name: cell_intervals(own, stored) for own in study.selected}
@@ -67,6 +68,7 @@ def make_report(study: Study, health: Sequence[RunHealth]) -> Report:
     tables = [table for table in study.tables.shown if table.dataset is not None or several]
     results = [page_tables.result_table(table, intervals_of[table.rule.name]) for table in tables]
     results += filter(None, [page_tables.comparison(study)])
+    results += map(page_tables.against_table, against)
     blocks = {}
     for dataset in study.datasets:
         lines = _lines(study, dataset)

@@ -12,6 +12,7 @@ from itertools import product
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.launch.job import State
+from roga_domainbed.report.against import AgainstTable
 from roga_domainbed.report.comparison import comparison_table
 from roga_domainbed.report.figures.training import step_seconds
 from roga_domainbed.report.health import RunHealth
@@ -130,6 +131,16 @@ def comparison(study: Study) -> PageTable | None:
         tuple(Value(shown, None if key != key else key) for shown, key in zip(texts, own, strict=True))
         for texts, own in zip(table.rows(), keys, strict=True)
     ]
+    return PageTable(table.title, table.labels, tuple(rows), tuple(table.notes()))
+
+
+def against_table(table: AgainstTable) -> PageTable:
+    """A paper's numbers beside ours."""
+    rows = []
+    for texts, cell in zip(table.rows(), table.cells, strict=True):
+        low = 100 * cell.interval.low if cell.interval.over else None
+        keys = (cell.row, cell.column.name, cell.paper, cell.ours, low, cell.difference, texts[-1] or None)
+        rows.append(tuple(map(Value, texts, keys)))
     return PageTable(table.title, table.labels, tuple(rows), tuple(table.notes()))
 
 

@@ -24,6 +24,7 @@ from datasets_ext.training_options import said_of_share
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import shortened
 from roga_domainbed.metrics import Metric
+from roga_domainbed.report.against import AgainstTable
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.incomplete import UnfinishedRun, missing_runs
 from roga_domainbed.report.interval_table import IntervalTable
@@ -217,6 +218,7 @@ class Tables:
         tables: in the order of printing.
         intervals: of the cells, if wanted.
         comparisons: of the rows with one of them, if wanted.
+        against: a paper's numbers beside ours, if wanted.
         problems: a sentence for everything that could not be read, or that the numbers should not be read without.
     """
 
@@ -224,12 +226,13 @@ class Tables:
     tables: tuple[Table, ...]
     intervals: tuple[IntervalTable, ...] = ()
     comparisons: tuple[ComparisonTable, ...] = ()
+    against: tuple[AgainstTable, ...] = ()
     problems: tuple[str, ...] = ()
 
     @property
-    def more(self) -> tuple[IntervalTable | ComparisonTable, ...]:
+    def more(self) -> tuple[IntervalTable | ComparisonTable | AgainstTable, ...]:
         """The tables that follow those of the rules."""
-        return *self.intervals, *self.comparisons
+        return *self.intervals, *self.comparisons, *self.against
 
     @property
     def shown(self) -> list[Table]:

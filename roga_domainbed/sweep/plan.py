@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.foreign import Malformed, parse_yaml, read_text
 from roga_domainbed.foreign.yaml_text import LARGEST_YAML
 from roga_domainbed.seeds import seed_hash
+from roga_domainbed.sweep.checked import checked
+from roga_domainbed.sweep.paper import PaperTable
 
 MOST_JOBS = 1_000_000  # all algorithms of a checkout on all datasets are 810,000
 
@@ -47,6 +49,8 @@ class Plan:
 
     Attributes:
         rows: named rows, beside ``algorithms`` or instead of them.
+        test_envs_of: dataset → ``test_envs`` of its jobs, where datasets differ; a preset's ``test_envs`` as a mapping.
+        paper: what a paper prints for these rows.
     """
 
     datasets: list[str] | None = argument(None, "default: all but the Debug ones")
@@ -86,6 +90,8 @@ class Plan:
         "all", "needed: evaluate what is trained on in the last record only", choices=EVAL_PARTS
     )
     rows: list[Row] = field(default_factory=list)
+    test_envs_of: dict[str, list[int]] = field(default_factory=dict)
+    paper: PaperTable | None = None
 
     @property
     def all_rows(self) -> list[Row]:
@@ -116,8 +122,10 @@ class Plan:
 
     def values(self) -> dict[str, Any]:
         """The arguments that are not the default, as plain values: what ``of`` reads."""
-        found = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "rows"}
+        found = {name: getattr(self, name) for name in arguments_of(Plan)}
         found = {name: value for name, value in found.items() if value != getattr(_DEFAULT, name)}
+        if self.test_envs_of:
+            found["test_envs"] = dict(self.test_envs_of)
         if self.rows:
             found["rows"] = [
                 {
@@ -127,6 +135,8 @@ class Plan:
                 }
                 for row in self.rows
             ]
+        if self.paper is not None:
+            found["paper"] = self.paper.values()
         return found
 
     @property
@@ -152,7 +162,7 @@ class Plan:
             problems.add(f"--n_hparams_from must be below --n_hparams; got {self.n_hparams_from}")
         known = [DATASETS.get(name) for name in dict.fromkeys(self.datasets or ()) if name in DATASETS]
         for info in known:
-            if self.test_envs is not None:
+            if self._test_envs(info.name) is not None:
                 for held_out in self.held_out(info.name):
                     for message in test_env_problems(held_out, info.environments):
                         problems.add(f"{info.name}: {message}")
@@ -160,6 +170,11 @@ class Plan:
                 problems.add(
                     f"{info.name} has too few environments to hold out pairs: use --single_test_envs"
                 )
+        for name in self.test_envs_of:
+            if name not in (self.datasets or ()):
+                problems.add(f"test_envs: {unknown_name('dataset of this plan', name, self.datasets or ())}")
+        if self.paper is not None:
+            self.paper.check(problems)
         needy = [info.name for info in known if info.needs_data_dir]
         if needy and self.data_dir is None:
             problems.add(f"--data_dir is required for {', '.join(needy)}")
@@ -210,11 +225,15 @@ class Plan:
 
     def held_out(self, dataset: str) -> list[list[int]]:
         """The test environments of each of the dataset's jobs, for one trial, row and hyper-parameter seed."""
-        if self.test_envs is not None:
-            alone = [[env] for env in dict.fromkeys(self.test_envs)]
-            return alone if self.single_test_envs else [list(self.test_envs)]
+        together = self._test_envs(dataset)
+        if together is not None:
+            alone = [[env] for env in dict.fromkeys(together)]
+            return alone if self.single_test_envs else [list(together)]
         n = len(DATASETS.get(dataset).environments)
         return [[i] for i in range(n)] if self.single_test_envs else all_test_env_combinations(n)
+
+    def _test_envs(self, dataset: str) -> list[int] | None:
+        return self.test_envs_of.get(dataset, self.test_envs)
 
 
 def all_test_env_combinations(n: int) -> list[list[int]]:
@@ -240,12 +259,13 @@ def preset_names() -> list[str]:
     )
 
 
-def load_preset(name: str, problems: Problems) -> dict[str, Any]:
+def load_preset(name: str, problems: Problems, option: str = "--preset") -> dict[str, Any]:
     """The arguments of a ``Plan`` in a preset. ``hparams`` may be a mapping there and is JSON text here.
 
     Args:
         name: one of ``preset_names()``, or the path of a YAML file.
         problems: where unknown keys, values of another kind and what is wrong with rows are added.
+        option: that named it, for messages.
 
     Raises:
         RogaError: no such preset or file, or no YAML mapping.
@@ -260,22 +280,28 @@ def load_preset(name: str, problems: Problems) -> dict[str, Any]:
             raise RogaError(unknown_name("preset", name, known))
         values = parse_yaml(text)
     except FileNotFoundError:
-        raise RogaError(f"--preset: no such file: {name!r}") from None
+        raise RogaError(f"{option}: no such file: {name!r}") from None
     except OSError as error:
-        raise RogaError(f"--preset {name!r} cannot be read: {error.strerror}") from None
+        raise RogaError(f"{option} {name!r} cannot be read: {error.strerror}") from None
     except Malformed as error:
-        raise RogaError(f"--preset {name}: {error}") from None
+        raise RogaError(f"{option} {name}: {error}") from None
     if not isinstance(values, dict):
-        raise RogaError(f"--preset {name}: expected 'argument: value' lines, as in sweeps/demo.yaml")
-    return _plan_values(values, f"--preset {name}: ", problems)
+        raise RogaError(f"{option} {name}: expected 'argument: value' lines, as in sweeps/demo.yaml")
+    return _plan_values(values, f"{option} {name}: ", problems)
 
 
 def _plan_values(values: Mapping[str, Any], where: str, problems: Problems) -> dict[str, Any]:
     values = dict(values)
     if isinstance(values.get("hparams"), dict):
         values["hparams"] = json.dumps(values["hparams"])
-    rows = values.pop("rows", None)
-    found = _checked(values, arguments_of(Plan), where, problems)
+    rows, paper = values.pop("rows", None), values.pop("paper", None)
+    of_datasets = values.pop("test_envs") if isinstance(values.get("test_envs"), dict) else None
+    found = checked(values, arguments_of(Plan), where, problems)
+    if of_datasets is not None:
+        allowed = dict.fromkeys(of_datasets, arguments_of(Plan)["test_envs"])
+        found["test_envs_of"] = checked(of_datasets, allowed, f"{where}test_envs of ", problems)
+    if paper is not None:
+        found["paper"] = PaperTable.of(paper, f"{where}paper: ", problems)
     if rows is not None:
         found["rows"] = _rows(rows, where, problems)
     return found
@@ -298,27 +324,10 @@ def _rows(values: Any, where: str, problems: Problems) -> list[Row]:
         for key in ("name", "algorithm"):
             if key not in value:
                 problems.add(f"{this} has no {key}")
-        found = _checked(value, _ROW_KEYS, f"{this}: ", problems)
+        found = checked(value, _ROW_KEYS, f"{this}: ", problems)
         if "algorithm" in found:
             rows.append(Row(found["algorithm"], name, found.get("hparams", {})))
     return rows
-
-
-def _checked(
-    values: Mapping[str, Any], allowed: Mapping[str, Allowed], where: str, problems: Problems
-) -> dict[str, Any]:
-    """Those of ``values`` that are allowed; a sentence for each of the others."""
-    found = {}
-    for key, value in values.items():
-        if key not in allowed:
-            problems.add(f"{where}{unknown_name('key', str(key)[:100], allowed)}")
-            continue
-        try:
-            found[key] = allowed[key].checked(value)
-        except ValueError as error:
-            a_number = allowed[key].kind is str and isinstance(value, int)  # 1:4 is sixty-four to YAML
-            problems.add(f"{where}{key} {error}{'; put it in quotes' if a_number else ''}")
-    return found
 
 
 def _folder() -> Any:

@@ -129,6 +129,7 @@ def test_leaving_one_dataset_out_passes_and_so_does_training_on_ffpp_alone(root,
     for test_env in range(5):
         assert audited("DeepfakeDatasets", root, [test_env], mode).leaks == ()
     assert audited("FFPPCross", root, [4, 5, 6, 7, 8]).leaks == ()
+    assert audited("FFPPSeenCross", root, [4, 5, 6, 7, 8, 9], mode).leaks == ()
 
 
 def test_celebdf_1_against_2_is_caught_by_recording_and_person(root, tmp_path):

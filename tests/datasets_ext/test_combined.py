@@ -10,7 +10,7 @@ from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
 
 HPARAMS = {"data_augmentation": False, "image_size": 8}
-NAMES = ("DeepfakeDatasets", "FFPPCross", "FFPPDownload")
+NAMES = ("DeepfakeDatasets", "FFPPCross", "FFPPSeen", "FFPPSeenCross", "FFPPDownload")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,22 @@ def test_faceshifter_is_tested_on_people_who_were_not_trained_on(root):
     assert people[4] == {"FFPP/004", "FFPP/005"}  # of the same family: the audit compares them
     assert len(splits[5][0]) == len(dataset.datasets[5])  # no published split: DFD is tested on whole
     assert all(person.startswith("DFD/") for person in people[5])
+
+
+def test_a_manipulation_that_was_trained_on_is_tested_on_other_people(root):
+    dataset = opened("FFPPSeen", root, [4, 5, 6, 7])
+    splits = dataset.split_indices("official", 0, 0.2, [4, 5, 6, 7])
+    for env in range(4):
+        twin = env + 4
+        assert dataset.ENVIRONMENTS[twin] == f"{dataset.ENVIRONMENTS[env]}_test"
+        rows = dataset.environment_rows[env]
+        assert list(rows["path"]) == list(dataset.environment_rows[twin]["path"])
+        people = [
+            set("+".join(rows["identities"].iloc[part]).split("+"))
+            for part in (splits[env][0], splits[twin][0])
+        ]
+        assert people == [{"FFPP/000", "FFPP/001"}, {"FFPP/004", "FFPP/005"}]
+        assert set(rows["method"].iloc[splits[twin][0]]) == set(rows["method"]), "reals, and its own fakes"
 
 
 def test_equal_names_in_different_datasets_are_not_one_but_those_of_celebdf_1_and_2_are(root):

@@ -68,6 +68,28 @@ def test_the_interval_of_an_accuracy_is_that_of_the_share_of_right_frames(tmp_pa
     assert (got.low, got.high) == pytest.approx(mean_interval(right, scores.clusters))
 
 
+def test_the_interval_of_an_accuracy_of_few_videos_ends_where_an_accuracy_does(tmp_path):
+    folder = tmp_path / "sweep"
+    run = write_run(folder, arguments(), scores=False, metrics=0.5, videos=2)
+    rows = {
+        "step": [99] * 4,
+        "env": [0] * 4,
+        "env_name": ["DF"] * 4,
+        "split": ["in"] * 4,
+        "index": [0, 1, 2, 3],
+    }
+    rows |= {
+        "video": ["a", "b", "c", "d"],
+        "path": ["x"] * 4,
+        "label": [0, 0, 1, 1],
+        "score": [0.1, 0.9, 0.1, 0.9],
+    }
+    parquet.write_table(pa.table(rows), run / "scores.parquet")
+    found = interval_of(studied(folder, metric="acc"))
+    # half are right: 0.5 ± t(0.975, 3) x 0.577 / 2 = 0.5 ± 0.92
+    assert (found.low, found.high, found.over) == (0, 1, "videos")
+
+
 def test_an_earlier_step_of_a_run_of_the_first_version_has_no_interval_over_videos(tmp_path):
     folder = one_cell(tmp_path / "sweep", trials=3, steps=(0, 40), first_version=True)
     assert interval_of(studied(folder)).over == "videos", "of the last step it has scores"

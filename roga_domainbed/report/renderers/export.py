@@ -11,6 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from roga_domainbed.foreign import csv_cell
+from roga_domainbed.report.against import FIELDS as AGAINST_FIELDS
+from roga_domainbed.report.against import against_values
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.tables import Table, Tables
 
@@ -33,18 +35,22 @@ def values(tables: Tables) -> list[dict[str, Any]]:
 
 
 def render_csv(tables: Tables, *, compat: str | None = None) -> str:
-    """A header line, then a line for each cell; an empty field for None."""
+    """A header line, then a line for each cell; an empty field for None.
+
+    If a comparison with a paper was wanted, its cells, with ``against.FIELDS``.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer = csv.DictWriter(text, AGAINST_FIELDS if tables.against else FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: csv_cell(value) for name, value in own.items()} for own in values(tables))
+    lines = against_values(tables.against) if tables.against else values(tables)
+    writer.writerows({name: csv_cell(value) for name, value in own.items()} for own in lines)
     return text.getvalue()
 
 
 def render_json(tables: Tables, *, compat: str | None = None) -> str:
     """``n_records``; ``missing_runs`` and ``unfinished_runs`` of each dataset; ``cells``; ``problems``.
 
-    If comparisons were wanted, ``comparisons``.
+    If comparisons were wanted, ``comparisons`` and ``against``.
     """
     of_datasets = [table for table in tables.tables if table.dataset is not None]
     content = {
@@ -59,6 +65,8 @@ def render_json(tables: Tables, *, compat: str | None = None) -> str:
         content["comparisons"] = [
             value for table in tables.comparisons for value in _of_comparison(table, algorithms)
         ]
+    if tables.against:
+        content["against"] = list(against_values(tables.against))
     return json.dumps(content, indent=1) + "\n"
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from roga_domainbed.foreign import one_line
+from roga_domainbed.report.against import AgainstTable
+from roga_domainbed.report.comparison import ComparisonTable
+from roga_domainbed.report.interval_table import IntervalTable
 from roga_domainbed.report.tables import Tables
 from roga_domainbed.results.selection import UPSTREAM
 from roga_domainbed.results.text_table import text_table
@@ -29,10 +34,18 @@ def render_text(tables: Tables, *, compat: str | None = None) -> str:
         parts.append(f"\n-------- {one_line(table.title)}\n")
         parts += ["  ".join(cell.ljust(width)[:width] for cell in row) + " \n" for row in rows]
         parts += [f"{one_line(line)}\n" for line in table.notes()]
-    for table in tables.more:
-        parts.append(f"\n-------- {one_line(table.title)}\n")
-        parts.append(text_table([table.labels, *(list(map(one_line, row)) for row in table.rows())]))
-        parts += [f"{one_line(line)}\n" for line in table.notes()]
+    parts.append(render_more(tables.more))
     if tables.problems:
         parts += ["\n", *(f"{one_line(line)}\n" for line in tables.problems)]
+    return "".join(parts)
+
+
+def render_more(tables: Sequence[IntervalTable | ComparisonTable | AgainstTable]) -> str:
+    """The tables that follow those of the rules."""
+    parts = []
+    for table in tables:
+        parts.append(f"\n-------- {one_line(table.title)}\n")
+        rows = [table.labels, *(list(map(one_line, row)) for row in table.rows())]
+        parts.append(text_table(rows, table.n_left))
+        parts += [f"{one_line(line)}\n" for line in table.notes()]
     return "".join(parts)
