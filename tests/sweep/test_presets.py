@@ -33,11 +33,7 @@ def read(path):
     return values
 
 
-# In the others DomainBed's algorithms step with SGD, which they do not take yet; test_paper.py counts their jobs.
-LAUNCHABLE = [name for name in preset_names() if name[:4] not in ("tabl", "fig3", "fig4") or "table6" in name]
-
-
-@pytest.mark.parametrize("name", LAUNCHABLE)
+@pytest.mark.parametrize("name", preset_names())
 def test_a_preset_makes_as_many_jobs_as_its_header_says(name, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lite0.pth").touch()  # the league's weights
