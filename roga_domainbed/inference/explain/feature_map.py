@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class FeatureMap:
     width: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Call:
     """One module's call: ``version`` tells whether its output was overwritten afterwards."""
 
@@ -85,18 +85,29 @@ def last_feature_map(run: SavedRun) -> FeatureMap:
         and call.output._version == call.version
         and call.output.requires_grad
     ]
-    outputs = [call.output for call in candidates]
-    gradients = torch.autograd.grad(logits[0, -1], outputs, allow_unused=True) if outputs else ()
-    used = [call for call, gradient in zip(candidates, gradients, strict=True) if gradient is not None]
+    used = _used(logits, candidates)
     if not used:
         raise _refusal(run, "has no single feature map that its logits are made from")
     found = used[-1]
-    behind = calls[calls.index(found) + 1 :]
-    if any(_has_weights(call.module) and call.output.dim() > 2 and call.n_positions > 1 for call in behind):
+    behind = [
+        call
+        for call in calls[calls.index(found) + 1 :]
+        if _has_weights(call.module) and call.output.dim() > 2 and call.n_positions > 1
+    ]
+    if _used(logits, behind):
         raise _refusal(
             run, f"goes on with tokens behind its last feature map ({found.name}), as vision transformers do"
         )
     return FeatureMap(found.name, found.module, *map(int, size))
+
+
+def _used(logits: Tensor, calls: Sequence[_Call]) -> list[_Call]:
+    """The calls whose output the (1, C) logits are made from."""
+    outputs = [call.output for call in calls]
+    if not outputs:
+        return []
+    gradients = torch.autograd.grad(logits[0, -1], outputs, retain_graph=True, allow_unused=True)
+    return [call for call, gradient in zip(calls, gradients, strict=True) if gradient is not None]
 
 
 def _refusal(run: SavedRun, why: str) -> RogaError:

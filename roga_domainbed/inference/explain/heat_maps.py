@@ -68,8 +68,6 @@ def heat_maps(
             maps = cam(x, [_fake_logit] * len(x))
         logits = cam.outputs.detach().cpu()
         cam.outputs = None  # and with it the graph
-        if not torch.isfinite(logits).all():
-            raise Failed("the network's output is NaN or infinite for an image, which has no heat map")
         return maps, decide(logits)[1][:, 1]
 
     try:
@@ -88,7 +86,10 @@ class _Logits(nn.Module):
         self.algorithm = algorithm
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.algorithm.predict(x).float().reshape(len(x), -1)
+        logits = self.algorithm.predict(x).float().reshape(len(x), -1)
+        if not torch.isfinite(logits).all():
+            raise Failed("the network's output is NaN or infinite for an image, which has no heat map")
+        return logits
 
 
 def _fake_logit(logits: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
@@ -18,58 +20,55 @@ from roga_domainbed.report.figures.style import INK, MUTED, RULE, SERIES, paper_
 if TYPE_CHECKING:
     from roga_domainbed.inference.explain.embedding import Embedding, Embeddings
 
-_SIDE, _LEGEND = 2.5, 1.15  # inches: of a panel, and of the legend beside them
-_SHARED = "several"
-_CLASSES = (("real", SERIES[0]), ("fake", SERIES[1]))
-_LONGEST = 24
+_SIDE, _BESIDE = 2.5, 1.2  # inches: of a panel, and of the legends
+_CLASSES = {"real": SERIES[0], "fake": SERIES[1]}
+_OF_ENVIRONMENTS = SERIES[2:]  # no colour means a class above and an environment below
+_AREA, _SMALLEST, _LARGEST = 6000, 2.5, 16  # square points: of all points together, of one
+_LONGEST = 20  # letters of a name
 
 
 def save_embeddings(found: Embeddings, path: Path) -> None:
     """Draw ``found`` into ``path``, whose suffix is one of ``drawing.FORMATS``."""
-    labels = np.array([sample.label for sample in found.samples])
-    envs = [one_line(s.env_names[0]) if len(s.env_names) == 1 else _SHARED for s in found.samples]
-    colors = {
-        env: SERIES[slot % len(SERIES)] for slot, env in enumerate(dict.fromkeys(envs)) if env != _SHARED
-    }
-    if _SHARED in envs:
-        colors[_SHARED] = MUTED
-    n_rows = 2 if len(colors) > 1 else 1
-    # In another order the last environment would cover the others.
-    order = np.random.Generator(np.random.Philox(0)).permutation(len(labels))
+    envs = [sample.env_names[0] if len(sample.env_names) == 1 else None for sample in found.samples]
+    names = [name for name in dict.fromkeys(envs) if name is not None]
+    colors = dict(zip(names, _colors(len(names)), strict=True))
+    is_fake = np.array([sample.label == 1 for sample in found.samples])
+    # In their own order the last environment would cover the others.
+    order = np.random.Generator(np.random.Philox(0)).permutation(len(is_fake))
+    by_class = [_CLASSES["fake" if fake else "real"] for fake in is_fake[order]]
+    by_env = [MUTED if envs[place] is None else colors[envs[place]] for place in order]
+    n_rows = 2 if len(names) > 1 else 1
     with paper_style(), quiet_about_glyphs(path.suffix == ".svg"):
-        canvas = Canvas(
-            figsize=(len(found.runs) * _SIDE + _LEGEND, n_rows * _SIDE + 0.2),
-            layout="constrained",
-            facecolor="white",
-        )
+        size = (len(found.runs) * _SIDE + _BESIDE, n_rows * _SIDE + 0.2)
+        canvas = Canvas(figsize=size, layout="constrained", facecolor="white")
         axes = canvas.subplots(n_rows, len(found.runs), squeeze=False)
         for column, run in zip(axes.T, found.runs, strict=True):
             column[0].set_title(_title(run))
-            _draw(
-                column[0], run.xy[order], [_CLASSES[label][1] for label in labels[order]], labels[order] >= 0
-            )
+            _draw(column[0], run.xy[order], by_class, np.ones(len(order), bool))
             if n_rows > 1:
-                of_env = [colors[envs[place]] for place in order]
-                _draw(column[1], run.xy[order], of_env, labels[order] == 1)
-        _legend(axes[0, -1], [(name, color, True) for name, color in _CLASSES], "class")
+                _draw(column[1], run.xy[order], by_env, is_fake[order])
+        _legend(axes[0, -1], [(name, color, True) for name, color in _CLASSES.items()])
         if n_rows > 1:
-            entries = [(env, color, True) for env, color in colors.items() if env != _SHARED]
-            entries += [("real, of several", MUTED, False)] * (_SHARED in colors)
-            entries += [] if _SHARED in colors else [("real", INK, False)]
-            _legend(axes[1, -1], entries, "environment")
-        _note(canvas, found)
+            reals = [("real", INK, False)] if None not in envs else [("real, shared", MUTED, False)]
+            _legend(axes[1, -1], [*((name, color, True) for name, color in colors.items()), *reals])
+        canvas.supxlabel("\n".join(_notes(found)), x=0.01, ha="left", fontsize=6.5, color=MUTED)
         write_canvas(canvas, path)
 
 
-def _draw(axes: Axes, xy: np.ndarray, colors: list[str], filled: np.ndarray) -> None:
-    """Points of these colours, some of them hollow."""
-    size = float(np.clip(6000 / len(xy), 2.5, 16))
+def _colors(n: int) -> Sequence[str]:
+    if n <= len(_OF_ENVIRONMENTS):
+        return _OF_ENVIRONMENTS[:n]
+    return [to_hex(colormaps["turbo"](place)) for place in np.linspace(0.05, 0.95, n)]
+
+
+def _draw(axes: Axes, xy: np.ndarray, colors: Sequence[str], filled: np.ndarray) -> None:
+    """Points (N, 2) of N colours, filled or hollow; as pixels in SVG and PDF, where thousands would be slow."""
     edges = np.array([to_rgba(color, 0.8) for color in colors])
     faces = edges.copy()
     faces[~filled, 3] = 0
-    axes.scatter(
-        xy[:, 0], xy[:, 1], s=size, facecolors=faces, edgecolors=edges, linewidths=0.5, rasterized=True
-    )
+    size = float(np.clip(_AREA / len(xy), _SMALLEST, _LARGEST))
+    style = {"facecolors": faces, "edgecolors": edges, "linewidths": 0.5, "rasterized": True}
+    axes.scatter(xy[:, 0], xy[:, 1], s=size, **style)
     axes.set(xticks=[], yticks=[])
     axes.margins(0.04)
     axes.set_box_aspect(1)
@@ -77,28 +76,15 @@ def _draw(axes: Axes, xy: np.ndarray, colors: list[str], filled: np.ndarray) -> 
         spine.set(visible=True, color=RULE)
 
 
-def _legend(axes: Axes, entries: list[tuple[str, str, bool]], title: str) -> None:
+def _legend(axes: Axes, entries: Sequence[tuple[str, str, bool]]) -> None:
+    """Beside ``axes``, an entry for each (name, colour, whether filled)."""
     handles = [
         Line2D(
-            [],
-            [],
-            ls="",
-            marker="o",
-            ms=4,
-            color=color,
-            mfc=color if is_filled else "none",
-            label=_short(name),
+            [], [], ls="", marker="o", ms=4, color=color, mfc=color if filled else "none", label=_short(name)
         )
-        for name, color, is_filled in entries
+        for name, color, filled in entries
     ]
-    axes.legend(
-        handles=handles,
-        title=title,
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1.0),
-        handletextpad=0.2,
-        alignment="left",
-    )
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), handletextpad=0.2)
 
 
 def _title(run: Embedding) -> str:
@@ -106,10 +92,12 @@ def _title(run: Embedding) -> str:
     return f"{_short(run.name)}: {value}"
 
 
-def _note(canvas: Canvas, found: Embeddings) -> None:
-    lines = [f"t-SNE of {len(found.samples):,} test images of {one_line(found.data.name)}"]
-    lines += [one_line(note) for note in found.notes if note.startswith("LEAK")]
-    canvas.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6.5, color=MUTED)
+def _notes(found: Embeddings) -> list[str]:
+    n = len(found.samples)
+    return [
+        f"t-SNE of the features of {n:,} test images of {one_line(found.data.name)}",
+        *(one_line(note) for note in found.notes if note.startswith("LEAK")),
+    ]
 
 
 def _short(name: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure as Canvas
 
@@ -20,10 +22,14 @@ if TYPE_CHECKING:
 
 #: More images are not told apart on a page.
 MOST_COLUMNS = 24
-_CELL, _GAP, _TEXT = 1.0, 0.06, 0.16  # inches: side of a picture, between pictures, height of a line
+_SIDE, _GAP, _LINE = 1.0, 0.06, 0.16  # inches: of a picture, between two of them, of a line of text
+_STEP = _SIDE + _GAP
+_HEAD = 2 * _LINE + _GAP  # above the images
+_ROW = _STEP + _LINE + _GAP  # a picture with the probability below it
+_BAR = 0.45  # the scale of colours with its labels
 _COLORS = "turbo"
 _MOST_ALPHA = 0.65  # the face must stay visible under its hottest part
-_LONGEST = 15  # letters above a picture or beside a row
+_LONGEST = 15  # letters above a picture or in a line beside a row
 
 
 def save_heat_maps(grid: Grid, method: str, path: Path) -> None:
@@ -34,58 +40,27 @@ def save_heat_maps(grid: Grid, method: str, path: Path) -> None:
         method: its title.
         path: the file.
     """
-    n_columns, n_rows = len(grid.columns), len(grid.rows)
-    leaks = [note for note in grid.notes if note.startswith("LEAK")]
     names = [textwrap.wrap(_short(row.name, 3 * _LONGEST), _LONGEST) for row in grid.rows]
-    side = 0.1 + 0.068 * max(len(line) for lines in [["image"], *names] for line in lines)
-    width = max(side + n_columns * (_CELL + _GAP) + _GAP, 3.3)
-    foot = textwrap.wrap(_caption(method), int(width * 18))
-    foot += [line for note in leaks for line in textwrap.wrap(one_line(note), int(width * 18))]
-    bar_height = 0.45
-    head, row_height = 2 * _TEXT + _GAP, _CELL + _TEXT + _GAP
-    height = head + _CELL + _GAP + n_rows * row_height + bar_height + len(foot) * _TEXT
+    left = 0.1 + 0.068 * max(len(line) for lines in [["image"], *names] for line in lines)
+    width = max(left + len(grid.columns) * _STEP + _GAP, 3.3)
+    foot = [line for note in _notes(grid, method) for line in textwrap.wrap(note, int(width * 18))]
+    bottom = _HEAD + _STEP + len(grid.rows) * _ROW
     with paper_style(), quiet_about_glyphs(path.suffix == ".svg"):
-        canvas = Canvas(figsize=(width, height), facecolor="white")
-
-        def place(left: float, top: float, inches_wide: float, inches_high: float):
-            return canvas.add_axes(
-                (
-                    left / width,
-                    1 - (top + inches_high) / height,
-                    inches_wide / width,
-                    inches_high / height,
-                )
-            )
-
-        def write(x: float, top: float, text: str, **options):
-            canvas.text(x / width, 1 - top / height, text, **{"va": "top", "fontsize": 7.5, **options})
-
-        def picture(column: int, top: float, image: np.ndarray):
-            axes = place(side + column * (_CELL + _GAP), top, _CELL, _CELL)
-            axes.imshow(image, interpolation="nearest")
-            axes.set_axis_off()
-
-        for number, column in enumerate(grid.columns):
-            middle = side + number * (_CELL + _GAP) + _CELL / 2
-            write(middle, _GAP / 2, _short(column.title, _LONGEST), ha="center", fontweight="bold")
-            write(middle, _GAP / 2 + _TEXT, column.truth, ha="center", color=MUTED)
-            picture(number, head, column.image)
-        write(0.05, head + _CELL / 2, "image", va="center", color=MUTED)
+        sheet = _Sheet(width, bottom + _BAR + len(foot) * _LINE, left)
+        sheet.headings([(_short(column.title, _LONGEST), column.truth) for column in grid.columns])
+        sheet.pictures([column.image for column in grid.columns], _HEAD)
+        sheet.text(0.05, _HEAD + _SIDE / 2, "image", va="center", color=MUTED)
         for number, (row, lines) in enumerate(zip(grid.rows, names, strict=True)):
-            top = head + _CELL + _GAP + number * row_height
-            write(0.05, top + _CELL / 2, "\n".join(lines), va="center", fontweight="bold")
-            for place_in_row, cell in enumerate(row.cells):
-                picture(place_in_row, top, overlaid(cell.image, cell.heat))
-                middle = side + place_in_row * (_CELL + _GAP) + _CELL / 2
-                write(
-                    middle, top + _CELL + 0.02, f"p(fake) {cell.probability:.2f}", ha="center", fontsize=6.5
-                )
-        top = head + _CELL + _GAP + n_rows * row_height
-        bar = place(side, top + 0.08, min(2 * _CELL + _GAP, width - side - _GAP), 0.09)
-        _scale(canvas, bar)
+            top = _HEAD + _STEP + number * _ROW
+            sheet.text(0.05, top + _SIDE / 2, "\n".join(lines), va="center", fontweight="bold")
+            sheet.pictures([overlaid(cell.image, cell.heat) for cell in row.cells], top)
+            for place, cell in enumerate(row.cells):
+                said = f"p(fake) {cell.probability:.2f}"
+                sheet.text(sheet.middle(place), top + _SIDE + 0.02, said, ha="center", fontsize=6.5)
+        _scale(sheet.axes(left, bottom + 0.08, min(2 * _STEP, width - left) - _GAP, 0.09))
         for number, line in enumerate(foot):
-            write(0.05, top + bar_height + number * _TEXT, line, color=MUTED, fontsize=6.5)
-        write_canvas(canvas, path)
+            sheet.text(0.05, bottom + _BAR + number * _LINE, line, color=MUTED, fontsize=6.5)
+        write_canvas(sheet.canvas, path)
 
 
 def overlaid(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
@@ -100,9 +75,44 @@ def overlaid(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return np.rint((1 - alpha) * image + alpha * colors).astype(np.uint8)
 
 
-def _scale(canvas: Canvas, axes) -> None:
-    bar = canvas.colorbar(ScalarMappable(cmap=_COLORS), cax=axes, orientation="horizontal")
-    bar.set_ticks([0, 1], labels=["0", "largest of the image"])
+class _Sheet:
+    """A page on which things have their places in inches from its upper left corner."""
+
+    def __init__(self, width: float, height: float, left: float):
+        self._width, self._height, self._left = width, height, left
+        self.canvas = Canvas(figsize=(width, height), facecolor="white")
+
+    def middle(self, column: float) -> float:
+        """The horizontal middle of a column."""
+        return self._left + column * _STEP + _SIDE / 2
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        below = 1 - (top + height) / self._height
+        return self.canvas.add_axes((left / self._width, below, width / self._width, height / self._height))
+
+    def text(self, x: float, top: float, text: str, **options: object) -> None:
+        style = {"va": "top", "fontsize": 7.5, **options}
+        self.canvas.text(x / self._width, 1 - top / self._height, text, **style)
+
+    def pictures(self, images: list[np.ndarray], top: float) -> None:
+        for column, image in enumerate(images):
+            axes = self.axes(self._left + column * _STEP, top, _SIDE, _SIDE)
+            axes.imshow(image, interpolation="nearest")
+            axes.set_axis_off()
+
+    def headings(self, columns: list[tuple[str, str]]) -> None:
+        """Two lines: a title, once above neighbours that share it, and what the image truly is."""
+        for title, group in groupby(range(len(columns)), key=lambda place: columns[place][0]):
+            places = list(group)
+            middle = self.middle((places[0] + places[-1]) / 2)
+            self.text(middle, _GAP / 2, title, ha="center", fontweight="bold")
+        for place, (_, truth) in enumerate(columns):
+            self.text(self.middle(place), _GAP / 2 + _LINE, truth, ha="center", color=MUTED)
+
+
+def _scale(axes: Axes) -> None:
+    bar = axes.figure.colorbar(ScalarMappable(cmap=_COLORS), cax=axes, orientation="horizontal")
+    bar.set_ticks([0, 1], labels=["least", "most"])
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=6.5)
     bar.ax.grid(visible=False)
@@ -111,11 +121,12 @@ def _scale(canvas: Canvas, axes) -> None:
     last.set_ha("right")
 
 
-def _caption(method: str) -> str:
-    return (
-        f"{method} of the logit of fake. Each map is scaled by itself: it shows where, not how much. "
-        "Without colour: nothing speaks for fake."
-    )
+def _notes(grid: Grid, method: str) -> list[str]:
+    return [
+        f"{method} of the logit of fake: where it is raised, from least to most in each map by itself, which says "
+        "where and not how much. A map without colour: nothing raises it.",
+        *(one_line(note) for note in grid.notes if note.startswith("LEAK")),
+    ]
 
 
 def _short(name: str, longest: int) -> str:
