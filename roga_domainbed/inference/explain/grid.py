@@ -252,5 +252,5 @@ def _layers(runs: Mapping[str, SavedRun]) -> dict[str, FeatureMap]:
 
 def _environments(names: Sequence[str], every: set[str]) -> str:
     if len(names) > 1 and set(names) == every:
-        return f"all {len(every)}"
+        return "all environments"
     return ", ".join(names)

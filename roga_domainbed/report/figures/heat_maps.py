@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure as Canvas
 
 from roga_domainbed.foreign import one_line
 from roga_domainbed.report.figures.drawing import quiet_about_glyphs, write_canvas
-from roga_domainbed.report.figures.style import MUTED, paper_style
+from roga_domainbed.report.figures.style import MUTED, RULE, paper_style
 
 if TYPE_CHECKING:
     from roga_domainbed.inference.explain.grid import Grid
@@ -29,7 +28,7 @@ _ROW = _STEP + _LINE + _GAP  # a picture with the probability below it
 _BAR = 0.45  # the scale of colours with its labels
 _COLORS = "turbo"
 _MOST_ALPHA = 0.65  # the face must stay visible under its hottest part
-_LONGEST = 15  # letters above a picture or in a line beside a row
+_LONGEST = 16  # letters above a picture or in a line beside a row
 
 
 def save_heat_maps(grid: Grid, method: str, path: Path) -> None:
@@ -111,20 +110,22 @@ class _Sheet:
 
 
 def _scale(axes: Axes) -> None:
-    bar = axes.figure.colorbar(ScalarMappable(cmap=_COLORS), cax=axes, orientation="horizontal")
-    bar.set_ticks([0, 1], labels=["least", "most"])
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=6.5)
-    bar.ax.grid(visible=False)
-    first, last = bar.ax.get_xticklabels()
-    first.set_ha("left")
-    last.set_ha("right")
+    """The colours from least to most, as they look over white."""
+    heat = np.linspace(0, 1, 256)[None]
+    axes.imshow(overlaid(np.full((1, 256, 3), 255, np.uint8), heat), aspect="auto")
+    axes.set(xticks=[0, 255], xticklabels=["least", "most"], yticks=[])
+    axes.grid(visible=False)
+    axes.tick_params(length=0, labelsize=6.5)
+    for label, side in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
+        label.set_ha(side)
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=RULE)
 
 
 def _notes(grid: Grid, method: str) -> list[str]:
     return [
-        f"{method} of the logit of fake: where it is raised, from least to most in each map by itself, which says "
-        "where and not how much. A map without colour: nothing raises it.",
+        f"{method} of the logit of fake. Each map goes from its own least to its own most: it says where, not how "
+        "much. A map without colour: nothing raises the logit.",
         *(one_line(note) for note in grid.notes if note.startswith("LEAK")),
     ]
 
