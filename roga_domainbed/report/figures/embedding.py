@@ -49,8 +49,12 @@ def save_embeddings(found: Embeddings, path: Path) -> None:
                 _draw(column[1], run.xy[order], by_env, is_fake[order])
         _legend(axes[0, -1], [(name, color, True) for name, color in _CLASSES.items()])
         if n_rows > 1:
-            reals = [("real", INK, False)] if None not in envs else [("real, shared", MUTED, False)]
-            _legend(axes[1, -1], [*((name, color, True) for name, color in colors.items()), *reals])
+            entries = [(name, color, True) for name, color in colors.items()]
+            if any(env is not None and not fake for env, fake in zip(envs, is_fake, strict=True)):
+                entries.append(("real", INK, False))
+            if None in envs:
+                entries.append(("real, shared", MUTED, False))
+            _legend(axes[1, -1], entries)
         canvas.supxlabel("\n".join(_notes(found)), x=0.01, ha="left", fontsize=6.5, color=MUTED)
         write_canvas(canvas, path)
 
