@@ -92,12 +92,16 @@ def first_samples(data: TestData, n: int) -> list[Sample]:
     for group in dict.fromkeys((sample.env, sample.label) for sample in data.samples):
         members = [sample for sample in data.samples if (sample.env, sample.label) == group]
         videos = data.set_of(members[0]).environment.videos
-        first = {
-            (sample.index if videos is None else videos[sample.index]): sample for sample in members[::-1]
+        first_of: dict[object, int] = {}
+        for sample in members:
+            video = None if videos is None else videos[sample.index]
+            first_of.setdefault(sample.index if video is None else video, sample.index)
+        firsts = set(first_of.values())
+        # Sorting is stable: those that open a video, then the others, each in order.
+        wanted = {
+            sample.index for sample in sorted(members, key=lambda sample: sample.index not in firsts)[:n]
         }
-        firsts = {sample.index for sample in first.values()}
-        wanted = sorted(members, key=lambda sample: sample.index not in firsts)[:n]  # stable: in order
-        chosen += [sample for sample in members if sample in wanted]
+        chosen += [sample for sample in members if sample.index in wanted]
     return chosen
 
 
