@@ -47,6 +47,7 @@ class _Call:
         return self.output.shape[2:].numel()
 
 
+@torch.enable_grad()  # also for callers that have switched gradients off
 def last_feature_map(run: SavedRun) -> FeatureMap:
     """The last map that the run's logits are made from, before it is pooled.
 
@@ -61,7 +62,7 @@ def last_feature_map(run: SavedRun) -> FeatureMap:
     if len(run.input_shape) != 3:
         raise _refusal(run, f"takes inputs of shape {run.input_shape}, which are no images")
     algorithm = run.algorithm
-    with _recorded(algorithm) as calls, evaluation_mode(algorithm), torch.enable_grad():
+    with _recorded(algorithm) as calls, evaluation_mode(algorithm):
         x = torch.zeros(1, *run.input_shape, device=run.device, requires_grad=True)
         logits = algorithm.predict(x).reshape(1, -1)
     convolutions = [
