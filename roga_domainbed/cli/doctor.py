@@ -47,6 +47,7 @@ _EXTRAS = {
     "cv2": ("prepare", "finding faces"),
     "matplotlib": ("report", "figures"),
     "jinja2": ("report", "the HTML report"),
+    "pytorch_grad_cam": ("explain", "heat maps"),
     "submitit": ("cluster", "Slurm"),
 }
 

@@ -21,12 +21,12 @@ from roga_domainbed.inference.evaluation_sets import (
     choose,
     dataset_sets,
     folder_sets,
+    open_images,
     own_sets,
     unreadable_images,
 )
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.image_files import UnreadableImage
-from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.metrics import METRICS, Metric
 from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.results.text_table import text_table
@@ -192,14 +192,7 @@ def _score_images(
         return []
     of_env = {entry.env: entry.environment for entry in sets}
     environments, position = list(of_env.values()), {env: i for i, env in enumerate(of_env)}
-    reader = InputPath(
-        environments,
-        InputOptions(run.config.input, cache="off"),  # nothing is read twice
-        name=name,
-        seed=run.config.seed,
-        n_workers=n_workers,
-        device=run.device,
-    )
+    reader = open_images(run, name, environments, n_workers)
     parts = [(position[entry.env], entry.indices) for entry in sets]
     with run.autocast():
         return score_parts(run.algorithm, environments, reader, parts)

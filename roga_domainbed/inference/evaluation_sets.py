@@ -19,6 +19,7 @@ from roga_domainbed.inference.detector import as_detector, check_said, class_nam
 from roga_domainbed.inference.model_inputs import ImageFiles, to_tensor
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.environment import Environment, OpenDataset
+from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.input.tree import (
     MEDIA_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -262,6 +263,25 @@ def _require_made(name: str, data_dir: str | None) -> None:
             raise RogaError(
                 f"there is no {', '.join(absent)} in {data_dir!r}; where the data is now, --data_dir says"
             )
+
+
+def open_images(run: SavedRun, name: str, environments: Sequence[Environment], n_workers: int) -> InputPath:
+    """Reads ``environments`` as the run's own evaluation read its images.
+
+    Args:
+        run: the saved run.
+        name: of the dataset.
+        environments: where the samples are.
+        n_workers: readers.
+    """
+    return InputPath(
+        environments,
+        InputOptions(run.config.input, cache="off"),  # nothing is read twice
+        name=name,
+        seed=run.config.seed,
+        n_workers=n_workers,
+        device=run.device,
+    )
 
 
 def unreadable_images(sets: Sequence[EvaluationSet]) -> str:

@@ -48,7 +48,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     rows = math.ceil(len(figure.panels) / columns)
     height = max(panel.height for panel in figure.panels)
     legend = 0.3 if figure.legend else 0.0
-    with paper_style(), _quiet_about_glyphs(path.suffix == ".svg"):
+    with paper_style(), quiet_about_glyphs(path.suffix == ".svg"):
         canvas = Canvas(figsize=(columns * PANEL_WIDTH, rows * height + legend), layout="constrained")
         for panel, axes in zip(
             figure.panels, canvas.subplots(rows, columns, squeeze=False).flat, strict=False
@@ -65,9 +65,15 @@ def save_figure(figure: Figure, path: Path) -> None:
             canvas.legend(
                 handles=handles, loc="outside upper center", ncols=min(len(handles), 2 + 2 * columns)
             )
-        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[path.suffix[1:]]
-        with replacing(path) as partial:
-            canvas.savefig(partial, format=path.suffix[1:], metadata=metadata, dpi=300)
+        write_canvas(canvas, path)
+
+
+def write_canvas(canvas: Canvas, path: Path) -> None:
+    """Write a figure into a file; the suffix of ``path`` is one of ``FORMATS``. Equal figures give equal files."""
+    kind = path.suffix[1:]
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
+    with replacing(path) as partial:
+        canvas.savefig(partial, format=kind, metadata=metadata, dpi=300)
 
 
 def _legend(name: str) -> str:
@@ -83,7 +89,7 @@ def inline_svg(panel: Panel, prefix: str) -> str:
         prefix: put before every id to make it unique on the page.
     """
     buffer = io.StringIO()
-    with paper_style(), _quiet_about_glyphs(True):
+    with paper_style(), quiet_about_glyphs(True):
         canvas = Canvas(figsize=(PANEL_WIDTH, panel.height))
         axes = canvas.subplots(gridspec_kw={"left": 0.16, "right": 0.97, "bottom": 0.2, "top": 0.95})
         panel.draw(axes)
@@ -140,7 +146,7 @@ def _for_the_page(svg: str, prefix: str) -> str:
 
 
 @contextmanager
-def _quiet_about_glyphs(quiet: bool) -> Iterator[None]:
+def quiet_about_glyphs(quiet: bool) -> Iterator[None]:
     """Ignore warnings of letters that matplotlib's font lacks: SVG text uses the font of the page."""
     with warnings.catch_warnings():
         if quiet:

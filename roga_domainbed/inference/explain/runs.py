@@ -1,0 +1,43 @@
+"""Several saved runs side by side, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.inference.saved_run import SavedRun, load_run
+
+
+def load_runs(
+    where: Sequence[str], names: Sequence[str] = (), device: torch.device | None = None
+) -> dict[str, SavedRun]:
+    """Load the models of several runs; all that cannot be loaded is said at once.
+
+    Args:
+        where: folders of runs, or model files.
+        names: what to call them; else each is called by its algorithm, or by its folder where two have the same.
+        device: where to; None for the GPU if there is one.
+
+    Returns:
+        Name → run, in the order given.
+    """
+    problems, found = Problems(), []
+    for place in where:
+        try:
+            found.append(load_run(place, device))
+        except RogaError as error:
+            problems.add(str(error))
+    problems.check()
+    return dict(zip(names or _names(where, found), found, strict=True))
+
+
+def _names(where: Sequence[str], runs: Sequence[SavedRun]) -> list[str]:
+    algorithms = [str(run.args.get("algorithm")) for run in runs]
+    folders = [Path(place).resolve().name for place in where]
+    for names in (algorithms, folders, list(where)):
+        if len(set(names)) == len(names):
+            return names
+    raise RogaError("a run is there twice: give each once")
