@@ -127,9 +127,10 @@ def test_misspelt_hparams_stop_a_launch_before_its_first_job(preset, tmp_path, c
 
 
 def test_a_hparam_of_other_rows_is_refused_with_the_row_and_the_place_for_it(tmp_path, capsys):
-    out = tmp_path / "out"
+    preset, out = tmp_path / "four.yaml", tmp_path / "out"
     (tmp_path / "data").mkdir()
-    argv = ["sweep", "launch", "--preset", "gid_c23", "--algorithms", "ERM", "MLDG", "SAM", "RoGA"]
+    preset.write_text("datasets: [FFPP]\nhparams: {optimizer: sgd, momentum: 0.9, rho: 0.1, alpha: 0.0002}\n")
+    argv = ["sweep", "launch", "--preset", str(preset), "--algorithms", "ERM", "MLDG", "SAM", "RoGA"]
     argv += ["--data_dir", str(tmp_path / "data"), "--output_dir", str(out)]
     for how in (["--skip_confirmation"], ["--dry-run"], ["--dry-run", "--command_launcher", "dummy"]):
         assert main([*argv, *how]) == 2
