@@ -143,7 +143,7 @@ def backbone(request):
 
 
 def test_grad_cam_by_hand(backbone):
-    """Weights are the gradient's mean over space; ReLU of the weighted sum; from 0 to 1; resized bilinearly."""
+    """Weights are the gradient's mean over space; ReLU of the weighted sum; resized bilinearly; from 0 to 1."""
     run, x, parts = backbone
     algorithm = run.algorithm
     with torch.no_grad():
@@ -152,9 +152,9 @@ def test_grad_cam_by_hand(backbone):
     fake = algorithm.classifier(head(a))[:, 1]
     (gradient,) = torch.autograd.grad(fake.sum(), a)
     cam = F.relu((gradient.mean((2, 3), keepdim=True) * a).sum(1, keepdim=True)).detach()
-    low, high = cam.amin((1, 2, 3), keepdim=True), cam.amax((1, 2, 3), keepdim=True)
-    cam = (cam - low) / (high - low + 1e-7)
-    expected = F.interpolate(cam, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    cam = F.interpolate(cam, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    low, high = cam.amin((1, 2), keepdim=True), cam.amax((1, 2), keepdim=True)
+    expected = (cam - low) / (high - low)
     maps, probabilities = maps_of(run, x)
     assert maps.shape == (2, *x.shape[2:])
     assert maps.max() > 0.5, "two zero maps would be equal, too"

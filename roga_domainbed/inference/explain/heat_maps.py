@@ -42,7 +42,7 @@ def heat_maps(
     - ``layercam``: ReLU(Σ_k ReLU(G_k) A_k), Jiang et al., doi:10.1109/TIP.2021.3089943;
     - ``hirescam``: ReLU(Σ_k G_k A_k), Draelos and Carin, arXiv:2011.08891.
 
-    Then each is shifted and scaled to the range [0, 1] and resized bilinearly to the input: it tells where in this
+    Then each is resized bilinearly to the input, shifted and scaled to the range [0, 1]: it tells where in this
     image, not how much. A map that nothing in the image speaks for is zero everywhere. All is computed in float32; the
     probabilities, (B,) float64, are those of the same pass.
 
