@@ -110,7 +110,8 @@ def verdicts(found: Sequence[Comparison], baseline: str, metric: Metric) -> list
             if len(pairs) == 1
             else f"{pairs[0]} to {pairs[-1]} pairs"
         )
-        names = listed([row.name for row in few])
+        of_all = len(few) == len(found) > 3
+        names = f"the other {len(few)} rows" if of_all else listed([row.name for row in few])
         sentences.append(
             f"Too few trials to compare {names} with {baseline}: with {n} the test cannot reach "
             f"p < {SIGNIFICANT}. Add trials."

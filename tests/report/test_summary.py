@@ -41,6 +41,12 @@ def test_the_best_and_the_runner_up_are_named_with_their_averages(tmp_path):
     ) in text, "four environments, one trial"
 
 
+def test_of_many_rows_with_too_few_trials_the_number_is_said(tmp_path):
+    skills = {"ERM": 0.7, "SAM": 0.8, "RoGA": 0.75, "IRM": 0.6, "CORAL": 0.65}
+    text = text_of(made(tmp_path, skills), metric="acc")
+    assert "Too few trials to compare the other 4 rows with SAM: with 4 pairs" in text
+
+
 def test_significant_differences_from_the_best_and_from_the_baseline_are_named(tmp_path):
     # eight pairs, all in one direction: p = 2 / 2**8, times 2
     text = text_of(made(tmp_path, {"ERM": 0.7, "SAM": 0.8, "RoGA": 0.75}, trials=2), metric="acc")
