@@ -8,7 +8,8 @@ from torch import nn
 
 from roga_domainbed.errors import RogaError
 from roga_domainbed.inference.explain.feature_map import last_feature_map
-from roga_domainbed.networks.backbones import Meso4, timm_backbone
+from roga_domainbed.networks.backbones import timm_backbone
+from roga_domainbed.networks.meso4 import Meso4
 
 # Module and size from each network's paper or timm's own names: what its pooling gets.
 KNOWN = [

@@ -10,7 +10,8 @@ from torch import nn
 from roga_domainbed.errors import Failed
 from roga_domainbed.inference.explain.feature_map import last_feature_map
 from roga_domainbed.inference.explain.heat_maps import heat_maps
-from roga_domainbed.networks.backbones import Meso4, timm_backbone
+from roga_domainbed.networks.backbones import timm_backbone
+from roga_domainbed.networks.meso4 import Meso4
 
 pytest.importorskip("pytorch_grad_cam")
 
