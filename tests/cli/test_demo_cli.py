@@ -19,7 +19,7 @@ def test_without_the_extra_one_line_says_how_to_get_the_report(monkeypatch, caps
 
 def test_with_it_the_report_is_written(monkeypatch):
     called = []
-    monkeypatch.setattr(demo, "_command", lambda name, options: called.append((name, options)) or 0)
+    monkeypatch.setattr(demo, "own_command", lambda name, options: called.append((name, options)) or 0)
     assert demo._report("out/sweep", Path("out/report.html")) == 0
     assert called == [
         ("report", {"--input_dir": "out/sweep", "--output": "out/report.html", "--metric": "auc"})

@@ -192,7 +192,7 @@ def test_miniatures_are_read_split_and_audited_like_the_prepared_trees(name, tmp
     assert set(manifest.read(tmp_path / info.trees[0])["dataset"]) == {info.trees[0]}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["table1", "table2", "table3", "table4", "table5", "table6"])
 def test_every_table_has_a_rehearsal(name, tmp_path, capsys):
     assert main(["reproduce", name, "--smoke", "--output_dir", str(tmp_path / "out")]) == 0
