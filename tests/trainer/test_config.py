@@ -120,7 +120,7 @@ def test_a_hyper_parameter_that_only_the_checkout_knows_takes_the_kind_of_its_de
         {"penalty": 12.5, "iters": 3, "flag": False},
     )
     registry = SimpleNamespace(default_hparams=lambda *_: defaults, random_hparams=lambda *_: draws)
-    upstream = SimpleNamespace(name="upstream", hparams_registry=registry)
+    upstream = SimpleNamespace(name="upstream", home="DomainBed", hparams_registry=registry)
 
     def resolved(hparams):
         problems = Problems()
