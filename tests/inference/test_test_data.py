@@ -1,6 +1,7 @@
 """Which images runs are explained on: test samples of all of them, each image once, none that a model has seen."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from datasets_ext import manifest
 from datasets_ext.synthfake.generate import generate
 from roga_domainbed.errors import RogaError
 from roga_domainbed.inference.explain.grid import as_seen, first_samples
-from roga_domainbed.inference.explain.runs import load_runs
+from roga_domainbed.inference.explain.runs import _names, load_runs
 from roga_domainbed.inference.explain.test_data import DataOptions, open_test_data, read
 from roga_domainbed.input.augmentation.spec import Recipe
 from roga_domainbed.trainer.config import TrainConfig
@@ -152,3 +153,14 @@ def test_a_normalization_is_undone():
     x = (torch.tensor([0.2, 0.4, 1.0]) - torch.tensor(recipe.mean)) / torch.tensor(recipe.std)
     assert as_seen(x.view(3, 1, 1), recipe).tolist() == [[[51, 102, 255]]]
     assert as_seen(torch.tensor([-3.0, 0.0, 7.0]).view(3, 1, 1), None).tolist() == [[[0, 76, 255]]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        ([{"algorithm": "ERM", "row": "SRM"}, {"algorithm": "ERM"}], ["SRM", "ERM"]),
+        ([{"algorithm": "ERM"}, {"algorithm": "ERM"}], ["a", "b"]),
+    ],
+)
+def test_runs_are_called_by_their_rows_or_by_their_folders(rows, names):
+    assert _names(["x/a", "x/b"], [SimpleNamespace(args=args) for args in rows]) == names

@@ -18,7 +18,8 @@ def load_runs(
 
     Args:
         where: folders of runs, or model files.
-        names: what to call them; else each is called by its algorithm, or by its folder where two have the same.
+        names: what to call them; else each is called by its row in the tables of its sweep, or by its folder where two
+            have the same.
         device: where to; None for the GPU if there is one.
 
     Returns:
@@ -35,9 +36,9 @@ def load_runs(
 
 
 def _names(where: Sequence[str], runs: Sequence[SavedRun]) -> list[str]:
-    algorithms = [str(run.args.get("algorithm")) for run in runs]
+    rows = [str(run.args.get("row") or run.args.get("algorithm")) for run in runs]
     folders = [Path(place).resolve().name for place in where]
-    for names in (algorithms, folders, list(where)):
+    for names in (rows, folders, list(where)):
         if len(set(names)) == len(names):
             return names
     raise RogaError("a run is there twice: give each once")
