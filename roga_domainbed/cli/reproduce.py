@@ -32,8 +32,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from roga_domainbed.catalog import ALGORITHMS, DATASETS
+from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.hparams import parse_overrides
+from roga_domainbed.cli.checkout_names import add_checkout_names, check_names
 from roga_domainbed.cli.own_command import own_command
 from roga_domainbed.errors import Problems, RogaError, shortened, unknown_name
 from roga_domainbed.launch import LAUNCHERS, Job
@@ -115,13 +116,9 @@ def _plan(args: argparse.Namespace) -> Plan:
     if args.smoke:
         plan = smoke(plan)
         plan.data_dir = os.path.join(args.output_dir, ".miniature")  # hidden: no run
+    add_checkout_names()
+    check_names(plan, problems)
     plan.check(problems)
-    for name in plan.datasets or ():
-        if name not in DATASETS:
-            problems.add(unknown_name("dataset", name, DATASETS.names()))
-    for row in plan.all_rows:
-        if row.algorithm not in ALGORITHMS:
-            problems.add(f"row {str(row)!r}: {unknown_name('algorithm', row.algorithm, ALGORITHMS.names())}")
     problems.check()
     return plan
 

@@ -56,10 +56,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
-from roga_domainbed.catalog.registry import Registry, load
+from roga_domainbed.catalog.registry import load
 from roga_domainbed.catalog.values import shown
 from roga_domainbed.cli import arguments, data_options
-from roga_domainbed.cli.checkout_names import add_checkout_names, available
+from roga_domainbed.cli.checkout_names import add_checkout_names, available, check_names
 from roga_domainbed.cli.lasting import lasting_output
 from roga_domainbed.cli.row_hparams import check_hparams
 from roga_domainbed.errors import Problems, RogaError, unknown_name
@@ -452,10 +452,7 @@ def _check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> N
         )
     for plan in plans:
         before = len(problems.messages)
-        for name in dict.fromkeys(plan.datasets or ()):
-            _check_name(DATASETS, name, "", problems)
-        for row in plan.all_rows:
-            _check_name(ALGORITHMS, row.algorithm, f"row {row.name!r}: " if row.name else "", problems)
+        check_names(plan, problems)
         plan.check(problems)
         if launcher is None or not (launcher.runs or args.dry_run):
             continue
@@ -463,18 +460,6 @@ def _check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> N
         if launcher.runs and len(problems.messages) == before:
             _check_data(plan, problems)
     problems.check()
-
-
-def _check_name(registry: Registry, name: str, where: str, problems: Problems) -> None:
-    if name not in registry:
-        problems.add(where + unknown_name(registry.kind, name, registry.names()))
-    elif name not in available(registry):
-        home = backend.host().home
-        problems.add(
-            f"{where}{registry.kind} {name!r} is in upstream DomainBed alone: set DOMAINBED_HOME to a checkout"
-            if home is None
-            else f"{where}the DomainBed checkout {home} has no {registry.kind} {name!r}"
-        )
 
 
 def _check_data(plan: Plan, problems: Problems) -> None:
