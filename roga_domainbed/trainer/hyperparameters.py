@@ -38,7 +38,7 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
     if config.algorithm not in ALGORITHMS or config.dataset not in DATASETS:
         return {}
     defaults, draws = _defaults_and_draws(config, host)
-    known = declared_hparams(config, host).values()
+    known = _allowed(config, host, defaults, draws).values()
     hparams = overridden(draws if config.hparams_seed else defaults, overrides, known, problems)
     refusal = optimizer_refusal(config.algorithm, hparams, defaults, host)
     if refusal is not None:
@@ -60,7 +60,13 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
 
 def declared_hparams(config: TrainConfig, host: Host) -> dict[str, HParam]:
     """A declaration for every hyper-parameter that ``--hparams`` may give the run's algorithm on its dataset."""
-    specs = [*_of_any_run(config, host), *_declared(config, *_defaults_and_draws(config, host))]
+    return _allowed(config, host, *_defaults_and_draws(config, host))
+
+
+def _allowed(
+    config: TrainConfig, host: Host, defaults: dict[str, Any], draws: dict[str, Any]
+) -> dict[str, HParam]:
+    specs = [*_of_any_run(config, host), *_declared(config, defaults, draws)]
     return {spec.name: spec for spec in specs}
 
 
