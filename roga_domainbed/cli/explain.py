@@ -35,6 +35,7 @@ from roga_domainbed.cli.arguments import add_class_names
 from roga_domainbed.errors import MissingExtra, Problems, unknown_name
 from roga_domainbed.files import replacement_problem, replacing
 from roga_domainbed.foreign import csv_cell, one_line
+from roga_domainbed.inference.explain.methods import METHODS as HEAT_MAPS
 
 if TYPE_CHECKING:
     from roga_domainbed.inference.explain.test_data import TestData
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 FORMATS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 _TABLES = {".parquet": b"PAR1", ".csv": b"run,"}
-METHODS = ("gradcam", "layercam", "hirescam")
+METHODS = tuple(HEAT_MAPS)
 MOST_RUNS = 8
 
 
@@ -81,7 +82,7 @@ def _add_action(actions: argparse._SubParsersAction, name: str, summary: str) ->
         help="output folders of trainings, or model files",
     )
     parser.add_argument(
-        "--names", nargs="+", metavar="NAME", help="what to call the runs (default: algorithm)"
+        "--names", nargs="+", metavar="NAME", help="what to call the runs (default: their rows)"
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="the figure: .png, .svg or .pdf")
     group = parser.add_argument_group("test images (default: of the dataset of the runs)")
@@ -112,7 +113,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _cam(args: argparse.Namespace) -> int:
     from roga_domainbed.inference.explain.grid import first_samples, grid_of_files, grid_of_samples
-    from roga_domainbed.inference.explain.methods import METHODS as ROWS
     from roga_domainbed.inference.explain.runs import load_runs
     from roga_domainbed.inference.faces import find_inputs
     from roga_domainbed.report.figures.heat_maps import MOST_COLUMNS, save_heat_maps
@@ -134,7 +134,7 @@ def _cam(args: argparse.Namespace) -> int:
         _require_room(len(samples), MOST_COLUMNS, f"--n {args.n or 1} makes {{}} columns")
         grid = grid_of_samples(runs, data, samples, args.method)
         source = data.name
-    title = ROWS[args.method].title
+    title = HEAT_MAPS[args.method].title
     save_heat_maps(grid, title, Path(args.output))
     for row, found in zip(grid.rows, runs.values(), strict=True):
         print(f"{one_line(row.name)}: {found.describe()}\n  maps of {one_line(row.layer)}")

@@ -120,7 +120,7 @@ def open_test_data(runs: Mapping[str, SavedRun], options: DataOptions) -> TestDa
             _require_known(dataset)
             _require_fake_is_1(run, dataset, options)
             is_own = dataset == run.args.get("dataset")
-            evaluated = (_own if is_own else _other)(run, dataset, data_dir, options)
+            evaluated = (_own if is_own else _published)(run, dataset, data_dir, options)
         evaluated = choose(evaluated, options.envs)
         if not is_own:
             leaks += [f"{label}: {why}" for why in _seen(run, evaluated, options.data_dir)]
@@ -172,7 +172,7 @@ def _own(run: SavedRun, name: str, data_dir: str | None, options: DataOptions) -
     """Test samples of the dataset that ``run`` was trained on."""
     split = run.config.split or run.provenance.get("split") or "official"
     if split == "official":
-        evaluated = dataset_sets(run, name, data_dir, "test", options.real, options.fake)
+        evaluated = _published(run, name, data_dir, options)
         if all(entry.part == "test" for entry in evaluated.sets):
             return evaluated
     own = own_sets(run, data_dir)
@@ -183,7 +183,8 @@ def _own(run: SavedRun, name: str, data_dir: str | None, options: DataOptions) -
     )
 
 
-def _other(run: SavedRun, name: str, data_dir: str | None, options: DataOptions) -> Evaluated:
+def _published(run: SavedRun, name: str, data_dir: str | None, options: DataOptions) -> Evaluated:
+    """The published test part of every environment."""
     return dataset_sets(run, name, data_dir, "test", options.real, options.fake)
 
 
