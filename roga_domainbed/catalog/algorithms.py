@@ -19,6 +19,7 @@ class AlgorithmInfo:
         target: ``"module:Class"``; None where only an upstream checkout has it.
         summary: one line.
         reference: arXiv number or venue.
+        idea: what it does to make environments agree, one of ``IDEAS``; empty is: not said.
         plugin: True if the class is ours on either backend, False if it belongs to the host.
     """
 
@@ -26,64 +27,74 @@ class AlgorithmInfo:
     target: str | None = None
     summary: str = ""
     reference: str = ""
+    idea: str = ""
     plugin: bool = False
 
+
+#: What algorithms act on, in the order of ``roga-domainbed list``.
+IDEAS = ("risk", "features", "gradients", "flatness", "meta-learning", "information")
 
 ALGORITHMS: Registry[AlgorithmInfo] = Registry("algorithm")
 
 _FROM_A_CHECKOUT = "from a DomainBed checkout"
 
 # fmt: off
-for _name, _target, _summary, _reference in (
-    ("ERM", "erm:ERM", "empirical risk minimization on the pooled minibatches", "Vapnik 1998"),
-    ("ERMPlusPlus", None, _FROM_A_CHECKOUT, ""),
-    ("Fish", "fish:Fish", "a step on each environment in a copy, then part of the way to it", "arXiv:2104.09937"),
-    ("IRM", "irm:IRM", "one classifier optimal in every environment", "arXiv:1907.02893"),
-    ("GroupDRO", "group_dro:GroupDRO", "weights that grow for the worst environments", "arXiv:1911.08731"),
-    ("Mixup", "mixup:Mixup", "mixtures of samples from two environments", "arXiv:1912.01805"),
-    ("MLDG", "mldg:MLDG", "meta-learning with environments held out in each step", "arXiv:1710.03463"),
-    ("CORAL", "coral:CORAL", "features of equal mean and covariance in all environments", "arXiv:1607.01719"),
-    ("MMD", "mmd:MMD", "features of equal distribution, by maximum mean discrepancy", "CVPR 2018"),
-    ("DANN", "dann:DANN", "features that hide the environment from a discriminator", "arXiv:1505.07818"),
-    ("CDANN", "cdann:CDANN", "DANN with a discriminator that knows the class", "ECCV 2018"),
-    ("MTL", None, _FROM_A_CHECKOUT, ""),
-    ("SagNet", None, _FROM_A_CHECKOUT, ""),
-    ("ARM", None, _FROM_A_CHECKOUT, ""),
-    ("VREx", "vrex:VREx", "a small variance of the environments' risks", "arXiv:2003.00688"),
-    ("RSC", "rsc:RSC", "mutes the features with the largest gradients", "arXiv:2007.02454"),
-    ("SD", "sd:SD", "spectral decoupling: small logits", "arXiv:2011.09468"),
-    ("ANDMask", "and_mask:ANDMask", "moves weights where the environments' gradients agree", "arXiv:2009.00329"),
-    ("SANDMask", None, _FROM_A_CHECKOUT, ""),
-    ("IGA", None, _FROM_A_CHECKOUT, ""),
-    ("SelfReg", "self_reg:SelfReg", "draws samples of one class together, without negatives", "arXiv:2104.09841"),
-    ("Fishr", None, _FROM_A_CHECKOUT, ""),
-    ("TRM", None, _FROM_A_CHECKOUT, ""),
-    ("IB_ERM", None, _FROM_A_CHECKOUT, ""),
-    ("IB_IRM", None, _FROM_A_CHECKOUT, ""),
-    ("CAD", None, _FROM_A_CHECKOUT, ""),
-    ("CondCAD", None, _FROM_A_CHECKOUT, ""),
-    ("Transfer", None, _FROM_A_CHECKOUT, ""),
-    ("CausIRL_CORAL", None, _FROM_A_CHECKOUT, ""),
-    ("CausIRL_MMD", None, _FROM_A_CHECKOUT, ""),
-    ("EQRM", None, _FROM_A_CHECKOUT, ""),
-    ("RDM", None, _FROM_A_CHECKOUT, ""),
-    ("ADRMX", None, _FROM_A_CHECKOUT, ""),
-    ("URM", None, _FROM_A_CHECKOUT, ""),
+for _name, _target, _idea, _summary, _reference in (
+    ("ERM", "erm:ERM", "risk", "empirical risk minimization on the pooled minibatches", "Vapnik 1998"),
+    ("ERMPlusPlus", None, "risk", _FROM_A_CHECKOUT, ""),
+    ("Fish", "fish:Fish", "gradients",
+     "a step on each environment in a copy, then part of the way to it", "arXiv:2104.09937"),
+    ("IRM", "irm:IRM", "risk", "one classifier optimal in every environment", "arXiv:1907.02893"),
+    ("GroupDRO", "group_dro:GroupDRO", "risk", "weights that grow for the worst environments", "arXiv:1911.08731"),
+    ("Mixup", "mixup:Mixup", "risk", "mixtures of samples from two environments", "arXiv:1912.01805"),
+    ("MLDG", "mldg:MLDG", "meta-learning",
+     "meta-learning with environments held out in each step", "arXiv:1710.03463"),
+    ("CORAL", "coral:CORAL", "features",
+     "features of equal mean and covariance in all environments", "arXiv:1607.01719"),
+    ("MMD", "mmd:MMD", "features", "features of equal distribution, by maximum mean discrepancy", "CVPR 2018"),
+    ("DANN", "dann:DANN", "features", "features that hide the environment from a discriminator", "arXiv:1505.07818"),
+    ("CDANN", "cdann:CDANN", "features", "DANN with a discriminator that knows the class", "ECCV 2018"),
+    ("MTL", None, "features", _FROM_A_CHECKOUT, ""),
+    ("SagNet", None, "features", _FROM_A_CHECKOUT, ""),
+    ("ARM", None, "meta-learning", _FROM_A_CHECKOUT, ""),
+    ("VREx", "vrex:VREx", "risk", "a small variance of the environments' risks", "arXiv:2003.00688"),
+    ("RSC", "rsc:RSC", "features", "mutes the features with the largest gradients", "arXiv:2007.02454"),
+    ("SD", "sd:SD", "risk", "spectral decoupling: small logits", "arXiv:2011.09468"),
+    ("ANDMask", "and_mask:ANDMask", "gradients",
+     "moves weights where the environments' gradients agree", "arXiv:2009.00329"),
+    ("SANDMask", None, "gradients", _FROM_A_CHECKOUT, ""),
+    ("IGA", None, "gradients", _FROM_A_CHECKOUT, ""),
+    ("SelfReg", "self_reg:SelfReg", "features",
+     "draws samples of one class together, without negatives", "arXiv:2104.09841"),
+    ("Fishr", None, "gradients", _FROM_A_CHECKOUT, ""),
+    ("TRM", None, "risk", _FROM_A_CHECKOUT, ""),
+    ("IB_ERM", None, "information", _FROM_A_CHECKOUT, ""),
+    ("IB_IRM", None, "information", _FROM_A_CHECKOUT, ""),
+    ("CAD", None, "information", _FROM_A_CHECKOUT, ""),
+    ("CondCAD", None, "information", _FROM_A_CHECKOUT, ""),
+    ("Transfer", None, "features", _FROM_A_CHECKOUT, ""),
+    ("CausIRL_CORAL", None, "features", _FROM_A_CHECKOUT, ""),
+    ("CausIRL_MMD", None, "features", _FROM_A_CHECKOUT, ""),
+    ("EQRM", None, "risk", _FROM_A_CHECKOUT, ""),
+    ("RDM", None, "risk", _FROM_A_CHECKOUT, ""),
+    ("ADRMX", None, "features", _FROM_A_CHECKOUT, ""),
+    ("URM", None, "features", _FROM_A_CHECKOUT, ""),
 ):
     _target = f"roga_domainbed.engine.algorithms.{_target}" if _target else None
-    ALGORITHMS.add(AlgorithmInfo(_name, _target, _summary, _reference))
+    ALGORITHMS.add(AlgorithmInfo(_name, _target, _summary, _reference, _idea))
 
-for _name, _target, _summary, _reference in (
-    ("SAM", "sam:SAM", "sharpness-aware minimization of the pooled loss", "arXiv:2010.01412"),
-    ("ASAM", "asam:ASAM", "SAM with a perturbation that scales with the weights", "arXiv:2102.11600"),
-    ("GSAM", "gsam:GSAM", "SAM that also closes the surrogate gap", "arXiv:2203.08065"),
-    ("SAGM", "sagm:SAGM", "sharpness-aware gradient matching", "arXiv:2303.10353"),
-    ("RoGA", "roga:RoGA", "robust gradient alignment: an ascent point per domain", "arXiv:2505.20653"),
-    ("LTW", "ltw:LTW", "weights of images, learned on an environment held out in each step", "AAAI 2021"),
-    ("CORE", "core:CORE", "features that two augmented views of an image share", "arXiv:2206.02749"),
-    ("ForensicTransfer", "forensic_transfer:ForensicTransfer",
+for _name, _target, _idea, _summary, _reference in (
+    ("SAM", "sam:SAM", "flatness", "sharpness-aware minimization of the pooled loss", "arXiv:2010.01412"),
+    ("ASAM", "asam:ASAM", "flatness", "SAM with a perturbation that scales with the weights", "arXiv:2102.11600"),
+    ("GSAM", "gsam:GSAM", "flatness", "SAM that also closes the surrogate gap", "arXiv:2203.08065"),
+    ("SAGM", "sagm:SAGM", "flatness", "sharpness-aware gradient matching", "arXiv:2303.10353"),
+    ("RoGA", "roga:RoGA", "flatness", "robust gradient alignment: an ascent point per domain", "arXiv:2505.20653"),
+    ("LTW", "ltw:LTW", "meta-learning",
+     "weights of images, learned on an environment held out in each step", "AAAI 2021"),
+    ("CORE", "core:CORE", "features", "features that two augmented views of an image share", "arXiv:2206.02749"),
+    ("ForensicTransfer", "forensic_transfer:ForensicTransfer", "features",
      "an autoencoder whose latent halves tell real from fake; its own network", "arXiv:1812.02510"),
 ):
     _target = f"roga_domainbed.algorithms.{_target}"
-    ALGORITHMS.add(AlgorithmInfo(_name, _target, _summary, _reference, plugin=True))
+    ALGORITHMS.add(AlgorithmInfo(_name, _target, _summary, _reference, _idea, plugin=True))
 # fmt: on

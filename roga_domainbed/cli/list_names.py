@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 
 from roga_domainbed.catalog import ALGORITHMS, BACKBONES, DATASETS, OPTIMIZER_HPARAMS
+from roga_domainbed.catalog.algorithms import IDEAS
 from roga_domainbed.catalog.hparams import HParam
 from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.cli.checkout_names import add_checkout_names, available
@@ -55,9 +56,13 @@ def run(args: argparse.Namespace) -> int:
 def _print_names() -> None:
     print("Algorithms")
     here = [ALGORITHMS.get(name) for name in available(ALGORITHMS)]
-    for info in here:
-        reference = f"  [{info.reference}]" if info.reference else ""
-        print(f"  {info.name:<16} {info.summary}{reference}")
+    for idea in (*IDEAS, ""):
+        group = [info for info in here if info.idea == idea]
+        if group:
+            print(f"  {idea or 'others'}")
+        for info in group:
+            reference = f"  [{info.reference}]" if info.reference else ""
+            print(f"    {info.name:<16} {info.summary}{reference}")
     _print_elsewhere(ALGORITHMS, here)
     print("\nDatasets, with their environments in index order")
     here = [DATASETS.get(name) for name in available(DATASETS)]

@@ -14,6 +14,7 @@ def register() -> None:
             target="roga_domainbed_example.algorithm:LabelSmoothingERM",
             summary="ERM with label smoothing",
             reference="arXiv:1512.00567",
+            idea="risk",
             plugin=True,
         )
     )
