@@ -555,16 +555,14 @@ def rows(part: Part, results: Results) -> Iterator[dict[str, str]]:
         value = chosen_value(part, of, results)
         at_edge = of.tuned and value in (values_of(part, of)[0], values_of(part, of)[-1])
         mean, half = difference(values, np.zeros(len(values))).mean, difference(values, values * 0).half
-        column = functools.partial(measured, part, of, results)
         yield {
             "method": of.name,
             "chosen": f"{of.tuned} {value:g}{', at the edge' if at_edge else ''}" if of.tuned else "",
-            "validation": f"{100 * column('val').mean():.1f}",
+            "validation": f"{100 * measured(part, of, results, 'val').mean():.1f}",
             "left out": f"{mean:.1f} ± {half:.1f}",
             "− ERM": "" if of.name == names[0] else str(difference(values, erm)),
             "− ERM, twice the steps": "" if of.name in names else str(difference(values, twice)),
             "wins": "" if of.name == names[0] else "{0.wins} of {0.n}".format(difference(values, erm)),
-            "CPU s": f"{column('cpu_s').mean():.1f}",
         }
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from datasets_ext import manifest, splits, training_rows
 from datasets_ext.training_options import TrainingOptions
-from roga_domainbed.engine.datasets.classes import REAL_AND_FAKE
 from roga_domainbed.errors import Problems, RogaError, shortened
 from roga_domainbed.host.backend import host
 from roga_domainbed.input.augmentation.spec import Recipe, named
+from roga_domainbed.input.classes import REAL_AND_FAKE
 from roga_domainbed.input.environment import Environment
 from roga_domainbed.input.image_files import read_image
 from roga_domainbed.input.store import KeptImages

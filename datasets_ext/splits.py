@@ -42,7 +42,7 @@ def split_indices(
         test_envs: indices of the held-out environments.
         same_source: sets of recordings of one source video. ``group`` keeps a set together; ``official`` trains on
             none of a set that is also in val or test; ``frame`` ignores them.
-        families: of each environment, if ``group`` is to cut them as ``group_by_family`` does.
+        families: of each environment, for ``group_by_family``; by default those of ``families_of``.
 
     Returns:
         A pair (in, out) for each environment.
@@ -55,10 +55,9 @@ def split_indices(
     if mode == "official":
         parts = official(environments, names, trial_seed, holdout_fraction)
         parts = without_straddlers(parts, environments, same_source)
-    elif mode == "group" and families:
-        parts = group_by_family(environments, families, trial_seed, holdout_fraction, test_envs, same_source)
     elif mode == "group":
-        parts = group(environments, trial_seed, holdout_fraction, same_source=same_source)
+        families = families or families_of(environments, names, same_source)
+        parts = group_by_family(environments, families, trial_seed, holdout_fraction, test_envs, same_source)
     else:
         raise RogaError(unknown_name("split", mode, MODES))
     return expand(parts, names, test_envs)
@@ -202,6 +201,27 @@ def group(
     return np.split(parts, ends[:-1])
 
 
+def families_of(
+    environments: Sequence[pd.DataFrame], names: Sequence[str], same_source: Collection[Collection[str]]
+) -> list[str]:
+    """The family of each environment: those that share a recording or a person, directly or by a chain, are of one.
+
+    A family is named by its members.
+    """
+    columns = pd.concat([rows[["recording", "identities"]] for rows in environments], ignore_index=True)
+    ends = np.cumsum([len(rows) for rows in environments])[:-1]
+    members: list[set[int]] = []
+    keys_of: list[set[str]] = []
+    for env, keys in enumerate(np.split(group_keys(columns, same_source).to_numpy(), ends)):
+        joined = [i for i, known in enumerate(keys_of) if not known.isdisjoint(keys)]
+        members.append({env}.union(*(members[i] for i in joined)))
+        keys_of.append(set(keys).union(*(keys_of[i] for i in joined)))
+        for i in reversed(joined):
+            del members[i], keys_of[i]
+    family_of = {env: " + ".join(names[i] for i in sorted(found)) for found in members for env in found}
+    return [family_of[env] for env in range(len(environments))]
+
+
 def group_by_family(
     environments: Sequence[pd.DataFrame],
     families: Sequence[str],
@@ -210,7 +230,11 @@ def group_by_family(
     test_envs: Collection[int],
     same_source: Collection[Collection[str]],
 ) -> list[np.ndarray]:
-    """``group`` for each family: all test if it is only tested on, without a test part if it is only trained on."""
+    """``group`` for each family: all test if it is only tested on, without a test part if it is only trained on.
+
+    Raises:
+        RogaError: as ``group``; of several families, it names the one.
+    """
     parts: list[np.ndarray] = [np.empty(0, dtype=object)] * len(families)
     for family in dict.fromkeys(families):
         members = [index for index, name in enumerate(families) if name == family]
@@ -223,7 +247,8 @@ def group_by_family(
             try:
                 cut = group(rows, trial_seed, holdout_fraction, held_out, same_source)
             except RogaError as error:
-                raise RogaError(f"{family}: {error}") from None
+                where = f"{family}: " if len(set(families)) > 1 else ""
+                raise RogaError(f"{where}{error}") from None
         for index, part in zip(members, cut, strict=True):
             parts[index] = part
     return parts

@@ -13,7 +13,7 @@ import pandas as pd
 
 from datasets_ext import manifest
 from datasets_ext.workers import map_files
-from roga_domainbed.errors import RogaError, shortened
+from roga_domainbed.errors import shortened
 from roga_domainbed.input.image_files import UnreadableImage, read_image
 from roga_domainbed.input.tree import walk
 
@@ -172,14 +172,3 @@ def _differing(table: pd.DataFrame, column: str) -> Iterator[str]:
     for _, paths in distinct.groupby("copy")["path"]:
         if len(paths) > 1:
             yield " = ".join(paths[:3]) + (" = …" if len(paths) > 3 else "")
-
-
-def trees_in(data_dir: str | os.PathLike) -> list[str]:
-    """The names of the prepared trees in ``data_dir``.
-
-    Raises:
-        RogaError: it is not a folder.
-    """
-    if not Path(data_dir).is_dir():
-        raise RogaError(f"{str(data_dir)!r} is not a folder; give the one that 'prepare' calls --data_dir")
-    return sorted(path.parent.name for path in Path(data_dir).glob(f"*/{manifest.FILE}"))

@@ -19,7 +19,17 @@ from pathlib import Path, PureWindowsPath
 
 from datasets_ext import manifest
 from datasets_ext.prepare.folder import RESERVED
-from datasets_ext.prepare.layout import Layout, Video, fault, joined, shown, utf8
+from datasets_ext.prepare.layout import (
+    Layout,
+    Video,
+    as_frames,
+    fault,
+    joined,
+    last_number,
+    name_fault,
+    shown,
+    utf8,
+)
 from roga_domainbed.errors import Problems
 from roga_domainbed.foreign import Malformed
 from roga_domainbed.input.tree import IMAGE_SUFFIXES
@@ -29,10 +39,8 @@ OPTIONAL_COLUMNS = ("recording", "identities", "split", "method", "frame")
 
 _LABELS = {"0": manifest.REAL, "real": manifest.REAL, "1": manifest.FAKE, "fake": manifest.FAKE}
 _CLASSES = ("real", "fake")
-_N_BYTES = 200  # file systems allow 255 in a name
 _LONGEST_TEXT = 1000  # bytes of a cell of the manifest
 _LARGEST = 2**28  # bytes of a list: some million lines
-_LAST_NUMBER = re.compile(r"(\d{1,9})\D*$")
 
 
 @dataclass
@@ -48,11 +56,8 @@ class _Images:
     frames: dict[Path, int | None] = field(default_factory=dict)
 
     def whole(self) -> Video:
-        """The video with its frames: by index, or by position in the list if an index is unknown or repeated."""
-        indices = list(self.frames.values())
-        if None in indices or len(set(indices)) < len(indices):
-            return replace(self.video, frames=tuple(enumerate(self.frames)))
-        return replace(self.video, frames=tuple(sorted((index, path) for path, index in self.frames.items())))
+        """The video with its frames."""
+        return replace(self.video, frames=as_frames(self.frames))
 
 
 def read(path: str | os.PathLike, name: str, problems: Problems, only_images: bool = False) -> Layout:
@@ -66,7 +71,7 @@ def read(path: str | os.PathLike, name: str, problems: Problems, only_images: bo
     """
     path = Path(path)
     layout = Layout(name, path, (), {}, complete=True)
-    wrong = _name_fault(name)
+    wrong = name_fault(name)
     if wrong:
         problems.add(f"--name {name!r} {wrong}")
     rows = _rows(path, problems)
@@ -111,14 +116,9 @@ def _take(row: dict[str, str], folder: Path, layout: Layout, of_images: dict[str
         return f"contradicts earlier lines of {video.key}"
     if video.source in found.frames:
         return f"names {row['path']} of {video.key} again"
-    number = row.get("frame") or _last_number(video.source)
-    found.frames[video.source] = int(number) if number else None
+    number = row.get("frame")
+    found.frames[video.source] = int(number) if number else last_number(video.source)
     return ""
-
-
-def _last_number(path: Path) -> str:
-    match = _LAST_NUMBER.search(path.stem)
-    return match[1] if match else ""
 
 
 def _rows(path: Path, problems: Problems) -> list[tuple[int, dict[str, str]]]:
@@ -158,7 +158,7 @@ def _fault(row: dict[str, str], only_images: bool) -> str:
     if not row["path"] or "\0" in row["path"]:
         return "has no path"
     for column in ("env", "video"):
-        wrong = _name_fault(row[column])
+        wrong = name_fault(row[column])
         if wrong:
             return f"has the {column} {shown(row[column])}, which {wrong}"
     if row["env"] in RESERVED:
@@ -176,16 +176,6 @@ def _fault(row: dict[str, str], only_images: bool) -> str:
     if only_images and Path(row["path"]).suffix.lower() not in IMAGE_SUFFIXES:
         return "is not an image; --link takes images only"
     return ""
-
-
-def _name_fault(name: str) -> str:
-    """Why ``name`` cannot name a folder, on any operating system; empty if it can."""
-    if not name:
-        return "is empty"
-    odd = name.startswith(".") or name.endswith((".", " ")) or not name.isprintable()
-    if odd or any(character in '/\\:*?"<>|' for character in name):
-        return "cannot be the name of a folder"
-    return "is too long for a folder's name" if len(name.encode()) > _N_BYTES else ""
 
 
 def _video(folder: Path, row: dict[str, str]) -> Video:

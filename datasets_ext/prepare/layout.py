@@ -7,8 +7,9 @@ A reader (the ``read`` of ``ffpp``, ``dfd``, ``csv_list``, …) turns a folder a
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from roga_domainbed.errors import Problems, shortened
 from roga_domainbed.foreign import Malformed, one_line, read_bytes, read_json
 from roga_domainbed.foreign.files import LARGEST
 from roga_domainbed.input import tree
+
+_N_BYTES = 200  # file systems allow 255 in a name
+_LAST_NUMBER = re.compile(r"(\d{1,9})\D*$")
 
 
 @dataclass(frozen=True)
@@ -238,6 +242,30 @@ def stem_of(path: str) -> str:
     stem = Path(parts[-1]).stem if parts else ""
     # JSON may contain lone surrogates, which a manifest cannot.
     return stem.encode("utf-8", "backslashreplace").decode()
+
+
+def name_fault(name: str) -> str:
+    """Why ``name`` cannot name a folder, on any operating system; empty if it can."""
+    if not name:
+        return "is empty"
+    odd = name.startswith(".") or name.endswith((".", " ")) or not name.isprintable()
+    if odd or any(character in '/\\:*?"<>|' for character in name):
+        return "cannot be the name of a folder"
+    return "is too long for a folder's name" if len(name.encode()) > _N_BYTES else ""
+
+
+def last_number(path: Path) -> int | None:
+    """The last number in the name of a frame's file, its index; None if there is none."""
+    match = _LAST_NUMBER.search(path.stem)
+    return int(match[1]) if match else None
+
+
+def as_frames(images: Mapping[Path, int | None]) -> tuple[tuple[int, Path], ...]:
+    """The frames of a video that comes as images: by index, or by position if an index is unknown or repeated."""
+    indices = list(images.values())
+    if None in indices or len(set(indices)) < len(indices):
+        return tuple(enumerate(images))
+    return tuple(sorted((index, path) for path, index in images.items()))
 
 
 def joined(people: Iterable[str]) -> str:

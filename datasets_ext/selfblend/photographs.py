@@ -17,6 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from datasets_ext import manifest
+from datasets_ext.prepare.identities import identity_rule
 from datasets_ext.prepare.layout import Layout, Video, joined
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems
@@ -124,35 +125,14 @@ def _people(
     """Name of a photograph → who is in it."""
     if identity == "stem":
         _warn_of_shots(photographs, layout)
-        people: dict[str, str | None] = {name: name for name in photographs}
-    elif identity == "folder":
-        people = {name: _folder(path, faces) for name, path in photographs.items()}
-    else:
-        try:
-            pattern = re.compile(identity)
-        except re.error as error:
-            problems.add(
-                f"--identity {identity!r} is none of stem, folder, and no regular expression: {error}"
-            )
-            return {}
-        people = {name: _matched(pattern, path.stem) for name, path in photographs.items()}
+    rule = identity_rule(identity, problems)
+    if problems.messages:
+        return {}
+    people = {name: rule(path.relative_to(faces)) for name, path in photographs.items()}
     unknown = [name for name, person in people.items() if not person]
     where = "are in no folder below --faces" if identity == "folder" else "do not match --identity"
     layout.note_names(unknown, f"photographs {where}, left out")
-    # The manifest joins people by a plus sign.
-    return {name: person.replace("+", "-") for name, person in people.items() if person}
-
-
-def _folder(path: Path, faces: Path) -> str | None:
-    parts = path.parent.relative_to(faces).parts
-    return "-".join(parts) or None
-
-
-def _matched(pattern: re.Pattern, stem: str) -> str | None:
-    match = pattern.search(stem)
-    if match is None:
-        return None
-    return match[1] if pattern.groups else match[0]
+    return {name: person for name, person in people.items() if person}
 
 
 def _warn_of_shots(photographs: dict[str, Path], layout: Layout) -> None:

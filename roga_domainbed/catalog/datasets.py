@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from roga_domainbed.catalog.hparams import HParam, Sampler, constant, log_uniform, log_uniform_int
@@ -46,6 +47,11 @@ class DatasetInfo:
         return _FOLDERS.get(self.name, self.name)
 
     @property
+    def is_tree(self) -> bool:
+        """Whether it has its row from ``add_tree``."""
+        return self.target is not None and self.target.startswith(f"{_OF_TREES}:")
+
+    @property
     def trees(self) -> tuple[str, ...]:
         """The folders below ``--data_dir`` that it is read from: ``folder``, or those of the ``SOURCES`` of its class.
 
@@ -54,6 +60,9 @@ class DatasetInfo:
         sources = getattr(load(self.target), "SOURCES", ()) if self.plugin and self.target else ()
         return tuple(dict.fromkeys(source.tree for source in sources)) or (self.folder,)
 
+
+#: Has the classes of prepared trees as its attributes.
+_OF_TREES = "datasets_ext.trees"
 
 #: Upstream's own names for the folders of these datasets; all others lie in a folder of their name.
 _FOLDERS = {
@@ -188,6 +197,25 @@ for _name, _environments, _summary in (
             hparams=FACE_HPARAMS,
         )
     )
+
+
+def add_tree(name: str, environments: Iterable[str]) -> None:
+    """Give a row to the prepared tree ``name``, or other environments to the row that it has.
+
+    Args:
+        name: of its folder; a dataset of that name that is no tree keeps its row.
+        environments: their names, in index order.
+    """
+    if name not in DATASETS or DATASETS.get(name).is_tree:
+        row = DatasetInfo(
+            name,
+            tuple(environments),
+            target=f"{_OF_TREES}:{name}",
+            summary="a prepared tree",
+            plugin=True,
+            hparams=FACE_HPARAMS,
+        )
+        DATASETS.add(row, replace=True)
 
 
 def scale_hparams(dataset: str) -> tuple[HParam, ...]:

@@ -33,9 +33,9 @@ class Registry(Generic[T]):
         load_plugins()
         return self._own
 
-    def add(self, entry: T) -> T:
-        """Register ``entry``; a name that is taken is an error."""
-        if entry.name in self._own:
+    def add(self, entry: T, replace: bool = False) -> T:
+        """Register ``entry``; a name that is taken is an error, unless its entry is to be replaced."""
+        if entry.name in self._own and not replace:
             raise ValueError(f"{self.kind} {entry.name!r} is registered already")
         self._own[entry.name] = entry
         return entry

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from datasets_ext import trees
 from datasets_ext.audit import audit, look_alikes
 from datasets_ext.near_duplicates import LARGEST_DISTANCE, hash_files
 from datasets_ext.training_options import TrainingOptions
@@ -42,7 +43,7 @@ _MAX_DISTANCE = 4  # the same frame in another compression; neighbours in one re
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The protocol, with the flags of ``train``."""
     parser.add_argument("data_dir", help="folder that contains the dataset's folder")
-    parser.add_argument("--dataset", required=True, help="registered name; 'roga-domainbed list' shows them")
+    parser.add_argument("--dataset", required=True, help="registered name, or a prepared tree in DATA_DIR")
     data_options.add_test_envs_argument(parser)
     parser.add_argument("--split", default="official", help=f"{', '.join(SPLIT_MODES)} (default %(default)s)")
     parser.add_argument("--trial_seed", type=int, default=0, help="seeds the split (default %(default)s)")
@@ -75,8 +76,9 @@ def run(args: argparse.Namespace) -> int:
     problems = Problems()
     if not os.path.isdir(args.data_dir):
         problems.add(f"{args.data_dir!r} is not a folder")
-    if args.dataset not in DATASETS:
-        problems.add(unknown_name("dataset", args.dataset, DATASETS.names()))
+    unknown = trees.problem(args.dataset, args.data_dir)
+    if unknown is not None:
+        problems.add(unknown)
     else:
         for problem in test_env_problems(args.test_envs, DATASETS.get(args.dataset).environments):
             problems.add(problem)

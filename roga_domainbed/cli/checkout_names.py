@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from datasets_ext import trees
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.catalog.registry import Registry, load
 from roga_domainbed.errors import Problems, unknown_name
@@ -29,7 +30,11 @@ def available(registry: Registry) -> list[str]:
 def check_names(plan: Plan, problems: Problems) -> None:
     """Add a sentence for each dataset and algorithm of ``plan`` that is unknown or that this backend cannot run."""
     for name in dict.fromkeys(plan.datasets or ()):
-        _check_name(DATASETS, name, "", problems)
+        unknown = trees.problem(name, plan.data_dir)
+        if unknown is None:
+            _check_available(DATASETS, name, "", problems)
+        else:
+            problems.add(unknown)
     for row in plan.all_rows:
         _check_name(ALGORITHMS, row.algorithm, f"row {row.name!r}: " if row.name else "", problems)
 
@@ -37,7 +42,12 @@ def check_names(plan: Plan, problems: Problems) -> None:
 def _check_name(registry: Registry, name: str, where: str, problems: Problems) -> None:
     if name not in registry:
         problems.add(where + unknown_name(registry.kind, name, registry.names()))
-    elif name not in available(registry):
+    else:
+        _check_available(registry, name, where, problems)
+
+
+def _check_available(registry: Registry, name: str, where: str, problems: Problems) -> None:
+    if name not in available(registry):
         home = backend.host().home
         problems.add(
             f"{where}{registry.kind} {name!r} is in upstream DomainBed alone: set DOMAINBED_HOME to a checkout"

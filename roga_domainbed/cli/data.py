@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _trees(args: argparse.Namespace, problems: Problems) -> list[str]:
     """The names of the trees in ``data_dir`` that --dataset names."""
-    from datasets_ext.verify import trees_in
+    from datasets_ext.trees import trees_in
 
     there = trees_in(args.data_dir)
     if not args.dataset:

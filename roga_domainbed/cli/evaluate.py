@@ -23,7 +23,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from roga_domainbed.catalog import DATASETS
+from datasets_ext import trees
 from roga_domainbed.cli.arguments import add_class_names
 from roga_domainbed.errors import Problems, unknown_name
 from roga_domainbed.files import replacement_problem
@@ -103,8 +103,10 @@ def _check(args: argparse.Namespace) -> None:
     problems = Problems()
     if args.format not in FORMATS:
         problems.add(unknown_name("format", args.format, FORMATS))
-    if args.dataset is not None and args.dataset not in DATASETS:
-        problems.add(unknown_name("dataset", args.dataset, DATASETS.names()))
+    if args.dataset is not None and args.data_dir is not None:  # else the run says where
+        unknown = trees.problem(args.dataset, args.data_dir)
+        if unknown is not None:
+            problems.add(unknown)
     if args.folder is not None and (args.dataset is not None or args.data_dir is not None):
         problems.add("--folder goes without --dataset and --data_dir: evaluate on one or the other")
     if args.part is not None and args.dataset is None:

@@ -30,7 +30,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from roga_domainbed.catalog import DATASETS
+from datasets_ext import trees
 from roga_domainbed.cli.arguments import add_class_names
 from roga_domainbed.errors import MissingExtra, Problems, unknown_name
 from roga_domainbed.files import replacement_problem, replacing
@@ -216,8 +216,10 @@ def _check(args: argparse.Namespace) -> None:
         problems.add(f"--names needs a name for each of the {len(args.run)} runs; got {len(args.names)}")
     if args.names and len(set(args.names)) < len(args.names):
         problems.add("--names must differ from each other")
-    if args.dataset is not None and args.dataset not in DATASETS:
-        problems.add(unknown_name("dataset", args.dataset, DATASETS.names()))
+    if args.dataset is not None and args.data_dir is not None:
+        unknown = trees.problem(args.dataset, args.data_dir)
+        if unknown is not None:
+            problems.add(unknown)
     if args.folder is not None and (args.dataset is not None or args.data_dir is not None):
         problems.add("--folder goes without --dataset and --data_dir: explain on one or the other")
     (_check_cam if args.action == "cam" else _check_tsne)(args, problems)

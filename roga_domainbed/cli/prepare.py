@@ -16,12 +16,27 @@ resumes. The source is only read. 'roga-domainbed prepare ffpp --help' lists the
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from datasets_ext.prepare import celebdf, csv_list, deepfakebench, dfd, dfdc, dfdcp, driver, ffpp, uadfv
+from datasets_ext import manifest
+from datasets_ext.prepare import (
+    celebdf,
+    csv_list,
+    deepfakebench,
+    dfd,
+    dfdc,
+    dfdcp,
+    driver,
+    ffpp,
+    identities,
+    plain_folders,
+    uadfv,
+)
 from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.prepare.ffpp_layout import COMPRESSION, COMPRESSIONS, FACESHIFTER, Part
 from datasets_ext.prepare.layout import Layout
@@ -29,6 +44,7 @@ from datasets_ext.prepare.link import LINKS, LinkOptions
 from datasets_ext.prepare.options import IMAGE_FORMATS, CropOptions, Options
 from datasets_ext.selfblend import photographs
 from datasets_ext.selfblend.options import RATE_FACTORS, BlendOptions
+from roga_domainbed.cli.arguments import add_class_names
 from roga_domainbed.errors import Problems
 from roga_domainbed.processes import usable_cpus
 
@@ -54,18 +70,29 @@ def _blend_options(args: argparse.Namespace) -> Options:
     )
 
 
-def _csv_options(args: argparse.Namespace) -> Options:
+def _own_options(args: argparse.Namespace) -> Options:
     return _crop_options(args) if args.link is None else _link_options(args)
 
 
-def _read_csv(args: argparse.Namespace, problems: Problems) -> Layout:
+def _refuse_crop_flags(args: argparse.Namespace, problems: Problems) -> None:
     given = ", ".join(f"--{name}" for name in _given_crop_flags(args))
     if args.link is not None and given:
         problems.add(
             f"--link {args.link} takes images as they are, so {given} would have no effect: leave out --link to have "
             f"faces cut out of them, or leave out {given}"
         )
+
+
+def _read_csv(args: argparse.Namespace, problems: Problems) -> Layout:
+    _refuse_crop_flags(args, problems)
     return csv_list.read(args.list, args.name, problems, args.link is not None)
+
+
+def _read_folders(args: argparse.Namespace, problems: Problems) -> Layout:
+    _refuse_crop_flags(args, problems)
+    return plain_folders.read(
+        args.source, args.name, args.real, args.fake, args.identity, problems, args.link is not None
+    )
 
 
 @dataclass(frozen=True)
@@ -157,6 +184,14 @@ def _add_csv(parser: argparse.ArgumentParser) -> None:
     _add_link(parser, None)
 
 
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    _source("the folder of the environments, with real and fake folders in each")(parser)
+    parser.add_argument("--name", help="name of the dataset and its folder; default: that of the source")
+    add_class_names(parser, "class folder")
+    parser.add_argument("--identity", metavar="RULE", help=f"{identities.HELP}; default: nobody is known")
+    _add_link(parser, None)
+
+
 def _add_selfblend(parser: argparse.ArgumentParser) -> None:
     default = BlendOptions()
     parser.add_argument(
@@ -166,8 +201,7 @@ def _add_selfblend(parser: argparse.ArgumentParser) -> None:
         "--identity",
         default="stem",
         metavar="RULE",
-        help="who is in a photograph: stem (every file is another person), folder, or a regular expression that "
-        "matches the person in the file's name; default %(default)s",
+        help=f"{identities.HELP}; default %(default)s",
     )
     parser.add_argument(
         "--compression",
@@ -232,7 +266,14 @@ COMMANDS = {
         csv_list.__doc__,
         _add_csv,
         _read_csv,
-        _csv_options,
+        _own_options,
+    ),
+    "folder": _Command(
+        "your own images and videos in plain folders, real and fake",
+        plain_folders.__doc__,
+        _add_folder,
+        _read_folders,
+        _own_options,
     ),
     "selfblend": _Command(
         "your face photographs, manipulated: DF, F2F, FS, NT",
@@ -271,7 +312,19 @@ def run(args: argparse.Namespace) -> int:
         args.overwrite,
     )
     print(report.summary())
+    print(f"next: {_next_command(report.dataset, args.data_dir)}")
     return 0
+
+
+def _next_command(name: str, data_dir: str) -> str:
+    """What a person would type now: a sweep over the environments, or for a single one a check of its files."""
+    rows = manifest.read(Path(data_dir, name))
+    if rows["env"].nunique() == 1:
+        return shlex.join(["roga-domainbed", "data", "verify", data_dir, "--dataset", name])
+    words = ["roga-domainbed", "sweep", "launch", "--datasets", name, "--algorithms", "ERM", "RoGA"]
+    words += ["--n_hparams", "1", "--single_test_envs"]
+    words += [] if rows["split"].all() else ["--split", "group"]
+    return shlex.join([*words, "--data_dir", data_dir, "--output_dir", f"sweeps/{name}"])
 
 
 def _add_crop_flags(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets_ext import trees
 from datasets_ext.training_options import REALS, TrainingOptions
 from roga_domainbed.catalog import DATASETS, INPUT_HPARAMS, SCHEDULE_HPARAMS
 from roga_domainbed.catalog.datasets import SPLIT_MODES
@@ -69,8 +70,9 @@ def run(args: argparse.Namespace) -> int:
 
     from roga_domainbed.upstream import bridge  # torch
 
-    bridge.register()
     ours = _parse(arguments)
+    trees.add(ours.data_dir, ours.datasets)
+    bridge.register()
     _check_names(ours)
     _check_values(ours)
     if args.script == "train":
@@ -208,6 +210,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """What we have to know of upstream's arguments; everything else, and every fault, is left to upstream."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--hparams")
+    parser.add_argument("--data_dir")
     parser.add_argument("--dataset", "--datasets", dest="datasets", nargs="+", default=[])
     parser.add_argument("--algorithm", "--algorithms", dest="algorithms", nargs="+", default=[])
     parser.add_argument("--trial_seed", type=int, default=0)

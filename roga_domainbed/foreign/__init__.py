@@ -9,7 +9,7 @@ from roga_domainbed.foreign.files import check_regular, open_regular, read_bytes
 from roga_domainbed.foreign.json_text import parse_json, read_json
 from roga_domainbed.foreign.malformed import Malformed
 from roga_domainbed.foreign.parquet import check_unpacked
-from roga_domainbed.foreign.printable import csv_cell, is_unicode, one_line, printable
+from roga_domainbed.foreign.printable import csv_cell, is_unicode, one_line, printable, quoted
 from roga_domainbed.foreign.tensors import load_tensors
 from roga_domainbed.foreign.yaml_text import parse_yaml
 
@@ -25,6 +25,7 @@ __all__ = [
     "parse_json",
     "parse_yaml",
     "printable",
+    "quoted",
     "read_bytes",
     "read_json",
     "read_text",

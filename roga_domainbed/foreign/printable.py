@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
+
+from roga_domainbed.errors import shortened
 
 # Control characters but tab, line feed and carriage return; halves of surrogate pairs; marks that turn the direction
 # of writing, with which a name can be shown as another.
@@ -22,6 +25,11 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """``text``, which may have names from elsewhere in it, as one line that is safe to show."""
     return printable(text).translate(_BREAKS)
+
+
+def quoted(names: Iterable[str], n: int = 3) -> str:
+    """``'a', 'b', 'c', …``: names from a file or a disk, for a message."""
+    return shortened([repr(printable(name)) for name in names], n)
 
 
 def is_unicode(text: str) -> bool:

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 
-from datasets_ext.folder import ManifestDataset
-from roga_domainbed.catalog import DATASETS
-from roga_domainbed.catalog.registry import load
-from roga_domainbed.engine.datasets.classes import FAKE, REAL_AND_FAKE, fake_class
-from roga_domainbed.errors import Problems, RogaError, shortened
-from roga_domainbed.foreign import printable
+from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.foreign import printable, quoted
+from roga_domainbed.inference.model_inputs import kind_of_images
 from roga_domainbed.inference.saved_run import SavedRun
+from roga_domainbed.input.classes import FAKE, REAL_AND_FAKE, fake_class
+from roga_domainbed.trainer.image_kind import FACES
 
 
 def as_detector(run: SavedRun, purpose: str, real: Collection[str] = (), fake: Collection[str] = ()) -> None:
@@ -49,8 +48,8 @@ def check_said(run: SavedRun, folders: Sequence[str], real: Collection[str], fak
     for option, names in (("--real", real), ("--fake", fake)):
         for name in names:
             if name not in (*classes, *folders):
-                known = f"the classes of the model are {shown(classes)}"
-                known += f"; the folders are {shown(folders, 10)}" if folders else ""
+                known = f"the classes of the model are {quoted(classes)}"
+                known += f"; the folders are {quoted(folders, 10)}" if folders else ""
                 problems.add(f"{option} {name!r} names nothing here: {known}")
     for name in set(real) & set(fake):
         problems.add(f"{name!r} cannot be both --real and --fake")
@@ -61,21 +60,14 @@ def class_names(run: SavedRun) -> tuple[str, ...] | None:
     """Names of the model's classes; None if it does not say, as those of version 0.1.0 on folders of images."""
     if run.class_names is not None:
         return run.class_names
-    name = run.args.get("dataset")
-    if (
-        name in DATASETS
-        and DATASETS.get(name).plugin
-        and issubclass(load(DATASETS.get(name).target), ManifestDataset)
-    ):
-        return REAL_AND_FAKE
-    return None
+    return REAL_AND_FAKE if kind_of_images(run) == FACES else None
 
 
 def _refusal(run: SavedRun, purpose: str, classes: tuple[str, ...] | None) -> str:
     start = f"{purpose} is for models that tell real from fake; this one"
     trained = f"(it was trained on {printable(str(run.args.get('dataset')))})"
     if run.num_classes != 2:
-        names = f": {shown(classes)}" if classes else ""
+        names = f": {quoted(classes)}" if classes else ""
         return f"{start} knows {run.num_classes} classes{names} {trained}"
     if classes is None:
         return (
@@ -83,14 +75,9 @@ def _refusal(run: SavedRun, purpose: str, classes: tuple[str, ...] | None) -> st
             "--real 0 --fake 1 where class 1 is fake"
         )
     return (
-        f"{start} tells {shown(classes[:1])} from {shown(classes[1:])} {trained}. If one of them is real and the other "
-        "fake, say so with --real NAME --fake NAME, these two names"
+        f"{start} tells {quoted(classes[:1])} from {quoted(classes[1:])} {trained}. If one of them is real and the "
+        "other fake, say so with --real NAME --fake NAME, these two names"
     )
-
-
-def shown(names: Sequence[str], n: int = 3) -> str:
-    """``'a', 'b', 'c', …``: names from a file or a disk, for a message."""
-    return shortened([repr(printable(name)) for name in names], n)
 
 
 def _swap_classes(algorithm: Any) -> None:

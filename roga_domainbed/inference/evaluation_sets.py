@@ -10,14 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from datasets_ext import manifest
+from datasets_ext import manifest, trees
+from datasets_ext.class_folders import class_folders, names_below
 from roga_domainbed.catalog import DATASETS
-from roga_domainbed.engine.datasets.classes import FAKE, fake_class, said_or_meant
 from roga_domainbed.errors import Problems, RogaError, unknown_name
+from roga_domainbed.foreign import quoted
 from roga_domainbed.host.backend import host
-from roga_domainbed.inference.detector import as_detector, check_said, class_names, shown
+from roga_domainbed.inference.detector import as_detector, check_said, class_names
 from roga_domainbed.inference.model_inputs import ImageFiles, to_tensor
 from roga_domainbed.inference.saved_run import SavedRun
+from roga_domainbed.input.classes import FAKE, fake_class
 from roga_domainbed.input.environment import Environment, OpenDataset
 from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.input.tree import (
@@ -114,8 +116,8 @@ def own_sets(run: SavedRun, data_dir: str | None) -> Evaluated:
     _check_inputs(run, dataset, config.dataset)
     if run.class_names and dataset.class_names and run.class_names != tuple(dataset.class_names):
         raise RogaError(
-            f"{config.dataset} has the classes {shown(dataset.class_names)} now, and the model was trained on "
-            f"{shown(run.class_names)}"
+            f"{config.dataset} has the classes {quoted(dataset.class_names)} now, and the model was trained on "
+            f"{quoted(run.class_names)}"
         )
     rows = dataset.rows or [None] * len(dataset.names)
     return Evaluated(
@@ -148,6 +150,9 @@ def dataset_sets(
         real: the class of the model that is real, if its name does not say so.
         fake: the one that is fake.
     """
+    unknown = trees.problem(name, run.config.data_dir if data_dir is None else data_dir)
+    if unknown is not None:
+        raise RogaError(unknown)
     info = DATASETS.get(name)
     if data_dir is None:
         data_dir = run.config.data_dir
@@ -327,45 +332,12 @@ def _environments(
     run: SavedRun, place: Path, real: Collection[str], fake: Collection[str]
 ) -> dict[str, tuple[Path, dict[str, int]]]:
     """Name of an environment → its folder, and class folder → label."""
-    below, _ = names_in(place)
-    inside = {name: names_in(place / name)[0] for name in below}
-    if not below:
+    if not names_in(place)[0]:
         raise RogaError(
             f"--folder {str(place)!r} has neither {manifest.FILE} nor folders real and fake in it"
         )
-    every = list(dict.fromkeys([*below, *(name for names in inside.values() for name in names)]))
-    check_said(run, every, real, fake)
-    said = not {*real, *fake}.isdisjoint(every)
-
-    def labels(names: Sequence[str]) -> dict[str, int]:
-        found = {name: said_or_meant(name, *((real, fake) if said else ())) for name in names}
-        return {name: label for name, label in found.items() if label is not None}
-
-    def understood(names: Sequence[str]) -> bool:
-        return bool(labels(names)) and (said or len(labels(names)) == len(names))
-
-    outer, inner = labels(below), {name: labels(names) for name, names in inside.items()}
-    are_classes = understood(below)
-    are_environments = any(inner.values()) if said else all(map(understood, inside.values()))
-    contradicts = any(label != outer.get(name) for name, found in inner.items() for label in found.values())
-    if are_classes and not (are_environments and contradicts):
-        return {place.resolve().name: (place, outer)}
-    if are_environments and not are_classes:
-        return {name: (place / name, found) for name, found in inner.items() if found}
-    if are_classes:
-        raise RogaError(
-            f"--folder {str(place)!r}: {shown(below, 5)} may be the classes, and so may the folders in them: say which "
-            "with --real NAME --fake NAME"
-        )
-    odd = [name for name in below if name not in outer]
-    if not outer and any(inner.values()):  # they are nearest to being environments
-        odd = [f"{name}/{other}" for name in below for other in inside[name] if other not in inner[name]]
-        odd += [name for name in below if not inside[name]]
-    raise RogaError(
-        f"--folder {str(place)!r}: expected folders real and fake, or of that meaning, in it or in each folder in it; "
-        f"found {shown(below, 5)}; not understood: {shown(odd, 5)}. Say which are which with --real NAME --fake NAME; "
-        "others are then left out"
-    )
+    check_said(run, names_below(place), real, fake)
+    return class_folders(place, real, fake)
 
 
 def _folder_set(
@@ -414,4 +386,6 @@ def _check_class_names(
     if fake_class(theirs) == FAKE:
         as_detector(run, f"--dataset {name}", real, fake)
     elif ours is not None:
-        raise RogaError(f"{name} has the classes {shown(theirs)}, and the model was trained on {shown(ours)}")
+        raise RogaError(
+            f"{name} has the classes {quoted(theirs)}, and the model was trained on {quoted(ours)}"
+        )

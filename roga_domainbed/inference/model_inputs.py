@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datasets_ext.folder import ManifestDataset, face_tensor, square_pixels
+from datasets_ext.folder import face_tensor, square_pixels
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.engine.datasets.transforms import evaluation_transform
@@ -20,6 +20,7 @@ from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.augmentation.spec import Recipe, recipe_of
 from roga_domainbed.input.environment import Environment
 from roga_domainbed.input.image_files import read_image
+from roga_domainbed.trainer.image_kind import FACES, FOLDERS, image_kind
 
 
 class ToTensor(Protocol):
@@ -86,20 +87,25 @@ def to_tensor(run: SavedRun) -> ToTensor:
     Raises:
         RogaError: it was trained on something other than image files, or its dataset is unknown here.
     """
-    name = run.args.get("dataset")
-    if name not in DATASETS:
+    name, kind = run.args.get("dataset"), kind_of_images(run)
+    if kind is None and name not in DATASETS:
         raise RogaError(
             f"the model was trained on {name!r}, which is not known here: how it reads images cannot be told"
         )
-    info = DATASETS.get(name)
-    dataset_class = load(info.target) if info.plugin else host().datasets.get_dataset_class(name)
-    if issubclass(dataset_class, ManifestDataset):
-        return _AsFace(run.input_shape[1])
-    if issubclass(dataset_class, host().datasets.MultipleEnvironmentImageFolder):
-        return _AsFolder(run.input_shape[1])
+    if kind is not None:
+        return {FACES: _AsFace, FOLDERS: _AsFolder}[kind](run.input_shape[1])
     raise RogaError(
         f"the model was trained on {name}, whose samples are no image files: it can be evaluated on that dataset alone"
     )
+
+
+def kind_of_images(run: SavedRun) -> str | None:
+    """How the images became inputs: as the file says, else, for a model of version 0.1.0, as its dataset does."""
+    name = run.args.get("dataset")
+    if run.image_kind is not None or name not in DATASETS:
+        return run.image_kind
+    info = DATASETS.get(name)
+    return image_kind(load(info.target) if info.plugin else host().datasets.get_dataset_class(name))
 
 
 class _AsFace:

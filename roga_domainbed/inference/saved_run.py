@@ -25,6 +25,7 @@ from roga_domainbed.foreign import Malformed, load_tensors, open_regular, parse_
 from roga_domainbed.host.backend import Host
 from roga_domainbed.results.records import RECORDS, data_options, is_done
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.image_kind import FACES, FOLDERS
 from roga_domainbed.trainer.precision import autocast, lay_out
 from roga_domainbed.upstream import bridge, defects
 
@@ -54,6 +55,7 @@ class SavedRun:
         provenance: versions, backend and environments, from the run's first record; empty if the file is not beside
             its records, or upstream's train made it.
         class_names: of its classes, in the order of their indices; None if it does not say, as in version 0.1.0.
+        image_kind: how its images became inputs, as ``trainer.image_kind`` says; None if it does not say.
     """
 
     path: Path
@@ -65,6 +67,7 @@ class SavedRun:
     device: torch.device
     provenance: dict[str, Any]
     class_names: tuple[str, ...] | None = None
+    image_kind: str | None = None
 
     @property
     def config(self) -> TrainConfig:
@@ -131,6 +134,7 @@ def load_run(where: str | os.PathLike, device: torch.device | None = None) -> Sa
         device,
         _provenance(path.parent),
         _class_names(saved),
+        saved.get("model_image_kind"),
     )
     lay_out(algorithm, run.precision, device)
     return run
@@ -197,6 +201,8 @@ def _faults(saved: Mapping[Any, Any]) -> Iterator[str]:
     is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     if names is not None and not (is_list and len(names) == n_classes):
         yield f"model_class_names must be {_shown(n_classes)} names; got {_shown(names)}"
+    if saved.get("model_image_kind") not in (None, FACES, FOLDERS):
+        yield f"model_image_kind must be {FACES} or {FOLDERS}; got {_shown(saved['model_image_kind'])}"
     for key in ("args", "model_hparams", "model_dict"):
         yield from _unless(Allowed(kind=dict), saved, key)
     args, hparams, state = (

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from roga_domainbed.catalog.datasets import add_tree
 from roga_domainbed.errors import RogaError
 from roga_domainbed.results.packed import packed_runs, read_run
 from roga_domainbed.results.records import RECORDS, Record, data_options, is_done
@@ -168,6 +169,7 @@ def load_sweeps(folders: Iterable[str | os.PathLike], metric: str) -> LoadedRuns
             found.add(load_runs(folder, metric))
         except OSError as error:
             found.problems.append(f"{folder}: {error.strerror or error}, skipped")
+    _name_environments(found.runs)
     if not found.runs:
         lines = found.problems + found.notes
         unreadable = f" Unreadable: {'; '.join(lines[:3])}{'; …' * (len(lines) > 3)}." if lines else ""
@@ -176,6 +178,24 @@ def load_sweeps(folders: Iterable[str | os.PathLike], metric: str) -> LoadedRuns
             "the output_dir of a sweep whose jobs have written their first record"
         )
     return found
+
+
+def _name_environments(runs: Iterable[Run]) -> None:
+    """Give the prepared trees among the datasets of ``runs`` their rows in the catalog.
+
+    Raises:
+        RogaError: runs on trees of one name had other environments, so that their numbers cannot stand in one table.
+    """
+    found: dict[str, dict[tuple[str, ...], str]] = {}
+    for run in runs:
+        names = run.provenance.get("environments")
+        if run.provenance.get("prepared_tree") is True and isinstance(names, list):
+            found.setdefault(run.args["dataset"], {}).setdefault(tuple(map(str, names)), run.source)
+    for dataset, places in found.items():
+        if len(places) > 1:
+            each = "; ".join(f"{', '.join(names)} in {source}" for names, source in places.items())
+            raise RogaError(f"{dataset} was prepared anew between these runs: {each}. Read them apart")
+        add_tree(dataset, next(iter(places)))
 
 
 def as_runs(records: Iterable[Record], metric: str | None = None, source: str = "") -> list[Run]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets_ext import trees
 from datasets_ext.training_options import LABEL_NOISE, TRAIN_FRACTION, TrainingOptions
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.catalog.datasets import EVAL_PARTS, SPLIT_MODES, TASKS, test_env_problems
@@ -27,7 +28,9 @@ class TrainConfig:
     """One run. Names, defaults and meaning of the first sixteen are upstream's."""
 
     data_dir: str | None = argument(None, "folder that contains the dataset's folder", path=True)
-    dataset: str | None = argument(None, "registered name, required; 'roga-domainbed list' shows them")
+    dataset: str | None = argument(
+        None, "registered name ('roga-domainbed list' shows them), or a prepared tree in --data_dir; required"
+    )
     algorithm: str = argument("ERM", "registered name")
     task: str = argument(TASKS[0], " or ".join(TASKS), choices=TASKS)
     hparams: str | None = argument(
@@ -134,8 +137,8 @@ class TrainConfig:
             problems.add(unknown_name("algorithm", self.algorithm, ALGORITHMS.names()))
         if self.dataset is None:
             problems.add(f"--dataset is required; known: {', '.join(DATASETS.names())}")
-        elif self.dataset not in DATASETS:
-            problems.add(unknown_name("dataset", self.dataset, DATASETS.names()))
+        elif unknown := trees.problem(self.dataset, self.data_dir):
+            problems.add(unknown)
         else:
             info = DATASETS.get(self.dataset)
             if info.needs_data_dir:

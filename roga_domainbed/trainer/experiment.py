@@ -15,7 +15,7 @@ import torchvision
 
 from datasets_ext.leakage import audit_record, audited, leakage_notices
 from roga_domainbed import __version__
-from roga_domainbed.catalog import ALGORITHMS
+from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.catalog.datasets import test_env_problems
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.host import checkout
@@ -29,10 +29,11 @@ from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import distributed
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.image_kind import image_kind
 from roga_domainbed.trainer.learning_rate import LearningRate
 from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
 from roga_domainbed.trainer.splits import EnvironmentSplit, drop_unreadable, split_environments
-from roga_domainbed.upstream import defects
+from roga_domainbed.upstream import bridge, defects
 
 
 class Experiment:
@@ -71,6 +72,7 @@ class Experiment:
 
         self.dataset, self.split_mode, self.splits = open_splits(config, hparams, host)
         self.names = self.dataset.names
+        self.image_kind = image_kind(host.datasets.get_dataset_class(config.dataset))
         self.leakage = audited(
             self.dataset,
             [(split.in_split, split.out_split) for split in self.splits],
@@ -156,6 +158,8 @@ class Experiment:
         }
         if distributed.n_processes() > 1:
             found["processes"] = distributed.n_processes()
+        if DATASETS.get(self.config.dataset).is_tree:
+            found["prepared_tree"] = True  # whose environments no catalog knows
         if self.dropped:
             found["unreadable"] = {"count": len(self.dropped), "first": self.dropped[:20]}
         return found
@@ -231,6 +235,7 @@ def open_dataset(
     """
     # Some datasets of upstream draw their content from the global generators.
     seed_everything(derive(seed, "dataset"))
+    bridge.register()  # a prepared tree may have got its row since the last time
     dataset_class = host.datasets.get_dataset_class(name)
     opened = OpenDataset(dataset_class(data_dir, test_envs, hparams))
     names = opened.names

@@ -314,6 +314,7 @@ def save_model(experiment: Experiment, path: Path) -> None:
         "model_input_shape": experiment.dataset.input_shape,
         "model_num_classes": experiment.dataset.num_classes,
         "model_class_names": experiment.dataset.class_names,
+        "model_image_kind": experiment.image_kind,
         "model_num_domains": len(experiment.train_envs),
         "model_hparams": experiment.hparams,
         "model_dict": state,

@@ -13,10 +13,10 @@ from prepare_videos import SQUARES, encode, write_video
 
 from datasets_ext.prepare.detectors import DETECTORS
 from roga_domainbed.cli import main
-from roga_domainbed.engine.datasets.classes import class_indices
 from roga_domainbed.inference import predict as predict_module
 from roga_domainbed.inference import saved_run
 from roga_domainbed.inference.saved_run import SavedRun, load_run
+from roga_domainbed.input.classes import class_indices
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.run import train
 

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from datasets_ext.splits import MODES, expand, frame, group, official, split_indices
+from datasets_ext.splits import MODES, expand, families_of, frame, group, official, split_indices
 from roga_domainbed.errors import RogaError
 
 
@@ -117,6 +117,31 @@ def test_group_in_and_out_follow_the_role_of_the_environment():
     (train, val), (test, test_val) = split_indices("group", environments, ["A", "B"], 0, 0.2, [1])
     assert [list(parts[0][train]), list(parts[0][val])] == [["train"] * 6, ["val"] * 2]
     assert [list(parts[1][test]), list(parts[1][test_val])] == [["test"] * 2, ["val"] * 2]
+
+
+def test_group_tests_an_environment_whole_that_shares_nobody_with_training():
+    def persons(first, n):
+        return rows(*((f"r{i}", f"p{i}", "") for i in range(first, first + n)))
+
+    # A and B share person 9; C has people of its own
+    environments = [persons(0, 10), persons(9, 10), persons(50, 7)]
+    (train_a, val_a), (train_b, val_b), (test, out) = split_indices("group", environments, "ABC", 0, 0.2, [2])
+    assert (test, out) == (list(range(7)), list(range(7)))
+    # 19 groups of the 20 rows of A and B are train or val: nothing of them is kept for a test
+    assert sorted(train_a + val_a) == sorted(train_b + val_b) == list(range(10))
+    assert len(val_a) + len(val_b) in (4, 5)
+    # Of A and B, the one that is tested on has a test part: somebody of it is trained on.
+    (_, _), (test, _), (train_c, val_c) = split_indices("group", environments, "ABC", 0, 0.2, [1])
+    assert 0 < len(test) < 10
+    assert sorted(train_c + val_c) == list(range(7))
+    assert len(val_c) == 2  # a fifth of seven, rounded up to whole people
+
+
+def test_families_are_joined_by_chains_of_people_and_recordings():
+    environments = [rows(("a", "p", "")), rows(("b", "q", "")), rows(("c", "p+q", "")), rows(("d", "", ""))]
+    assert families_of(environments, "WXYZ", ()) == ["W + X + Y", "W + X + Y", "W + X + Y", "Z"]
+    assert families_of(environments, "WXYZ", [("d", "b")]) == ["W + X + Y + Z"] * 4
+    assert families_of(environments[:2], "WX", ()) == ["W", "X"]
 
 
 def test_frame_holds_out_the_keys_that_domainbed_holds_out_and_keeps_the_order_of_the_rest():

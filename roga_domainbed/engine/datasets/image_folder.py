@@ -17,10 +17,10 @@ from PIL import Image
 
 from roga_domainbed import catalog
 from roga_domainbed.engine.datasets.base import MultipleDomainDataset, require_root
-from roga_domainbed.engine.datasets.classes import class_indices
 from roga_domainbed.engine.datasets.transforms import augmenting_transform, evaluation_transform
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.input.augmentation.spec import Recipe, recipe_of
+from roga_domainbed.input.classes import class_indices
 from roga_domainbed.input.environment import FileEnvironment
 from roga_domainbed.input.image_files import read_image
 from roga_domainbed.input.tree import IMAGE_SUFFIXES, MEDIA_SUFFIXES, counted, files_below, names_in

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from roga_domainbed.catalog import DATASETS
-from roga_domainbed.engine.datasets.classes import FAKE, fake_class
-from roga_domainbed.errors import Problems, RogaError, unknown_name
+from datasets_ext import trees
+from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.foreign import quoted
 from roga_domainbed.inference.contamination import contamination
-from roga_domainbed.inference.detector import as_detector, class_names, shown
+from roga_domainbed.inference.detector import as_detector, class_names
 from roga_domainbed.inference.evaluation_sets import (
     Evaluated,
     EvaluationSet,
@@ -23,6 +23,7 @@ from roga_domainbed.inference.evaluation_sets import (
     own_sets,
 )
 from roga_domainbed.inference.saved_run import SavedRun
+from roga_domainbed.input.classes import FAKE, fake_class
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def open_test_data(runs: Mapping[str, SavedRun], options: DataOptions) -> TestDa
             evaluated = folder_sets(run, options.folder, options.real, options.fake)
             is_own = False
         else:
-            _require_known(dataset)
+            _require_known(dataset, data_dir)
             _require_fake_is_1(run, dataset, options)
             is_own = dataset == run.args.get("dataset")
             evaluated = (_own if is_own else _published)(run, dataset, data_dir, options)
@@ -195,9 +196,10 @@ def _seen(run: SavedRun, evaluated: Evaluated, data_dir: str | None) -> list[str
     return [*found.leaks, *[unknown] * bool(found.unknown)]
 
 
-def _require_known(dataset: str) -> None:
-    if dataset not in DATASETS:
-        raise RogaError(unknown_name("dataset", dataset, DATASETS.names()))
+def _require_known(dataset: str, data_dir: str | None) -> None:
+    unknown = trees.problem(dataset, data_dir)
+    if unknown is not None:
+        raise RogaError(unknown)
 
 
 def _require_fake_is_1(run: SavedRun, dataset: str, options: DataOptions) -> None:
@@ -209,8 +211,8 @@ def _require_fake_is_1(run: SavedRun, dataset: str, options: DataOptions) -> Non
         as_detector(run, "explain", options.real, options.fake)  # which says why not
     if index != FAKE:
         raise RogaError(
-            f"the classes of the model are numbered {shown(classes)}, and --dataset {dataset} needs 0 real and 1 fake. "
-            "Give the images with --folder DIR, which goes by the names of folders"
+            f"the classes of the model are numbered {quoted(classes)}, and --dataset {dataset} needs 0 real and 1 "
+            "fake. Give the images with --folder DIR, which goes by the names of folders"
         )
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from roga_domainbed.engine.datasets.classes import class_indices, fake_class, meaning
+from roga_domainbed.input.classes import class_indices, fake_class, meaning
 
 
 @pytest.mark.parametrize(
