@@ -83,7 +83,7 @@ from roga_domainbed.sweep.plan import Plan, load_preset, preset_names
 from roga_domainbed.sweep.status import status_table, summary_line
 
 #: What a training imports, so that jobs start warm. A module that cannot be imported is skipped.
-_PRELOAD = ("torch", "torchvision", "timm", "roga_domainbed.trainer.run")
+_PRELOAD = ("torch", "torchvision", "timm", "sklearn.metrics", "roga_domainbed.trainer.run")
 
 #: The fields of ``Plan`` that upstream's sweep has as flags.
 _UPSTREAMS = (
