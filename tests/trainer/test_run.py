@@ -109,6 +109,7 @@ def test_files_of_a_finished_run(finished):
     assert set(model) == {
         "args", "model_input_shape", "model_num_classes", "model_num_domains", "model_hparams", "model_dict",
         "model_class_names",
+        "model_image_kind",
     }  # fmt: skip
     assert model["model_input_shape"] == (3, 32, 32)
     assert model["model_num_domains"] == 2

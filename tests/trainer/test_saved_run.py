@@ -183,6 +183,7 @@ KINDS = {
     "args.row": ("x" * 10**6, r"args may hold numbers of 64 bits and short text, by name"),
     "args.trial_seed": (repeated(1, 20), r"args may hold numbers of 64 bits and short text, by name"),
     "model_class_names": (["real"], r"model_class_names must be 2 names; got a list"),
+    "model_image_kind": (7, r"model_image_kind must be faces or folders; got 7"),
     "model_num_domains ": (repeated(1, 20), r"model_num_domains must be a whole number"),
     "model_num_classes": (-1, r"model_num_classes must be a whole number, at least 1 and at most 100,000; got -1"),
     "model_num_domains": (10**15, r"model_num_domains must be a whole number, at least 1 and at most 1,000"),
