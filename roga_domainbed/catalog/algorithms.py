@@ -66,7 +66,7 @@ for _name, _target, _idea, _summary, _reference in (
     ("IGA", None, "gradients", _FROM_A_CHECKOUT, ""),
     ("SelfReg", "self_reg:SelfReg", "features",
      "draws samples of one class together, without negatives", "arXiv:2104.09841"),
-    ("Fishr", None, "gradients", _FROM_A_CHECKOUT, ""),
+    ("Fishr", "fishr:Fishr", "gradients", "gradients of equal variance in all environments", "arXiv:2109.02934"),
     ("TRM", None, "risk", _FROM_A_CHECKOUT, ""),
     ("IB_ERM", None, "information", _FROM_A_CHECKOUT, ""),
     ("IB_IRM", None, "information", _FROM_A_CHECKOUT, ""),
