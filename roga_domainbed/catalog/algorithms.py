@@ -67,7 +67,7 @@ for _name, _target, _idea, _summary, _reference in (
     ("SelfReg", "self_reg:SelfReg", "features",
      "draws samples of one class together, without negatives", "arXiv:2104.09841"),
     ("Fishr", "fishr:Fishr", "gradients", "gradients of equal variance in all environments", "arXiv:2109.02934"),
-    ("TRM", None, "risk", _FROM_A_CHECKOUT, ""),
+    ("TRM", "trm:TRM", "risk", "features on which one environment's head serves the others", "arXiv:2110.09940"),
     ("IB_ERM", None, "information", _FROM_A_CHECKOUT, ""),
     ("IB_IRM", None, "information", _FROM_A_CHECKOUT, ""),
     ("CAD", None, "information", _FROM_A_CHECKOUT, ""),
