@@ -78,7 +78,7 @@ for _name, _target, _idea, _summary, _reference in (
      "two mixtures of environments with features of equal mean and covariance", "arXiv:2206.11646"),
     ("CausIRL_MMD", "causirl_mmd:CausIRL_MMD", "features",
      "two mixtures of environments with features of equal distribution", "arXiv:2206.11646"),
-    ("EQRM", None, "risk", _FROM_A_CHECKOUT, ""),
+    ("EQRM", "eqrm:EQRM", "risk", "a high quantile of the environments' risks", "arXiv:2207.09944"),
     ("RDM", None, "risk", _FROM_A_CHECKOUT, ""),
     ("ADRMX", None, "features", _FROM_A_CHECKOUT, ""),
     ("URM", None, "features", _FROM_A_CHECKOUT, ""),
