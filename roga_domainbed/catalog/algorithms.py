@@ -79,7 +79,7 @@ for _name, _target, _idea, _summary, _reference in (
     ("CausIRL_MMD", "causirl_mmd:CausIRL_MMD", "features",
      "two mixtures of environments with features of equal distribution", "arXiv:2206.11646"),
     ("EQRM", "eqrm:EQRM", "risk", "a high quantile of the environments' risks", "arXiv:2207.09944"),
-    ("RDM", None, "risk", _FROM_A_CHECKOUT, ""),
+    ("RDM", "rdm:RDM", "risk", "losses in the worst environment distributed as in all", "arXiv:2310.18598"),
     ("ADRMX", None, "features", _FROM_A_CHECKOUT, ""),
     ("URM", None, "features", _FROM_A_CHECKOUT, ""),
 ):
