@@ -80,7 +80,8 @@ for _name, _target, _idea, _summary, _reference in (
      "two mixtures of environments with features of equal distribution", "arXiv:2206.11646"),
     ("EQRM", "eqrm:EQRM", "risk", "a high quantile of the environments' risks", "arXiv:2207.09944"),
     ("RDM", "rdm:RDM", "risk", "losses in the worst environment distributed as in all", "arXiv:2310.18598"),
-    ("ADRMX", None, "features", _FROM_A_CHECKOUT, ""),
+    ("ADRMX", "adrmx:ADRMX", "features",
+     "features of the environment, subtracted and mixed anew", "arXiv:2308.06624"),
     ("URM", None, "features", _FROM_A_CHECKOUT, ""),
 ):
     _target = f"roga_domainbed.engine.algorithms.{_target}" if _target else None
