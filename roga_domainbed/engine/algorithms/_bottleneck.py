@@ -128,7 +128,7 @@ def bottleneck(
     logits = features @ features.T / temperature
 
     def log_mass(chosen: torch.Tensor) -> torch.Tensor:
-        # Rows that do not count have all entries in both, for a difference of 0: those of none would give NaN.
+        # A row that does not count gets every entry both times, so that they cancel; with no entry it would be NaN.
         return logits.masked_fill(~(chosen | ignored), -torch.inf).logsumexp(1)
 
     log_probability = (log_mass(wanted) - log_mass(choosable)).sum() / counts.sum().clamp_min(1)
