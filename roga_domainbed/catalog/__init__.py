@@ -2,7 +2,7 @@
 
 from roga_domainbed.catalog.algorithms import ALGORITHMS, AlgorithmInfo
 from roga_domainbed.catalog.backbones import BACKBONES, BackboneInfo, load_backbone
-from roga_domainbed.catalog.datasets import DATASETS, DatasetInfo, scale_hparams
+from roga_domainbed.catalog.datasets import DATASETS, DatasetInfo, has_small_images, scale_hparams
 from roga_domainbed.catalog.shared_hparams import (
     BACKBONE_HPARAMS,
     FACE_HPARAMS,
@@ -27,6 +27,7 @@ __all__ = [
     "BackboneInfo",
     "DatasetInfo",
     "fitted",
+    "has_small_images",
     "load_backbone",
     "scale_hparams",
     "starts_from_scratch",

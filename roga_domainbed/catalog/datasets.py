@@ -218,9 +218,14 @@ def add_tree(name: str, environments: Iterable[str]) -> None:
         DATASETS.add(row, replace=True)
 
 
+def has_small_images(dataset: str) -> bool:
+    """Whether ``dataset`` is of DomainBed's ``SMALL_IMAGES`` family; an unknown one is not."""
+    return dataset in DATASETS and DATASETS.get(dataset).small_images
+
+
 def scale_hparams(dataset: str) -> tuple[HParam, ...]:
     """DomainBed's generic lr, weight decay and batch size for ``dataset``; they come after an algorithm's own."""
-    if dataset in DATASETS and DATASETS.get(dataset).small_images:
+    if has_small_images(dataset):
         return _scale(
             lr=(1e-3, log_uniform(10, -4.5, -2.5)),
             weight_decay=(0.0, constant(0.0)),

@@ -31,6 +31,11 @@ def uniform(low: float, high: float) -> Sampler:
     return lambda rng: float(rng.uniform(low, high))
 
 
+def uniform_int(low: float, high: float) -> Sampler:
+    """``int(U(low, high))``."""
+    return lambda rng: int(rng.uniform(low, high))
+
+
 def log_uniform(base: float, low: float, high: float) -> Sampler:
     """``base ** U(low, high)``: DomainBed's way to search a scale."""
     return lambda rng: float(base ** rng.uniform(low, high))

@@ -43,7 +43,7 @@ _REFUSALS = (
         ("TRM", "RDM"),
         lambda job: not torch.cuda.is_available(),
         "DomainBed's {name} calls .cuda() whatever the device, and there is no CUDA device here: run it on a GPU, "
-        "or choose another algorithm",
+        "or without the checkout, where the engine's {name} needs none",
     ),
     _Defect(
         ("ERMPlusPlus",),
@@ -137,8 +137,8 @@ def explain(job: Job, error: Exception) -> str | None:
         if isinstance(error, AttributeError) and "grad_batch" in reason:
             return (
                 "DomainBed's Fishr does not work with the installed backpack and torch: its restricted backward "
-                "pass fills no per-sample gradients any more; choose another algorithm, or install the versions of "
-                "the checkout's requirements.txt in an environment of their own"
+                "pass fills no per-sample gradients any more; run it without the checkout, where the engine's needs no "
+                "backpack, or install the versions of the checkout's requirements.txt in an environment of their own"
             )
         if isinstance(error, AssertionError) and "backpack" in reason:
             return "DomainBed's Fishr needs the package backpack: pip install backpack-for-pytorch"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from roga_domainbed.catalog import ALGORITHMS, AlgorithmInfo
 from roga_domainbed.cli import main, train
 from roga_domainbed.cli import sweep as sweep_command
 from roga_domainbed.host import backend
@@ -51,6 +52,13 @@ def stand_in():
     info = LauncherInfo("stand_in", f"{__name__}:launch_stand_in", "")
     with LAUNCHERS.temporarily(info):
         yield ["--command_launcher", "stand_in", "--skip_confirmation"]
+
+
+@pytest.fixture
+def upstreams_own():
+    """An algorithm that the catalog knows and only a checkout has."""
+    with ALGORITHMS.temporarily(AlgorithmInfo("UpstreamsOwn")):
+        yield
 
 
 @pytest.fixture
@@ -227,8 +235,8 @@ def test_without_a_terminal_it_asks_for_the_flag(tmp_path, capsys, monkeypatch):
     assert "Pass --skip_confirmation" in capsys.readouterr().err
 
 
-def test_all_faults_come_at_once(tmp_path, capsys, on_engine):
-    jobs = ["--datasets", "PACs", "SynthFake", "--algorithms", "Roga", "Fishr", "--n_trials", "0"]
+def test_all_faults_come_at_once(tmp_path, capsys, on_engine, upstreams_own):
+    jobs = ["--datasets", "PACs", "SynthFake", "--algorithms", "Roga", "UpstreamsOwn", "--n_trials", "0"]
     flags = [
         "--hparams",
         "{",
@@ -251,7 +259,7 @@ def test_all_faults_come_at_once(tmp_path, capsys, on_engine):
         "12 problems",
         "unknown dataset 'PACs' (did you mean 'PACS'?)",
         "unknown algorithm 'Roga' (did you mean 'RoGA'?)",
-        "algorithm 'Fishr' is in upstream DomainBed alone",
+        "algorithm 'UpstreamsOwn' is in upstream DomainBed alone",
         "unknown launcher 'loca' (did you mean 'local'?)",
         "--task must be one of 'domain_generalization', 'domain_adaptation'; got 'x'",
         "--n_trials must be a whole number, at least 1 and at most 1,000,000; got 0",
@@ -273,13 +281,13 @@ def test_test_envs_are_checked_against_the_dataset(tmp_path, capsys):
     assert "--test_envs 1" not in err
 
 
-def test_default_names_are_those_the_backend_can_run(tmp_path, capsys, on_engine):
+def test_default_names_are_those_the_backend_can_run(tmp_path, capsys, on_engine, upstreams_own):
     flags = ["--data_dir", tmp_path, "--n_trials", 1, "--n_hparams", 1, "--single_test_envs"]
     assert sweep("status", tmp_path / "out", *flags, jobs=[]) == 0
     out = capsys.readouterr().out
     for names in (r"SynthFake +RoGA ", r"PACS +ERM "):
         assert re.search(names, out)
-    for name in ("Debug", "Fishr", "WILDS"):
+    for name in ("Debug", "UpstreamsOwn", "WILDS"):
         assert name not in out
 
 

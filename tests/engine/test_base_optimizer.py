@@ -227,3 +227,7 @@ def test_optimizers_that_a_class_makes_itself_are_found():
     assert other_optimizers(erm, {"optimizer": "sgd"}) == ["Adam"]
     assert other_optimizers(sam, {"optimizer": "sgd"}) == []
     assert other_optimizers(sam, {"optimizer": "adamw"}) == ["SGD"]
+    # Gradient descent ascent is sgd's.
+    gda = make("Transfer", gda=True)
+    assert other_optimizers(gda, {"optimizer": "adam"}) == ["SGD"]
+    assert gda.optimizer.param_groups[0]["momentum"] == 0

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from roga_domainbed import catalog
-from roga_domainbed.engine import algorithms
+from roga_domainbed.engine import algorithms, lookup
 from roga_domainbed.engine.hparams_registry import default_hparams
 from roga_domainbed.errors import RogaError
 
@@ -57,7 +57,8 @@ def test_erm_learns_a_separable_problem():
 def test_algorithms_are_those_of_the_catalog_with_a_target():
     assert algorithms.ALGORITHMS[0] == "ERM"
     assert "RoGA" in algorithms.ALGORITHMS
-    assert "Fishr" not in algorithms.ALGORITHMS
+    with catalog.ALGORITHMS.temporarily(catalog.AlgorithmInfo("UpstreamsOwn")) as entry:
+        assert entry.name not in lookup.names(catalog.ALGORITHMS)
 
 
 def test_get_algorithm_class_finds_erm():
@@ -72,8 +73,10 @@ def test_get_algorithm_class_finds_entries_that_are_registered_later():
 
 @pytest.mark.parametrize("kind", [RogaError, NotImplementedError])
 def test_an_algorithm_of_upstream_alone_is_refused_with_the_way_to_get_it(kind):
-    with pytest.raises(kind, match=r"'Fishr' is DomainBed's own: set DOMAINBED_HOME.*the engine has: ERM, "):
-        algorithms.get_algorithm_class("Fishr")
+    said = r"'UpstreamsOwn' is DomainBed's own: set DOMAINBED_HOME.*the engine has: ERM, "
+    entry = catalog.AlgorithmInfo("UpstreamsOwn")
+    with catalog.ALGORITHMS.temporarily(entry), pytest.raises(kind, match=said):
+        algorithms.get_algorithm_class("UpstreamsOwn")
 
 
 @pytest.mark.parametrize("kind", [RogaError, NotImplementedError])

@@ -26,6 +26,27 @@ KEYS = {
     "Fish": {"loss"},
     "ANDMask": {"loss"},
     "SelfReg": {"loss"},
+    "Fishr": {"loss", "nll", "penalty"},
+    "TRM": {"nll", "trm_loss"},
+    "CAD": {"clf_loss", "bn_loss", "total_loss"},
+    "CondCAD": {"clf_loss", "bn_loss", "total_loss"},
+    "Transfer": {"loss", "gap"},
+    "CausIRL_CORAL": {"loss", "penalty"},
+    "CausIRL_MMD": {"loss", "penalty"},
+    "EQRM": {"loss"},
+    "RDM": {
+        *("update_count", "total_loss", "erm_loss"),
+        *("matching_penalty", "variance_penalty", "rdm_lambda"),
+    },
+    "ADRMX": {"loss_disc"},
+}
+#: So that what begins after some steps has begun. ADRMX: two layers of two units learn nothing in a moment.
+SOON = {
+    "Fishr": {"penalty_anneal_iters": 3},
+    "TRM": {"iters": 3},
+    "EQRM": {"eqrm_burnin_iters": 3, "eqrm_lr": 0.01},
+    "RDM": {"rdm_penalty_anneal_iters": 3, "rdm_lambda": 0.5, "rdm_lr": 0.01},
+    "ADRMX": {"mlp_width": 64, "d_steps_per_g_step": 1},
 }
 FEATURES = 6
 MLP = {"mlp_width": 8, "mlp_depth": 2, "mlp_dropout": 0.0}
@@ -53,7 +74,7 @@ def risk(algorithm, minibatches):
 
 @pytest.mark.parametrize("name", KEYS)
 def test_it_learns_a_separable_problem(name):
-    algorithm, minibatches = make(name), separable()
+    algorithm, minibatches = make(name, **SOON.get(name, {})), separable()
     before = risk(algorithm, minibatches)
     for _ in range(60):
         algorithm.update(minibatches)
@@ -92,8 +113,10 @@ def test_default_hparams_are_upstreams_in_value_and_order_for_all_datasets(oracl
 
 def test_random_hparams_of_a_trial_are_upstreams_in_value_and_order(oracle):
     cases = oracle("hparams_zoo")["by_trial"]
-    assert {case[0] for case in cases} == set(KEYS)
+    assert {case[0] for case in cases} >= set(KEYS)
     for name, dataset, hparams_seed, trial_seed, own in cases:
+        if name not in KEYS:
+            continue
         drawn = random_hparams(name, dataset, seed_hash(hparams_seed, trial_seed))
         assert _after_the_generic(drawn) == list(own.items()), (name, dataset)
         assert {type(value) for value in drawn.values()} <= {bool, int, float}
@@ -124,7 +147,7 @@ def test_the_catalog_keeps_upstreams_order():
     assert catalog.ALGORITHMS.names()[:34] == upstreams.split()
 
 
-@pytest.mark.parametrize("name", ["IRM", "CORAL"])
+@pytest.mark.parametrize("name", ["IRM", "CORAL", "RDM"])
 def test_a_minibatch_of_one_is_refused_where_it_would_give_nan(name):
     with pytest.raises(RogaError, match=f"{name} needs at least 2 samples of each environment"):
         make(name).update([(x[:1], y[:1]) for x, y in separable()])
@@ -132,4 +155,6 @@ def test_a_minibatch_of_one_is_refused_where_it_would_give_nan(name):
 
 @pytest.mark.parametrize("name", sorted(set(KEYS) - {"MLDG"}))
 def test_one_environment_is_enough(name):
-    assert all(value == value for value in make(name, n_domains=1).update(separable(1)).values())
+    algorithm = make(name, n_domains=1, **SOON.get(name, {}))
+    results = [algorithm.update(separable(1)) for _ in range(6)]
+    assert all(value == value for result in results for value in result.values())

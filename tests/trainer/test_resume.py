@@ -119,18 +119,46 @@ def test_ctrl_c_leaves_a_checkpoint_too(tmp_path, monkeypatch, unbroken):
     assert comparable(tmp_path / "run") == unbroken
 
 
+#: So that what begins after some steps has begun before the run is stopped.
+SOON = {
+    "Fishr": {"penalty_anneal_iters": 4},
+    "TRM": {"iters": 4},
+    "EQRM": {"eqrm_burnin_iters": 4},
+    "RDM": {"rdm_penalty_anneal_iters": 4},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["ERM", "Fish", "CDANN", "LTW", "CORE", "ForensicTransfer"])
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        *("ERM", "Fish", "CDANN", "LTW", "CORE", "ForensicTransfer"),
+        *(
+            "Fishr",
+            "TRM",
+            "CAD",
+            "CondCAD",
+            "Transfer",
+            "CausIRL_CORAL",
+            "CausIRL_MMD",
+            "EQRM",
+            "RDM",
+            "ADRMX",
+        ),
+    ],
+)
 def test_other_algorithms_resume_bit_for_bit(algorithm, tmp_path, monkeypatch):
     from roga_domainbed.host import backend
 
     cls = backend.host().algorithms.get_algorithm_class(algorithm)
-    run(tmp_path / "unbroken", algorithm=algorithm)
+    hparams = json.dumps({"batch_size": 4, "backbone": "meso4", **SOON.get(algorithm, {})})
+    given = {"algorithm": algorithm, "hparams": hparams}
+    run(tmp_path / "unbroken", **given)
     with monkeypatch.context() as context:
         at_step(context, 6, lambda: send("SIGTERM"), cls)
         with pytest.raises(Stopped):
-            run(tmp_path / "run", algorithm=algorithm)
-    resume(tmp_path / "run", 7, algorithm=algorithm)
+            run(tmp_path / "run", **given)
+    resume(tmp_path / "run", 7, **given)
     assert comparable(tmp_path / "run") == comparable(tmp_path / "unbroken")
 
 

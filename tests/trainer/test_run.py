@@ -28,11 +28,19 @@ SMALL = {
     "checkpoint_freq": 2,
     "n_workers": 0,
 }
+UPSTREAMS_OWN = "UpstreamsOwn"
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     use_small_images(monkeypatch)
+
+
+@pytest.fixture
+def upstreams_own():
+    """An algorithm that the catalog knows and only a checkout has."""
+    with catalog.ALGORITHMS.temporarily(catalog.AlgorithmInfo(UPSTREAMS_OWN)):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -199,12 +207,12 @@ def test_a_run_that_exists_is_not_overwritten_unless_asked(copied):
             {"algorithm": "RoGA", "hparams": '{"roga_terms": "all"}'},
             "hparam 'roga_terms' must be one of 'both', 'perturb', 'align'; got 'all'",
         ),
-        ({"algorithm": "Fishr"}, "algorithm 'Fishr' is DomainBed's own: set DOMAINBED_HOME"),
+        ({"algorithm": UPSTREAMS_OWN}, "algorithm 'UpstreamsOwn' is DomainBed's own: set DOMAINBED_HOME"),
         ({"split": "official"}, "--split official needs a manifest, which Debug28 does not have"),
         ({"holdout_fraction": 0.01}, r"the out-split of environment 0 is empty"),
     ],
 )
-def test_faults_that_need_the_classes_are_named_before_training(tmp_path, kwargs, message):
+def test_faults_that_need_the_classes_are_named_before_training(tmp_path, kwargs, message, upstreams_own):
     with pytest.raises(RogaError, match=message):
         run(tmp_path / "run", **kwargs)
     assert not (tmp_path / "run" / "results.jsonl").exists()
@@ -239,11 +247,11 @@ def test_every_dataset_of_the_catalog_says_its_environments():
         assert len(info.environments) == len(set(info.environments)) >= 3
 
 
-def test_an_earlier_run_survives_a_replacement_that_cannot_start(copied):
+def test_an_earlier_run_survives_a_replacement_that_cannot_start(copied, upstreams_own):
     folder = copied
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(RogaError, match="is DomainBed's own"):
-        run(folder, overwrite=True, algorithm="Fishr")
+        run(folder, overwrite=True, algorithm=UPSTREAMS_OWN)
     with pytest.raises(RogaError, match="out-split of environment 0 is empty"):
         run(folder, overwrite=True, holdout_fraction=0.01)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

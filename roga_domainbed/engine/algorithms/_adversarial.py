@@ -12,7 +12,8 @@ from torch import nn
 from roga_domainbed import catalog
 from roga_domainbed.catalog.hparams import HParam, choice, log_uniform, log_uniform_int
 from roga_domainbed.engine import networks
-from roga_domainbed.engine.algorithms._minibatches import number, pool
+from roga_domainbed.engine.algorithms._minibatches import domain_labels, number, pool
+from roga_domainbed.engine.algorithms._steps import descend
 from roga_domainbed.engine.algorithms.base import Algorithm
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.optim.base import base_optimizer
@@ -114,10 +115,10 @@ class DomainAdversarial(Algorithm):
             features = self.featurizer(x)
         disc_loss = self._discriminator_loss(features, y, minibatches)
         if discriminates:
-            _descend(disc_loss, self.disc_opt)
+            descend(disc_loss, self.disc_opt)
             return {"disc_loss": number(disc_loss)}
         gen_loss = F.cross_entropy(self.classifier(features), y) - self.hparams["lambda"] * disc_loss
-        _descend(gen_loss, self.gen_opt)
+        descend(gen_loss, self.gen_opt)
         return {"gen_loss": number(gen_loss)}
 
     def _discriminator_loss(
@@ -126,11 +127,7 @@ class DomainAdversarial(Algorithm):
         seen = features + self.class_embeddings(y) if self.CONDITIONAL else features
         if not seen.requires_grad:
             seen.requires_grad_()  # for the gradient penalty
-        counts = [len(x) for x, _ in minibatches]
-        domain = torch.arange(len(counts), device=y.device).repeat_interleave(
-            torch.tensor(counts, device=y.device)
-        )
-        losses = F.cross_entropy(self.discriminator(seen), domain, reduction="none")
+        losses = F.cross_entropy(self.discriminator(seen), domain_labels(minibatches), reduction="none")
         loss = (class_weights(y) * losses).sum() if self.CONDITIONAL else losses.mean()
         if self.hparams["grad_penalty"]:
             (gradient,) = torch.autograd.grad(losses.sum(), seen, create_graph=True)
@@ -146,10 +143,3 @@ def class_weights(y: torch.Tensor) -> torch.Tensor:
     """(B,) weights that sum to 1 and give every class in ``y`` (B,) the same share."""
     _, which, counts = y.unique(return_inverse=True, return_counts=True)
     return 1 / (counts[which] * len(counts))
-
-
-def _descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """A step of one side. ``loss`` also reaches the other side, whose gradients are cleared before its step."""
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()

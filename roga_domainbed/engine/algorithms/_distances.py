@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 #: Inverse widths of the Gaussian kernels. Their sum works for features of any scale.
@@ -24,15 +26,18 @@ def covariance(x: torch.Tensor) -> torch.Tensor:
     return centred.T @ centred / (len(x) - 1)
 
 
-def maximum_mean_discrepancy(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def maximum_mean_discrepancy(
+    x: torch.Tensor, y: torch.Tensor, gammas: Sequence[float] = GAMMAS
+) -> torch.Tensor:
     """Squared MMD, biased estimate (Gretton et al., JMLR 2012, equation 5), with the kernel of ``gaussian_kernel``."""
-    return gaussian_kernel(x, x).mean() + gaussian_kernel(y, y).mean() - 2 * gaussian_kernel(x, y).mean()
+    within = gaussian_kernel(x, x, gammas).mean() + gaussian_kernel(y, y, gammas).mean()
+    return within - 2 * gaussian_kernel(x, y, gammas).mean()
 
 
-def gaussian_kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """(N, M) sum over ``GAMMAS`` of exp(−γ |x_i − y_j|²)."""
+def gaussian_kernel(x: torch.Tensor, y: torch.Tensor, gammas: Sequence[float] = GAMMAS) -> torch.Tensor:
+    """(N, M) sum over ``gammas`` of exp(−γ |x_i − y_j|²)."""
     squared = squared_distances(x, y)
-    return sum(torch.exp(-gamma * squared) for gamma in GAMMAS)
+    return sum(torch.exp(-gamma * squared) for gamma in gammas)
 
 
 def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

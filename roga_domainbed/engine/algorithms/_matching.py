@@ -14,7 +14,10 @@ from roga_domainbed.engine.lib.misc import Minibatch
 
 
 class FeatureMatching(ERM):
-    """ERM plus ``mmd_gamma`` times the mean distance of all pairs of environments; subclasses define the distance."""
+    """ERM plus ``mmd_gamma`` times the mean distance of all pairs of environments; subclasses define the distance.
+
+    A subclass may also compare other samples than whole environments: it overrides ``penalty``.
+    """
 
     HPARAMS = (
         HParam(
@@ -23,7 +26,7 @@ class FeatureMatching(ERM):
     )
 
     def distance(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The distance between the features of two environments, (N, D) and (M, D); scalar."""
+        """The distance between two samples of features, (N, D) and (M, D); scalar."""
         raise NotImplementedError
 
     def update(
@@ -35,8 +38,12 @@ class FeatureMatching(ERM):
             F.cross_entropy(self.classifier(f), y) for f, (_, y) in zip(features, minibatches, strict=True)
         ]
         risk = torch.stack(risks).mean()
-        distances = [self.distance(a, b) for a, b in itertools.combinations(features, 2)]
-        # A single environment has no pair and no penalty.
-        penalty = torch.stack(distances).mean() if distances else torch.zeros_like(risk)
+        penalty = self.penalty(features)
         self.descend(risk + self.hparams["mmd_gamma"] * penalty)
         return {"loss": number(risk), "penalty": number(penalty)}
+
+    def penalty(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """What is added, before its weight; scalar. ``features`` has (N, D) of each environment."""
+        distances = [self.distance(a, b) for a, b in itertools.combinations(features, 2)]
+        # A single environment has no pair and no penalty.
+        return torch.stack(distances).mean() if distances else features[0].new_zeros(())

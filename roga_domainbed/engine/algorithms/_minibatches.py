@@ -20,6 +20,13 @@ def unpool(pooled: torch.Tensor, minibatches: Sequence[Minibatch]) -> tuple[torc
     return pooled.split([len(x) for x, _ in minibatches])
 
 
+def domain_labels(minibatches: Sequence[Minibatch]) -> torch.Tensor:
+    """(B,) int64: the position in ``minibatches`` of each sample of the pooled batch."""
+    device = minibatches[0][1].device
+    counts = torch.tensor([len(x) for x, _ in minibatches], device=device)
+    return torch.arange(len(counts), device=device).repeat_interleave(counts)
+
+
 def require_two_samples(minibatches: Sequence[Minibatch], algorithm: str) -> None:
     """Refuse minibatches of one sample, for which a statistic within an environment is NaN.
 
