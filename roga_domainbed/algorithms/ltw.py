@@ -179,3 +179,4 @@ def _step(optimizer: torch.optim.Optimizer, params: list[Tensor], gradients: tup
     for p, gradient in zip(params, gradients, strict=True):
         p.grad = gradient.detach()
     optimizer.step()
+    torch.clear_autocast_cache()  # which has copies of the weights before the step

@@ -273,3 +273,13 @@ def test_mixup_of_one_environment_with_itself_is_erm():
     batch = minibatches(1)
     assert mixup.update(batch)["loss"] == pytest.approx(erm.update(batch)["loss"], rel=1e-5)
     torch.testing.assert_close(mixup.state_dict(), erm.state_dict(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["Fish", "MLDG"])
+def test_inner_steps_see_their_own_weights_in_16_bits(name):
+    # Autocast keeps 16-bit copies of weights; with those from before an inner step, the losses after it are others.
+    settings = {"lr": 0.3, "optimizer": "sgd", "momentum": 0.0}
+    expected = make(name, **settings).update(minibatches())["loss"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = make(name, **settings).update(minibatches())["loss"]
+    assert got == pytest.approx(expected, rel=0.01)

@@ -13,6 +13,7 @@ from torch import nn
 
 from roga_domainbed.catalog.hparams import HParam, choice
 from roga_domainbed.engine import networks
+from roga_domainbed.engine.algorithms._steps import descend
 from roga_domainbed.engine.algorithms.base import Algorithm
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.optim.base import base_optimizer
@@ -59,9 +60,7 @@ class Fish(Algorithm):
         losses = []
         for x, y in minibatches:
             loss = F.cross_entropy(inner(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            descend(loss, optimizer)
             losses.append(loss.item())
         self._inner_optimizer_state = optimizer.state_dict()
         move_towards(self.network, inner, self.hparams["meta_lr"])

@@ -68,6 +68,7 @@ class MLDG(ERM):
         optimizer = base_optimizer(inner.parameters(), self.hparams)
         loss = _backward(inner, minibatch)
         optimizer.step()
+        torch.clear_autocast_cache()  # which has copies of the weights before the step
         return loss
 
 
