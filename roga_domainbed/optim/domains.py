@@ -1,4 +1,4 @@
-"""The passes of one step of RoGA, domain by domain, and what they add up to; no domain's gradient is kept here."""
+"""The passes of one step, domain by domain, and what they add up to; no domain's gradient is kept here."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ class Domains:
         shared: ``over_ranks.SharedDomains``; None where one process has all domains.
         own: indices of the domains that this process evaluates.
         direction: the sum of the second passes' gradients.
-        reached: whether a second pass reached each parameter.
+        reached: whether a pass reached each parameter.
         units: Σ g_i / ‖g_i‖; empty unless the cosine is measured.
         at_theta: whether the step has passes at θ.
+        perturbed: whether it has passes at other points.
         anchor_norm: of the mean gradient, where it is the anchor.
         table: (4, K) float64 after ``finish``: ``ROWS`` by domain, zeros where there was no such pass.
     """
@@ -60,7 +61,7 @@ class Domains:
         self.direction: list[Tensor] = []
         self.reached = [False] * len(self.params)
         self.units: list[Tensor] = []
-        self.at_theta = True
+        self.at_theta = self.perturbed = True
         self.anchor_norm: Tensor | None = None
         self._streams = Streams(self.params)
         self._numbers: dict[tuple[int, int], Tensor] = {}
@@ -74,6 +75,7 @@ class Domains:
         """The gradient at θ and its norm; this pass moves the batch-norm buffers."""
         with record_function("first pass"), self.passes.one(), self._streams.of(domain, 0):
             found = self._evaluate(self.first[domain])
+        self._reach(found)
         norm = global_norm(found.grads)
         self._note(0, domain, found.loss, norm)
         if self.cosine and self.units:
@@ -120,7 +122,7 @@ class Domains:
     def add(self, domain: int, found: Pass) -> None:
         """Add a domain's gradient to the direction."""
         self._note(2, domain, found.loss, global_norm(found.grads))
-        self.reached = [a or b for a, b in zip(self.reached, found.reached, strict=True)]
+        self._reach(found)
         if self.direction:
             torch._foreach_add_(self.direction, found.grads)
         else:
@@ -174,6 +176,9 @@ class Domains:
     def _evaluate(self, closure: Closure, weight: float = 1.0, create_graph: bool = False) -> Pass:
         scale = self.loss_scale
         return evaluate(closure, self.params, loss_scale=scale, weight=weight, create_graph=create_graph)
+
+    def _reach(self, found: Pass) -> None:
+        self.reached = [a or b for a, b in zip(self.reached, found.reached, strict=True)]
 
     def _note(self, row: int, domain: int, loss: Tensor, norm: Tensor) -> None:
         self._numbers[row, domain], self._numbers[row + 1, domain] = loss, norm
