@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from roga_domainbed.catalog import OPTIMIZER_HPARAMS
 from roga_domainbed.catalog.hparams import HParam, constant
+from roga_domainbed.engine.algorithms._minibatches import pool
 from roga_domainbed.host.backend import host
 from roga_domainbed.optim.base import base_class_and_kwargs
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
@@ -61,7 +62,6 @@ class SharpnessAlgorithm(host().algorithms.ERM):
         Returns:
             ``loss`` at θ, ``perturbed_loss`` at the second point, ``grad_norm`` at θ; 0-dim tensors on a GPU.
         """
-        x = torch.cat([x for x, _ in minibatches])
-        y = torch.cat([y for _, y in minibatches])
+        x, y = pool(minibatches)
         self.optimizer.step(lambda: F.cross_entropy(self.predict(x), y))
         return dict(self.optimizer.report)

@@ -88,6 +88,8 @@ for _name, _target, _idea, _summary, _reference in (
     ("ASAM", "asam:ASAM", "flatness", "SAM with a perturbation that scales with the weights", "arXiv:2102.11600"),
     ("GSAM", "gsam:GSAM", "flatness", "SAM that also closes the surrogate gap", "arXiv:2203.08065"),
     ("SAGM", "sagm:SAGM", "flatness", "sharpness-aware gradient matching", "arXiv:2303.10353"),
+    ("DISAM", "disam:DISAM", "flatness",
+     "SAM with an ascent that goes less by the domains of large loss", "arXiv:2405.18861"),
     ("RoGA", "roga:RoGA", "flatness", "robust gradient alignment: an ascent point per domain", "arXiv:2505.20653"),
     ("LTW", "ltw:LTW", "meta-learning",
      "weights of images, learned on an environment held out in each step", "AAAI 2021"),

@@ -1,4 +1,4 @@
-"""The step that SAM, ASAM, GSAM and SAGM share: one pass at θ, one at an ascent point."""
+"""The step of SAM and its kin: one pass at θ, one at an ascent point."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ _LABELS = [
 class TwoPass(SharpnessOptimizer):
     """A subclass says where the second pass is, and what to do with the two gradients."""
 
-    def step(self, closure: Closure, loss_scale: float = 1.0) -> Tensor:
+    def step(
+        self, closure: Closure, loss_scale: float = 1.0, *, ascent_closure: Closure | None = None
+    ) -> Tensor:
         """One step.
 
         Args:
             closure: returns the mean loss of the minibatch with its graph; calls no ``backward``.
             loss_scale: what the closure multiplies its loss with, for fp16; 1 otherwise.
+            ascent_closure: returns another loss of the same minibatch, for the pass at θ; None for ``closure``.
 
         Returns:
             The loss at θ, 0-dim, detached, without the loss scale.
@@ -39,7 +42,7 @@ class TwoPass(SharpnessOptimizer):
         state = RandomState(params) if self.replay_rng else None
         with self.statistics.moved_once() as passes:
             with record_function("first pass"), passes.one():
-                first = evaluate(closure, params, loss_scale=loss_scale)
+                first = evaluate(ascent_closure or closure, params, loss_scale=loss_scale)
             with record_function("perturb"), torch.no_grad():
                 norm = global_norm(first.grads)
                 point = self._ascent_point(params, first.grads, norm)

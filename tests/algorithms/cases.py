@@ -13,6 +13,7 @@ ODD_VALUES = {
         "roga_ascent_fraction": 1.0,  # as do its with replay_rng off
     },
     "SAM": {"rho": 0.123},
+    "DISAM": {"rho": 0.123, "disam_lambda": 0.456},
     "ASAM": {"rho": 0.123, "asam_eta": 0.0456},
     "GSAM": {"rho": 0.123, "alpha": 0.0456},
     "SAGM": {"rho": 0.123, "alpha": 0.0456},

@@ -122,7 +122,7 @@ def test_the_base_optimizer_is_chosen_by_hparam(optimizer, cls):
     assert (base.param_groups[0]["lr"], base.param_groups[0]["weight_decay"]) == (0.25, 0.125)
 
 
-@pytest.mark.parametrize("name", ["SAM", "RoGA"])
+@pytest.mark.parametrize("name", ["SAM", "RoGA", "DISAM"])
 def test_without_a_perturbation_it_takes_erms_step(name):
     ours, erm = build(name, rho=0.0, **({"alpha": 0.0} if name == "RoGA" else {})), build("ERM")
     ours.double(), erm.double()
