@@ -14,6 +14,7 @@ from roga_domainbed.engine.algorithms._minibatches import pool
 from roga_domainbed.host.backend import host
 from roga_domainbed.optim.base import base_class_and_kwargs
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
+from roga_domainbed.optim.passes import Closure
 
 Minibatches = list[tuple[Tensor, Tensor]]
 
@@ -65,3 +66,27 @@ class SharpnessAlgorithm(host().algorithms.ERM):
         x, y = pool(minibatches)
         self.optimizer.step(lambda: F.cross_entropy(self.predict(x), y))
         return dict(self.optimizer.report)
+
+
+class PerDomainAlgorithm(SharpnessAlgorithm):
+    """A sharpness algorithm whose optimizer takes a closure for each environment's minibatch."""
+
+    def update(
+        self, minibatches: Minibatches, unlabeled: list[Tensor] | None = None
+    ) -> dict[str, float | Tensor]:
+        """One step with a closure for each environment's minibatch.
+
+        Args:
+            minibatches: one (x, y) a training environment, on the device of the network. All count alike, whatever
+                their sizes.
+            unlabeled: ignored, as by DomainBed's ERM.
+
+        Returns:
+            Means over the domains of ``loss``, ``perturbed_loss`` and ``grad_norm``; every tenth step ``cosine``, the
+            mean over pairs of domains of the cosine between their gradients. On a GPU the values are 0-dim tensors.
+        """
+        self.optimizer.step([self._closure(x, y) for x, y in minibatches])
+        return dict(self.optimizer.report)
+
+    def _closure(self, x: Tensor, y: Tensor) -> Closure:
+        return lambda: F.cross_entropy(self.predict(x), y)

@@ -90,6 +90,8 @@ for _name, _target, _idea, _summary, _reference in (
     ("SAGM", "sagm:SAGM", "flatness", "sharpness-aware gradient matching", "arXiv:2303.10353"),
     ("DISAM", "disam:DISAM", "flatness",
      "SAM with an ascent that goes less by the domains of large loss", "arXiv:2405.18861"),
+    ("GACFAS", "gacfas:GACFAS", "flatness",
+     "GAC-FAS: the gradient of all domains at each domain's ascent point", "arXiv:2402.18817"),
     ("RoGA", "roga:RoGA", "flatness", "robust gradient alignment: an ascent point per domain", "arXiv:2505.20653"),
     ("LTW", "ltw:LTW", "meta-learning",
      "weights of images, learned on an environment held out in each step", "AAAI 2021"),

@@ -119,9 +119,9 @@ class Domains:
         ):
             self.add(domain, self._evaluate(self.second[domain], self.weight))
 
-    def add(self, domain: int, found: Pass) -> None:
-        """Add a domain's gradient to the direction."""
-        self._note(2, domain, found.loss, global_norm(found.grads))
+    def add(self, domain: int, found: Pass, share: float = 1.0) -> None:
+        """Add a domain's gradient to the direction; its loss counts for ``share`` of the domain's."""
+        self._note(2, domain, found.loss * share, global_norm(found.grads))
         self._reach(found)
         if self.direction:
             torch._foreach_add_(self.direction, found.grads)
@@ -181,4 +181,5 @@ class Domains:
         self.reached = [a or b for a, b in zip(self.reached, found.reached, strict=True)]
 
     def _note(self, row: int, domain: int, loss: Tensor, norm: Tensor) -> None:
-        self._numbers[row, domain], self._numbers[row + 1, domain] = loss, norm
+        for key, value in (((row, domain), loss), ((row + 1, domain), norm)):
+            self._numbers[key] = self._numbers[key] + value if key in self._numbers else value

@@ -109,7 +109,7 @@ def test_every_declared_hparam_has_a_default_a_draw_and_arrives(name):
     assert group["rho"] == 0.123
     if "alpha" in odd:
         assert group["alpha"] == 0.0456
-    if name == "ASAM":
+    if "asam_eta" in odd:
         assert group["eta"] == 0.0456
     if name == "RoGA":
         assert (optimizer.terms, optimizer.anchor, optimizer.gradient) == ("align", "pooled", "exact")

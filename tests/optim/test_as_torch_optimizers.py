@@ -6,13 +6,14 @@ import optim_problems as P
 import pytest
 import torch
 
-from roga_domainbed.optim import ASAM, GSAM, SAGM, SAM, RoGA
+from roga_domainbed.optim import ASAM, GACFAS, GSAM, SAGM, SAM, RoGA
+from roga_domainbed.optim.per_domain import PerDomain
 
-CLASSES = [SAM, ASAM, GSAM, SAGM, RoGA]
+CLASSES = [SAM, ASAM, GSAM, SAGM, RoGA, GACFAS]
 
 
 def step(optimizer, net, domains):
-    if isinstance(optimizer, RoGA):
+    if isinstance(optimizer, PerDomain):
         optimizer.step(P.closures(net, domains))
     else:
         optimizer.step(P.pooled_closure(net, domains))
@@ -68,7 +69,11 @@ def test_groups_keep_their_own_learning_rate_and_radius(cls):
     optimizer = cls(
         [
             {"params": first.parameters(), "lr": 0.0},
-            {"params": last.parameters(), "rho": 0.0, **({"alpha": 0.0} if cls in (SAGM, RoGA) else {})},
+            {
+                "params": last.parameters(),
+                "rho": 0.0,
+                **({"alpha": 0.0} if cls in (SAGM, RoGA, GACFAS) else {}),
+            },
         ],
         lr=0.1,
         rho=0.3,
@@ -83,7 +88,7 @@ def test_groups_keep_their_own_learning_rate_and_radius(cls):
 
         return watched
 
-    if cls is RoGA:
+    if issubclass(cls, PerDomain):
         optimizer.step([spy(c) for c in P.closures(net, domains)])
     else:
         optimizer.step(spy(P.pooled_closure(net, domains)))

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from roga_domainbed.optim import ASAM, GSAM, SAGM, SAM, NonFiniteError, RoGA
+from roga_domainbed.optim import ASAM, GACFAS, GSAM, SAGM, SAM, NonFiniteError, RoGA
 
 SINGLE = {
     "SAM": partial(SAM, rho=0.1),
@@ -22,12 +22,15 @@ ROGA = {
     "RoGA-exact": partial(RoGA, rho=0.1, alpha=0.05, gradient="exact"),
     "RoGA-exact-pooled": partial(RoGA, rho=0.1, alpha=0.05, gradient="exact", anchor="pooled"),
 }
-ALL = {**SINGLE, **ROGA}
+PER_DOMAIN = {**ROGA, "GACFAS": partial(GACFAS, rho=0.3, alpha=0.05)}
+ALL = {**SINGLE, **PER_DOMAIN}
+#: How long the direction is, in gradients, where all domains' gradients are the same everywhere.
+LENGTH = {"GACFAS": 2}
 
 
 def step(name, optimizer, net, domains, wrap=lambda closure: closure):
     """One step of either kind on the same data."""
-    if name in ROGA:
+    if name in PER_DOMAIN:
         return optimizer.step([wrap(closure) for closure in P.closures(net, domains)])
     return optimizer.step(wrap(P.pooled_closure(net, domains)))
 
@@ -54,6 +57,7 @@ NO_ALPHA = {"alpha": 0.0}
         ("RoGA", RoGA, NO_ALPHA),
         ("RoGA-pooled", RoGA, {**NO_ALPHA, "anchor": "pooled"}),
         ("RoGA-exact", RoGA, {**NO_ALPHA, "gradient": "exact"}),
+        ("GACFAS", GACFAS, NO_ALPHA),
         ("SAM", SAM, {}),
         ("ASAM", ASAM, {}),
         ("GSAM", GSAM, NO_ALPHA),
@@ -68,7 +72,7 @@ def test_without_rho_and_alpha_it_is_the_base_optimizer_on_the_mean_loss(name, c
     for _ in range(3):
         step(name, optimizer, ours, domains)
         plain.zero_grad()
-        P.pooled_closure(reference, domains)().backward()
+        (LENGTH.get(name, 1) * P.pooled_closure(reference, domains)()).backward()
         plain.step()
     assert torch.allclose(P.weights(ours), P.weights(reference), rtol=0, atol=1e-13)
 
@@ -100,7 +104,7 @@ def test_roga_on_one_domain_visits_the_ascent_point_of_sagm():
 # --- 3: the order of the domains does not matter ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ROGA)
+@pytest.mark.parametrize("name", PER_DOMAIN)
 @pytest.mark.parametrize("order", [[2, 0, 1], [1, 0, 2], [2, 1, 0]])
 def test_permuting_the_domains_changes_nothing(name, order):
     domains = P.make_domains(3)
@@ -108,7 +112,7 @@ def test_permuting_the_domains_changes_nothing(name, order):
     results = []
     for arrangement in (domains, [domains[i] for i in order]):
         twin = copy.deepcopy(net)
-        optimizer = ROGA[name](twin.parameters(), lr=0.5, model=twin)
+        optimizer = PER_DOMAIN[name](twin.parameters(), lr=0.5, model=twin)
         for _ in range(2):
             step(name, optimizer, twin, arrangement)
         results.append((P.weights(twin), torch.cat([b.flatten().double() for b in twin.buffers()])))
@@ -260,7 +264,7 @@ def test_a_loss_scale_is_divided_out_before_the_ascent_point_is_formed(name):
     optimizer = ALL[name](scaled.parameters(), lr=0.5)
     factor = 1024.0  # a power of two: exact in floating point
     closures = P.closures(scaled, domains)
-    if name in ROGA:
+    if name in PER_DOMAIN:
         losses = optimizer.step([lambda c=c: c() * factor for c in closures], loss_scale=factor)
     else:
         losses = optimizer.step(lambda: P.pooled_closure(scaled, domains)() * factor, loss_scale=factor)
@@ -305,7 +309,7 @@ def test_an_exception_in_a_later_pass_leaves_weights_and_buffers_untouched(name)
     net = P.make_net(batch_norm=True)
     before = copy.deepcopy(net.state_dict())
     calls = {"n": 0}
-    last = {"RoGA": 6, "RoGA-pooled": 6, "RoGA-exact": 9, "RoGA-exact-pooled": 9}.get(name, 2)
+    last = {"RoGA": 6, "RoGA-pooled": 6, "RoGA-exact": 9, "RoGA-exact-pooled": 9, "GACFAS": 12}.get(name, 2)
 
     def wrap(closure):
         def failing():
@@ -338,7 +342,7 @@ def test_batch_norm_buffers_move_once_by_the_pass_at_theta(name):
         assert torch.equal(mine, theirs)
 
 
-@pytest.mark.parametrize("name", ROGA)
+@pytest.mark.parametrize("name", PER_DOMAIN)
 def test_batch_norm_buffers_move_once_towards_the_mean_of_the_domains(name):
     domains = P.make_domains(3)
     net = P.make_net(batch_norm=True)
@@ -348,7 +352,7 @@ def test_batch_norm_buffers_move_once_towards_the_mean_of_the_domains(name):
         P.closures(twin, domains)[closure_index]()
         expected.append([b.double() for b in twin.buffers()])
     expected = [sum(values) / 3 for values in zip(*expected, strict=True)]
-    step(name, ROGA[name](net.parameters(), lr=0.1, model=net), net, domains)
+    step(name, PER_DOMAIN[name](net.parameters(), lr=0.1, model=net), net, domains)
     for mine, mean in zip(net.buffers(), expected, strict=True):
         assert torch.allclose(mine.double(), mean, rtol=0, atol=1e-14)
     assert net.layers[1].num_batches_tracked == 1
@@ -439,7 +443,7 @@ def test_a_zero_gradient_gives_no_perturbation(name):
         return (w**2).sum()
 
     optimizer = ALL[name]([w], lr=0.1)
-    optimizer.step([closure, closure] if name in ROGA else closure)
+    optimizer.step([closure, closure] if name in PER_DOMAIN else closure)
     assert all(torch.equal(point, torch.zeros(3, dtype=torch.float64)) for point in points)
     assert torch.equal(w.detach(), torch.zeros(3, dtype=torch.float64))
 
@@ -457,9 +461,9 @@ def test_a_non_finite_loss_stops_and_names_step_and_domain(name, bad):
         return closures[1]() * bad
 
     with pytest.raises(NonFiniteError, match="step 1: the loss") as caught:
-        optimizer.step([closures[0], broken, closures[2]] if name in ROGA else broken)
+        optimizer.step([closures[0], broken, closures[2]] if name in PER_DOMAIN else broken)
     assert caught.value.step == 1
-    assert caught.value.domain == (1 if name in ROGA else None)
+    assert caught.value.domain == (1 if name in PER_DOMAIN else None)
     for key, value in net.state_dict().items():
         assert torch.equal(value, before[key]), key
 
@@ -474,7 +478,7 @@ def test_a_non_finite_gradient_under_a_finite_loss_stops_too(name):
         return (w**2).sum().sqrt()
 
     with pytest.raises(NonFiniteError, match="gradient norm"):
-        optimizer.step([kink] if name in ROGA else kink)
+        optimizer.step([kink] if name in PER_DOMAIN else kink)
     assert w.item() == 0.0
 
 
@@ -494,20 +498,19 @@ def test_a_non_finite_gradient_at_a_perturbed_point_names_its_domain(anchor):
 @pytest.mark.parametrize("shape", [(4,), (2, 2)], ids=["one tensor", "a view of it"])
 @pytest.mark.parametrize("name", ALL)
 def test_gradients_that_autograd_shares_between_parameters_are_not_mixed_up(name, shape):
-    # p and q enter as a sum: autograd hands out the same memory for both. The step on each is the base optimizer's.
+    # p and q enter as a sum: autograd hands out the same memory for both. The loss is linear: one gradient everywhere.
     a = P.vector(4, 5)
     p = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
     q = torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64))
-    settings = {"rho": 0.0, "lr": 1.0, **({} if name in ("SAM", "ASAM") else {"alpha": 0.0})}
-    cls = {"SAM": SAM, "ASAM": ASAM, "GSAM": GSAM, "SAGM": SAGM}.get(name, RoGA)
-    optimizer = cls([p, q], **settings)
+    optimizer = ALL[name]([p, q], lr=1.0)
 
     def closure():
         return (p + q.reshape(4)) @ a
 
-    optimizer.step([closure, closure] if cls is RoGA else closure)
-    assert torch.allclose(p.detach(), -a, rtol=0, atol=1e-15)
-    assert torch.allclose(q.detach().flatten(), -a, rtol=0, atol=1e-15)
+    optimizer.step([closure, closure] if name in PER_DOMAIN else closure)
+    expected = -LENGTH.get(name, 1) * a
+    assert torch.allclose(p.detach(), expected, rtol=0, atol=1e-14)
+    assert torch.allclose(q.detach().flatten(), expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -518,8 +521,9 @@ def test_gradients_that_are_broadcast_views_can_be_summed(name):
     def closure():
         return w.sum()
 
-    optimizer.step([closure, closure] if name in ROGA else closure)
-    assert torch.allclose(w.detach(), torch.full((3,), -1.0, dtype=torch.float64), rtol=0, atol=1e-15)
+    optimizer.step([closure, closure] if name in PER_DOMAIN else closure)
+    expected = torch.full((3,), -float(LENGTH.get(name, 1)), dtype=torch.float64)
+    assert torch.allclose(w.detach(), expected, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -15,8 +15,8 @@ from roga_domainbed.seeds import seed_hash
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
 
-PAPERS = {"SAM": 0.05, "SAGM": 0.05, "GSAM": 0.05, "ASAM": 0.5, "RoGA": 0.1, "DISAM": 0.05}
-SMALL = {"SAM": 0.02, "SAGM": 0.02, "GSAM": 0.02, "ASAM": 0.2, "RoGA": 0.02, "DISAM": 0.02}
+PAPERS = {"SAM": 0.05, "SAGM": 0.05, "GSAM": 0.05, "ASAM": 0.5, "RoGA": 0.1, "DISAM": 0.05, "GACFAS": 0.1}
+SMALL = {"SAM": 0.02, "SAGM": 0.02, "GSAM": 0.02, "ASAM": 0.2, "RoGA": 0.02, "DISAM": 0.02, "GACFAS": 0.05}
 
 
 def resolved(algorithm, dataset, hparams_seed=0, **overrides):
