@@ -40,7 +40,7 @@ class SharpnessAlgorithm(host().algorithms.ERM):
             self.network.parameters(),
             base,
             model=self.network,
-            replay_rng=hparams["replay_rng"],
+            replay_rng=hparams.get("replay_rng", False),  # methods with one pass have no use for it
             fused=_FUSED,
             **base_kwargs,
         )
@@ -82,8 +82,9 @@ class PerDomainAlgorithm(SharpnessAlgorithm):
             unlabeled: ignored, as by DomainBed's ERM.
 
         Returns:
-            Means over the domains of ``loss``, ``perturbed_loss`` and ``grad_norm``; every tenth step ``cosine``, the
-            mean over pairs of domains of the cosine between their gradients. On a GPU the values are 0-dim tensors.
+            Means over the domains of ``loss``, ``grad_norm`` and, where the method perturbs, ``perturbed_loss``; every
+            tenth step ``cosine``, the mean over pairs of domains of the cosine between their gradients. On a GPU the
+            values are 0-dim tensors.
         """
         self.optimizer.step([self._closure(x, y) for x, y in minibatches])
         return dict(self.optimizer.report)

@@ -7,11 +7,13 @@ Closures return the mean loss of their minibatch with its graph and call no ``ba
 """
 
 from roga_domainbed.optim.asam import ASAM
+from roga_domainbed.optim.cagrad import CAGrad
 from roga_domainbed.optim.finite import NonFiniteError
 from roga_domainbed.optim.gacfas import GACFAS
 from roga_domainbed.optim.gsam import GSAM
+from roga_domainbed.optim.pcgrad import PCGrad
 from roga_domainbed.optim.roga import RoGA
 from roga_domainbed.optim.sagm import SAGM
 from roga_domainbed.optim.sam import SAM
 
-__all__ = ["ASAM", "GACFAS", "GSAM", "SAGM", "SAM", "NonFiniteError", "RoGA"]
+__all__ = ["ASAM", "GACFAS", "GSAM", "SAGM", "SAM", "CAGrad", "NonFiniteError", "PCGrad", "RoGA"]

@@ -21,6 +21,8 @@ ODD_VALUES = {
 }
 SHARED_ODD_VALUES = {"optimizer": "sgd", "momentum": 0.789, "replay_rng": True}
 OTHERS_ODD_VALUES = {
+    "PCGrad": {},
+    "CAGrad": {"cagrad_c": 0.789},
     "LTW": {"ltw_inner_lr": 0.123, "ltw_alpha": 0.456, "ltw_lambda": 0.0789},
     "CORE": {"core_alpha": 12.3},
     "ForensicTransfer": {"lr": 0.00123, "ft_gamma": 0.456},

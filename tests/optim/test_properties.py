@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from roga_domainbed.optim import ASAM, GACFAS, GSAM, SAGM, SAM, NonFiniteError, RoGA
+from roga_domainbed.optim import ASAM, GACFAS, GSAM, SAGM, SAM, CAGrad, NonFiniteError, PCGrad, RoGA
 
 SINGLE = {
     "SAM": partial(SAM, rho=0.1),
@@ -22,10 +22,12 @@ ROGA = {
     "RoGA-exact": partial(RoGA, rho=0.1, alpha=0.05, gradient="exact"),
     "RoGA-exact-pooled": partial(RoGA, rho=0.1, alpha=0.05, gradient="exact", anchor="pooled"),
 }
-PER_DOMAIN = {**ROGA, "GACFAS": partial(GACFAS, rho=0.3, alpha=0.05)}
+SURGERY = {"PCGrad": PCGrad, "CAGrad": CAGrad}
+PER_DOMAIN = {**ROGA, "GACFAS": partial(GACFAS, rho=0.3, alpha=0.05), **SURGERY}
 ALL = {**SINGLE, **PER_DOMAIN}
+PERTURBING = [name for name in ALL if name not in SURGERY]
 #: How long the direction is, in gradients, where all domains' gradients are the same everywhere.
-LENGTH = {"GACFAS": 2}
+LENGTH = {"GACFAS": 2, "CAGrad": 1.5}
 
 
 def step(name, optimizer, net, domains, wrap=lambda closure: closure):
@@ -104,7 +106,7 @@ def test_roga_on_one_domain_visits_the_ascent_point_of_sagm():
 # --- 3: the order of the domains does not matter ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PER_DOMAIN)
+@pytest.mark.parametrize("name", [name for name in PER_DOMAIN if name != "PCGrad"])
 @pytest.mark.parametrize("order", [[2, 0, 1], [1, 0, 2], [2, 1, 0]])
 def test_permuting_the_domains_changes_nothing(name, order):
     domains = P.make_domains(3)
@@ -117,7 +119,8 @@ def test_permuting_the_domains_changes_nothing(name, order):
             step(name, optimizer, twin, arrangement)
         results.append((P.weights(twin), torch.cat([b.flatten().double() for b in twin.buffers()])))
     (weights, buffers), (permuted_weights, permuted_buffers) = results
-    assert torch.allclose(weights, permuted_weights, rtol=0, atol=1e-13)
+    searched = 1e-6 if name == "CAGrad" else 1e-13  # its weights are the end of a search
+    assert torch.allclose(weights, permuted_weights, rtol=0, atol=searched)
     assert torch.allclose(buffers, permuted_buffers, rtol=0, atol=1e-13)
 
 
@@ -309,7 +312,12 @@ def test_an_exception_in_a_later_pass_leaves_weights_and_buffers_untouched(name)
     net = P.make_net(batch_norm=True)
     before = copy.deepcopy(net.state_dict())
     calls = {"n": 0}
-    last = {"RoGA": 6, "RoGA-pooled": 6, "RoGA-exact": 9, "RoGA-exact-pooled": 9, "GACFAS": 12}.get(name, 2)
+    passes = {
+        **dict.fromkeys(SINGLE, 2),
+        **{"RoGA": 6, "RoGA-pooled": 6, "RoGA-exact": 9, "RoGA-exact-pooled": 9, "GACFAS": 12},
+        **dict.fromkeys(SURGERY, 3),
+    }
+    last = passes[name]
 
     def wrap(closure):
         def failing():
@@ -369,7 +377,7 @@ def test_later_passes_use_batch_statistics_not_the_running_ones(name):
     assert torch.equal(P.weights(normal), P.weights(absurd))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", PERTURBING)
 def test_replay_rng_gives_every_pass_of_a_closure_the_same_dropout_mask(name):
     domains = P.make_domains(2)
     net = P.make_net(dropout=0.5)
@@ -526,7 +534,7 @@ def test_gradients_that_are_broadcast_views_can_be_summed(name):
     assert torch.allclose(w.detach(), expected, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", PERTURBING)
 def test_inside_autocast_the_second_pass_sees_the_moved_weights(name):
     # Autocast keeps copies of the weights it has cast; without care the second pass would repeat the first.
     domains = [(x.float(), y) for x, y in P.make_domains(2)]

@@ -1,14 +1,17 @@
 """The methods that a sharpness method is compared with: one step worked out in numpy, and their limits."""
 
+import itertools
 from functools import partial
 
 import numpy as np
 import optim_problems as P
 import pytest
 import torch
+from scipy.optimize import minimize, minimize_scalar
 from test_properties import change
 
-from roga_domainbed.optim import ASAM, GACFAS
+from roga_domainbed.optim import ASAM, GACFAS, CAGrad, PCGrad
+from roga_domainbed.optim.cagrad import direction_weights
 
 A, B, C = (P.spd(4, seed).numpy() for seed in (1, 2, 3))
 THETA = P.vector(4, 4).numpy()
@@ -67,3 +70,149 @@ def test_gacfas_reports_the_mean_over_points_and_domains():
     np.testing.assert_allclose(losses, [THETA @ M @ THETA / 2 for M in (A, B)], rtol=0, atol=1e-13)
     mean = np.mean([point @ M @ point / 2 for point in points for M in (A, B)])
     assert optimizer.report["perturbed_loss"] == pytest.approx(mean, abs=1e-13)
+
+
+# --- PCGrad ----------------------------------------------------------------------------------------------
+
+
+def linear_step(make, gradients):
+    """Minus the change of θ in a step with lr 1, where domain i's loss is ⟨g_i, θ⟩."""
+    gradients = torch.tensor(gradients, dtype=torch.float64)
+    parameter = torch.nn.Parameter(torch.zeros_like(gradients[0]))
+    make([parameter], lr=1.0).step([lambda g=g: g @ parameter for g in gradients])
+    return -parameter.detach().numpy()
+
+
+def without_conflict(p, others):
+    for g in others:
+        if p @ g < 0:
+            p = p - p @ g / (g @ g) * g
+    return p
+
+
+def test_pcgrad_takes_out_what_conflicts():
+    # g_1 = (2, 0), g_2 = (-1, 1): p_1 = (2, 0) + (-1, 1) = (1, 1), p_2 = (-1, 1) + (1, 0) = (0, 1).
+    assert_same(linear_step(PCGrad, [[2.0, 0.0], [-1.0, 1.0]]), [0.5, 1.0])
+
+
+def test_pcgrad_on_quadratics():
+    matrices = [A, -B]
+    a, b = A @ THETA, -B @ THETA
+    assert a @ b < 0
+    by_hand = (without_conflict(a, [b]) + without_conflict(b, [a])) / 2
+    assert_same(step(PCGrad, matrices), by_hand)
+
+
+def test_pcgrad_draws_the_order_of_the_others_for_each_domain():
+    # Three gradients in the plane, all in conflict: the order decides which conflict is left.
+    gradients = np.array([[1.0, 0.1], [-0.8, 0.7], [-0.3, -0.9]])
+    possible = []
+    for flips in itertools.product([1, -1], repeat=3):
+        others = [[g for j, g in enumerate(gradients) if j != i][::flip] for i, flip in enumerate(flips)]
+        possible.append(np.mean([without_conflict(*pair) for pair in zip(gradients, others, strict=True)], 0))
+    found = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        found.append(linear_step(PCGrad, gradients))
+        torch.manual_seed(seed)
+        assert np.array_equal(linear_step(PCGrad, gradients), found[-1])
+    closest = [[np.abs(ours - one).max() for one in possible] for ours in found]
+    assert np.max(np.min(closest, axis=1)) < 1e-12
+    assert len({int(np.argmin(distances)) for distances in closest}) > 3
+
+
+@pytest.mark.parametrize(("cls", "length"), [(PCGrad, 1), (partial(CAGrad, c=0.4), 1.4)])
+@pytest.mark.parametrize("k", [1, 3], ids=["one domain", "three identical domains"])
+def test_without_conflict_surgery_steps_along_the_gradient(cls, length, k):
+    (domain,) = P.make_domains(1)
+    net = P.make_net()
+    moved = change(cls, net, lambda n: P.closures(n, [domain] * k))
+    g = P.flat_gradient(P.pooled_closure(net, [domain])(), net)
+    assert torch.allclose(moved, -length * g, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam], ids=["SGD", "Adam"])
+def test_cagrad_without_c_is_erm(base):
+    domains, net = P.make_domains(3), P.make_net()
+    ours = change(
+        lambda params, lr: CAGrad(params, base, c=0.0, lr=0.1), net, lambda n: P.closures(n, domains)
+    )
+    (reference,) = P.twins(net, 1)
+    plain = base(reference.parameters(), lr=0.1)
+    P.pooled_closure(reference, domains)().backward()
+    plain.step()
+    assert torch.allclose(ours, P.weights(reference) - P.weights(net), rtol=0, atol=1e-12)
+
+
+# --- CAGrad ----------------------------------------------------------------------------------------------
+
+
+def test_cagrad_leans_on_the_worst_domain():
+    # g_1 = (1, 0), g_2 = (3, 1): ⟨g_w, g_0⟩ and ‖g_w‖ are both least at w = (1, 0), so the direction is
+    # g_0 + c ‖g_0‖ (1, 0) with g_0 = (2, ½).
+    by_hand = np.array([2.0, 0.5]) + 0.3 * np.sqrt(4.25) * np.array([1.0, 0.0])
+    assert_same(linear_step(partial(CAGrad, c=0.3), [[1.0, 0.0], [3.0, 1.0]]), by_hand)
+
+
+def test_cagrad_on_quadratics():
+    # A and 3 A: the gradients are parallel and the smaller one is the worst-off.
+    a = A @ THETA
+    assert_same(step(partial(CAGrad, c=0.3), [A, 3 * A]), 2 * a + 0.3 * 2 * np.linalg.norm(a) * unit(a))
+
+
+def dual(w, gradients, c):
+    mean = gradients.mean(0)
+    return w @ gradients @ mean + c * np.linalg.norm(mean) * np.linalg.norm(w @ gradients)
+
+
+def some_gradients(k, seed):
+    rng = np.random.RandomState(seed)
+    return rng.randn(k, 6) * 10 ** rng.uniform(-2, 2), rng.uniform(0.1, 0.9)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_cagrads_direction_for_two_domains_is_that_of_scipys_optimum_of_the_dual(seed):
+    gradients, c = some_gradients(2, seed)
+    mean = gradients.mean(0)
+    v = minimize_scalar(
+        lambda v: dual(np.array([v, 1 - v]), gradients, c),
+        bounds=(0, 1),
+        method="bounded",
+        options={"xatol": 1e-12},
+    ).x
+    by_scipy = mean + c * np.linalg.norm(mean) * unit(np.array([v, 1 - v]) @ gradients)
+    ours = direction_weights(gradients @ gradients.T, c) @ gradients
+    np.testing.assert_allclose(ours, by_scipy, rtol=0, atol=1e-6 * np.linalg.norm(mean))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_cagrads_direction_is_scipys_solution_of_equation_3(k, seed):
+    # max t over (d, t) with ⟨g_i, d⟩ ≥ t for all i and ‖d − g_0‖ ≤ c ‖g_0‖, in units of ‖g_0‖
+    gradients, c = some_gradients(k, seed)
+    gradients = gradients / np.linalg.norm(gradients.mean(0))
+    mean = gradients.mean(0)
+    best = minimize(
+        lambda x: -x[-1],
+        np.append(mean, (gradients @ mean).min()),
+        jac=lambda x: np.append(np.zeros(6), -1.0),
+        method="SLSQP",
+        constraints=[
+            {"type": "ineq", "fun": lambda x: gradients @ x[:-1] - x[-1]},
+            {"type": "ineq", "fun": lambda x: c**2 - ((x[:-1] - mean) ** 2).sum()},
+        ],
+        options={"ftol": 1e-14, "maxiter": 1000},
+    ).x
+    ours = direction_weights(gradients @ gradients.T, c) @ gradients
+    assert np.linalg.norm(ours - mean) == pytest.approx(c, rel=1e-9)
+    assert (gradients @ ours).min() == pytest.approx(best[-1], abs=1e-6)
+    np.testing.assert_allclose(ours, best[:-1], rtol=0, atol=1e-3)
+    # By duality no w of the simplex is below what the worst domain gains.
+    for w in np.random.RandomState(seed).dirichlet(np.ones(k), 200):
+        assert dual(w, gradients, c) >= (gradients @ ours).min() - 1e-9
+
+
+@pytest.mark.parametrize("c", [-0.1, 1.0, float("nan")])
+def test_cagrad_refuses_a_c_without_convergence(c):
+    with pytest.raises(ValueError, match="c must be at least 0 and below 1; got"):
+        CAGrad(P.make_net().parameters(), lr=0.1, c=c)
