@@ -88,6 +88,8 @@ for _name, _target, _idea, _summary, _reference in (
     ("ASAM", "asam:ASAM", "flatness", "SAM with a perturbation that scales with the weights", "arXiv:2102.11600"),
     ("GSAM", "gsam:GSAM", "flatness", "SAM that also closes the surrogate gap", "arXiv:2203.08065"),
     ("SAGM", "sagm:SAGM", "flatness", "sharpness-aware gradient matching", "arXiv:2303.10353"),
+    ("LookSAM", "looksam:LookSAM", "flatness",
+     "SAM whose second pass is taken in one of k steps", "arXiv:2203.02714"),
     ("DISAM", "disam:DISAM", "flatness",
      "SAM with an ascent that goes less by the domains of large loss", "arXiv:2405.18861"),
     ("GACFAS", "gacfas:GACFAS", "flatness",

@@ -11,9 +11,10 @@ from roga_domainbed.optim.cagrad import CAGrad
 from roga_domainbed.optim.finite import NonFiniteError
 from roga_domainbed.optim.gacfas import GACFAS
 from roga_domainbed.optim.gsam import GSAM
+from roga_domainbed.optim.looksam import LookSAM
 from roga_domainbed.optim.pcgrad import PCGrad
 from roga_domainbed.optim.roga import RoGA
 from roga_domainbed.optim.sagm import SAGM
 from roga_domainbed.optim.sam import SAM
 
-__all__ = ["ASAM", "GACFAS", "GSAM", "SAGM", "SAM", "CAGrad", "NonFiniteError", "PCGrad", "RoGA"]
+__all__ = ["ASAM", "GACFAS", "GSAM", "SAGM", "SAM", "CAGrad", "LookSAM", "NonFiniteError", "PCGrad", "RoGA"]

@@ -146,6 +146,13 @@ class SharpnessOptimizer(torch.optim.Optimizer):
             yield (group, *(tensors[start:end] for tensors in lists))
             start = end
 
+    def _copied(self, vector: Sequence[Tensor], what: str) -> list[Tensor]:
+        """A copy of a saved vector, one tensor a trainable parameter, where the parameters are."""
+        params = self._trainable()
+        if [t.shape for t in vector] != [p.shape for p in params]:
+            raise ValueError(f"the saved {what} belong to other parameters than this optimizer's")
+        return [t.detach().to(p.device, p.dtype, copy=True) for t, p in zip(vector, params, strict=True)]
+
     def _apply(self, params: list[Tensor], direction: list[Tensor], reached: list[bool]) -> None:
         """Hand ``direction`` to the base optimizer; parameters no loss reaches keep no gradient."""
         for p, d, used in zip(params, direction, reached, strict=True):

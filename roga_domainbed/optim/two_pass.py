@@ -43,22 +43,30 @@ class TwoPass(SharpnessOptimizer):
         with self.statistics.moved_once() as passes:
             with record_function("first pass"), passes.one():
                 first = evaluate(ascent_closure or closure, params, loss_scale=loss_scale)
-            with record_function("perturb"), torch.no_grad():
-                norm = global_norm(first.grads)
-                point = self._ascent_point(params, first.grads, norm)
-            with (
-                record_function("second pass"),
-                at_point(params, point),
-                self.statistics.untouched(),
-                replayed(state, params),
-            ):
-                second = evaluate(closure, params, loss_scale=loss_scale)
-            del point
-            direction = self._direction(first.grads, second.grads)
-            values = stacked([first.loss, norm, second.loss, global_norm(direction)]).double()
+            norm = global_norm(first.grads)
+            perturbed = None
+            if self._takes_second_pass():
+                with record_function("perturb"), torch.no_grad():
+                    point = self._ascent_point(params, first.grads, norm)
+                with (
+                    record_function("second pass"),
+                    at_point(params, point),
+                    self.statistics.untouched(),
+                    replayed(state, params),
+                ):
+                    second = evaluate(closure, params, loss_scale=loss_scale)
+                del point
+                direction, perturbed = self._direction(first.grads, second.grads), second.loss
+            else:
+                direction = self._direction_without_second_pass(first.grads, norm)
+            none = first.loss.new_zeros(())
+            found = [first.loss, norm, none if perturbed is None else perturbed, global_norm(direction)]
+            values = stacked(found).double()
             at_once = self._finite.take(values, _LABELS, self.steps_taken)
             loss, grad_norm, perturbed_loss, _ = values.tolist() if at_once else values
             self.report = {"loss": loss, "perturbed_loss": perturbed_loss, "grad_norm": grad_norm}
+            if perturbed is None:
+                del self.report["perturbed_loss"]
         self._apply(params, direction, first.reached)
         return first.loss
 
@@ -69,3 +77,11 @@ class TwoPass(SharpnessOptimizer):
     def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
         """The gradient handed to the base optimizer, from those at θ and at the ascent point."""
         return perturbed
+
+    def _takes_second_pass(self) -> bool:
+        """Whether this step has a second pass."""
+        return True
+
+    def _direction_without_second_pass(self, grads: list[Tensor], norm: Tensor) -> list[Tensor]:
+        """The gradient handed to the base optimizer in a step that has none."""
+        raise NotImplementedError

@@ -17,6 +17,7 @@ ODD_VALUES = {
     "ASAM": {"rho": 0.123, "asam_eta": 0.0456},
     "GSAM": {"rho": 0.123, "alpha": 0.0456},
     "SAGM": {"rho": 0.123, "alpha": 0.0456},
+    "LookSAM": {"rho": 0.123, "looksam_alpha": 0.0456, "looksam_every": 3},
     "GACFAS": {"rho": 0.123, "alpha": 0.0456, "asam_eta": 0.0456},
 }
 SHARED_ODD_VALUES = {"optimizer": "sgd", "momentum": 0.789, "replay_rng": True}

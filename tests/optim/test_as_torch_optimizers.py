@@ -6,10 +6,10 @@ import optim_problems as P
 import pytest
 import torch
 
-from roga_domainbed.optim import ASAM, GACFAS, GSAM, SAGM, SAM, CAGrad, PCGrad, RoGA
+from roga_domainbed.optim import ASAM, GACFAS, GSAM, SAGM, SAM, CAGrad, LookSAM, PCGrad, RoGA
 from roga_domainbed.optim.per_domain import PerDomain
 
-CLASSES = [SAM, ASAM, GSAM, SAGM, RoGA, GACFAS]
+CLASSES = [SAM, ASAM, GSAM, SAGM, LookSAM, RoGA, GACFAS]
 WITHOUT_RADIUS = [PCGrad, CAGrad]
 
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from roga_domainbed.optim import ASAM, GACFAS, GSAM, SAGM, SAM, CAGrad, NonFiniteError, PCGrad, RoGA
+from roga_domainbed.optim import ASAM, GACFAS, GSAM, SAGM, SAM, CAGrad, LookSAM, NonFiniteError, PCGrad, RoGA
 
 SINGLE = {
     "SAM": partial(SAM, rho=0.1),
     "ASAM": partial(ASAM, rho=0.5),
     "GSAM": partial(GSAM, rho=0.1, alpha=0.4),
     "SAGM": partial(SAGM, rho=0.1, alpha=0.01),
+    "LookSAM": partial(LookSAM, rho=0.1, alpha=0.7, every=2),
 }
 ROGA = {
     "RoGA": partial(RoGA, rho=0.1, alpha=0.05),
@@ -64,6 +65,7 @@ NO_ALPHA = {"alpha": 0.0}
         ("ASAM", ASAM, {}),
         ("GSAM", GSAM, NO_ALPHA),
         ("SAGM", SAGM, NO_ALPHA),
+        ("LookSAM", LookSAM, {}),
     ],
 )
 def test_without_rho_and_alpha_it_is_the_base_optimizer_on_the_mean_loss(name, cls, settings, base):

@@ -1,5 +1,6 @@
 """The methods that a sharpness method is compared with: one step worked out in numpy, and their limits."""
 
+import copy
 import itertools
 from functools import partial
 
@@ -10,7 +11,7 @@ import torch
 from scipy.optimize import minimize, minimize_scalar
 from test_properties import change
 
-from roga_domainbed.optim import ASAM, GACFAS, CAGrad, PCGrad
+from roga_domainbed.optim import ASAM, GACFAS, SAM, CAGrad, LookSAM, PCGrad
 from roga_domainbed.optim.cagrad import direction_weights
 
 A, B, C = (P.spd(4, seed).numpy() for seed in (1, 2, 3))
@@ -216,3 +217,68 @@ def test_cagrads_direction_is_scipys_solution_of_equation_3(k, seed):
 def test_cagrad_refuses_a_c_without_convergence(c):
     with pytest.raises(ValueError, match="c must be at least 0 and below 1; got"):
         CAGrad(P.make_net().parameters(), lr=0.1, c=c)
+
+
+# --- LookSAM ---------------------------------------------------------------------------------------------
+
+
+def test_looksam_reuses_what_the_second_pass_changed():
+    rho, alpha, lr = 0.2, 0.7, 0.1
+    parameter = torch.nn.Parameter(torch.from_numpy(THETA.copy()))
+    optimizer = LookSAM([parameter], rho=rho, alpha=alpha, every=3, lr=lr)
+    calls = []
+
+    def closure():
+        calls.append(parameter.detach().numpy().copy())
+        return P.quadratic(torch.from_numpy(A), parameter)()
+
+    theta = THETA
+    for number in range(7):
+        before = len(calls)
+        optimizer.step(closure)
+        g = A @ theta
+        if number % 3 == 0:
+            direction = A @ (theta + rho * unit(g))
+            v = direction - (direction @ g) / (g @ g) * g
+        else:
+            direction = g + alpha * np.linalg.norm(g) * unit(v)
+        theta = theta - lr * direction
+        assert_same(parameter.detach().numpy(), theta)
+        assert len(calls) - before == (2 if number % 3 == 0 else 1)
+        assert ("perturbed_loss" in optimizer.report) == (number % 3 == 0)
+
+
+def test_looksam_with_every_step_is_sam_and_its_first_step_always_is():
+    domains, net = P.make_domains(1), P.make_net()
+    sam = change(partial(SAM, rho=0.3), net, lambda n: P.pooled_closure(n, domains))
+    ours = change(partial(LookSAM, rho=0.3, every=4), net, lambda n: P.pooled_closure(n, domains))
+    assert torch.equal(ours, sam)
+    ours, sams = P.twins(net)
+    optimizers = LookSAM(ours.parameters(), rho=0.3, every=1, lr=0.1), SAM(sams.parameters(), rho=0.3, lr=0.1)
+    for _ in range(3):
+        for optimizer, each in zip(optimizers, (ours, sams), strict=True):
+            optimizer.step(P.pooled_closure(each, domains))
+    assert torch.equal(P.weights(ours), P.weights(sams))
+
+
+def test_looksam_resumes_between_second_passes_and_refuses_anothers_state():
+    domains, net = P.make_domains(2), P.make_net()
+    optimizer = LookSAM(net.parameters(), torch.optim.Adam, lr=0.02, every=3)
+    optimizer.step(P.pooled_closure(net, domains))
+    state = copy.deepcopy(optimizer.state_dict())
+    (resumed,) = P.twins(net, 1)
+    again = LookSAM(resumed.parameters(), torch.optim.Adam, lr=0.02, every=3)
+    again.load_state_dict(state)
+    for each, which in ((net, optimizer), (resumed, again)):
+        which.step(P.pooled_closure(each, domains))
+    assert "perturbed_loss" not in again.report
+    assert torch.equal(P.weights(net), P.weights(resumed))
+    state["kept"] = state["kept"][:-1]
+    with pytest.raises(ValueError, match="belong to other parameters"):
+        again.load_state_dict(state)
+
+
+@pytest.mark.parametrize("every", [0, 2.5])
+def test_looksam_refuses_a_k_that_is_none(every):
+    with pytest.raises(ValueError, match="every must be a whole number of at least 1"):
+        LookSAM(P.make_net().parameters(), lr=0.1, every=every)
