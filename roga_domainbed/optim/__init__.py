@@ -8,8 +8,11 @@ Closures return the mean loss of their minibatch with its graph and call no ``ba
 
 from roga_domainbed.optim.asam import ASAM
 from roga_domainbed.optim.cagrad import CAGrad
+from roga_domainbed.optim.dgsam import DGSAM
+from roga_domainbed.optim.fad import FAD
 from roga_domainbed.optim.finite import NonFiniteError
 from roga_domainbed.optim.gacfas import GACFAS
+from roga_domainbed.optim.gam import GAM
 from roga_domainbed.optim.gsam import GSAM
 from roga_domainbed.optim.looksam import LookSAM
 from roga_domainbed.optim.pcgrad import PCGrad
@@ -17,4 +20,18 @@ from roga_domainbed.optim.roga import RoGA
 from roga_domainbed.optim.sagm import SAGM
 from roga_domainbed.optim.sam import SAM
 
-__all__ = ["ASAM", "GACFAS", "GSAM", "SAGM", "SAM", "CAGrad", "LookSAM", "NonFiniteError", "PCGrad", "RoGA"]
+__all__ = [
+    "ASAM",
+    "DGSAM",
+    "FAD",
+    "GACFAS",
+    "GAM",
+    "GSAM",
+    "SAGM",
+    "SAM",
+    "CAGrad",
+    "LookSAM",
+    "NonFiniteError",
+    "PCGrad",
+    "RoGA",
+]

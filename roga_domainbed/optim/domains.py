@@ -144,6 +144,21 @@ class Domains:
         self.anchor_norm = global_norm(anchor).double()
         return anchor
 
+    def blame_first(self, order: Sequence[int]) -> None:
+        """Make the error name the first pass that is not finite, where each starts from the one before.
+
+        Every pass after it is NaN too: their numbers become 0.
+
+        Args:
+            order: of the domains' passes, after which the first domain has another.
+        """
+        keys = [(row, domain) for domain in order for row in (0, 1)] + [(row, order[0]) for row in (2, 3)]
+        fine = torch.isfinite(self._numbers[keys[0]])
+        for key in keys[1:]:
+            value = self._numbers[key]
+            self._numbers[key] = torch.where(fine, value, torch.zeros_like(value))
+            fine = fine & torch.isfinite(value)
+
     def finish(self, step: int) -> None:
         """Make the table, and add what other processes have.
 

@@ -18,6 +18,15 @@ ODD_VALUES = {
     "GSAM": {"rho": 0.123, "alpha": 0.0456},
     "SAGM": {"rho": 0.123, "alpha": 0.0456},
     "LookSAM": {"rho": 0.123, "looksam_alpha": 0.0456, "looksam_every": 3},
+    "GAM": {
+        "rho": 0.123,
+        "gam_rho_inner": 0.0789,
+        "gam_alpha": 0.456,
+        "gam_beta": 0.567,
+        "gam_gamma": 0.678,
+    },
+    "FAD": {"rho": 0.123, "fad_alpha": 0.456, "fad_beta": 0.567},
+    "DGSAM": {"rho": 0.123},
     "GACFAS": {"rho": 0.123, "alpha": 0.0456, "asam_eta": 0.0456},
 }
 SHARED_ODD_VALUES = {"optimizer": "sgd", "momentum": 0.789, "replay_rng": True}

@@ -115,6 +115,10 @@ def test_every_declared_hparam_has_a_default_a_draw_and_arrives(name):
         assert group["eta"] == 0.0456
     if name == "LookSAM":
         assert (group["alpha"], optimizer.every) == (0.0456, 3)
+    for own in ("gam", "fad"):
+        for hparam in odd:
+            if hparam.startswith(f"{own}_"):
+                assert group[hparam.removeprefix(f"{own}_")] == odd[hparam]
     if name == "RoGA":
         assert (optimizer.terms, optimizer.anchor, optimizer.gradient) == ("align", "pooled", "exact")
 

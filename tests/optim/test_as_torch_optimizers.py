@@ -6,14 +6,15 @@ import optim_problems as P
 import pytest
 import torch
 
-from roga_domainbed.optim import ASAM, GACFAS, GSAM, SAGM, SAM, CAGrad, LookSAM, PCGrad, RoGA
+from roga_domainbed.optim import ASAM, DGSAM, FAD, GACFAS, GAM, GSAM, SAGM, SAM, CAGrad, LookSAM, PCGrad, RoGA
 from roga_domainbed.optim.per_domain import PerDomain
 
-CLASSES = [SAM, ASAM, GSAM, SAGM, LookSAM, RoGA, GACFAS]
+CLASSES = [SAM, ASAM, GSAM, SAGM, LookSAM, GAM, FAD, RoGA, GACFAS, DGSAM]
 WITHOUT_RADIUS = [PCGrad, CAGrad]
 
 
 def step(optimizer, net, domains):
+    torch.manual_seed(optimizer.steps_taken)  # as in the trainer, what a step draws depends on the step alone
     if isinstance(optimizer, PerDomain):
         optimizer.step(P.closures(net, domains))
     else:
@@ -75,6 +76,7 @@ def test_groups_keep_their_own_learning_rate_and_radius(cls):
                 "params": last.parameters(),
                 "rho": 0.0,
                 **({"alpha": 0.0} if cls in (SAGM, RoGA, GACFAS) else {}),
+                **({"rho_inner": 0.0} if cls is GAM else {}),
             },
         ],
         lr=0.1,

@@ -11,7 +11,19 @@ import torch
 from scipy.optimize import minimize, minimize_scalar
 from test_properties import change
 
-from roga_domainbed.optim import ASAM, GACFAS, SAM, CAGrad, LookSAM, PCGrad
+from roga_domainbed.optim import (
+    ASAM,
+    DGSAM,
+    FAD,
+    GACFAS,
+    GAM,
+    SAGM,
+    SAM,
+    CAGrad,
+    LookSAM,
+    NonFiniteError,
+    PCGrad,
+)
 from roga_domainbed.optim.cagrad import direction_weights
 
 A, B, C = (P.spd(4, seed).numpy() for seed in (1, 2, 3))
@@ -282,3 +294,158 @@ def test_looksam_resumes_between_second_passes_and_refuses_anothers_state():
 def test_looksam_refuses_a_k_that_is_none(every):
     with pytest.raises(ValueError, match="every must be a whole number of at least 1"):
         LookSAM(P.make_net().parameters(), lr=0.1, every=every)
+
+
+# --- GAM and FAD -----------------------------------------------------------------------------------------
+
+
+def four_gradients(M, rho, inner):
+    """Lines 5 to 12 of Algorithm 2 of GAM's paper on a quadratic."""
+    g0 = M @ THETA
+    g1 = M @ (THETA + inner * unit(g0))
+    second = THETA + rho * unit(g1 - g0)
+    g2 = M @ second
+    return g0, g1, g2, M @ (second + inner * unit(g2))
+
+
+def test_gam_follows_algorithm_2():
+    alpha, beta, gamma = 0.3, 0.6, 0.2
+    g0, g1, g2, g3 = four_gradients(A, 0.4, 0.1)
+    plus, minus = alpha * g1 + (1 - alpha) * g3, beta * g0 + (1 - beta) * g2
+    by_hand = plus - gamma * (minus - (minus @ plus) / (plus @ plus) * plus)
+    gam = partial(GAM, rho=0.4, rho_inner=0.1, alpha=alpha, beta=beta, gamma=gamma)
+    assert_same(step(gam, A), by_hand)
+
+
+def test_gam_without_its_second_ascent_is_sam_with_the_inner_radius():
+    domains, net = P.make_domains(2), P.make_net()
+    gam = partial(GAM, rho=0.4, rho_inner=0.2, alpha=1.0, gamma=0.0)
+    ours = change(gam, net, lambda n: P.pooled_closure(n, domains))
+    sam = change(partial(SAM, rho=0.2), net, lambda n: P.pooled_closure(n, domains))
+    assert torch.allclose(ours, sam, rtol=0, atol=1e-14)
+
+
+def test_fad_weighs_both_orders_of_flatness():
+    alpha, beta = 0.3, 0.6
+    g0, g1, g2, g3 = four_gradients(A, 0.4, 0.4)
+    by_hand = g0 + beta * (alpha * (g1 - g0) + (1 - alpha) * (g3 - g2))
+    assert_same(step(partial(FAD, rho=0.4, alpha=alpha, beta=beta), A), by_hand)
+
+
+@pytest.mark.parametrize(("settings", "of_sam"), [({"alpha": 1.0, "beta": 1.0}, 1), ({"beta": 0.0}, 0)])
+def test_fad_goes_from_erm_to_sam(settings, of_sam):
+    domains, net = P.make_domains(2), P.make_net()
+    ours = change(partial(FAD, rho=0.3, **settings), net, lambda n: P.pooled_closure(n, domains))
+    reference = change(partial(SAM, rho=0.3 * of_sam), net, lambda n: P.pooled_closure(n, domains))
+    assert torch.allclose(ours, reference, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "make", [partial(GAM, rho=0.3, rho_inner=0.2), partial(FAD, rho=0.3)], ids=["GAM", "FAD"]
+)
+def test_the_perturbed_loss_of_four_passes_is_that_at_the_first_ascent_point(make):
+    parameter = torch.nn.Parameter(torch.from_numpy(THETA.copy()))
+    optimizer = make([parameter], lr=0.1)
+    optimizer.step(P.quadratic(torch.from_numpy(A), parameter))
+    group = optimizer.param_groups[0]
+    point = THETA + group.get("rho_inner", group["rho"]) * unit(A @ THETA)
+    assert optimizer.report["perturbed_loss"] == pytest.approx(point @ A @ point / 2, abs=1e-13)
+
+
+# --- DGSAM -----------------------------------------------------------------------------------------------
+
+
+def gradual(matrices, order, rho):
+    """The gradients and the points of DGSAM's ascent on quadratics."""
+    points, gradients = [THETA], []
+    for i in order:
+        gradients.append(matrices[i] @ points[-1])
+        points.append(points[-1] + rho * unit(gradients[-1]))
+    return [*gradients, matrices[order[0]] @ points[-1]], points
+
+
+def test_dgsam_takes_the_mean_along_an_ascent_through_the_domains_in_random_order():
+    rho, matrices = 0.3, [A, B, C]
+    orders = list(itertools.permutations(range(3)))
+    possible = [np.mean(gradual(matrices, order, rho)[0], 0) for order in orders]
+    found = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        ours = step(partial(DGSAM, rho=rho), matrices)
+        torch.manual_seed(seed)
+        assert np.array_equal(step(partial(DGSAM, rho=rho), matrices), ours)
+        distances = [np.abs(ours - one).max() for one in possible]
+        assert min(distances) < 1e-10
+        found.append(int(np.argmin(distances)))
+    assert set(found) == set(range(6)), "every order is drawn"
+
+
+def test_dgsam_evaluates_each_domain_once_and_the_first_again_and_reports_it(monkeypatch):
+    monkeypatch.setattr(torch, "randperm", lambda n: torch.tensor([1, 0]))
+    parameter = torch.nn.Parameter(torch.from_numpy(THETA.copy()))
+    called = []
+
+    def counted(i, closure):
+        def watched():
+            called.append(i)
+            return closure()
+
+        return watched
+
+    closures = [P.quadratic(torch.from_numpy(M), parameter) for M in (A, B)]
+    optimizer = DGSAM([parameter], rho=0.3, lr=0.1)
+    losses = optimizer.step([counted(i, closure) for i, closure in enumerate(closures)])
+    assert called == [1, 0, 1]
+    (at_theta, second, end) = gradual([A, B], [1, 0], 0.3)[1]
+    half = [at_theta @ B @ at_theta / 2, second @ A @ second / 2, end @ B @ end / 2]
+    np.testing.assert_allclose(losses, [half[1], half[0]], rtol=0, atol=1e-13)
+    assert optimizer.report == pytest.approx(
+        {
+            "loss": half[0],
+            "perturbed_loss": (half[1] + half[2]) / 2,
+            "grad_norm": np.linalg.norm(B @ THETA),
+        },
+        abs=1e-13,
+    )
+
+
+def test_dgsam_on_one_domain_is_sagm_without_its_alpha():
+    (domain,) = P.make_domains(1)
+    net = P.make_net()
+    ours = change(partial(DGSAM, rho=0.3), net, lambda n: P.closures(n, [domain]))
+    sagm = change(partial(SAGM, rho=0.3, alpha=0.0), net, lambda n: P.pooled_closure(n, [domain]))
+    assert torch.allclose(ours, sagm, rtol=0, atol=1e-11)
+
+
+def test_dgsam_without_rho_counts_the_first_domain_twice():
+    domains, net = P.make_domains(3), P.make_net()
+    gradients = [P.flat_gradient(closure(), net) for closure in P.closures(net, domains)]
+    torch.manual_seed(3)
+    ours = -change(partial(DGSAM, rho=0.0), net, lambda n: P.closures(n, domains))
+    distances = [(ours - (sum(gradients) + first) / 4).norm().item() for first in gradients]
+    assert min(distances) < 1e-14
+
+
+def test_dgsams_batch_norm_buffers_move_by_the_mean_of_each_domains_first_pass(monkeypatch):
+    monkeypatch.setattr(torch, "randperm", lambda n: torch.tensor([1, 0]))
+    domains, net = P.make_domains(2), P.make_net(batch_norm=True)
+    (ours,) = P.twins(net, 1)
+    expected, moved = [], P.weights(net)
+    for i in (1, 0):
+        (twin,) = P.twins(net, 1)
+        torch.nn.utils.vector_to_parameters(moved, twin.parameters())
+        g = P.flat_gradient(P.closures(twin, domains)[i](), twin)
+        expected.append(torch.cat([b.double().flatten() for b in twin.buffers()]))
+        moved = moved + 0.3 * g / g.norm()
+    DGSAM(ours.parameters(), rho=0.3, lr=0.1, model=ours).step(P.closures(ours, domains))
+    found = torch.cat([b.double().flatten() for b in ours.buffers()])
+    assert torch.allclose(found, sum(expected) / 2, rtol=0, atol=1e-13)
+
+
+def test_dgsam_blames_the_domain_where_it_began_not_those_after_it(monkeypatch):
+    monkeypatch.setattr(torch, "randperm", lambda n: torch.tensor([1, 2, 0]))
+    domains, net = P.make_domains(3), P.make_net()
+    closures = P.closures(net, domains)
+    closures[2] = lambda c=closures[2]: c() * float("nan")
+    with pytest.raises(NonFiniteError, match="the loss of domain 2 is nan"):
+        DGSAM(net.parameters(), rho=0.3, lr=0.1).step(closures)
