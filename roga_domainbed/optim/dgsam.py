@@ -26,7 +26,7 @@ from roga_domainbed.optim.vectors import inverse_or_zero, moved
 
 
 class DGSAM(PerDomain):
-    """Decreased-overhead gradual SAM: K + 1 passes, three copies of the parameters in memory.
+    """Decreased-overhead gradual SAM: K + 1 passes, and two copies of the parameters beyond ERM's in memory.
 
     ``step`` returns the loss of each domain at its own point of the ascent; for the first domain that is θ. The same
     passes move the batch-norm buffers. The order is drawn from torch's global generator on the CPU.

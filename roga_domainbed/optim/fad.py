@@ -20,7 +20,7 @@ from roga_domainbed.optim.four_pass import FourPass
 
 
 class FAD(FourPass):
-    """Flatness-aware minimization: four passes, five copies of the parameters in memory.
+    """Flatness-aware minimization: four passes, and five copies of the parameters beyond ERM's in memory.
 
     Args:
         params: parameters or groups of them.

@@ -33,7 +33,7 @@ from roga_domainbed.optim.vectors import global_norm
 class GACFAS(PerDomain):
     """Step along ERM's gradient plus the mean of those at the domains' ascent points.
 
-    A step has K + K² passes, a closure is called K + 1 times, and K gradients are in memory.
+    A step has K + K² passes, a closure is called K + 1 times. Peak memory beyond ERM's: K + 5 copies of the parameters.
 
     Args:
         params: parameters or groups of them.
@@ -68,12 +68,12 @@ class GACFAS(PerDomain):
 
     @torch.no_grad()
     def _ascent_point(self, theta: list[Tensor], g: list[Tensor], erm: list[Tensor]) -> list[Tensor]:
-        """θ + ρ T² g / ‖T g‖ − α g_ERM."""
+        """θ + ρ T² g / ‖T g‖ − α g_ERM; ``g`` becomes T g."""
         scales = [t for group, p in self._grouped(theta) for t in scale(p, group["eta"])]
-        scaled = torch._foreach_mul(g, scales)
-        norm = global_norm(scaled)
+        torch._foreach_mul_(g, scales)
+        norm = global_norm(g)
         point: list[Tensor] = []
-        for group, p, t, tg, a in self._grouped(theta, scales, scaled, erm):
+        for group, p, t, tg, a in self._grouped(theta, scales, g, erm):
             moved = ascent_point(p, t, tg, norm, group["rho"])
             torch._foreach_add_(moved, list(a), alpha=-group["alpha"])
             point += moved

@@ -21,7 +21,7 @@ from roga_domainbed.optim.gsam import direction, orthogonal
 
 
 class GAM(FourPass):
-    """Gradient-norm aware minimization: four passes, five copies of the parameters in memory.
+    """Gradient-norm aware minimization: four passes, and six copies of the parameters beyond ERM's in memory.
 
     Args:
         params: parameters or groups of them.

@@ -23,7 +23,7 @@ from roga_domainbed.optim.vectors import add_scaled_, global_norm
 
 
 class LookSAM(TwoPass):
-    """SAM at 1 + 1/k of ERM's cost; one copy of the parameters more than SAM is kept, v/‖v‖.
+    """SAM at 1 + 1/k of ERM's cost. Peak memory beyond ERM's: four copies of the parameters, v/‖v‖ among them.
 
     Args:
         params: parameters or groups of them.

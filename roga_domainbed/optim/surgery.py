@@ -13,7 +13,10 @@ from roga_domainbed.optim.vectors import add_scaled_
 
 
 class Surgery(PerDomain):
-    """A subclass weighs the gradients. One pass of each domain, with K gradients in memory."""
+    """A subclass weighs the gradients of one pass of each domain.
+
+    Peak memory beyond ERM's: K + 1 copies of the parameters.
+    """
 
     def _add_directions(self, domains: Domains) -> None:
         grads = [domains.first_pass(i)[0] for i in domains.own]

@@ -119,8 +119,11 @@ def test_ctrl_c_leaves_a_checkpoint_too(tmp_path, monkeypatch, unbroken):
     assert comparable(tmp_path / "run") == unbroken
 
 
+OTHERS = ["ERM", "Fish", "CDANN", "LookSAM", "DGSAM", "LTW", "CORE", "ForensicTransfer"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["ERM", "Fish", "CDANN", "LTW", "CORE", "ForensicTransfer"])
+@pytest.mark.parametrize("algorithm", OTHERS)
 def test_other_algorithms_resume_bit_for_bit(algorithm, tmp_path, monkeypatch):
     from roga_domainbed.host import backend
 
