@@ -64,8 +64,8 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
             "sharpness",
             "Sharpness and gradient norms",
             of_runs
-            + "Sharpness: the loss at the perturbed point minus the loss at θ, as RoGA, SAM and their kin measure it on "
-            "their minibatches. Each has its own perturbation, so compare shapes, not levels.",
+            + "Sharpness: the loss at the perturbed point minus the loss at θ, as RoGA, SAM and their kin measure it "
+            "on their minibatches. Each has its own perturbation, so compare shapes, not levels.",
             lines,
             [
                 ("sharpness", over_envs(_sharpness), "perturbed loss − loss", {}),
