@@ -47,6 +47,7 @@ class DGSAM(PerDomain):
         **kwargs: Any,
     ):
         super().__init__(params, base_optimizer, {"rho": rho}, **kwargs)
+        self._first = 0  # the domain that the last step began with
 
     def _add_directions(self, domains: Domains) -> None:
         order = torch.randperm(domains.K).tolist()

@@ -72,7 +72,7 @@ class Domains:
         return len(self.second)
 
     def first_pass(self, domain: int) -> tuple[list[Tensor], Tensor]:
-        """The gradient at θ and its norm; this pass moves the batch-norm buffers."""
+        """The gradient and its norm where the parameters are, mostly θ; this pass moves the batch-norm buffers."""
         with record_function("first pass"), self.passes.one(), self._streams.of(domain, 0):
             found = self._evaluate(self.first[domain])
         self._reach(found)
@@ -94,7 +94,7 @@ class Domains:
 
         Args:
             domain: its index.
-            number: 1 for the pass at the ascent point, 2 for another one at θ: what is drawn at random is a
+            number: 1 for the pass at the ascent point, above it for another one: what is drawn at random is a
                 function of it, and the same for all with ``replay_rng``.
             weight: factor of the gradients.
             create_graph: keep the graph of the gradients.
