@@ -1,10 +1,10 @@
 """Does a long run grow? Resident memory over 1,000 steps with evaluation and checkpoints on.
 
-    python benchmarks/flat_memory.py [--steps 1000]
+    python benchmarks/flat_memory.py [--steps 1000] [--algorithm RoGA]
 
-RoGA on SynthFake with Meso-4, an evaluation and a checkpoint every 50 steps, on the CPU. The resident memory of the
-training process is read ten times a second; a row of the table is the mean over the steps between two records. Exit
-status 1 if after the first fifth of the run any row is more than 2 % from the first of those rows.
+RoGA, or another, on SynthFake with Meso-4, an evaluation and a checkpoint every 50 steps, on the CPU. The resident
+memory of the training process is read ten times a second; a row of the table is the mean over the steps between two
+records. Exit status 1 if after the first fifth of the run any row is more than 2 % from the first of those rows.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from kills import start
 
 from datasets_ext.synthfake.generate import generate
+from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.results import records
 
 TOLERANCE = 0.02
@@ -31,12 +32,14 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--algorithm", choices=ALGORITHMS.names(), default="RoGA")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         generate(root / "data", n_identities=6, n_frames=2)
-        pid = start(root, "run", steps=args.steps, n_workers=0, checkpoint_freq=EVERY, checkpoint_every=EVERY)
+        often = {"checkpoint_freq": EVERY, "checkpoint_every": EVERY}
+        pid = start(root, "run", algorithm=args.algorithm, steps=args.steps, n_workers=0, **often)
         resident: dict[int, list[int]] = {}
         while os.waitpid(pid, os.WNOHANG) == (0, 0):
             resident.setdefault(n_records(root / "run"), []).append(resident_bytes(pid))

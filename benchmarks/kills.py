@@ -131,7 +131,7 @@ def run(
 
 
 def start(root: Path, name: str, **config) -> int:
-    """Train RoGA on ``root``/data in a child, into ``root``/``name``; its process id."""
+    """Train RoGA, or another, on ``root``/data in a child, into ``root``/``name``; its process id."""
     pid = os.fork()
     if pid == 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the whole life of the child
@@ -141,11 +141,10 @@ def start(root: Path, name: str, **config) -> int:
                 TrainConfig(
                     data_dir=str(root / "data"),
                     dataset="SynthFake",
-                    algorithm="RoGA",
                     test_envs=[3],
                     hparams=json.dumps({"backbone": "meso4", "batch_size": 4}),
                     output_dir=str(root / name),
-                    **config,
+                    **{"algorithm": "RoGA", **config},
                 )
             )
             status = 0

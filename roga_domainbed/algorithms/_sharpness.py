@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from roga_domainbed.catalog import OPTIMIZER_HPARAMS
 from roga_domainbed.catalog.hparams import HParam, constant
+from roga_domainbed.engine.algorithms._minibatches import pool
 from roga_domainbed.host.backend import host
 from roga_domainbed.optim.base import base_class_and_kwargs
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
+from roga_domainbed.optim.passes import Closure
 
 Minibatches = list[tuple[Tensor, Tensor]]
 
@@ -38,7 +40,7 @@ class SharpnessAlgorithm(host().algorithms.ERM):
             self.network.parameters(),
             base,
             model=self.network,
-            replay_rng=hparams["replay_rng"],
+            replay_rng=hparams.get("replay_rng", False),  # methods with one pass have no use for it
             fused=_FUSED,
             **base_kwargs,
         )
@@ -61,7 +63,31 @@ class SharpnessAlgorithm(host().algorithms.ERM):
         Returns:
             ``loss`` at θ, ``perturbed_loss`` at the second point, ``grad_norm`` at θ; 0-dim tensors on a GPU.
         """
-        x = torch.cat([x for x, _ in minibatches])
-        y = torch.cat([y for _, y in minibatches])
+        x, y = pool(minibatches)
         self.optimizer.step(lambda: F.cross_entropy(self.predict(x), y))
         return dict(self.optimizer.report)
+
+
+class PerDomainAlgorithm(SharpnessAlgorithm):
+    """A sharpness algorithm whose optimizer takes a closure for each environment's minibatch."""
+
+    def update(
+        self, minibatches: Minibatches, unlabeled: list[Tensor] | None = None
+    ) -> dict[str, float | Tensor]:
+        """One step with a closure for each environment's minibatch.
+
+        Args:
+            minibatches: one (x, y) a training environment, on the device of the network. All count alike, whatever
+                their sizes.
+            unlabeled: ignored, as by DomainBed's ERM.
+
+        Returns:
+            Means over the domains of ``loss``, ``grad_norm`` and, where the method perturbs, ``perturbed_loss``; every
+            tenth step ``cosine``, the mean over pairs of domains of the cosine between their gradients. On a GPU the
+            values are 0-dim tensors.
+        """
+        self.optimizer.step([self._closure(x, y) for x, y in minibatches])
+        return dict(self.optimizer.report)
+
+    def _closure(self, x: Tensor, y: Tensor) -> Closure:
+        return lambda: F.cross_entropy(self.predict(x), y)

@@ -8,17 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from roga_domainbed import optim
-from roga_domainbed.algorithms._sharpness import SHARED_HPARAMS, Minibatches, SharpnessAlgorithm
+from roga_domainbed.algorithms._sharpness import SHARED_HPARAMS, Minibatches, PerDomainAlgorithm
 from roga_domainbed.catalog.hparams import HParam, constant, log_uniform
 from roga_domainbed.errors import RogaError
-from roga_domainbed.optim.passes import Closure
 from roga_domainbed.optim.roga import ANCHORS, GRADIENTS, TERMS
 
 
-class RoGA(SharpnessAlgorithm):
+class RoGA(PerDomainAlgorithm):
     """Robust gradient alignment (arXiv:2505.20653, Eq. 6)."""
 
     HPARAMS = (
@@ -125,9 +123,6 @@ class RoGA(SharpnessAlgorithm):
         else:
             self.optimizer.step(closures)
         return dict(self.optimizer.report)
-
-    def _closure(self, x: Tensor, y: Tensor) -> Closure:
-        return lambda: F.cross_entropy(self.predict(x), y)
 
 
 def dealt(minibatches: Minibatches) -> Minibatches:

@@ -117,13 +117,7 @@ class CheaperRoGA(RoGA):
         state_dict = dict(state_dict)
         saved = state_dict.pop("displacements", [])
         super().load_state_dict(state_dict)
-        params = self._trainable()
-        if any([d.shape for d in domain] != [p.shape for p in params] for domain in saved):
-            raise ValueError("the saved displacements belong to other parameters than this optimizer's")
-        self._displacements = [
-            [d.detach().to(p.device, p.dtype, copy=True) for d, p in zip(domain, params, strict=True)]
-            for domain in saved
-        ]
+        self._displacements = [self._copied(domain, "displacements") for domain in saved]
 
 
 def _added(params: list[Tensor], displacement: list[Tensor]) -> list[Tensor]:

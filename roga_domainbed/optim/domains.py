@@ -1,4 +1,4 @@
-"""The passes of one step of RoGA, domain by domain, and what they add up to; no domain's gradient is kept here."""
+"""The passes of one step, domain by domain, and what they add up to; no domain's gradient is kept here."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ class Domains:
         shared: ``over_ranks.SharedDomains``; None where one process has all domains.
         own: indices of the domains that this process evaluates.
         direction: the sum of the second passes' gradients.
-        reached: whether a second pass reached each parameter.
+        reached: whether a pass reached each parameter.
         units: Σ g_i / ‖g_i‖; empty unless the cosine is measured.
         at_theta: whether the step has passes at θ.
+        perturbed: whether it has passes at other points.
         anchor_norm: of the mean gradient, where it is the anchor.
         table: (4, K) float64 after ``finish``: ``ROWS`` by domain, zeros where there was no such pass.
     """
@@ -60,7 +61,7 @@ class Domains:
         self.direction: list[Tensor] = []
         self.reached = [False] * len(self.params)
         self.units: list[Tensor] = []
-        self.at_theta = True
+        self.at_theta = self.perturbed = True
         self.anchor_norm: Tensor | None = None
         self._streams = Streams(self.params)
         self._numbers: dict[tuple[int, int], Tensor] = {}
@@ -71,9 +72,10 @@ class Domains:
         return len(self.second)
 
     def first_pass(self, domain: int) -> tuple[list[Tensor], Tensor]:
-        """The gradient at θ and its norm; this pass moves the batch-norm buffers."""
+        """The gradient and its norm where the parameters are, mostly θ; this pass moves the batch-norm buffers."""
         with record_function("first pass"), self.passes.one(), self._streams.of(domain, 0):
             found = self._evaluate(self.first[domain])
+        self._reach(found)
         norm = global_norm(found.grads)
         self._note(0, domain, found.loss, norm)
         if self.cosine and self.units:
@@ -92,7 +94,7 @@ class Domains:
 
         Args:
             domain: its index.
-            number: 1 for the pass at the ascent point, 2 for another one at θ: what is drawn at random is a
+            number: 1 for the pass at the ascent point, above it for another one: what is drawn at random is a
                 function of it, and the same for all with ``replay_rng``.
             weight: factor of the gradients.
             create_graph: keep the graph of the gradients.
@@ -117,10 +119,10 @@ class Domains:
         ):
             self.add(domain, self._evaluate(self.second[domain], self.weight))
 
-    def add(self, domain: int, found: Pass) -> None:
-        """Add a domain's gradient to the direction."""
-        self._note(2, domain, found.loss, global_norm(found.grads))
-        self.reached = [a or b for a, b in zip(self.reached, found.reached, strict=True)]
+    def add(self, domain: int, found: Pass, share: float = 1.0) -> None:
+        """Add a domain's gradient to the direction; its loss counts for ``share`` of the domain's."""
+        self._note(2, domain, found.loss * share, global_norm(found.grads))
+        self._reach(found)
         if self.direction:
             torch._foreach_add_(self.direction, found.grads)
         else:
@@ -141,6 +143,21 @@ class Domains:
         anchor = self.mean(grads)
         self.anchor_norm = global_norm(anchor).double()
         return anchor
+
+    def blame_first(self, order: Sequence[int]) -> None:
+        """Make the error name the first pass that is not finite, where each starts from the one before.
+
+        Every pass after it is NaN too: their numbers become 0.
+
+        Args:
+            order: of the domains' passes, after which the first domain has another.
+        """
+        keys = [(row, domain) for domain in order for row in (0, 1)] + [(row, order[0]) for row in (2, 3)]
+        fine = torch.isfinite(self._numbers[keys[0]])
+        for key in keys[1:]:
+            value = self._numbers[key]
+            self._numbers[key] = torch.where(fine, value, torch.zeros_like(value))
+            fine = fine & torch.isfinite(value)
 
     def finish(self, step: int) -> None:
         """Make the table, and add what other processes have.
@@ -175,5 +192,9 @@ class Domains:
         scale = self.loss_scale
         return evaluate(closure, self.params, loss_scale=scale, weight=weight, create_graph=create_graph)
 
+    def _reach(self, found: Pass) -> None:
+        self.reached = [a or b for a, b in zip(self.reached, found.reached, strict=True)]
+
     def _note(self, row: int, domain: int, loss: Tensor, norm: Tensor) -> None:
-        self._numbers[row, domain], self._numbers[row + 1, domain] = loss, norm
+        for key, value in (((row, domain), loss), ((row + 1, domain), norm)):
+            self._numbers[key] = self._numbers[key] + value if key in self._numbers else value

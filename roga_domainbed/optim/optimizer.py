@@ -1,6 +1,6 @@
 """What every sharpness-aware optimizer shares: a base optimizer, its groups and its state.
 
-Guarantees of a step, for SAM, ASAM, GSAM, SAGM and RoGA alike:
+Guarantees of a step, for all of them alike:
 
 - Weights after it equal, bit for bit, weights before it plus the base optimizer's own change: the perturbed
   point has memory of its own, nothing is added to θ and subtracted again.
@@ -56,6 +56,7 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         replay_rng: bool = False,
         **base_kwargs: Any,
     ):
+        self._own = tuple(own)
         self.base_optimizer = base_optimizer(params, **base_kwargs)
         super().__init__(self.base_optimizer.param_groups, {**self.base_optimizer.defaults, **own})
         self._share()
@@ -73,7 +74,7 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         self.state = self.base_optimizer.state
 
     def _check_group(self, group: dict) -> None:
-        for name in ("rho", "alpha", "eta"):
+        for name in self._own:
             if name in group and not (math.isfinite(group[name]) and group[name] >= 0):
                 raise ValueError(f"{name} must be a finite number ≥ 0; got {group[name]!r}")
 
@@ -102,10 +103,7 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         """Load what ``state_dict`` gave; the base optimizer's own state dict is accepted too."""
         state_dict = dict(state_dict)
         steps_taken = state_dict.pop("steps_taken", 0)
-        own = [
-            {name: group[name] for name in ("rho", "alpha", "eta") if name in group}
-            for group in self.param_groups
-        ]
+        own = [{name: group[name] for name in self._own if name in group} for group in self.param_groups]
         self.base_optimizer.load_state_dict(state_dict)
         self._share()
         self.steps_taken = steps_taken
@@ -147,6 +145,13 @@ class SharpnessOptimizer(torch.optim.Optimizer):
             end = start + sum(p.requires_grad for p in group["params"])
             yield (group, *(tensors[start:end] for tensors in lists))
             start = end
+
+    def _copied(self, vector: Sequence[Tensor], what: str) -> list[Tensor]:
+        """A copy of a saved vector, one tensor a trainable parameter, where the parameters are."""
+        params = self._trainable()
+        if [t.shape for t in vector] != [p.shape for p in params]:
+            raise ValueError(f"the saved {what} belong to other parameters than this optimizer's")
+        return [t.detach().to(p.device, p.dtype, copy=True) for t, p in zip(vector, params, strict=True)]
 
     def _apply(self, params: list[Tensor], direction: list[Tensor], reached: list[bool]) -> None:
         """Hand ``direction`` to the base optimizer; parameters no loss reaches keep no gradient."""

@@ -30,14 +30,13 @@ from torch import Tensor
 
 from roga_domainbed.optim.domains import Domains
 from roga_domainbed.optim.exact import add_exact_gradients
-from roga_domainbed.optim.optimizer import SharpnessOptimizer
-from roga_domainbed.optim.passes import Closure
+from roga_domainbed.optim.finite import Label, checked_at_once
+from roga_domainbed.optim.per_domain import PerDomain
 from roga_domainbed.optim.vectors import global_norm, inverse_or_zero, moved
 
 TERMS = ("both", "perturb", "align")
 ANCHORS = ("domain", "pooled")
 GRADIENTS = ("first_order", "exact")
-COSINE_EVERY = 10  # steps; measuring it passes over all gradients once more
 
 
 def ascent_point(
@@ -69,14 +68,11 @@ def ascent_point(
     return point
 
 
-class RoGA(SharpnessOptimizer):
+class RoGA(PerDomain):
     """Step along the mean of the domains' gradients, each at its own aligned ascent point.
 
     Peak memory beyond ERM's: three copies of the parameters whatever K (ascent point, sum of directions, sum of
     unit gradients); ``anchor="pooled"`` and ``gradient="exact"`` keep K gradients more.
-
-    What a closure draws from torch's generators is a function of their state before the step, of the domain and of
-    the pass, not of the order in which domains are evaluated.
 
     Args:
         params: parameters or groups of them.
@@ -111,50 +107,10 @@ class RoGA(SharpnessOptimizer):
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
         super().__init__(params, base_optimizer, {"rho": rho, "alpha": alpha}, **kwargs)
         self.terms, self.anchor, self.gradient = terms, anchor, gradient
-        self._shared: Any = None
 
-    def step(self, closures: Sequence[Closure], loss_scale: float = 1.0) -> Tensor:
-        """One step.
-
-        Args:
-            closures: one a domain; each returns the mean loss of its minibatch with its graph and calls no
-                ``backward``. It is called two times (``exact``: three).
-            loss_scale: what the closures multiply their losses with, for fp16; 1 otherwise.
-
-        Returns:
-            (K,) the losses at θ, detached, without the loss scale.
-
-        Raises:
-            NonFiniteError: if a loss or gradient is not finite; it names the domain. On a CPU nothing has moved.
-        """
-        return self._step(closures, closures, loss_scale)
-
-    def _step(self, first: Sequence[Closure], second: Sequence[Closure], loss_scale: float) -> Tensor:
-        if not second:
-            raise ValueError("RoGA needs at least one domain: closures is empty")
-        params, K = self._begin(), len(second)
-        # 1/K costs nothing on the way back, but what processes share, and the exact gradient's curvature, is summed.
-        summed = self._shared is not None or self.gradient == "exact"
-        with self.statistics.moved_once() as passes:
-            domains = Domains(
-                first,
-                second,
-                params,
-                self.statistics,
-                passes,
-                loss_scale=loss_scale,
-                replay_rng=self.replay_rng,
-                weight=1.0 if summed else 1 / K,
-                cosine=K > 1 and self.steps_taken % COSINE_EVERY == 0,
-                shared=self._shared,
-            )
-            self._add_directions(domains)
-            domains.finish(self.steps_taken)
-            if summed:
-                torch._foreach_div_(domains.direction, K)
-            self._report(domains)
-        self._apply(params, domains.direction, domains.reached)
-        return domains.table[0 if domains.at_theta else 2].to(params[0].dtype)
+    def _weight(self, K: int) -> float:
+        # What processes share, and the exact gradient's curvature, is summed.
+        return 1.0 if self._shared is not None or self.gradient == "exact" else 1 / K
 
     def _add_directions(self, domains: Domains) -> None:
         """Add Σ ∇L_i(θ + ε_i − α a_i), or its exact counterpart, to the direction of ``domains``."""
@@ -196,27 +152,21 @@ class RoGA(SharpnessOptimizer):
     def _alpha(self, group: dict[str, Any]) -> float:
         return 0.0 if self.terms == "perturb" else group["alpha"]
 
-    def _report(self, domains: Domains) -> None:
-        """Check the numbers of the step, and keep those for the records."""
-        checked, labels = domains.table.flatten(), domains.labels()
+    def _checked(self, domains: Domains) -> tuple[Tensor, list[Label]]:
+        values, labels = super()._checked(domains)
         if self.gradient == "exact":  # its curvature is in no pass's gradient
-            checked = torch.cat([checked, global_norm(domains.direction).double().view(1)])
+            values = torch.cat([values, global_norm(domains.direction).double().view(1)])
             labels = [*labels, ("norm of the step's direction", None)]
-        at_once = self._finite.take(checked, labels, self.steps_taken)
+        return values, labels
 
-        losses, norms, perturbed, _ = domains.table.tolist() if at_once else domains.table
-        mean = (lambda row: sum(row) * (1 / domains.K)) if at_once else torch.mean
-        self.report = {"perturbed_loss": mean(perturbed)}
-        if not domains.at_theta:
-            return
-        self.report = {"loss": mean(losses), **self.report, "grad_norm": mean(norms)}
-        read = Tensor.item if at_once else Tensor.detach
-        if domains.cosine:
-            self.report["cosine"] = read(domains.mean_cosine().double())
+    def _report(self, domains: Domains) -> None:
+        super()._report(domains)
         rho, alpha = self.param_groups[0]["rho"], self.param_groups[0]["alpha"]
-        if self.terms == "both" and rho > 0:
-            anchors = norms if domains.anchor_norm is None else [read(domains.anchor_norm)] * domains.K
-            for i, norm in enumerate(anchors):
+        if domains.at_theta and self.terms == "both" and rho > 0:
+            norms = domains.table[1]
+            if domains.anchor_norm is not None:
+                norms = domains.anchor_norm.detach().expand(domains.K)
+            for i, norm in enumerate(norms.tolist() if checked_at_once(norms.device) else norms):
                 self.report[f"alpha_ratio_{i}"] = norm * (alpha / rho)
 
     # --- processes that share the domains --------------------------------------------------------------

@@ -6,23 +6,27 @@ import optim_problems as P
 import pytest
 import torch
 
-from roga_domainbed.optim import ASAM, GSAM, SAGM, SAM, RoGA
+from roga_domainbed.optim import ASAM, DGSAM, FAD, GACFAS, GAM, GSAM, SAGM, SAM, CAGrad, LookSAM, PCGrad, RoGA
+from roga_domainbed.optim.per_domain import PerDomain
 
-CLASSES = [SAM, ASAM, GSAM, SAGM, RoGA]
+CLASSES = [SAM, ASAM, GSAM, SAGM, LookSAM, GAM, FAD, RoGA, GACFAS, DGSAM]
+WITHOUT_RADIUS = [PCGrad, CAGrad]
 
 
 def step(optimizer, net, domains):
-    if isinstance(optimizer, RoGA):
+    torch.manual_seed(optimizer.steps_taken)  # as in the trainer, what a step draws depends on the step alone
+    if isinstance(optimizer, PerDomain):
         optimizer.step(P.closures(net, domains))
     else:
         optimizer.step(P.pooled_closure(net, domains))
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", [*CLASSES, *WITHOUT_RADIUS])
 def test_state_dict_round_trip_continues_as_if_unbroken(cls):
     domains = P.make_domains(2)
     net = P.make_net()
-    optimizer = cls(net.parameters(), torch.optim.Adam, lr=0.02, rho=0.07)
+    settings = {} if cls in WITHOUT_RADIUS else {"rho": 0.07}
+    optimizer = cls(net.parameters(), torch.optim.Adam, lr=0.02, **settings)
     for _ in range(2):
         step(optimizer, net, domains)
     resumed = copy.deepcopy(net)
@@ -31,7 +35,7 @@ def test_state_dict_round_trip_continues_as_if_unbroken(cls):
         step(optimizer, net, domains)
     again = cls(resumed.parameters(), torch.optim.Adam, lr=0.5)
     again.load_state_dict(state)
-    assert again.param_groups[0]["rho"] == 0.07
+    assert again.param_groups[0].get("rho") == settings.get("rho")
     assert again.steps_taken == 2
     for _ in range(2):
         step(again, resumed, domains)
@@ -48,7 +52,7 @@ def test_the_state_of_a_plain_base_optimizer_loads(cls):
     assert optimizer.param_groups[0]["rho"] == 0.07
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", [*CLASSES, *WITHOUT_RADIUS])
 def test_a_scheduler_moves_the_step_size(cls):
     domains, net = P.make_domains(2), P.make_net()
     optimizer = cls(net.parameters(), lr=0.4)
@@ -68,7 +72,12 @@ def test_groups_keep_their_own_learning_rate_and_radius(cls):
     optimizer = cls(
         [
             {"params": first.parameters(), "lr": 0.0},
-            {"params": last.parameters(), "rho": 0.0, **({"alpha": 0.0} if cls in (SAGM, RoGA) else {})},
+            {
+                "params": last.parameters(),
+                "rho": 0.0,
+                **({"alpha": 0.0} if cls in (SAGM, RoGA, GACFAS) else {}),
+                **({"rho_inner": 0.0} if cls is GAM else {}),
+            },
         ],
         lr=0.1,
         rho=0.3,
@@ -83,7 +92,7 @@ def test_groups_keep_their_own_learning_rate_and_radius(cls):
 
         return watched
 
-    if cls is RoGA:
+    if issubclass(cls, PerDomain):
         optimizer.step([spy(c) for c in P.closures(net, domains)])
     else:
         optimizer.step(spy(P.pooled_closure(net, domains)))
@@ -105,7 +114,7 @@ def test_a_group_added_later_trains(cls):
     assert not torch.equal(P.weights(net.layers[4]), before)
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", [*CLASSES, *WITHOUT_RADIUS])
 def test_a_deep_copy_steps_on_its_own(cls):
     domains, net = P.make_domains(2), P.make_net()
     optimizer = cls(net.parameters(), torch.optim.Adam, lr=0.1, model=net)
@@ -118,7 +127,7 @@ def test_a_deep_copy_steps_on_its_own(cls):
     assert torch.equal(P.weights(twin), P.weights(net))
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", [*CLASSES, *WITHOUT_RADIUS])
 def test_frozen_parameters_and_those_that_no_loss_reaches_are_left_alone(cls):
     net = P.make_net()
     net.layers[0].weight.requires_grad_(False)

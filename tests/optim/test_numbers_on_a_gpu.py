@@ -9,7 +9,11 @@ import optim_problems as P
 import pytest
 import torch
 
-from roga_domainbed.optim import SAM, NonFiniteError, RoGA
+from roga_domainbed.optim import DGSAM, FAD, GACFAS, GAM, SAM, LookSAM, NonFiniteError, PCGrad, RoGA
+from roga_domainbed.optim.per_domain import PerDomain
+
+POOLED = [SAM, LookSAM, GAM, FAD]
+PER_DOMAIN = [RoGA, GACFAS, DGSAM, PCGrad]  # CAGrad waits for its gradients
 
 
 @pytest.fixture
@@ -19,20 +23,21 @@ def not_waiting(monkeypatch):
 
 def make(cls, device="cpu"):
     net = P.make_net(batch_norm=True).to(device)
-    return net, cls(net.parameters(), torch.optim.Adam, rho=0.1, lr=0.02, model=net)
+    settings = {} if cls is PCGrad else {"rho": 0.1}
+    return net, cls(net.parameters(), torch.optim.Adam, lr=0.02, model=net, **settings)
 
 
 def step(optimizer, net, seed, factor=1.0):
     """``factor`` multiplies the loss of the second domain."""
     closures = P.closures(net, P.make_domains(3, seed=seed))
     closures[1] = lambda c=closures[1]: c() * factor
-    optimizer.step(closures if isinstance(optimizer, RoGA) else lambda: sum(c() for c in closures) / 3)
+    optimizer.step(closures if isinstance(optimizer, PerDomain) else lambda: sum(c() for c in closures) / 3)
 
 
 @pytest.mark.usefixtures("not_waiting")
 @pytest.mark.parametrize("read", ["check_finite", "state_dict"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("cls", [RoGA, SAM])
+@pytest.mark.parametrize("cls", [*POOLED, *PER_DOMAIN])
 def test_reading_names_the_first_step_and_domain_that_were_not_finite(cls, bad, read):
     net, optimizer = make(cls)
     for seed in range(2):
@@ -44,7 +49,7 @@ def test_reading_names_the_first_step_and_domain_that_were_not_finite(cls, bad, 
     with pytest.raises(NonFiniteError, match=r"step 3: the loss .*resume from the last checkpoint") as caught:
         getattr(optimizer, read)()
     assert caught.value.step == 3
-    assert caught.value.domain == (1 if cls is RoGA else None)
+    assert caught.value.domain == (1 if cls in PER_DOMAIN else None)
 
 
 @pytest.mark.usefixtures("not_waiting")
@@ -58,17 +63,17 @@ def test_a_change_in_the_number_of_domains_reads_what_is_there_and_a_copy_keeps_
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("cls", [RoGA, SAM])
+@pytest.mark.parametrize("cls", [*POOLED, *PER_DOMAIN])
 def test_on_a_gpu_no_step_waits_for_the_device(cls):
     net, optimizer = make(cls, "cuda")
     x, y = (t.cuda() for t in P.make_domains(1)[0])
     closure = P.closures(net, [(x, y)])[0]
     for _ in range(2):
-        optimizer.step([closure] * 3 if cls is RoGA else closure)
+        optimizer.step([closure] * 3 if cls in PER_DOMAIN else closure)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(20):
-            optimizer.step([closure] * 3 if cls is RoGA else closure)
+            optimizer.step([closure] * 3 if cls in PER_DOMAIN else closure)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     optimizer.check_finite()

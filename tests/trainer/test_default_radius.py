@@ -15,8 +15,21 @@ from roga_domainbed.seeds import seed_hash
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
 
-PAPERS = {"SAM": 0.05, "SAGM": 0.05, "GSAM": 0.05, "ASAM": 0.5, "RoGA": 0.1}
-SMALL = {"SAM": 0.02, "SAGM": 0.02, "GSAM": 0.02, "ASAM": 0.2, "RoGA": 0.02}
+#: name → ρ on pretrained networks, mostly the papers', and from random weights
+RADII = {
+    "SAM": (0.05, 0.02),
+    "ASAM": (0.5, 0.2),
+    "GSAM": (0.05, 0.02),
+    "SAGM": (0.05, 0.02),
+    "LookSAM": (0.05, 0.02),
+    "GAM": (0.2, 0.02),
+    "FAD": (0.05, 0.02),
+    "DISAM": (0.05, 0.02),
+    "DGSAM": (0.05, 0.02),
+    "GACFAS": (0.1, 0.05),
+    "RoGA": (0.1, 0.02),
+}
+PAPERS, SMALL = ({name: pair[i] for name, pair in RADII.items()} for i in (0, 1))
 
 
 def resolved(algorithm, dataset, hparams_seed=0, **overrides):

@@ -126,27 +126,14 @@ SOON = {
     "EQRM": {"eqrm_burnin_iters": 4},
     "RDM": {"rdm_penalty_anneal_iters": 4},
 }
+OTHERS = (
+    "ERM Fish CDANN LookSAM DGSAM LTW CORE ForensicTransfer "
+    "Fishr TRM CAD CondCAD Transfer CausIRL_CORAL CausIRL_MMD EQRM RDM ADRMX"
+).split()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "algorithm",
-    [
-        *("ERM", "Fish", "CDANN", "LTW", "CORE", "ForensicTransfer"),
-        *(
-            "Fishr",
-            "TRM",
-            "CAD",
-            "CondCAD",
-            "Transfer",
-            "CausIRL_CORAL",
-            "CausIRL_MMD",
-            "EQRM",
-            "RDM",
-            "ADRMX",
-        ),
-    ],
-)
+@pytest.mark.parametrize("algorithm", OTHERS)
 def test_other_algorithms_resume_bit_for_bit(algorithm, tmp_path, monkeypatch):
     from roga_domainbed.host import backend
 

@@ -64,15 +64,15 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
             "sharpness",
             "Sharpness and gradient norms",
             of_runs
-            + "Sharpness: the loss at the perturbed point minus the loss at θ, as SAM, ASAM, GSAM, SAGM and "
-            "RoGA measure it on their minibatches. Each has its own perturbation, so compare shapes, not levels.",
+            + "Sharpness: the loss at the perturbed point minus the loss at θ, as RoGA, SAM and their kin measure it "
+            "on their minibatches. Each has its own perturbation, so compare shapes, not levels.",
             lines,
             [
                 ("sharpness", over_envs(_sharpness), "perturbed loss − loss", {}),
                 ("gradient norm at θ", over_envs(lambda r: as_number(r.get("grad_norm"))), "‖g‖", {}),
             ],
-            "No record has a perturbed loss: only SAM, ASAM, GSAM, SAGM and RoGA have one, and DomainBed's own trainer "
-            "does not record it.",
+            "No record has a perturbed loss: only RoGA, SAM and their kin have one, and DomainBed's own trainer does "
+            "not record it.",
         ),
         _figure(
             "alignment",
