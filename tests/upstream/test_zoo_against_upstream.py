@@ -128,11 +128,17 @@ def assert_equal_runs(name, results, theirs, ours):
     torch.testing.assert_close(ours.state_dict(), weights, **TOLERANCE)
 
 
-@pytest.mark.parametrize(("seed", "n_domains", "n_classes"), [*((seed, 3, 2) for seed in SEEDS), (3, 4, 3)])
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize(
+    ("name", "seed", "n_domains", "n_classes"),
+    [
+        (name, *case)
+        for name in ZOO
+        for case in (*((seed, 3, 2) for seed in SEEDS), (3, 4, 3))
+        # ARM's convolutions are slow in float64, and it has no hyper-parameters of its own.
+        if name != "ARM" or case[0] is None
+    ],
+)
 def test_five_steps_are_upstreams(upstream, name, seed, n_domains, n_classes):
-    if name == "ARM" and seed is not None:
-        pytest.skip("its convolutions are slow, and it has no hyper-parameters of its own")
     run = side_by_side(upstream, name, hparams_of(name, seed), n_domains, n_classes)
     assert_equal_runs(name, *run)
 
