@@ -21,6 +21,7 @@ class AlgorithmInfo:
         reference: arXiv number or venue.
         idea: what it does to make environments agree, one of ``IDEAS``; empty is: not said.
         plugin: True if the class is ours on either backend, False if it belongs to the host.
+        adapts: whether a prediction depends on the other samples of its batch.
     """
 
     name: str
@@ -29,6 +30,7 @@ class AlgorithmInfo:
     reference: str = ""
     idea: str = ""
     plugin: bool = False
+    adapts: bool = False
 
 
 #: What algorithms act on, in the order of ``roga-domainbed list``.
@@ -84,7 +86,9 @@ for _name, _target, _idea, _summary, _reference in (
     ("URM", "urm:URM", "features", "features that look like uniform noise to a discriminator", "TMLR 2024"),
 ):
     _target = f"roga_domainbed.engine.algorithms.{_target}" if _target else None
-    ALGORITHMS.add(AlgorithmInfo(_name, _target, _summary, _reference, _idea))
+    ALGORITHMS.add(
+        AlgorithmInfo(_name, _target, _summary, _reference, _idea, adapts=_name in ("MTL", "ARM"))
+    )
 
 for _name, _target, _idea, _summary, _reference in (
     ("SAM", "sam:SAM", "flatness", "sharpness-aware minimization of the pooled loss", "arXiv:2010.01412"),
