@@ -16,6 +16,8 @@ class LARS(torch.optim.Optimizer):
     The first two are for weights of at least two axes, with a factor of 1 where either norm is 0. Biases and the
     weights of norms have neither, as in DomainBed. The learning rate is outside of the momentum, as in torch's SGD.
 
+    The rule is DomainBed's; the paper's text was not at hand.
+
     Args:
         params: as for any optimizer of torch.
         lr: learning rate.

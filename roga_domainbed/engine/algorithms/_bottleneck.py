@@ -21,6 +21,8 @@ class InformationBottleneck(ERM):
 
     ``nll`` is the mean risk. DomainBed adds the penalties to it before it is reported, so that its ``nll`` is the loss.
 
+    The rule is DomainBed's: of the paper's text only the abstract was at hand.
+
     Attributes:
         EARLY_WEIGHTS: for each penalty, ``IB`` among them, its weight in the first ``<penalty>_penalty_anneal_iters``
             steps; after them it is ``<penalty>_lambda``. The hyper-parameters have the names in lower case.

@@ -35,6 +35,8 @@ class ARM(ERM):
     DomainBed leaves the context network out of its optimizer: its weights stay as they were drawn. Here it learns with
     the other networks, as in the paper.
 
+    Apart from this the rule is DomainBed's: of the paper's text only the abstract was at hand.
+
     Attributes:
         context_net: images (B, K, H, W) to (B, 1, H, W).
         support_size: images of a group, ``batch_size``.

@@ -36,6 +36,8 @@ class ERMPlusPlus(Algorithm):
 
     The hparam ``lars`` takes LARS in place of the base optimizer. DomainBed's fails on it.
 
+    The steps are DomainBed's: of the paper's text only the abstract was at hand.
+
     Attributes:
         featurizer: input to features (B, D).
         classifier: features to logits.

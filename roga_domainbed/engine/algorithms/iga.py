@@ -17,6 +17,8 @@ class IGA(ERM):
     The penalty is the trace of the variance of the environments' gradients: Σ_e |g_e − ḡ|². As in DomainBed it is this
     sum, where a variance has the mean over the environments. Its gradient needs second derivatives: a step costs
     more time and memory than ERM's, and a layer must have them.
+
+    The rule is DomainBed's: of the paper's text only the abstract was at hand.
     """
 
     HPARAMS = (

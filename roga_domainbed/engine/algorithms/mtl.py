@@ -30,6 +30,8 @@ class MTL(Algorithm):
 
     ``loss`` is the sum over the environments, as in DomainBed.
 
+    Apart from the noise the rule is DomainBed's: of the paper's text only the abstract was at hand.
+
     Attributes:
         featurizer: input to features (B, D).
         classifier: features and embedding, (B, 2 D), to logits.

@@ -29,6 +29,8 @@ class SagNet(Algorithm):
     the variance are over the features of a sample and not over the positions of a map; and the adversarial step moves
     all of the featurizer and not its norms' weights alone.
 
+    The rule is DomainBed's: of the paper's text only the abstract was at hand.
+
     Attributes:
         network_f: the featurizer, input to features (B, D).
         network_c: the content network, features to logits; ``predict`` uses it on the features as they are.

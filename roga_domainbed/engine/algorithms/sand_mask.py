@@ -17,7 +17,7 @@ class SANDMask(MaskedGradients):
 
     The mask of a weight is max(0, tanh(k (|s̄| − τ)/σ²)), where s̄ is the mean sign of its gradients in the environments
     and σ² their sample variance. What it removes from the mean gradient the rest makes up for, as in AND-mask.
-    The rule is that of the authors' contribution to DomainBed; the paper's own text was not at hand.
+    The rule is DomainBed's, to which the authors gave it: of the paper's text only the abstract was at hand.
 
     At τ = 1, the default, this mask is 0 even where all signs agree, and DomainBed's class moves no weight. Here τ = 1
     asks for full agreement, as in AND-mask: the threshold is 1 − 1/E, midway between E environments that

@@ -32,6 +32,8 @@ class URM(ERM):
     then takes a step to tell noise from the features the network had before its own step. As in DomainBed, λ also
     weighs the features' part of the discriminator's loss.
 
+    The rule is DomainBed's: of the paper's text only the abstract was at hand.
+
     Attributes:
         discriminator: features to the logit of being noise.
         discriminator_opt: its optimizer, which ``urm_discriminator_optimizer`` names. ``optimizer`` is the others'.
