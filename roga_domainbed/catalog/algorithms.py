@@ -21,6 +21,7 @@ class AlgorithmInfo:
         reference: arXiv number or venue.
         idea: what it does to make environments agree, one of ``IDEAS``; empty is: not said.
         plugin: True if the class is ours on either backend, False if it belongs to the host.
+        adapts: whether a prediction depends on the other samples of its batch.
     """
 
     name: str
@@ -29,6 +30,7 @@ class AlgorithmInfo:
     reference: str = ""
     idea: str = ""
     plugin: bool = False
+    adapts: bool = False
 
 
 #: What algorithms act on, in the order of ``roga-domainbed list``.
@@ -41,7 +43,8 @@ _FROM_A_CHECKOUT = "from a DomainBed checkout"
 # fmt: off
 for _name, _target, _idea, _summary, _reference in (
     ("ERM", "erm:ERM", "risk", "empirical risk minimization on the pooled minibatches", "Vapnik 1998"),
-    ("ERMPlusPlus", None, "risk", _FROM_A_CHECKOUT, ""),
+    ("ERMPlusPlus", "erm_plus_plus:ERMPlusPlus", "risk",
+     "the classifier warms up alone; averaged weights predict", "arXiv:2304.01973"),
     ("Fish", "fish:Fish", "gradients",
      "a step on each environment in a copy, then part of the way to it", "arXiv:2104.09937"),
     ("IRM", "irm:IRM", "risk", "one classifier optimal in every environment", "arXiv:1907.02893"),
@@ -54,22 +57,24 @@ for _name, _target, _idea, _summary, _reference in (
     ("MMD", "mmd:MMD", "features", "features of equal distribution, by maximum mean discrepancy", "CVPR 2018"),
     ("DANN", "dann:DANN", "features", "features that hide the environment from a discriminator", "arXiv:1505.07818"),
     ("CDANN", "cdann:CDANN", "features", "DANN with a discriminator that knows the class", "ECCV 2018"),
-    ("MTL", None, "features", _FROM_A_CHECKOUT, ""),
-    ("SagNet", None, "features", _FROM_A_CHECKOUT, ""),
-    ("ARM", None, "meta-learning", _FROM_A_CHECKOUT, ""),
+    ("MTL", "mtl:MTL", "features", "a classifier that sees its environment's mean features", "arXiv:1711.07910"),
+    ("SagNet", "sag_net:SagNet", "features", "features whose style says nothing of the class", "arXiv:1910.11645"),
+    ("ARM", "arm:ARM", "meta-learning",
+     "adapts to an environment by a learned context of its images", "arXiv:2007.02931"),
     ("VREx", "vrex:VREx", "risk", "a small variance of the environments' risks", "arXiv:2003.00688"),
     ("RSC", "rsc:RSC", "features", "mutes the features with the largest gradients", "arXiv:2007.02454"),
     ("SD", "sd:SD", "risk", "spectral decoupling: small logits", "arXiv:2011.09468"),
     ("ANDMask", "and_mask:ANDMask", "gradients",
      "moves weights where the environments' gradients agree", "arXiv:2009.00329"),
-    ("SANDMask", None, "gradients", _FROM_A_CHECKOUT, ""),
-    ("IGA", None, "gradients", _FROM_A_CHECKOUT, ""),
+    ("SANDMask", "sand_mask:SANDMask", "gradients",
+     "moves weights the more, the better the environments' gradients agree", "arXiv:2106.02266"),
+    ("IGA", "iga:IGA", "gradients", "a small variance of the environments' gradients", "arXiv:2008.01883"),
     ("SelfReg", "self_reg:SelfReg", "features",
      "draws samples of one class together, without negatives", "arXiv:2104.09841"),
     ("Fishr", "fishr:Fishr", "gradients", "gradients of equal variance in all environments", "arXiv:2109.02934"),
     ("TRM", "trm:TRM", "risk", "features on which one environment's head serves the others", "arXiv:2110.09940"),
-    ("IB_ERM", None, "information", _FROM_A_CHECKOUT, ""),
-    ("IB_IRM", None, "information", _FROM_A_CHECKOUT, ""),
+    ("IB_ERM", "ib_erm:IB_ERM", "information", "features of small variance", "arXiv:2106.06607"),
+    ("IB_IRM", "ib_irm:IB_IRM", "information", "IRM on features of small variance", "arXiv:2106.06607"),
     ("CAD", "cad:CAD", "information", "features whose neighbours do not tell the environment", "arXiv:2201.00057"),
     ("CondCAD", "cond_cad:CondCAD", "information", "CAD within each class", "arXiv:2201.00057"),
     ("Transfer", "transfer:Transfer", "features",
@@ -82,10 +87,12 @@ for _name, _target, _idea, _summary, _reference in (
     ("RDM", "rdm:RDM", "risk", "losses in the worst environment distributed as in all", "arXiv:2310.18598"),
     ("ADRMX", "adrmx:ADRMX", "features",
      "features of the environment, subtracted and mixed anew", "arXiv:2308.06624"),
-    ("URM", None, "features", _FROM_A_CHECKOUT, ""),
+    ("URM", "urm:URM", "features", "features that look like uniform noise to a discriminator", "TMLR 2024"),
 ):
     _target = f"roga_domainbed.engine.algorithms.{_target}" if _target else None
-    ALGORITHMS.add(AlgorithmInfo(_name, _target, _summary, _reference, _idea))
+    ALGORITHMS.add(
+        AlgorithmInfo(_name, _target, _summary, _reference, _idea, adapts=_name in ("MTL", "ARM"))
+    )
 
 for _name, _target, _idea, _summary, _reference in (
     ("SAM", "sam:SAM", "flatness", "sharpness-aware minimization of the pooled loss", "arXiv:2010.01412"),

@@ -16,8 +16,14 @@ GENERIC_HPARAMS = (
     HParam("vit", False, constant(False), "vision transformer (upstream only)"),
     HParam("vit_attn_tune", False, constant(False), "train the attention weights alone (upstream only)"),
     HParam("freeze_bn", False, constant(False), "keep batch-norm layers in evaluation mode"),
-    HParam("lars", False, constant(False), "LARS optimizer (upstream's ERM++ only)"),
-    HParam("linear_steps", 500, constant(500), "steps of linear probing (upstream's ERM++ only)", at_least=0),
+    HParam("lars", False, constant(False), "LARS optimizer (ERM++ only)"),
+    HParam(
+        "linear_steps",
+        500,
+        constant(500),
+        "steps in which the classifier warms up alone (ERM++ only)",
+        at_least=0,
+    ),
     HParam("resnet_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout after the backbone", at_least=0, below=1),
     HParam(
         "vit_dropout", 0.0, choice([0.0, 0.1, 0.5]), "dropout after a vision transformer", at_least=0, below=1

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.input.environment import Environment
 from roga_domainbed.input.path import InputPath
@@ -71,17 +72,32 @@ def score_parts(
 ) -> list[SplitScores]:
     """Score parts of ``environments``, in one pass over the data, without augmentation.
 
+    An algorithm that adapts to its batch gets each part in a fixed random order. Many splits have all samples of a
+    class one after another: batches of one class would tell such an algorithm the answer.
+
     Args:
         algorithm: a trained or a learning one.
         environments: where the samples are.
         input_path: reads them.
         parts: (position among ``environments``, indices).
     """
-    scored = predict(algorithm, input_path.evaluation(parts), len(parts))
-    return [
-        split_scores(logits, labels, environments[env], indices)
-        for (env, indices), (logits, labels) in zip(parts, scored, strict=True)
+    orders = [_order(algorithm, len(indices)) for _, indices in parts]
+    ordered = [
+        (env, [indices[k] for k in order]) for (env, indices), order in zip(parts, orders, strict=True)
     ]
+    scored = predict(algorithm, input_path.evaluation(ordered), len(parts))
+    return [
+        split_scores(logits[back], labels[back], environments[env], indices)
+        for (env, indices), (logits, labels), back in zip(parts, scored, map(np.argsort, orders), strict=True)
+    ]
+
+
+def _order(algorithm: Any, n: int) -> np.ndarray:
+    """The order in which ``algorithm`` gets the ``n`` samples of a part."""
+    name = type(algorithm).__name__
+    if name in ALGORITHMS and ALGORITHMS.get(name).adapts:
+        return generator(0, "order of evaluation", n).permutation(n)
+    return np.arange(n)
 
 
 def _is_needed(experiment: Experiment, env: int, part: str) -> bool:

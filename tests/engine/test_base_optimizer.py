@@ -14,7 +14,7 @@ from roga_domainbed.optim.base import base_class_and_kwargs, base_optimizer, oth
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
 
 FEATURES = 6
-IMAGES = {"CORE", "ForensicTransfer"}  # take images only
+IMAGES = {"ARM", "CORE", "ForensicTransfer"}  # take images only
 LR, MOMENTUM, DECAY = 0.1, 0.7, 0.01
 SGD = {"optimizer": "sgd", "momentum": MOMENTUM}
 CLASSES = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}

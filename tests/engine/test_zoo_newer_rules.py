@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from roga_domainbed.engine import algorithms, networks
-from roga_domainbed.engine.algorithms._bottleneck import bottleneck
+from roga_domainbed.engine.algorithms._contrastive_bottleneck import bottleneck
 from roga_domainbed.engine.algorithms._minibatches import domain_labels
 from roga_domainbed.engine.algorithms._steps import descend
 from roga_domainbed.engine.algorithms.adrmx import remixed_pairs, supervised_contrast

@@ -123,6 +123,22 @@ def test_without_a_featurizer_the_features_are_what_the_last_linear_layer_gets()
         torch.testing.assert_close(logits, run.algorithm.network(x))
 
 
+def test_a_featurizer_that_predict_does_not_run_has_none_of_the_features():
+    class Averaged(Detector):
+        """As ERM++, whose averaged network predicts."""
+
+        def __init__(self):
+            super().__init__(nn.Flatten(), nn.Linear(4, 2))
+            self.average = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2))
+
+        def predict(self, x):
+            return self.average(x)
+
+    run, x = run_of(Averaged(), (1, 2, 2)), torch.randn(5, 1, 2, 2)
+    with features(run) as compute, torch.no_grad():
+        torch.testing.assert_close(compute(x)[0], run.algorithm.average[:2](x))
+
+
 def test_a_head_of_several_layers_belongs_to_the_classifier():
     head = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     run, x = run_of(Detector(nn.Flatten(), head), (1, 2, 2)), torch.randn(5, 1, 2, 2)

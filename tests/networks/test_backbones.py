@@ -129,6 +129,7 @@ def trains(algorithm, backbone, side, n_domains, n_steps):
         "backbone": backbone,
         "pretrained": False,
         "batch_size": 4,
+        "linear_steps": 0,  # the first step of ERM++ trains the classifier alone
     }
     model = algorithms.get_algorithm_class(algorithm)((3, side, side), 2, n_domains, hparams)
     featurizer = next(module for module in model.modules() if hasattr(module, "n_outputs"))

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from roga_domainbed import catalog
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.host.backend import host
 from roga_domainbed.trainer.config import TrainConfig
@@ -124,8 +125,9 @@ def test_a_hyper_parameter_that_only_the_checkout_knows_takes_the_kind_of_its_de
 
     def resolved(hparams):
         problems = Problems()
-        config = TrainConfig(dataset="Debug28", algorithm="IGA", hparams=hparams)
-        return resolve_hparams(config, upstream, problems), problems.messages
+        config = TrainConfig(dataset="Debug28", algorithm="Theirs", hparams=hparams)
+        with catalog.ALGORITHMS.temporarily(catalog.AlgorithmInfo("Theirs")):
+            return resolve_hparams(config, upstream, problems), problems.messages
 
     given = '{"penalty": -0.5, "iters": 4.0, "flag": false}'
     assert resolved(given) == ({"penalty": -0.5, "iters": 4, "flag": False}, [])

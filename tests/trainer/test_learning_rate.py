@@ -21,7 +21,7 @@ from roga_domainbed.trainer.learning_rate import LearningRate, factor
 from roga_domainbed.trainer.stop import Stopped
 
 SHAPE = (6,)
-IMAGES = {"CORE": (1, 28, 28), "ForensicTransfer": (1, 28, 28)}  # what does not work on vectors
+IMAGES = dict.fromkeys(("ARM", "CORE", "ForensicTransfer"), (1, 28, 28))  # what does not work on vectors
 MLP = {"mlp_width": 8, "mlp_depth": 2, "mlp_dropout": 0.0}
 SMALL = '{"batch_size": 4, "backbone": "meso4", %s}'
 
@@ -35,8 +35,9 @@ def batches(step=0, n_domains=3, rows=8, shape=SHAPE):
 
 def make(name, lr=0.01, **overrides):
     torch.manual_seed(0)
-    hparams = {**default_hparams(name, "Debug28"), **MLP, **overrides}
-    hparams |= {rate: lr for rate in ("lr", "lr_g", "lr_d") if rate in hparams}
+    hparams = {**default_hparams(name, "Debug28"), **MLP, "linear_steps": 1, **overrides}
+    rates = ("lr", "lr_g", "lr_d", "linear_lr", "urm_discriminator_lr")
+    hparams |= {rate: lr for rate in rates if rate in hparams}
     return algorithms.get_algorithm_class(name)(IMAGES.get(name, SHAPE), 2, 3, hparams)
 
 
@@ -86,10 +87,10 @@ def test_the_factors_are_torchs(hparams, scheduler):
     ("name", "base"), [(name, base) for name in algorithms.ALGORITHMS for base in ("adam", "sgd")]
 )
 def test_every_algorithm_steps_as_with_the_smaller_rate(name, base):
-    # With one step of warm-up the factor of step 0 is ½, and half of a number is exact. The penalties of IRM and VREx
-    # take their full weight, and Adam restarts, within these steps.
-    own = {"optimizer": base}
-    own |= {f"{name.lower()}_penalty_anneal_iters": 2} if name in ("IRM", "VREx") else {}
+    # With one step of warm-up the factor of step 0 is ½, and half of a number is exact. The penalties of IRM, VREx
+    # and the information bottleneck take their full weight, and Adam restarts, within these steps.
+    own = {"optimizer": base, "irm_penalty_anneal_iters": 2}
+    own |= {"vrex_penalty_anneal_iters": 2, "ib_penalty_anneal_iters": 3}
     scheduled, slower, full = make(name, **own), make(name, lr=0.005, **own), make(name, **own)
     rate = LearningRate({"warmup_steps": 1}, 9)
     start = weights(full)

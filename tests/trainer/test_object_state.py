@@ -25,7 +25,7 @@ CANNOT_TRAIN_HERE = ("TRM", "RDM", "Fishr")
 SMALL = {
     "batch_size": 4, "mlp_width": 8, "mlp_depth": 3, "mlp_dropout": 0.3, "resnet_dropout": 0.3, "n_meta_test": 1,
     "irm_penalty_anneal_iters": 3, "vrex_penalty_anneal_iters": 3, "ib_penalty_anneal_iters": 3,
-    "eqrm_burnin_iters": 3, "linear_steps": 2, "tau": 0.5,
+    "eqrm_burnin_iters": 3, "linear_steps": 2, "tau": 0.5, "penalty": 1.0,
     "penalty_anneal_iters": 3, "iters": 3, "rdm_penalty_anneal_iters": 3,
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from roga_domainbed import catalog
 from roga_domainbed.errors import RogaError
 from roga_domainbed.inference.saved_run import load_run
 from roga_domainbed.trainer.config import TrainConfig
@@ -147,7 +148,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path, kind):
         (lambda c: c["model_hparams"].update(optimizer="rprop"), r"optimizer must be one of 'adam', 'adamw'"),
         (lambda c: c["model_hparams"].update(momentum=True), r"momentum must be a finite number, at least 0"),
         (lambda c: c["args"].update(algorithm="ERN"), r"unknown algorithm 'ERN' \(did you mean 'ERM'\?\)"),
-        (lambda c: c["args"].update(algorithm="SagNet"), r"algorithm 'SagNet' is DomainBed's own: set DOMAINBED_HOME"),
+        (lambda c: c["args"].update(algorithm="Theirs"), r"algorithm 'Theirs' is DomainBed's own: set DOMAINBED_HOME"),
         (lambda c: c["args"].update(algorithm="Fish"), r"weights are not those of Fish on the backend 'engine'"),
         (lambda c: c["model_dict"].popitem(), r"weights are not those of ERM .*Missing key"),
         (lambda c: c.update(model_num_classes=5), r"weights are not those of ERM .*size mismatch"),
@@ -160,7 +161,8 @@ def test_what_is_no_model_of_this_backend_is_one_sentence(tmp_path, change, mess
     content = model_content()
     change(content)
     torch.save(content, tmp_path / "model.pkl")
-    with pytest.raises(RogaError, match=message) as caught:
+    only_a_checkout_has_it = catalog.ALGORITHMS.temporarily(catalog.AlgorithmInfo("Theirs"))
+    with only_a_checkout_has_it, pytest.raises(RogaError, match=message) as caught:
         load_run(tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 
 from roga_domainbed.catalog.hparams import HParam, uniform
-from roga_domainbed.engine.algorithms.erm import ERM
-from roga_domainbed.engine.lib.misc import Minibatch
+from roga_domainbed.engine.algorithms._masking import MaskedGradients, normalized_product
 
 
-class ANDMask(ERM):
+class ANDMask(MaskedGradients):
     """Learning explanations that are hard to vary (Parascandolo et al., arXiv:2009.00329)."""
 
     HPARAMS = (
@@ -27,21 +25,9 @@ class ANDMask(ERM):
         ),
     )
 
-    def update(
-        self, minibatches: list[Minibatch], unlabeled: list[torch.Tensor] | None = None
-    ) -> dict[str, float]:
-        """One step along the masked mean gradient; ``loss`` is the mean over the environments."""
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
-        losses, gradients = [], []
-        for x, y in minibatches:
-            loss = F.cross_entropy(self.network(x), y)
-            losses.append(loss.item())
-            gradients.append(torch.autograd.grad(loss, parameters))
-        self.optimizer.zero_grad()
-        for parameter, of_domains in zip(parameters, zip(*gradients, strict=True), strict=True):
-            parameter.grad = masked_mean(of_domains, self.hparams["tau"])
-        self.optimizer.step()
-        return {"loss": sum(losses) / len(losses)}
+    def masked(self, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The mean of what the signs agree on."""
+        return masked_mean(gradients, self.hparams["tau"])
 
 
 def masked_mean(gradients: Sequence[torch.Tensor], tau: float) -> torch.Tensor:
@@ -53,4 +39,4 @@ def masked_mean(gradients: Sequence[torch.Tensor], tau: float) -> torch.Tensor:
     """
     stacked = torch.stack(tuple(gradients))
     mask = (stacked.sign().mean(0).abs() >= tau).to(stacked.dtype)
-    return mask * stacked.mean(0) / (1e-10 + mask.mean())
+    return normalized_product(mask, stacked.mean(0))

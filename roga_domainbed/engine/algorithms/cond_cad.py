@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roga_domainbed.engine.algorithms._bottleneck import ContrastiveBottleneck
+from roga_domainbed.engine.algorithms._contrastive_bottleneck import ContrastiveBottleneck
 
 
 class CondCAD(ContrastiveBottleneck):

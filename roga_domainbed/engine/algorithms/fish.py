@@ -13,6 +13,7 @@ from torch import nn
 
 from roga_domainbed.catalog.hparams import HParam, choice
 from roga_domainbed.engine import networks
+from roga_domainbed.engine.algorithms._averages import move_towards
 from roga_domainbed.engine.algorithms._steps import descend
 from roga_domainbed.engine.algorithms.base import Algorithm
 from roga_domainbed.engine.lib.misc import Minibatch
@@ -74,17 +75,3 @@ class Fish(Algorithm):
         """Load as any module does; the copy of the network in a DomainBed checkpoint is ignored."""
         own = {name: value for name, value in state_dict.items() if not name.startswith("network_inner.")}
         return super().load_state_dict(own, *args, **kwargs)
-
-
-@torch.no_grad()
-def move_towards(network: nn.Module, target: nn.Module, fraction: float) -> None:
-    """Move the weights and buffers of ``network`` the ``fraction``, in [0, 1], of the way to ``target``'s.
-
-    Integer buffers, such as a batch norm's counter, become those of ``target``.
-    """
-    there = target.state_dict()
-    for name, here in network.state_dict().items():
-        if here.is_floating_point():
-            here.lerp_(there[name], fraction)
-        else:
-            here.copy_(there[name])
