@@ -42,11 +42,11 @@ def problems(hparams: Mapping[str, Any], n_steps: int | None, every: int | None)
             if name in hparams and choice != chosen
         ]
     if chosen == "swad" and n_steps is not None and every is not None:
-        n_evaluations = -(-n_steps // every) + (n_steps > 1 and (n_steps - 1) % every != 0)
+        n_evaluations = -(-(n_steps - 1) // every)  # without that after step 0
         if n_evaluations < values["swad_converge"]:
             found.append(
-                f"hparam 'averaging' swad finds its start from {values['swad_converge']} evaluations, 'swad_converge', "
-                f"and the run has {n_evaluations}: give a smaller --checkpoint_freq, or more --steps"
+                f"hparam 'averaging' swad finds its start from {values['swad_converge']} evaluations after step 0, "
+                f"'swad_converge', and the run has {n_evaluations}: give a smaller --checkpoint_freq, or more --steps"
             )
     return found
 

@@ -4,7 +4,8 @@ Cha et al., arXiv:2102.08604, Algorithm 1, with evaluations in the place of its 
 not be read here: the rule rests on the authors' released code (khanrc/swad), and on what others wrote of the paper.
 With L_i the validation loss of the plain weights at evaluation i:
 
-- The start is the first evaluation s whose loss none of the next N_s − 1 evaluations goes below.
+- The start is the first evaluation s whose loss none of the next N_s − 1 evaluations goes below. It is not that after
+  step 0, unlike in the released code: a network from random weights may have its lowest early loss there.
 - The threshold is r times the mean of those N_s losses.
 - The end comes when N_e losses in a row are above the threshold, and is the evaluation before them. Losses before those
   N_s count in no such row.
@@ -79,6 +80,9 @@ class Swad:
         if step <= self._last_look or self.has_ended:
             return
         self._last_look = step
+        if step == 0:
+            self._open = {}
+            return
         if self.threshold is not None:
             self._judge(is_kept=loss <= self.threshold)
             return
