@@ -169,7 +169,8 @@ class Averaging:
             return False
         buffers = batch_statistics.buffers(self._live_layers())
         self._statistics = [(buffer, buffer.clone()) for buffer in buffers]
-        self._exchange()
+        for weight, averaged in self._pairs():
+            _exchange(weight, averaged)
         self._is_in_place = True
         return True
 
@@ -191,16 +192,14 @@ class Averaging:
         """Give the algorithm its own weights and statistics again, if it does not have them."""
         if not self._is_in_place:
             return
-        self._exchange()
+        for weight, averaged in reversed(self._pairs()):  # exact even where two share their memory
+            _exchange(weight, averaged)
         for buffer, own in self._statistics:
             buffer.copy_(own)
         self._statistics, self._is_in_place = [], False
 
-    def _exchange(self) -> None:
-        for weight, averaged in zip(self._weights(), self._rule.average, strict=True):
-            own = weight.clone()
-            weight.copy_(averaged)
-            averaged.copy_(own)
+    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
+        return list(zip(self._weights(), self._rule.average, strict=True))
 
     def _weights(self) -> list[Tensor]:
         # By name, at each step: an update may put another tensor in the place of one.
@@ -221,15 +220,24 @@ class Averaging:
             raise CannotRestore("it has no averaged weights")
         self._state.restore(captured)
         weights = self._weights()
-        for mean in self._rule.means():
-            if [tensor.shape for tensor in mean] != [weight.shape for weight in weights]:
-                raise CannotRestore("its averaged weights are of other shapes")
-            mean[:] = [tensor.to(weight.device) for tensor, weight in zip(mean, weights, strict=True)]
+        try:
+            for mean in self._rule.means():
+                if [tensor.shape for tensor in mean] != [weight.shape for weight in weights]:
+                    raise CannotRestore("its averaged weights are of other shapes")
+                mean[:] = [tensor.to(weight.device) for tensor, weight in zip(mean, weights, strict=True)]
+        except (AttributeError, KeyError, TypeError):
+            raise CannotRestore("it holds something else than averaged weights") from None
 
 
 def of_run(algorithm: nn.Module, hparams: Mapping[str, Any]) -> Averaging | None:
     """The averaging that ``hparams`` ask for; None without one."""
     return None if hparams.get("averaging", "none") == "none" else Averaging(algorithm, hparams)
+
+
+def _exchange(one: Tensor, other: Tensor) -> None:
+    copy = one.clone()
+    one.copy_(other)
+    other.copy_(copy)
 
 
 def _averaged_names(algorithm: nn.Module) -> list[str]:

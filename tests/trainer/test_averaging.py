@@ -397,6 +397,20 @@ def test_swad_resumes_in_the_search_for_its_start_bit_for_bit():
         assert ends[0][0]["swad_start"] == 3
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of POSIX")
+def test_a_checkpoint_of_a_version_without_averaging_is_resumed(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as context:
+        in_the_second_update(context)
+        with pytest.raises(Stopped):
+            averaged_run(folder, {}, checkpoint_every=100)
+    content = torch.load(folder / "checkpoint_2.pt", weights_only=True)
+    assert content.pop("averaging") is None
+    torch.save(content, folder / "checkpoint_2.pt")
+    averaged_run(folder, {}, checkpoint_every=100)
+    assert "Continued after 2 of 5 steps." in (folder / "out.txt").read_text()
+
+
 def load_back(captured):
     """As a checkpoint's file does."""
     stream = io.BytesIO()
@@ -410,11 +424,17 @@ def load_back(captured):
     [
         (lambda: None, "it has no averaged weights"),
         (lambda: filled(nn.Linear(3, 3)).capture(), "its averaged weights are of other shapes"),
+        (lambda: spoilt(filled(nn.Linear(2, 2)).capture()), "it holds something else than averaged weights"),
     ],
 )
 def test_a_checkpoint_without_these_averages_is_not_restored(captured, message):
     with pytest.raises(CannotRestore, match=message):
         filled(nn.Linear(2, 2)).restore(captured())
+
+
+def spoilt(captured):
+    kind, number, name, attributes = captured
+    return kind, number, name, {**attributes, "_mean": [1, 2]}
 
 
 def filled(network):
