@@ -4,6 +4,7 @@ from roga_domainbed.catalog.algorithms import ALGORITHMS, AlgorithmInfo
 from roga_domainbed.catalog.backbones import BACKBONES, BackboneInfo, load_backbone
 from roga_domainbed.catalog.datasets import DATASETS, DatasetInfo, has_small_images, scale_hparams
 from roga_domainbed.catalog.shared_hparams import (
+    AVERAGING_HPARAMS,
     BACKBONE_HPARAMS,
     FACE_HPARAMS,
     GENERIC_HPARAMS,
@@ -15,6 +16,7 @@ from roga_domainbed.catalog.start import fitted, starts_from_scratch
 
 __all__ = [
     "ALGORITHMS",
+    "AVERAGING_HPARAMS",
     "BACKBONES",
     "BACKBONE_HPARAMS",
     "DATASETS",

@@ -128,3 +128,43 @@ SCHEDULE_HPARAMS = (
         at_most=MOST_STEPS,
     ),
 )
+
+#: What may be given for any dataset and algorithm; without them the weights are those of the step.
+AVERAGING_HPARAMS = (
+    HParam(
+        "averaging",
+        "none",
+        constant("none"),
+        "an average of the weights over the steps is evaluated and saved: SWAD, or an exponential moving average",
+        choices=("none", "swad", "ema"),
+    ),
+    HParam(
+        "ema_decay",
+        0.999,
+        constant(0.999),
+        "with ema: weight of a step relative to that of the next",
+        above=0,
+        below=1,
+    ),
+    HParam(
+        "swad_converge",
+        3,
+        constant(3),
+        "with swad: evaluations that the validation loss of the start is the lowest of, itself included",
+        at_least=1,
+    ),
+    HParam(
+        "swad_tolerate",
+        6,
+        constant(6),
+        "with swad: evaluations in a row with too high a validation loss, after which the average has ended",
+        at_least=1,
+    ),
+    HParam(
+        "swad_ratio",
+        1.3,
+        constant(1.3),
+        "with swad: too high is above this times the mean validation loss of the swad_converge evaluations",
+        at_least=1,
+    ),
+)

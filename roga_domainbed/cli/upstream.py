@@ -31,7 +31,7 @@ from typing import Any
 
 from datasets_ext import trees
 from datasets_ext.training_options import REALS, TrainingOptions
-from roga_domainbed.catalog import DATASETS, INPUT_HPARAMS, SCHEDULE_HPARAMS
+from roga_domainbed.catalog import AVERAGING_HPARAMS, DATASETS, INPUT_HPARAMS, SCHEDULE_HPARAMS
 from roga_domainbed.catalog.datasets import SPLIT_MODES
 from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.catalog.values import arguments_of, check_arguments
@@ -101,7 +101,7 @@ def _check_values(ours: argparse.Namespace) -> None:
 
     problems = Problems()
     overrides = parse_overrides(ours.hparams)
-    for spec in (*INPUT_HPARAMS, *SCHEDULE_HPARAMS):
+    for spec in (*INPUT_HPARAMS, *SCHEDULE_HPARAMS, *AVERAGING_HPARAMS):
         if spec.name in overrides:
             problems.add(
                 f"hparam {spec.name!r} is for 'roga-domainbed train' and 'sweep', which have our trainer; DomainBed's "

@@ -14,6 +14,7 @@ import torch
 
 from roga_domainbed.catalog import (
     ALGORITHMS,
+    AVERAGING_HPARAMS,
     BACKBONE_HPARAMS,
     INPUT_HPARAMS,
     OPTIMIZER_HPARAMS,
@@ -34,6 +35,13 @@ MODEL = "model.pkl"
 _KEYS = "args model_input_shape model_num_classes model_num_domains model_hparams model_dict".split()
 _MOST_CLASSES, _MOST_DOMAINS, _MOST_CHANNELS, _LARGEST_SIDE = 100_000, 1_000, 64, 4_096
 _MOST_VALUES = 10_000  # among the arguments or hyper-parameters, those within lists counted
+_OF_ANY_RUN = (
+    *BACKBONE_HPARAMS,
+    *INPUT_HPARAMS,
+    *OPTIMIZER_HPARAMS,
+    *SCHEDULE_HPARAMS,
+    *AVERAGING_HPARAMS,
+)
 _SLACK = 2**24  # bytes by which a network may be larger than its file
 _LONGEST_TEXT = 2**14  # letters of an argument, such as the JSON of --hparams
 _LONGEST = 160  # letters of a value or a reason in a message
@@ -215,7 +223,7 @@ def _faults(saved: Mapping[Any, Any]) -> Iterator[str]:
         elif key == "args":
             yield from _argument_faults(values)
         else:
-            for spec in (*BACKBONE_HPARAMS, *INPUT_HPARAMS, *OPTIMIZER_HPARAMS, *SCHEDULE_HPARAMS):
+            for spec in _OF_ANY_RUN:
                 yield from (f"among model_hparams, {fault}" for fault in _unless(spec, values, spec.name))
     unnamed = [_shown(name) for name in state if not isinstance(name, str)]
     if unnamed:

@@ -50,6 +50,7 @@ class Checkpoint:
         output_bytes: length of ``out.txt``.
         window: the values of the running means since the last record.
         algorithm: from ``ObjectState.capture``.
+        averaging: from ``Averaging.capture``; None for a run without.
     """
 
     settings: dict[str, Any]
@@ -61,6 +62,7 @@ class Checkpoint:
     output_bytes: int
     window: dict[str, Sequence[Any]]
     algorithm: Captured
+    averaging: Captured = None
 
 
 _FIELDS = [field.name for field in fields(Checkpoint)]
@@ -71,6 +73,7 @@ _KINDS = {
     "record_due": bool,
     "window": dict,
     "algorithm": tuple,
+    "averaging": (tuple, type(None)),
 }
 
 
@@ -135,7 +138,7 @@ def _checked(content: Any) -> Checkpoint:
         is_list = isinstance(name, str) and isinstance(values, (list, tuple))
         if not is_list or not all(isinstance(value, (int, float)) for value in values):
             raise Malformed("its window is not what it must be")
-    return Checkpoint(**{name: content[name] for name in _FIELDS})
+    return Checkpoint(**{name: content.get(name) for name in _FIELDS})
 
 
 def load(file: Path | io.BytesIO) -> Any:

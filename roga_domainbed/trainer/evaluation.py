@@ -130,6 +130,18 @@ def record_values(evaluated: Sequence[EvaluatedSplit]) -> dict[str, Any]:
     return values
 
 
+def validation_loss(evaluated: Sequence[EvaluatedSplit], train_envs: Sequence[int]) -> float:
+    """The mean cross-entropy of the out-splits of ``train_envs``, one environment as much as another."""
+    losses = []
+    for split in evaluated:
+        if split.part == "out" and split.env in train_envs:
+            probabilities, labels = split.scores.probabilities, split.scores.labels
+            of_label = probabilities[np.arange(len(labels)), labels]
+            # a probability that rounds to 0 has a large loss, not an infinite one
+            losses.append(-np.log(np.maximum(of_label, np.finfo(of_label.dtype).tiny), dtype=float).mean())
+    return float(np.mean(losses))
+
+
 @torch.inference_mode()
 def predict(
     algorithm: Any, batches: Iterable[tuple[int, Tensor, Tensor]], n_parts: int

@@ -27,7 +27,7 @@ from roga_domainbed.input.relabelled import Relabelled
 from roga_domainbed.optim.base import other_optimizers
 from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive
-from roga_domainbed.trainer import distributed
+from roga_domainbed.trainer import averaging, distributed
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.image_kind import image_kind
 from roga_domainbed.trainer.learning_rate import LearningRate
@@ -95,6 +95,7 @@ class Experiment:
         self.n_steps = config.steps or self.dataset.n_steps
         self.learning_rate = LearningRate(hparams, self.n_steps)
         self.checkpoint_freq = config.eval_every or config.checkpoint_freq or self.dataset.checkpoint_freq
+        _check_averaging(hparams, self.n_steps, self.checkpoint_freq)
         self.train_envs = [i for i in range(len(self.dataset)) if i not in config.test_envs]
 
         #: a sentence for each image that is left out because it cannot be read
@@ -254,6 +255,14 @@ def _check_optimizer(name: str, algorithm: torch.nn.Module, hparams: dict[str, A
             f"hparam 'optimizer' {hparams['optimizer']!r}: {name} makes {' and '.join(others)} itself, and this would "
             "change nothing; leave it out"
         )
+
+
+def _check_averaging(hparams: dict[str, Any], n_steps: int, every: int) -> None:
+    """Refuse an average that cannot begin: only now are the steps known, if they are the dataset's."""
+    problems = Problems()
+    for message in averaging.problems(hparams, n_steps, every):
+        problems.add(message)
+    problems.check()
 
 
 def _check_weights(hparams: dict[str, Any], input_shape: tuple[int, ...]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from roga_domainbed.catalog import (
     ALGORITHMS,
+    AVERAGING_HPARAMS,
     BACKBONE_HPARAMS,
     DATASETS,
     INPUT_HPARAMS,
@@ -19,9 +21,11 @@ from roga_domainbed.engine.hparams_registry import specs
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.host.backend import Host
 from roga_domainbed.seeds import seed_hash
-from roga_domainbed.trainer import learning_rate
+from roga_domainbed.trainer import averaging, learning_rate
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.upstream.own_optimizer import optimizer_refusal
+
+_OF_TRAINING = (*OPTIMIZER_HPARAMS, *SCHEDULE_HPARAMS, *AVERAGING_HPARAMS)
 
 
 def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict[str, Any]:
@@ -55,6 +59,8 @@ def resolve_hparams(config: TrainConfig, host: Host, problems: Problems) -> dict
     if not problems.messages:
         for message in learning_rate.problems(hparams, config.steps):
             problems.add(message)
+        for message in averaging.problems(hparams, config.steps, config.eval_every or config.checkpoint_freq):
+            problems.add(message)
     return hparams | _that_go_with(hparams)
 
 
@@ -70,15 +76,19 @@ def _allowed(
     return {spec.name: spec for spec in specs}
 
 
-#: A choice → the hyper-parameter that goes with it and need not be given.
-_GO_WITH = {("optimizer", "sgd"): "momentum", ("lr_schedule", "step"): "lr_decay"}
+#: A choice → the hyper-parameters that go with it and need not be given.
+_GO_WITH = {
+    ("optimizer", "sgd"): ("momentum",),
+    ("lr_schedule", "step"): ("lr_decay",),
+    **{("averaging", choice): names for choice, names in averaging.GO_WITH.items()},
+}
 
 
 def _that_go_with(hparams: dict[str, Any]) -> dict[str, Any]:
     """The defaults that the choices in ``hparams`` bring with them: a record has them, too."""
-    defaults = {spec.name: spec.default for spec in (*OPTIMIZER_HPARAMS, *SCHEDULE_HPARAMS)}
-    names = [name for (choice, value), name in _GO_WITH.items() if hparams.get(choice) == value]
-    return {name: defaults[name] for name in names if name not in hparams}
+    defaults = {spec.name: spec.default for spec in _OF_TRAINING}
+    names = [names for (choice, value), names in _GO_WITH.items() if hparams.get(choice) == value]
+    return {name: defaults[name] for name in chain(*names) if name not in hparams}
 
 
 def _defaults_and_draws(config: TrainConfig, host: Host) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -92,10 +102,10 @@ def _plain(hparams: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_any_run(config: TrainConfig, host: Host) -> list[HParam]:
-    """What may be given whatever the algorithm and dataset: backbone, augmentation, optimizer, learning rate."""
+    """What may be given whatever the algorithm and dataset: backbone, augmentation, and ``_OF_TRAINING``."""
     # upstream's image folders are 224 pixels wide whatever one asks for
     sized = host.name != "upstream" or DATASETS.get(config.dataset).plugin
-    specs = (*BACKBONE_HPARAMS, *INPUT_HPARAMS, *OPTIMIZER_HPARAMS, *SCHEDULE_HPARAMS)
+    specs = (*BACKBONE_HPARAMS, *INPUT_HPARAMS, *_OF_TRAINING)
     return [spec for spec in specs if sized or spec.name != "image_size"]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from roga_domainbed.networks.weights import first_weights
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
 from roga_domainbed.results.records import RECORDS, SCORES, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
-from roga_domainbed.trainer import checkpoint, distributed, roga_notices
+from roga_domainbed.trainer import averaging, checkpoint, distributed, roga_notices
+from roga_domainbed.trainer.batch_statistics import N_MINIBATCHES
 from roga_domainbed.trainer.checkpoint import Checkpoint, write_durably
-from roga_domainbed.trainer.evaluation import EvaluatedSplit, evaluate, record_values
+from roga_domainbed.trainer.evaluation import EvaluatedSplit, evaluate, record_values, validation_loss
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.object_state import CannotRestore, ObjectState
 from roga_domainbed.trainer.profile import Profile
@@ -63,6 +65,9 @@ class TrainingLoop:
         self._schedule = checkpoint.Schedule(config.checkpoint_every)
         made_anew = defects.MADE_ANEW.get(config.algorithm, ()) if experiment.is_upstreams else ()
         self._state = ObjectState(experiment.algorithm, made_anew)
+        #: of the weights; None for a run without
+        self.averaging = averaging.of_run(experiment.algorithm, hparams)
+        self._n_sentences = 0  # of the averaging, that are printed
         if start is not None:
             self._resume_from(start)
         self.steps_done = distributed.start_together(experiment.algorithm, self._state, self.steps_done)
@@ -75,6 +80,8 @@ class TrainingLoop:
             StopRequested: a signal came; unless checkpoints are off, one was written.
         """
         print(self.experiment.input.sentence())
+        if self.averaging is not None:
+            print(self.averaging.sentence())
         for message in self.experiment.dropped:
             print(f"Left out: {message}")
         for message in self.experiment.notices():
@@ -90,9 +97,15 @@ class TrainingLoop:
             if not self._schedule.is_off:
                 self._write_checkpoint()
             raise
+        if self.averaging is not None and self.averaging.is_empty:
+            print(
+                "Notice: SWAD found no start, as the validation loss kept falling, and the model has the weights of "
+                "the last step: train longer, or evaluate more often (--checkpoint_freq)."
+            )
         with self.signals.held():
             if not self.experiment.config.skip_model_save:
-                save_model(self.experiment, self.output_dir / "model.pkl")
+                with self._averaged_weights():
+                    save_model(self.experiment, self.output_dir / "model.pkl")
             mark_done(self.output_dir)
             sync_folder(self.output_dir)
             checkpoint.delete_all(self.output_dir)
@@ -135,6 +148,8 @@ class TrainingLoop:
                 record_function("update"),
             ):
                 values = experiment.algorithm.update(batches, unlabelled_batches)
+            if self.averaging is not None:
+                self.averaging.add(step)
             clocks = {"data_time": loaded - start, "step_time": time.perf_counter() - start}
             self.running_means.add(step, {**clocks, **values})
             self.steps_done = step + 1
@@ -145,27 +160,81 @@ class TrainingLoop:
         require_finite_steps(experiment.algorithm)
         record: dict[str, Any] = {"step": step, "epoch": step / self.steps_per_epoch}
         record.update(self.running_means.means())
+        plain = None
+        if self.averaging is not None:
+            plain = self._evaluated(step)
+            record |= self._of_plain_weights(step, plain)
+        with self._averaged_weights() as are_there:
+            evaluated = self._evaluated(step) if plain is None or are_there else plain
+            record.update(record_values(evaluated))
+            on_gpu = experiment.device.type == "cuda"
+            record["mem_gb"] = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0
+            record["hparams"], record["args"] = experiment.hparams, config.record_args()
+            if self._provenance_due:
+                record["provenance"] = self._made_by
+            with self.signals.held():
+                # A selection rule may choose this step: then the tables show its held-out environments.
+                is_last = self.steps_done == experiment.n_steps
+                self._store(
+                    record, evaluated if is_last else [s for s in evaluated if s.env in config.test_envs]
+                )
+                self.running_means = RunningMeans()
+                self.record_due = self._provenance_due = False
+                self.table.print(record)
+                for message in self._new_notices(record):
+                    print(f"Notice: {message}.")
+                if config.save_model_every_checkpoint:
+                    save_model(experiment, self.output_dir / f"model_step{step}.pkl")
+
+    def _evaluated(self, step: int) -> list[EvaluatedSplit]:
+        experiment = self.experiment
         # A method that draws random numbers to predict draws the same in a resumed run.
-        seed_everything(derive(config.seed, "evaluate", step))
-        is_last = self.steps_done == experiment.n_steps
+        seed_everything(derive(experiment.config.seed, "evaluate", step))
         with record_function("evaluation"):
-            evaluated = evaluate(experiment, complete=is_last)
-        record.update(record_values(evaluated))
-        on_gpu = experiment.device.type == "cuda"
-        record["mem_gb"] = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0
-        record["hparams"], record["args"] = experiment.hparams, config.record_args()
-        if self._provenance_due:
-            record["provenance"] = self._made_by
+            return evaluate(experiment, complete=self.steps_done == experiment.n_steps)
+
+    def _new_notices(self, record: dict[str, Any]) -> list[str]:
+        found = []
+        if record["step"] == 0:
+            found += roga_notices.at_first_record(record, self.experiment.hparams)
+        if self.averaging is not None:
+            found += self.averaging.sentences()[self._n_sentences :]
+            self._n_sentences = len(self.averaging.sentences())
+        return found
+
+    # --- averaged weights ------------------------------------------------------------------------------
+
+    def _of_plain_weights(self, step: int, evaluated: Sequence[EvaluatedSplit]) -> dict[str, Any]:
+        """What the record of a run with averaging has of the weights as they are; the reasons for null are the same."""
         with self.signals.held():
-            # A selection rule may choose this step: then the tables show its held-out environments.
-            self._store(record, evaluated if is_last else [s for s in evaluated if s.env in config.test_envs])
-            self.running_means = RunningMeans()
-            self.record_due = self._provenance_due = False
-            self.table.print(record)
-            for message in roga_notices.at_first_record(record, experiment.hparams) if step == 0 else ():
-                print(f"Notice: {message}.")
-            if config.save_model_every_checkpoint:
-                save_model(experiment, self.output_dir / f"model_step{step}.pkl")
+            values = self.averaging.look(step, validation_loss(evaluated, self.experiment.train_envs))
+        metrics = record_values(evaluated)
+        return values | {f"plain_{key}": value for key, value in metrics.items() if key != "why_null"}
+
+    @contextlib.contextmanager
+    def _averaged_weights(self) -> Iterator[bool]:
+        """Inside, the algorithm has the averaged weights; False where there are none."""
+        if self.averaging is None:
+            yield False
+            return
+        try:
+            with self.signals.held():
+                are_there = self.averaging.take_place()
+            if are_there:
+                with self.experiment.autocast():
+                    self.averaging.estimate(self._images_for_statistics())
+            yield are_there
+        finally:
+            with self.signals.held():
+                self.averaging.put_back()
+
+    def _images_for_statistics(self) -> Iterator[torch.Tensor]:
+        """The same minibatches at every record: of all training environments together, drawn and augmented apart."""
+        envs, size = self.experiment.train_envs, self.experiment.hparams["batch_size"]
+        samplers = [self._sampler(env, self.experiment.splits[env].in_split, size, True) for env in envs]
+        steps = range(N_MINIBATCHES)
+        for batches in self.experiment.input.minibatches(envs, samplers, "batch statistics", steps):
+            yield torch.cat([x for x, _ in batches])
 
     def _store(self, record: dict[str, Any], evaluated: list[EvaluatedSplit]) -> None:
         try:
@@ -191,6 +260,8 @@ class TrainingLoop:
 
     def _write_checkpoint(self) -> None:
         experiment, folder = self.experiment, self.output_dir
+        if self.averaging is not None:
+            self.averaging.put_back()  # whatever was interrupted
         with self._schedule.timed():
             require_finite_steps(experiment.algorithm)
             require_finite_weights(experiment.algorithm, self.steps_done - 1)
@@ -212,6 +283,7 @@ class TrainingLoop:
                     output_bytes=_size(folder / OUTPUT),
                     window=self.running_means.settled(),
                     algorithm=captured,
+                    averaging=None if self.averaging is None else self.averaging.capture(),
                 ),
             )
 
@@ -220,7 +292,10 @@ class TrainingLoop:
         checkpoint.require_equal(start.data, self._identity, self.experiment.config.output_dir)
         try:
             self._state.restore(start.algorithm)
-            start.algorithm = None  # its tensors would stay in memory
+            if self.averaging is not None:
+                self.averaging.restore(start.averaging)
+                self._n_sentences = len(self.averaging.sentences())
+            start.algorithm = start.averaging = None  # their tensors would stay in memory
             cut_records(folder, start.records_bytes)
         except CannotRestore as error:
             raise RogaError(
@@ -259,11 +334,15 @@ class TrainingLoop:
                     f"Notice: environment {experiment.names[env]} has {len(indices)} samples for a minibatch of "
                     f"{batch_size}: samples repeat within a minibatch."
                 )
-            weights = None
-            if experiment.hparams["class_balanced"] and purpose == "minibatch":
-                weights = balanced_weights(experiment.dataset[env].labels_of(indices))
-            draws.append(IndexSampler(indices, distributed.minibatch_size(experiment, env), weights))
+            size = distributed.minibatch_size(experiment, env)
+            draws.append(self._sampler(env, indices, size, purpose == "minibatch"))
         return experiment.input.minibatches(envs, draws, purpose, steps)
+
+    def _sampler(self, env: int, indices: list[int], size: int, is_labelled: bool) -> IndexSampler:
+        weights = None
+        if self.experiment.hparams["class_balanced"] and is_labelled:
+            weights = balanced_weights(self.experiment.dataset[env].labels_of(indices))
+        return IndexSampler(indices, size, weights)
 
     def _unlabelled(self, steps: range) -> Iterator[list] | None:
         experiment = self.experiment

@@ -154,6 +154,10 @@ def _follow(config: TrainConfig, hparams: dict[str, Any], signals: StopSignals) 
 
 
 class _FollowingLoop(TrainingLoop):
+    def __init__(self, experiment: Experiment, output_dir: Path, signals: StopSignals):
+        super().__init__(experiment, output_dir, signals)
+        self.averaging = None  # the first process has the average, and makes the records
+
     def _record(self, step: int) -> None:
         self.running_means, self.record_due = RunningMeans(), False
 

@@ -57,6 +57,11 @@ _REFUSALS = (
         "DomainBed's {name} reads an undefined name (feature_dim) where hparam 'is_project' is true: set it to false",
     ),
     _Defect(
+        ("ERMPlusPlus",),
+        lambda job: job.hparams.get("averaging", "none") != "none",
+        "DomainBed's {name} averages its weights itself and predicts with the average: leave hparam 'averaging' out",
+    ),
+    _Defect(
         _ANY,
         lambda job: (
             job.hparams.get("vit", False)

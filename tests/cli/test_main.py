@@ -110,7 +110,7 @@ def test_list_shows_names_and_the_hyper_parameters_of_one_algorithm(capsys):
 def test_list_shows_what_any_algorithm_takes_below_what_it_has(algorithm, in_the_second, capsys):
     assert main(["list", "--algorithm", algorithm, "--dataset", "Debug28"]) == 0
     own, given = capsys.readouterr().out.split("It also takes these from --hparams")
-    for name in ("lr_schedule", "lr_decay_every", "lr_decay", "warmup_steps", "backbone"):
+    for name in ("lr_schedule", "lr_decay_every", "lr_decay", "warmup_steps", "backbone", "averaging"):
         assert f"  {name} " in given
     for name in ("optimizer", "momentum"):
         assert (f"  {name} " in given, f"  {name} " in own) == (in_the_second, not in_the_second)

@@ -216,6 +216,18 @@ def test_a_stopped_run_leaves_a_checkpoint_and_one_message_and_resumes_bit_for_b
     assert comparable(folder) == unbroken
 
 
+@needs_fork
+def test_the_first_process_has_the_average_and_resumes_with_it_bit_for_bit(tmp_path, unbroken):
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    given = {"hparams": json.dumps({**json.loads(ADAM), "averaging": "ema"})}
+    assert shared(whole, **given) == [0, 0]
+    for without, record in zip(unbroken[0], records(whole), strict=True):
+        assert all(record[f"plain_{key}"] == without[key] for key in without if key.startswith("env"))
+    assert shared(folder, stop_in_update, **given) == [Stopped.STATUS, 1]
+    assert shared(folder, **given) == [0, 0]
+    assert comparable(folder) == comparable(whole)
+
+
 def stays_shared(rank):
     original = RoGA.update
 

@@ -6,7 +6,13 @@ import pytest
 import torch
 from small_runs import records_of, run, use_small_images
 
-from roga_domainbed.catalog import ALGORITHMS, OPTIMIZER_HPARAMS, SCHEDULE_HPARAMS, AlgorithmInfo
+from roga_domainbed.catalog import (
+    ALGORITHMS,
+    AVERAGING_HPARAMS,
+    OPTIMIZER_HPARAMS,
+    SCHEDULE_HPARAMS,
+    AlgorithmInfo,
+)
 from roga_domainbed.engine.algorithms import ERM
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.host.backend import Host, host
@@ -14,7 +20,7 @@ from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.upstream.own_optimizer import optimizer_refusal
 
-GIVEN = {spec.name for spec in (*OPTIMIZER_HPARAMS, *SCHEDULE_HPARAMS)}
+GIVEN = {spec.name for spec in (*OPTIMIZER_HPARAMS, *SCHEDULE_HPARAMS, *AVERAGING_HPARAMS)}
 ENGINE = Host("engine", "roga_domainbed.engine", None)
 CHECKOUT = Host("upstream", "domainbed", Path("/there"))
 SGD = {"optimizer": "sgd"}
@@ -46,6 +52,12 @@ def resolved(hparams, algorithm="ERM", seed=0):
             {"lr_schedule": "step", "lr_decay_every": 100, "lr_decay": 0.1},
         ),
         ('{"lr_schedule": "cosine"}', {"lr_schedule": "cosine"}),
+        ('{"averaging": "none"}', {"averaging": "none"}),
+        ('{"averaging": "ema"}', {"averaging": "ema", "ema_decay": 0.999}),
+        (
+            '{"averaging": "swad", "swad_ratio": 1.2}',
+            {"averaging": "swad", "swad_ratio": 1.2, "swad_converge": 3, "swad_tolerate": 6},
+        ),
     ],
 )
 def test_a_run_has_what_is_given_and_what_goes_with_it(given, expected, seed):

@@ -73,6 +73,7 @@ def test_numpys_numbers_among_the_hyper_parameters_are_read_as_upstream_leaves_t
 
 def test_whole_numbers_among_the_hyper_parameters_are_numbers(tmp_path):
     own = {"meso4_dropout": 0, "optimizer": "sgd", "momentum": 0, "lr_schedule": "step", "lr_decay": 1}
+    own |= {"averaging": "swad", "swad_ratio": 2}
     torch.save(
         model_content(shape=(3, 32, 32), backbone="meso4", **own, lr_decay_every=5), tmp_path / "model.pkl"
     )

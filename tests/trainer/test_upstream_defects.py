@@ -25,6 +25,17 @@ def test_a_sound_job_has_nothing_said_about_it():
         assert explain(job, RuntimeError("CUDA out of memory")) is None
 
 
+def test_an_algorithm_that_averages_its_weights_itself_is_not_averaged():
+    hparams = {"lars": False, "vit": False, "averaging": "ema"}
+    (refusal,) = refusals(Job("ERMPlusPlus", hparams, 3))
+    assert "ERMPlusPlus averages its weights itself" in refusal
+    assert (
+        refusals(Job("ERM", hparams, 3))
+        == refusals(Job("ERMPlusPlus", {**hparams, "averaging": "none"}, 3))
+        == []
+    )
+
+
 def test_the_burn_in_of_eqrm_is_named_only_where_it_is_no_whole_number():
     assert notices(Job("EQRM", {"eqrm_burnin_iters": 2500}, 3)) == []
     assert "316.5" in notices(Job("EQRM", {"eqrm_burnin_iters": 316.5}, 3))[0]

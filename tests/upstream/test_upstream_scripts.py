@@ -245,6 +245,7 @@ runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
         (["train", "--algorithm", "Roga"], "unknown algorithm 'Roga' (did you mean 'RoGA'?)"),
         (["train", "--hparams", '{"lr_schedule": "cosine"}'], "'lr_schedule' is for 'roga-domainbed train'"),
         (["train", "--hparams", '{"lr_decay": 0.5}'], "'lr_decay' is for 'roga-domainbed train'"),
+        (["train", "--hparams", '{"averaging": "ema"}'], "'averaging' is for 'roga-domainbed train'"),
         (
             ["sweep", "launch", "--algorithms", "RoGA", "MLDG", "--hparams", '{"optimizer": "sgd"}'],
             "error: MLDG: hparam 'optimizer' 'sgd' would change nothing: on the DomainBed checkout ",
