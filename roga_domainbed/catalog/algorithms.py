@@ -38,8 +38,6 @@ IDEAS = ("risk", "features", "gradients", "flatness", "meta-learning", "informat
 
 ALGORITHMS: Registry[AlgorithmInfo] = Registry("algorithm")
 
-_FROM_A_CHECKOUT = "from a DomainBed checkout"
-
 # fmt: off
 for _name, _target, _idea, _summary, _reference in (
     ("ERM", "erm:ERM", "risk", "empirical risk minimization on the pooled minibatches", "Vapnik 1998"),
@@ -89,7 +87,7 @@ for _name, _target, _idea, _summary, _reference in (
      "features of the environment, subtracted and mixed anew", "arXiv:2308.06624"),
     ("URM", "urm:URM", "features", "features that look like uniform noise to a discriminator", "TMLR 2024"),
 ):
-    _target = f"roga_domainbed.engine.algorithms.{_target}" if _target else None
+    _target = f"roga_domainbed.engine.algorithms.{_target}"
     ALGORITHMS.add(
         AlgorithmInfo(_name, _target, _summary, _reference, _idea, adapts=_name in ("MTL", "ARM"))
     )

@@ -63,6 +63,9 @@ def _print_names() -> None:
         for info in group:
             reference = f"  [{info.reference}]" if info.reference else ""
             print(f"    {info.name:<16} {info.summary}{reference}")
+    print(
+        f'  averaging\n    {"any of them":<16} of averaged weights: --hparams \'{{"averaging": "swad"}}\', or ema'
+    )
     _print_elsewhere(ALGORITHMS, here)
     print("\nDatasets, with their environments in index order")
     here = [DATASETS.get(name) for name in available(DATASETS)]

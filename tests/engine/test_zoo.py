@@ -123,7 +123,9 @@ def test_a_trained_model_is_restored_from_its_state_dict(name):
 
 @pytest.mark.parametrize("name", KEYS)
 def test_default_hparams_are_upstreams_in_value_and_order_for_all_datasets(oracle, name):
-    cases = [(datasets, own) for algorithm, datasets, own in oracle("hparams_zoo")["default"] if algorithm == name]
+    cases = [
+        (datasets, own) for algorithm, datasets, own in oracle("hparams_zoo")["default"] if algorithm == name
+    ]
     assert sum(len(datasets) for datasets, _ in cases) == 18
     for datasets, own in cases:
         for dataset in datasets:
