@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from datasets_ext import manifest
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.catalog.datasets import add_tree
 from roga_domainbed.errors import RogaError, unknown_name
+
+_FILE = "manifest.parquet"  # ``datasets_ext.manifest.FILE``, whose module loads pandas
 
 
 def trees_in(data_dir: str | os.PathLike) -> list[str]:
@@ -25,7 +26,7 @@ def trees_in(data_dir: str | os.PathLike) -> list[str]:
     """
     if not Path(data_dir).is_dir():
         raise RogaError(f"{str(data_dir)!r} is not a folder; give the one that 'prepare' calls --data_dir")
-    return sorted(path.parent.name for path in Path(data_dir).glob(f"*/{manifest.FILE}"))
+    return sorted(path.parent.name for path in Path(data_dir).glob(f"*/{_FILE}"))
 
 
 def add(data_dir: str | os.PathLike | None, names: Iterable[str | None]) -> None:
@@ -34,6 +35,8 @@ def add(data_dir: str | os.PathLike | None, names: Iterable[str | None]) -> None
     Raises:
         RogaError: a manifest cannot be read.
     """
+    from datasets_ext import manifest  # not above: commands show --help without pandas
+
     for name in names:
         if name and (name not in DATASETS or DATASETS.get(name).is_tree) and _is_tree(data_dir, name):
             rows = manifest.read(Path(data_dir or "", name))
@@ -55,7 +58,7 @@ def problem(name: str, data_dir: str | os.PathLike | None) -> str | None:
     known = [*DATASETS.names(), *(trees_in(here) if here else ())]
     found = unknown_name("dataset", name, dict.fromkeys(known))
     if here and _is_plain(name) and (here / name).is_dir():
-        found += f". {str(here / name)!r} has no {manifest.FILE}: 'roga-domainbed prepare folder' makes one"
+        found += f". {str(here / name)!r} has no {_FILE}: 'roga-domainbed prepare folder' makes one"
     return found
 
 
@@ -64,7 +67,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _is_tree(data_dir: str | os.PathLike | None, name: str) -> bool:
-    return data_dir is not None and _is_plain(name) and os.path.lexists(Path(data_dir, name, manifest.FILE))
+    return data_dir is not None and _is_plain(name) and os.path.lexists(Path(data_dir, name, _FILE))
 
 
 def __getattr__(name: str) -> Any:
