@@ -1,6 +1,17 @@
 import pytest
 
-from datasets_ext.prepare import celebdf, csv_list, deepfakebench, dfd, dfdc, dfdcp, driver, ffpp, uadfv
+from datasets_ext.prepare import (
+    celebdf,
+    csv_list,
+    deepfakebench,
+    dfd,
+    dfdc,
+    dfdcp,
+    driver,
+    ffpp,
+    plain_folders,
+    uadfv,
+)
 from datasets_ext.prepare.ffpp_layout import FACESHIFTER
 from datasets_ext.prepare.link import LinkOptions
 from datasets_ext.prepare.options import CropOptions
@@ -21,7 +32,8 @@ def called(monkeypatch, tmp_path):
         )
 
     monkeypatch.setattr(driver, "prepare", stand_in)
-    for module in (ffpp, dfd, celebdf, dfdc, dfdcp, uadfv, deepfakebench, csv_list):
+    monkeypatch.setattr("roga_domainbed.cli.prepare._next_command", lambda *args: "")  # nothing was made
+    for module in (ffpp, dfd, celebdf, dfdc, dfdcp, uadfv, deepfakebench, csv_list, plain_folders):
         name = module.__name__.split(".")[-1]
         monkeypatch.setattr(module, "read", lambda *args, name=name: (name, *without_problems(args)))
     return calls
@@ -51,6 +63,11 @@ EVERY = "--compression c40 --n_frames 8 --size 128 --margin 1.7 --detector other
         ("dfdcp --source in", ("dfdcp", "in"), CropOptions()),
         ("uadfv --source in", ("uadfv", "in"), CropOptions()),
         ("csv --list a.csv --name Mine", ("csv_list", "a.csv", "Mine", False), CropOptions()),
+        (
+            "folder --source in --real a --real b --fake c --identity stem",
+            ("plain_folders", "in", None, ["a", "b"], ["c"], "stem", False),
+            CropOptions(),
+        ),
         (
             "csv --list a.csv --name Mine --link hardlink",
             ("csv_list", "a.csv", "Mine", True),

@@ -48,9 +48,10 @@ def test_the_phase_image_of_one_bright_pixel_is_that_pixel():
 
 def test_a_phase_image_is_of_its_own_image_and_of_the_colours_alone():
     x = images(3, 3, 8, 8)
-    assert torch.equal(phase_image(x)[1:2], phase_image(x[1:2]))
+    # Not to the bit: how many images are transformed at once decides the last digits on some processors.
+    torch.testing.assert_close(phase_image(x)[1:2], phase_image(x[1:2]))
     with_context = torch.cat([x, images(3, 1, 8, 8, seed=1)], dim=1)  # as ARM's
-    assert torch.equal(phase_image(with_context), phase_image(x))
+    torch.testing.assert_close(phase_image(with_context), phase_image(x))
     assert torch.allclose(phase_image(x.roll(3, dims=2)), phase_image(x).roll(3, dims=2))
 
 
