@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from roga_domainbed.optim.domains import Domains
-from roga_domainbed.optim.finite import checked_at_once
 from roga_domainbed.optim.passes import at_point
 from roga_domainbed.optim.per_domain import PerDomain
 from roga_domainbed.optim.vectors import inverse_or_zero, moved
@@ -76,11 +75,12 @@ class DGSAM(PerDomain):
     def _weight(self, K: int) -> float:
         return 1 / (K + 1)
 
-    def _report(self, domains: Domains) -> None:
+    def _report(self, domains: Domains) -> bool:
         """The loss and the gradient norm at θ are those of the first domain, whichever it is in this step."""
-        super()._report(domains)
+        at_once = super()._report(domains)
         losses, norms, perturbed, _ = domains.table
         at_end = (losses.sum() - losses[self._first] + perturbed[self._first]) / domains.K
         found = torch.stack([losses[self._first], at_end, norms[self._first]])
-        values = found.tolist() if checked_at_once(found.device) else found
+        values = found.tolist() if at_once else found
         self.report = dict(zip(("loss", "perturbed_loss", "grad_norm"), values, strict=True))
+        return at_once

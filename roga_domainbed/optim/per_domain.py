@@ -23,7 +23,11 @@ class PerDomain(SharpnessOptimizer):
     the pass, not of the order in which domains are evaluated.
     """
 
-    _shared: Any = None  # ``over_ranks.SharedDomains``, where processes share the domains
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        # ``over_ranks.SharedDomains`` where processes share the domains. Here, not in the class: a checkpoint has an
+        # object's own attributes, and the number of processes may change.
+        self._shared: Any = None
 
     def step(self, closures: Sequence[Closure], loss_scale: float = 1.0) -> Tensor:
         """One step.
@@ -79,8 +83,8 @@ class PerDomain(SharpnessOptimizer):
         """The numbers of the step that must be finite, causes first, and what they are."""
         return domains.table.flatten(), domains.labels()
 
-    def _report(self, domains: Domains) -> None:
-        """Check the numbers of the step, and keep those for the records."""
+    def _report(self, domains: Domains) -> bool:
+        """Check the numbers of the step, and keep those for the records; whether they were read, as on a CPU."""
         at_once = self._finite.take(*self._checked(domains), self.steps_taken)
         losses, norms, perturbed, _ = domains.table.tolist() if at_once else domains.table
         mean = (lambda row: sum(row) * (1 / domains.K)) if at_once else torch.mean
@@ -92,3 +96,4 @@ class PerDomain(SharpnessOptimizer):
             if domains.cosine:
                 cosine = domains.mean_cosine().double()
                 self.report["cosine"] = cosine.item() if at_once else cosine
+        return at_once

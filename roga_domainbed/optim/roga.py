@@ -30,7 +30,7 @@ from torch import Tensor
 
 from roga_domainbed.optim.domains import Domains
 from roga_domainbed.optim.exact import add_exact_gradients
-from roga_domainbed.optim.finite import Label, checked_at_once
+from roga_domainbed.optim.finite import Label
 from roga_domainbed.optim.per_domain import PerDomain
 from roga_domainbed.optim.vectors import global_norm, inverse_or_zero, moved
 
@@ -159,15 +159,16 @@ class RoGA(PerDomain):
             labels = [*labels, ("norm of the step's direction", None)]
         return values, labels
 
-    def _report(self, domains: Domains) -> None:
-        super()._report(domains)
+    def _report(self, domains: Domains) -> bool:
+        at_once = super()._report(domains)
         rho, alpha = self.param_groups[0]["rho"], self.param_groups[0]["alpha"]
         if domains.at_theta and self.terms == "both" and rho > 0:
             norms = domains.table[1]
             if domains.anchor_norm is not None:
                 norms = domains.anchor_norm.detach().expand(domains.K)
-            for i, norm in enumerate(norms.tolist() if checked_at_once(norms.device) else norms):
+            for i, norm in enumerate(norms.tolist() if at_once else norms):
                 self.report[f"alpha_ratio_{i}"] = norm * (alpha / rho)
+        return at_once
 
     # --- processes that share the domains --------------------------------------------------------------
 
