@@ -46,6 +46,8 @@ def class_folders(
     """
     below, _ = names_in(place)
     inside = {name: names_in(place / name)[0] for name in below}
+    if not below:
+        raise RogaError(f"{option} {str(place)!r} has no folders real and fake in it, nor any other folders")
     every = {*below, *(name for names in inside.values() for name in names)}
     said = not {*real, *fake}.isdisjoint(every)
 
@@ -70,9 +72,11 @@ def class_folders(
             "which with --real NAME --fake NAME"
         )
     odd = [name for name in below if name not in outer]
+    within = [f"{name}/{other}" for name in below for other in inside[name] if other not in inner[name]]
     if not outer and any(inner.values()):  # they are nearest to being environments
-        odd = [f"{name}/{other}" for name in below for other in inside[name] if other not in inner[name]]
-        odd += [name for name in below if not inside[name]]
+        odd = [*within, *(name for name in below if not inside[name])]
+    elif not outer:
+        odd += within
     raise RogaError(
         f"{option} {str(place)!r}: expected folders real and fake, or of that meaning, in it or in each folder in it; "
         f"found {quoted(below, 5)}; not understood: {quoted(odd, 5)}. Say which are which with --real NAME --fake "

@@ -24,8 +24,8 @@ from datasets_ext.prepare.folder import RESERVED
 from datasets_ext.prepare.identities import Rule, identity_rule
 from datasets_ext.prepare.layout import Layout, Video, as_frames, is_folder, joined, last_number, name_fault
 from roga_domainbed.catalog import DATASETS
-from roga_domainbed.errors import Problems, RogaError
-from roga_domainbed.foreign import quoted
+from roga_domainbed.errors import Problems, RogaError, shortened
+from roga_domainbed.foreign import one_line, quoted
 from roga_domainbed.input.classes import REAL_AND_FAKE
 from roga_domainbed.input.tree import IMAGE_SUFFIXES, MEDIA_SUFFIXES, files_below
 
@@ -189,9 +189,9 @@ def _note_recordings(layout: Layout) -> None:
         places[video.recording].add(video.group)
     shared = [recording for recording, groups in places.items() if len(groups) > 1]
     if shared:
-        layout.note_names(
-            shared,
-            "names are in several folders and count as one recording each: give unrelated files other names",
+        layout.notes.append(
+            f"files of one name in several folders count as one recording ({one_line(shortened(shared))}: "
+            f"{len(shared)} in all); give unrelated files other names"
         )
     else:
         layout.notes.append(

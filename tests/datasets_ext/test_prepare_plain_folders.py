@@ -68,7 +68,7 @@ def test_images_are_videos_and_images_in_a_folder_are_the_frames_of_one(tmp_path
     }
     methods = manifest.read(tmp_path / "out/own").groupby("env")["method"].agg(set)
     assert methods.to_dict() == {"lab": {"real", "fake"}, "web": {"real", "GAN fakes"}}
-    assert any("3 names are in several folders" in note for note in report.notes)
+    assert any("count as one recording (ann, ben, cleo: 3 in all)" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,9 @@ def test_what_is_wrong_is_said_before_anything_is_written(tmp_path):
     pictures(tmp_path / "parts/train/real", "a.png")
     pictures(tmp_path / "parts/train/fake", "a.png")
     assert "'train' are parts of a dataset, not environments" in faults(tmp_path / "parts")
+    assert "has no folders real and fake in it" in faults(tmp_path / "own/lab/real")
+    pictures(tmp_path / "odd/lab/camera", "a.png")
+    assert "found 'lab'; not understood: 'lab', 'lab/camera'" in faults(tmp_path / "odd")
     (tmp_path / "empty/lab/real").mkdir(parents=True)
     (tmp_path / "empty/lab/fake").mkdir()
     assert "has no images" in faults(tmp_path / "empty")
