@@ -9,6 +9,7 @@ import torch
 
 from roga_domainbed.catalog.hparams import HParam, log_uniform, log_uniform_int
 from roga_domainbed.engine.algorithms._minibatches import number, pool, unpool
+from roga_domainbed.engine.algorithms._steps import restart
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
 
@@ -65,6 +66,5 @@ class AnnealedPenalty(ERM):
         step = self.update_count.item()
         anneal = self.hparams[f"{self.PREFIX}_penalty_anneal_iters"]
         if step == anneal:
-            # The optimizer restarts: its moments are those of gradients of another magnitude.
-            self.optimizer.state.clear()
+            restart(self.optimizer)
         return self.hparams[f"{self.PREFIX}_lambda"] if step >= anneal else 1.0

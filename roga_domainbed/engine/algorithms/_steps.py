@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 
 
-def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """One step down the gradient of the scalar ``loss``. It may reach weights of others, whose gradients it leaves."""
-    optimizer.zero_grad()
+def descend(loss: torch.Tensor, *optimizers: torch.optim.Optimizer) -> None:
+    """A step of each down the gradient of the scalar ``loss``; what it reaches of others keeps its gradient."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
     loss.backward()
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     # Autocast keeps the weights' 16-bit copies; what an update computes after this step must see the new weights.
     torch.clear_autocast_cache()
 

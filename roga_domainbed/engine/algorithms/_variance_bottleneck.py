@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from roga_domainbed.engine.algorithms._minibatches import number, pool, require_two_samples, unpool
+from roga_domainbed.engine.algorithms._steps import restart
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
 
@@ -74,6 +75,5 @@ class InformationBottleneck(ERM):
         step, prefix = self.update_count.item(), name.lower()
         anneal = self.hparams[f"{prefix}_penalty_anneal_iters"]
         if step == anneal:
-            # The optimizer restarts: its moments are those of gradients of another magnitude.
-            self.optimizer.state.clear()
+            restart(self.optimizer)
         return self.hparams[f"{prefix}_lambda"] if step >= anneal else self.EARLY_WEIGHTS[name]

@@ -46,7 +46,7 @@ class ARM(ERM):
     def dataset_hparams(cls, dataset: str) -> tuple[HParam, ...]:
         """A smaller minibatch for all but small images."""
         *_, batch_size = catalog.scale_hparams(dataset)
-        if dataset in catalog.DATASETS and catalog.DATASETS.get(dataset).small_images:
+        if catalog.has_small_images(dataset):
             return ()
         return (replace(batch_size, default=8, sample=constant(8)),)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from roga_domainbed.engine import networks
 from roga_domainbed.engine.algorithms._minibatches import number, pool
+from roga_domainbed.engine.algorithms._steps import descend
 from roga_domainbed.engine.algorithms.base import Algorithm
 from roga_domainbed.optim.base import base_optimizer
 
@@ -49,9 +50,7 @@ class ERM(Algorithm):
 
     def descend(self, loss: torch.Tensor) -> None:
         """One step of the optimizer down the gradient of the scalar ``loss``."""
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        descend(loss, self.optimizer)
 
     def predict(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of shape (B, C)."""

@@ -14,6 +14,7 @@ from roga_domainbed.catalog.hparams import HParam, log_uniform
 from roga_domainbed.engine import networks
 from roga_domainbed.engine.algorithms._averages import move_towards
 from roga_domainbed.engine.algorithms._minibatches import number, pool
+from roga_domainbed.engine.algorithms._steps import descend
 from roga_domainbed.engine.algorithms.base import Algorithm
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.optim.base import base_optimizer
@@ -86,10 +87,7 @@ class ERMPlusPlus(Algorithm):
         with torch.set_grad_enabled(not warms_up):
             features = self.featurizer(x)
         loss = F.cross_entropy(self.classifier(features), y)
-        optimizer = self.linear_optimizer if warms_up else self.optimizer
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(loss, self.linear_optimizer if warms_up else self.optimizer)
         self.update_count += 1
         self._update_average(x)
         return {"loss": number(loss)}

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from roga_domainbed.catalog.hparams import HParam, choice
 from roga_domainbed.engine import networks
 from roga_domainbed.engine.algorithms._minibatches import number
+from roga_domainbed.engine.algorithms._steps import descend
 from roga_domainbed.engine.algorithms.base import Algorithm
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.optim.base import base_optimizer
@@ -71,9 +72,7 @@ class MTL(Algorithm):
             embedding = share * features.mean(0) + (1 - share) * self.embeddings[env]
             self.embeddings[env] = embedding.detach()
             loss = loss + F.cross_entropy(self._logits(features, embedding), y)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        descend(loss, self.optimizer)
         return {"loss": number(loss)}
 
     def predict(self, x: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from roga_domainbed.catalog.hparams import HParam, log_uniform
 from roga_domainbed.engine import networks
 from roga_domainbed.engine.algorithms._minibatches import number, pool
+from roga_domainbed.engine.algorithms._steps import descend
 from roga_domainbed.engine.algorithms.base import Algorithm
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.optim.base import base_optimizer
@@ -60,16 +61,16 @@ class SagNet(Algorithm):
         """A step for the content, one for the style and one against it; see ``Algorithm.update``."""
         x, y = pool(minibatches)
         loss_c = F.cross_entropy(self.network_c(mix_styles(self.network_f(x))), y)
-        _descend(loss_c, self.optimizer_f, self.optimizer_c)
+        descend(loss_c, self.optimizer_f, self.optimizer_c)
 
         with torch.no_grad():  # this step leaves the featurizer alone
             features = self.network_f(x)
         loss_s = F.cross_entropy(self.network_s(swap_contents(features)), y)
-        _descend(loss_s, self.optimizer_s)
+        descend(loss_s, self.optimizer_s)
 
         style_logits = self.network_s(swap_contents(self.network_f(x)))
         loss_adv = self.hparams["sag_w_adv"] * distance_from_uniform(style_logits)
-        _descend(loss_adv, self.optimizer_f)
+        descend(loss_adv, self.optimizer_f)
         return {"loss_c": number(loss_c), "loss_s": number(loss_s), "loss_adv": number(loss_adv)}
 
     def predict(self, x: torch.Tensor) -> torch.Tensor:
@@ -108,12 +109,3 @@ def _taken_apart(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, to
     """The content (B, D), and the mean and variance, both (B, 1), that are the style."""
     mean, variance = features.mean(1, keepdim=True), features.var(1, keepdim=True)
     return (features - mean) / (variance + _EPS).sqrt(), mean, variance
-
-
-def _descend(loss: torch.Tensor, *optimizers: torch.optim.Optimizer) -> None:
-    """A step of these networks. ``loss`` also reaches another, whose gradients are cleared before its step."""
-    for optimizer in optimizers:
-        optimizer.zero_grad()
-    loss.backward()
-    for optimizer in optimizers:
-        optimizer.step()

@@ -13,6 +13,7 @@ from torch import nn
 from roga_domainbed import catalog
 from roga_domainbed.catalog.hparams import HParam, choice, constant, log_uniform, uniform
 from roga_domainbed.engine.algorithms._minibatches import number, pool
+from roga_domainbed.engine.algorithms._steps import descend
 from roga_domainbed.engine.algorithms.erm import ERM
 from roga_domainbed.engine.lib.misc import Minibatch
 from roga_domainbed.optim.base import base_optimizer
@@ -81,7 +82,7 @@ class URM(ERM):
     @classmethod
     def dataset_hparams(cls, dataset: str) -> tuple[HParam, ...]:
         """A larger learning rate of the discriminator for small images."""
-        if dataset in catalog.DATASETS and catalog.DATASETS.get(dataset).small_images:
+        if catalog.has_small_images(dataset):
             return (replace(_DISCRIMINATOR_LR, default=1e-3, sample=log_uniform(10, -5.5, -3.5)),)
         return ()
 
@@ -121,9 +122,7 @@ class URM(ERM):
             is_none = softness * torch.rand_like(is_none)
         loss = self._discriminator_loss(noise, is_noise)
         loss = loss + self.hparams["urm_adv_lambda"] * self._discriminator_loss(features, is_none)
-        self.discriminator_opt.zero_grad()
-        loss.backward()
-        self.discriminator_opt.step()
+        descend(loss, self.discriminator_opt)
 
     def _discriminator_loss(self, features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of (B, D) ``features``, where ``target`` (B,) is the probability of being noise; scalar."""
