@@ -208,18 +208,17 @@ def families_of(
 
     A family is named by its members.
     """
-    columns = pd.concat([rows[["recording", "identities"]] for rows in environments], ignore_index=True)
+    # As a person whom every row of it shows, an environment is in one group with all that it shares somebody with.
+    columns = [
+        rows[["recording"]].assign(identities=rows["identities"] + f"+environment {env}")
+        for env, rows in enumerate(environments)
+    ]
+    keys = group_keys(pd.concat(columns, ignore_index=True), same_source)
     ends = np.cumsum([len(rows) for rows in environments])[:-1]
-    members: list[set[int]] = []
-    keys_of: list[set[str]] = []
-    for env, keys in enumerate(np.split(group_keys(columns, same_source).to_numpy(), ends)):
-        joined = [i for i, known in enumerate(keys_of) if not known.isdisjoint(keys)]
-        members.append({env}.union(*(members[i] for i in joined)))
-        keys_of.append(set(keys).union(*(keys_of[i] for i in joined)))
-        for i in reversed(joined):
-            del members[i], keys_of[i]
-    family_of = {env: " + ".join(names[i] for i in sorted(found)) for found in members for env in found}
-    return [family_of[env] for env in range(len(environments))]
+    groups = [set(part) or {env} for env, part in enumerate(np.split(keys.to_numpy(), ends))]
+    return [
+        " + ".join(name for name, other in zip(names, groups, strict=True) if other == own) for own in groups
+    ]
 
 
 def group_by_family(
