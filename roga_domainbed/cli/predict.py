@@ -12,9 +12,9 @@ r"""A probability of being fake for the faces in images, folders of them, and vi
 
 RUN is the output folder of a training, for its model.pkl, or a model file. Faces are found and cut out as 'prepare' did
 for the training data: every face of an image; in a video, the face of its main person in evenly spaced frames. Scores
-of other crops are not comparable. --no_detect takes pictures that are crops already. A file that cannot be read is
-named, the others are processed, and the exit status is 1. Finding faces and reading videos need the extra 'prepare'.
-Which of the model's two classes is fake, their names tell (real, original, fake, not_fake …); if they do not, say so
+of other crops are not comparable. --no_detect takes pictures that are crops already. With --frames, each folder of
+images is a video, and the images are its frames. A file that cannot be read is named, the others are processed, and the
+exit status is 1. Finding faces and reading videos need the extra 'prepare'. Which of the model's two classes is fake, their names tell (real, original, fake, not_fake …); if they do not, say so
 with --real NAME --fake NAME.
 """
 
@@ -49,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not detect faces: every picture, and every frame of a video, is a crop already",
     )
+    parser.add_argument(
+        "--frames",
+        action="store_true",
+        help="a folder of images is a video: they are its frames, in order of their names",
+    )
     add_class_names(parser, "class of the model")
     parser.add_argument("--format", default="text", help=f"{', '.join(FORMATS)} (default text)")
 
@@ -59,7 +64,15 @@ def run(args: argparse.Namespace) -> int:
     from roga_domainbed.inference.predict import predict
 
     options = _given(args, *_CROPS)
-    found = predict(args.run, args.inputs, options, detect=not args.no_detect, real=args.real, fake=args.fake)
+    found = predict(
+        args.run,
+        args.inputs,
+        options,
+        detect=not args.no_detect,
+        frames=args.frames,
+        real=args.real,
+        fake=args.fake,
+    )
     forms = {"text": found.as_text, "json": found.as_json, "csv": found.as_csv}
     # File names need not be text; what cannot be printed must not stop the printing.
     sys.stdout.write(_printable(forms[args.format]()))

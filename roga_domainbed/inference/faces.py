@@ -23,7 +23,14 @@ from roga_domainbed.errors import MissingExtra, Problems, RogaError
 from roga_domainbed.foreign import check_regular, read_json
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.image_files import open_image, read_image
-from roga_domainbed.input.tree import MEDIA_SUFFIXES, VIDEO_SUFFIXES, files_below
+from roga_domainbed.input.tree import (
+    IMAGE_SUFFIXES,
+    MEDIA_SUFFIXES,
+    VIDEO_SUFFIXES,
+    files_below,
+    names_in,
+    walk,
+)
 
 
 @dataclass
@@ -71,8 +78,13 @@ class Prediction:
         return float(np.mean([face.probability for face in self.faces]))
 
 
-def find_inputs(inputs: Sequence[str]) -> list[tuple[str, str]]:
+def find_inputs(inputs: Sequence[str], *, frames: bool = False) -> list[tuple[str, str]]:
     """(file, ``image`` or ``video``) for every input; a folder stands for the images and videos in and below it.
+
+    Args:
+        inputs: files and folders.
+        frames: each folder with images, in or below an input, is one entry (folder, ``frames``): a video whose frames
+            they are.
 
     Raises:
         RogaError: an input is not there or is no regular file, or a folder has neither; all such faults at once.
@@ -81,10 +93,10 @@ def find_inputs(inputs: Sequence[str]) -> list[tuple[str, str]]:
     for text in inputs:
         try:
             if os.path.isdir(text):
-                below = files_below(text, MEDIA_SUFFIXES)
+                below = _entries(text, frames)
                 if not below:
                     problems.add(f"no image and no video in the folder {text!r}")
-                found += [(path, kind_of(path)) for path in below]
+                found += below
             else:
                 check_regular(text)
                 found.append((text, kind_of(text)))
@@ -93,6 +105,19 @@ def find_inputs(inputs: Sequence[str]) -> list[tuple[str, str]]:
         except (OSError, ValueError) as error:  # the second: a name with a null byte
             problems.add(f"{text!r} cannot be read: {getattr(error, 'strerror', None) or error}")
     problems.check()
+    return found
+
+
+def _entries(folder: str, frames: bool) -> list[tuple[str, str]]:
+    if not frames:
+        return [(path, kind_of(path)) for path in files_below(folder, MEDIA_SUFFIXES)]
+    found = []
+    for where, names in walk(folder):
+        if any(name.lower().endswith(IMAGE_SUFFIXES) for name in names):
+            found.append((where, "frames"))
+        found += [
+            (os.path.join(where, name), "video") for name in names if name.lower().endswith(VIDEO_SUFFIXES)
+        ]
     return found
 
 
@@ -157,11 +182,17 @@ class FaceCutter:
             self._detector = load(DETECTORS.get(options.detector).target)()
 
     def cut(self, path: str, kind: str) -> tuple[Prediction, list[Image.Image]]:
-        """All faces of an image, or one person's in a video, still without probabilities; and their crops."""
-        prediction = Prediction(path, kind)
+        """All faces of an image, or one person's in a video, still without probabilities; and their crops.
+
+        Args:
+            path: the file, or the folder of a video's frames.
+            kind: ``image``, ``video`` or ``frames``.
+        """
+        prediction = Prediction(path, "image" if kind == "image" else "video")
         try:
-            check_regular(path)
-            crops = self._video(prediction) if kind == "video" else self._image(prediction)
+            if kind != "frames":
+                check_regular(path)
+            crops = {"image": self._image, "video": self._video, "frames": self._frames}[kind](prediction)
         except OSError as error:
             prediction.error = f"cannot read the {kind} {path!r}: {error.strerror or error}"
             return prediction, []
@@ -185,15 +216,10 @@ class FaceCutter:
     def _video(self, prediction: Prediction) -> list[Image.Image]:
         from datasets_ext.prepare.video import UnreadableVideo, visit_spaced_frames
 
-        def begin(planned: list[int]) -> Any:
-            if self._detector is None:
-                return _WholeFrames()
-            from datasets_ext.prepare.faces import VideoFaces  # OpenCV, which whole frames do without
-
-            return VideoFaces(self.options, self._detector)
-
         try:
-            seen, decoded = visit_spaced_frames(Path(prediction.path), self.options.n_frames, begin)
+            seen, decoded = visit_spaced_frames(
+                Path(prediction.path), self.options.n_frames, lambda planned: self._visitor()
+            )
         except UnreadableVideo as error:
             raise RogaError(f"cannot read the video {prediction.path!r}: {error}") from None
         if decoded.count == 0:
@@ -202,6 +228,28 @@ class FaceCutter:
         if decoded.is_short or decoded.is_truncated:
             announced = max(decoded.n_declared, decoded.n_present)
             prediction.note = f"only {decoded.count} of its {announced} frames can be decoded"
+        return self._seen(prediction, seen)
+
+    def _frames(self, prediction: Prediction) -> list[Image.Image]:
+        from datasets_ext.prepare.sampling import spaced_indices
+
+        names = [name for name in names_in(prediction.path)[1] if name.lower().endswith(IMAGE_SUFFIXES)]
+        paths = [os.path.join(prediction.path, name) for name in names]
+        seen, planned = self._visitor(), spaced_indices(len(paths), self.options.n_frames)
+        for index in planned:
+            seen.visit(index, np.asarray(read_image(paths[index])))
+        prediction.n_frames = len(planned)
+        return self._seen(prediction, seen)
+
+    def _visitor(self) -> Any:
+        """Of the frames of one video."""
+        if self._detector is None:
+            return _WholeFrames()
+        from datasets_ext.prepare.faces import VideoFaces  # OpenCV, which whole frames do without
+
+        return VideoFaces(self.options, self._detector)
+
+    def _seen(self, prediction: Prediction, seen: Any) -> list[Image.Image]:
         if isinstance(seen, _WholeFrames):
             prediction.faces += [Face(index) for index in seen.indices]
             return seen.images

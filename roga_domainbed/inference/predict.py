@@ -103,6 +103,7 @@ def predict(
     options: Mapping[str, Any],
     *,
     detect: bool = True,
+    frames: bool = False,
     real: Collection[str] = (),
     fake: Collection[str] = (),
 ) -> Predictions:
@@ -113,13 +114,14 @@ def predict(
         inputs: images, videos, and folders of them.
         options: those of ``CropOptions`` that differ from how the training data was cut.
         detect: False takes every picture whole.
+        frames: a folder of images is a video, and they are its frames.
         real: the class of the model that is real, if its name does not say so.
         fake: the one that is fake.
 
     Raises:
         RogaError: a missing input or package, no such run, a model for other inputs or other classes.
     """
-    files = find_inputs(inputs)
+    files = find_inputs(inputs, frames=frames)
     run = load_run(where)
     check_said(run, (), real, fake)
     as_detector(run, "predict", real, fake)
@@ -140,7 +142,7 @@ def predict(
 def predict_files(
     run: SavedRun, files: Sequence[tuple[str, str]], cutter: FaceCutter
 ) -> Iterator[Prediction]:
-    """The prediction for each (path, ``image`` or ``video``), in order; files share batches on the device.
+    """The prediction for each (path, ``image``, ``video`` or ``frames``), in order; files share batches on the device.
 
     On a terminal, stderr shows a progress bar.
 

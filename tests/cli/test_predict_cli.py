@@ -63,6 +63,26 @@ def picture(path, *squares, size=(96, 64)):
     return path
 
 
+def test_a_folder_of_frames_is_a_video_if_it_is_said(squares, model, tmp_path, capsys):
+    for number in range(5):
+        picture(tmp_path / "clips" / "a" / f"{number}.png", (20, 10, 30, 100 + 30 * number))
+    picture(tmp_path / "clips" / "b" / "0.png")
+    faces = results(capsys, model, tmp_path / "clips" / "a")["results"]
+    one, none = results(capsys, model, tmp_path / "clips", "--frames", "--n_frames", 3)["results"]
+    # Frames 0 2 4 of five; each has the probability that its picture has alone.
+    assert [face["frame"] for face in one["faces"]] == [0, 2, 4]
+    alone = [found["faces"][0]["probability"] for found in faces]
+    assert len(set(alone)) == 5
+    assert [face["probability"] for face in one["faces"]] == pytest.approx(alone[::2], rel=1e-6)
+    assert one["probability"] == pytest.approx(np.mean(alone[::2]), rel=1e-6)
+    assert (one["kind"], one["n_frames"], one["path"]) == ("video", 3, str(tmp_path / "clips" / "a"))
+    assert (none["faces"], none["n_frames"]) == ([], 1)
+
+    (tmp_path / "clips" / "b" / "1.png").write_bytes(b"")
+    found = results(capsys, model, tmp_path / "clips", "--frames", code=1)["results"]
+    assert [bool(entry["error"]) for entry in found] == [False, True]
+
+
 def test_a_video_has_the_mean_of_the_faces_that_prepare_cuts_out(squares, model, tmp_path, capsys):
     write_video(tmp_path / "a.mp4", n_frames=6, no_face=(2,))
     (found,) = results(capsys, model, tmp_path / "a.mp4", "--n_frames", 4)["results"]
