@@ -11,9 +11,11 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -139,13 +141,10 @@ def _write_tree(folder: Path, parameters: dict, strengths: Strengths) -> None:
             )
             for label, frames in enumerate(pair):
                 video = Path(env, manifest.CLASS_FOLDERS[label], identity.name)
-                (folder / video).mkdir(parents=True)
-                for number, pixels in enumerate(frames):
-                    path = video / f"{number:03d}.png"
-                    Image.fromarray(pixels).save(folder / path, compress_level=_COMPRESS_LEVEL)
+                for number, path in enumerate(_write_frames(folder / video, frames)):
                     rows.append(
                         {
-                            "path": path.as_posix(),
+                            "path": path.relative_to(folder).as_posix(),
                             "dataset": NAME,
                             "env": env,
                             "method": env if label == manifest.FAKE else "real",
@@ -160,3 +159,39 @@ def _write_tree(folder: Path, parameters: dict, strengths: Strengths) -> None:
                     )
     manifest.write(folder, pd.DataFrame(rows))
     (folder / PARAMETERS).write_text(json.dumps(parameters, indent=1) + "\n")
+
+
+def _write_frames(folder: Path, frames: np.ndarray) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:03d}.png" for number in range(len(frames))]
+    for path, pixels in zip(paths, frames, strict=True):
+        Image.fromarray(pixels).save(path, compress_level=_COMPRESS_LEVEL)
+    return paths
+
+
+def write_clips(
+    folder: str | os.PathLike,
+    forgeries: Sequence[str],
+    seed: int = 0,
+    person: int = 60,
+    n_frames: int = 8,
+    size: int = 64,
+) -> None:
+    """Write clips of one person as folders of frames: ``real``, and ``fake-<env>`` for each of ``forgeries``.
+
+    The real one is the recording of the first of them.
+
+    Args:
+        folder: where to; frames that are there are replaced.
+        forgeries: names of environments.
+        seed: as for ``generate``, whose camera and artefacts these clips then have.
+        person: number of the person; ``generate`` makes those below its ``n_identities``.
+        n_frames: of each clip.
+        size: as for ``generate``.
+    """
+    identity = draw_identity(seed, person)
+    for place, env in enumerate(forgeries):
+        pair = real_and_fake(identity, seed, env, person, n_frames, size, Strengths())
+        for name, frames in zip(("real", f"fake-{env}"), pair, strict=True):
+            if name != "real" or place == 0:
+                _write_frames(Path(folder, name), frames)

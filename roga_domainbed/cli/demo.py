@@ -1,15 +1,17 @@
-"""Leave-one-domain-out on generated faces: a sweep of ERM, SAM, SAGM and RoGA, its tables and its HTML report.
+"""Leave-one-domain-out on generated faces: a sweep of ERM, SAM, SAGM and RoGA, its tables, report, and a verdict.
 
 The demo generates the faces (SynthFake), so it downloads nothing. It holds out each of four manipulations in turn and
 selects models on the validation parts of the training domains. All four algorithms have the same learning rate, with
 a warm-up and a cosine schedule, the same minibatches and steps; SAM, SAGM and RoGA have the same radius. On one machine
-the same --seed gives the same tables, digit for digit.
+the same --seed gives the same tables, digit for digit. At the end one of the models judges three clips of a person whom
+no training saw: a real one, a forgery of a kind that it was trained on, and one of the kind that was held out.
 
 The demo runs ordinary commands and prints each before it starts, so that you can repeat them with other options:
 
     $ roga-domainbed sweep launch --preset demo --data_dir roga-demo/data --output_dir roga-demo/sweep ...
     $ roga-domainbed collect-results --input_dir roga-demo/sweep --metric auc --select iid --intervals
     $ roga-domainbed report --input_dir roga-demo/sweep --output roga-demo/report.html --metric auc
+    $ roga-domainbed predict roga-demo/sweep/... roga-demo/unseen --frames --no_detect
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from roga_domainbed.errors import Problems
 from roga_domainbed.launch import MOST_WORKERS
 from roga_domainbed.launch.folders import holds_no
 from roga_domainbed.processes import usable_cpus
-from roga_domainbed.sweep.folder import sweep_folder_problem
+from roga_domainbed.sweep.folder import jobs_by_their_files, sweep_folder_problem
 from roga_domainbed.sweep.plan import Plan
 
 
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Generate the faces, run the sweep, print the tables, write the report."""
+    """Generate the faces, run the sweep, print the tables, write the report, judge three clips."""
     problems = Problems()
     allowed = {name: arguments_of(Plan)[name] for name in ("n_trials", "steps")}
     allowed |= {
@@ -91,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         )
         if status != 0:
             return status
-    return _report(sweep_dir, root / "report.html")
+    return _report(sweep_dir, root / "report.html") or _verdict(sweep_dir, root / "unseen", args.seed)
 
 
 def _folder_problem(root: Path) -> str | None:
@@ -118,3 +120,17 @@ def _report(sweep_dir: str, output: Path) -> int:
     command = shlex.join([word for option in options.items() for word in option])
     print(f"\nFor the HTML report: pip install 'roga-domainbed[report]'; roga-domainbed report {command}")
     return 0
+
+
+def _verdict(sweep_dir: str, unseen: Path, seed: int) -> int:
+    """What RoGA without NT says of clips of a person who is in no environment."""
+    from datasets_ext.synthfake.generate import write_clips
+
+    write_clips(unseen, ("DF", "NT"), seed)
+    print(
+        f"\nThree clips of a person whom no training saw, in {unseen}: a real one, a forgery of a kind that the model\n"
+        "was trained on (DF), and one of the kind that was held out (NT)."
+    )
+    jobs = jobs_by_their_files(sweep_dir)[0]
+    model = next(job for job in jobs if job.row == "RoGA" and job.train_args["test_envs"] == [3])
+    return own_command("predict", {}, model.output_dir, str(unseen), "--frames", "--no_detect")

@@ -14,8 +14,8 @@ RUN is the output folder of a training, for its model.pkl, or a model file. Face
 for the training data: every face of an image; in a video, the face of its main person in evenly spaced frames. Scores
 of other crops are not comparable. --no_detect takes pictures that are crops already. With --frames, each folder of
 images is a video, and the images are its frames. A file that cannot be read is named, the others are processed, and the
-exit status is 1. Finding faces and reading videos need the extra 'prepare'. Which of the model's two classes is fake, their names tell (real, original, fake, not_fake …); if they do not, say so
-with --real NAME --fake NAME.
+exit status is 1. Finding faces and reading videos need the extra 'prepare'. Which of the model's two classes is fake,
+their names tell (real, original, fake, not_fake …); if they do not, say so with --real NAME --fake NAME.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from roga_domainbed.cli import demo, main
+from roga_domainbed.sweep.jobs import train_job
 
 
 def test_without_the_extra_one_line_says_how_to_get_the_report(monkeypatch, capsys):
@@ -49,3 +50,25 @@ def test_a_demo_goes_on_in_its_own_folder(there, tmp_path):
     (tmp_path / there).parent.mkdir(parents=True)
     (tmp_path / there).touch()
     assert demo._folder_problem(tmp_path) is None
+
+
+def test_at_the_end_the_model_without_nt_judges_a_person_whom_no_training_saw(monkeypatch, tmp_path, capsys):
+    jobs = [
+        train_job(
+            {"dataset": "SynthFake", "algorithm": name, "test_envs": [env], "hparams_seed": 0}, str(tmp_path)
+        )
+        for name in ("ERM", "RoGA")
+        for env in range(4)
+    ]
+    monkeypatch.setattr(demo, "jobs_by_their_files", lambda folder: (jobs, 0))
+    called = []
+    monkeypatch.setattr(demo, "own_command", lambda *words: called.append(words) or 0)
+    assert demo._verdict("sweep", tmp_path / "unseen", seed=0) == 0
+    assert called == [
+        ("predict", {}, jobs[-1].output_dir, str(tmp_path / "unseen"), "--frames", "--no_detect")
+    ]
+    assert {path.name: len(list(path.iterdir())) for path in (tmp_path / "unseen").iterdir()} == {
+        "real": 8,
+        "fake-DF": 8,
+        "fake-NT": 8,
+    }

@@ -12,7 +12,7 @@ from datasets_ext.synthfake import dataset as dataset_module
 from datasets_ext.synthfake import generate as generate_module
 from datasets_ext.synthfake.face import disc, locate, render
 from datasets_ext.synthfake.frames import real_and_fake
-from datasets_ext.synthfake.generate import generate, official_splits
+from datasets_ext.synthfake.generate import generate, official_splits, write_clips
 from datasets_ext.synthfake.identity import draw_identity
 from datasets_ext.synthfake.manipulate import MANIPULATIONS, Strengths, face_mask, resample
 from datasets_ext.synthfake.recording import draw_recording
@@ -42,6 +42,19 @@ def pair(env="DF", index=0, size=64, **strengths):
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     return generate(tmp_path_factory.mktemp("synthfake"), **SMALL)
+
+
+def test_clips_of_a_person_are_the_recordings_that_the_tree_has_of_it(tree, tmp_path):
+    write_clips(tmp_path, ("DF", "NT"), person=1, n_frames=2, size=32)
+    found, of_tree = digests(tmp_path), digests(tree)
+    assert sorted(found) == [f"{clip}/{n:03d}.png" for clip in ("fake-DF", "fake-NT", "real") for n in (0, 1)]
+    for clip, env, folder in (
+        ("real", "DF", "0_real"),
+        ("fake-DF", "DF", "1_fake"),
+        ("fake-NT", "NT", "1_fake"),
+    ):
+        for n in (0, 1):
+            assert found[f"{clip}/{n:03d}.png"] == of_tree[f"{env}/{folder}/id001/{n:03d}.png"]
 
 
 # --- the files ---------------------------------------------------------------------------------------------
