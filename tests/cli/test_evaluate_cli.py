@@ -181,7 +181,7 @@ def test_csv_has_a_row_a_level_and_the_notes_go_to_stderr(trained, tmp_path, cap
 
 def test_the_scores_that_are_written_are_those_of_the_run(trained, tmp_path, capsys):
     _, folder = trained
-    evaluate(capsys, folder, "--scores", tmp_path / "scores.parquet")
+    evaluate(capsys, folder, "--save_scores", tmp_path / "scores.parquet")
     ours, theirs = (pd.read_parquet(place / "scores.parquet") for place in (tmp_path, folder))
     theirs = theirs[theirs["step"] == theirs["step"].max()].reset_index(drop=True)
     assert ours["step"].isna().all(), "they are of no step of a run"
