@@ -34,16 +34,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from datasets_ext import trees
 from roga_domainbed.cli.arguments import add_class_names
-from roga_domainbed.errors import Problems, unknown_name
+from roga_domainbed.errors import MissingExtra, Problems, unknown_name
 from roga_domainbed.files import replacement_problem, replacing
 from roga_domainbed.foreign import one_line
 
 FORMATS = ("text", "json", "csv")
+FIGURES = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 MOST_DETECTORS = 8  # lines that can be told apart in a figure
 _PARTS = ("test", "val", "all")
 
@@ -84,6 +86,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not look for faces in video files: every frame is a crop already, as images are",
     )
+    damage = parser.add_argument_group("robustness")
+    damage.add_argument(
+        "--corruptions",
+        metavar="NAME",
+        nargs="*",
+        help="damage the test images, in five strengths: jpeg, h264, blur, noise, resize, brightness, contrast; all if "
+        "none is named. Several RUNs are shown side by side",
+    )
+    damage.add_argument("--figure", metavar="FILE", help="also draw AUC by strength: .png, .svg or .pdf")
     parser.add_argument("--format", default="text", help=f"{', '.join(FORMATS)} (default text)")
     parser.add_argument(
         "--save_scores",
@@ -97,6 +108,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the metrics."""
     _check(args)
+    if args.corruptions is not None:
+        return _of_damaged(args)
     return _of_files(args) if args.scores else _of_run(args)
 
 
@@ -139,6 +152,27 @@ def _of_files(args: argparse.Namespace) -> int:
 
         with replacing(args.report) as partial:
             partial.write_text(detectors_page(found), encoding="utf-8")
+    _print(found, args.format)
+    return 0
+
+
+def _of_damaged(args: argparse.Namespace) -> int:
+    from roga_domainbed.inference.corruptions import chosen
+
+    corruptions = chosen(args.corruptions)
+    if args.figure and find_spec("matplotlib") is None:
+        raise MissingExtra("matplotlib", "report", "evaluate --figure")
+    from roga_domainbed.inference.explain.runs import load_runs
+    from roga_domainbed.inference.robustness import measure_robustness
+
+    names = ("dataset", "data_dir", "folder", "envs", "allow_leakage", "n_workers", "real", "fake")
+    options = {name: getattr(args, name) for name in names}
+    runs = load_runs(args.run, args.names or ())
+    found = measure_robustness(runs, corruptions, part=args.part or "test", **options)
+    if args.figure:
+        from roga_domainbed.report.figures.robustness import save_robustness
+
+        save_robustness(found, Path(args.figure))
     _print(found, args.format)
     return 0
 
@@ -206,15 +240,36 @@ def _check_output(flag: str, name: str, begin: bytes, problems: Problems) -> Non
         problems.add(f"{flag} {name!r} {other}")
 
 
+def _check_damage(args: argparse.Namespace, problems: Problems) -> None:
+    _check_names(args, args.run, "runs", problems)
+    if len(args.run) > MOST_DETECTORS:
+        problems.add(f"--corruptions takes at most {MOST_DETECTORS} runs: more are not read side by side")
+    useless = [f"--{name}" for name in ("save_scores", "no_detect") if getattr(args, name)]
+    if useless:
+        problems.add(f"--corruptions does not go with {', '.join(useless)}")
+    if args.figure is not None:
+        begin = FIGURES.get(Path(args.figure).suffix)
+        if begin is None:
+            problems.add(f"--figure {args.figure!r} must end in {', '.join(FIGURES)}")
+        else:
+            _check_output("--figure", args.figure, begin, problems)
+
+
 def _check_run(args: argparse.Namespace, problems: Problems) -> None:
     from roga_domainbed.cli.checkout_names import add_checkout_names
 
     add_checkout_names()
-    if len(args.run) > 1:
-        problems.add(f"one RUN is evaluated at a time; got {len(args.run)}")
-    for name in ("names", "report"):
-        if getattr(args, name):
-            problems.add(f"--{name} goes with --scores; write the scores of the run with --save_scores first")
+    if args.report:
+        problems.add("--report goes with --scores; write the scores of the run with --save_scores first")
+    if args.corruptions is None:
+        if len(args.run) > 1:
+            problems.add(f"one RUN is evaluated at a time, several with --corruptions; got {len(args.run)}")
+        if args.names:
+            problems.add("--names goes with --scores or --corruptions")
+        if args.figure:
+            problems.add("--figure goes with --corruptions")
+    else:
+        _check_damage(args, problems)
     if args.dataset is not None and args.data_dir is not None:  # else the run says where
         unknown = trees.problem(args.dataset, args.data_dir)
         if unknown is not None:

@@ -71,7 +71,7 @@ def _tables(rows: Sequence[Mapping[str, Any]]) -> list[PageTable]:
                 for metric in metrics
             ]
             cells.append((text(row["detector"]), Value(f"{row['n']:,}", row["n"]), *values))
-        heads = "Detector", "n", *(f"{metric.title[0].upper()}{metric.title[1:]}" for metric in metrics)
+        heads = "Detector", "n", *(metric.heading for metric in metrics)
         found.append(PageTable(f"{env}, {level} level", heads, tuple(cells)))
     return found
 
@@ -96,9 +96,13 @@ def _figures(files: Sequence[ScoreFile], lines: Sequence[Line]) -> list[Figure]:
         if videos[f"{env}, videos"]:
             curves[f"{env}, videos"] = videos[f"{env}, videos"]
     roc, det, _ = score_figures(curves, lines, "", "")
-    _, _, scores = score_figures(frames, lines, "", "")
-    caption = "Density of the scores of frames. Where they are probabilities, the accuracy is taken at the dashed line."
-    return [roc, det, replace(scores, caption=caption)]
+    _, _, histograms = score_figures(frames, lines, "", "")
+    captions = {
+        roc: "Share of fakes detected against share of reals taken for fakes. Dashed: chance.",
+        det: det.caption,
+        histograms: "Density of the scores of frames. The accuracy of probabilities is that at the dashed line.",
+    }
+    return [replace(figure, caption=caption) for figure, caption in captions.items()]
 
 
 def _frames(part: ScoredPart) -> Scores:

@@ -146,7 +146,7 @@ def _csv(path: str) -> tuple[_Columns, Sequence[str]]:
                 continue
             if len(row) != len(names):
                 faults.add(
-                    f"have not {len(names)} fields, as the first line has",
+                    f"not {len(names)} fields, as the first line has",
                     f"line {reader.line_num}",
                     len(row),
                 )
@@ -241,7 +241,7 @@ class _Faults:
         for what, places in self._found.items():
             more = f" and {len(places) - _NAMED:,} more" * (len(places) > _NAMED)
             count = f"{len(places):,} rows" if len(places) > 1 else "1 row"
-            problems.add(f"{count} {what}: {', '.join(places[:_NAMED])}{more}")
+            problems.add(f"{what}, in {count}: {', '.join(places[:_NAMED])}{more}")
         problems.check()
 
 
@@ -331,7 +331,7 @@ class _Rows:
         value = self._columns[self._score][row]
         number = _number(value)
         if not math.isfinite(number):
-            self._faults.add("have a score that is no finite number", self._places[row], value)
+            self._faults.add("a score that is no finite number", self._places[row], value)
         return number
 
     def _keys(self, rows: Sequence[int]) -> list[str]:
@@ -347,10 +347,10 @@ class _Rows:
         seen: set[str] = set()
         for row, name, key in zip(rows, names, keys, strict=True):
             if name is None:
-                self._faults.add(f"have no {self._sample}", self._places[row], "")
+                self._faults.add(f"no {self._sample}", self._places[row], "")
             elif key in seen:
                 self._faults.add(
-                    f"have a {self._sample} that is there before, in one environment", self._places[row], name
+                    f"a {self._sample} that is there before in the same environment", self._places[row], name
                 )
             seen.add(key)
         return keys
@@ -365,7 +365,7 @@ class _Rows:
         label_of: dict[str, int] = {}
         for row, video, label in zip(rows, videos, labels.tolist(), strict=True):
             if video is not None and label_of.setdefault(video, label) != label:
-                self._faults.add("are of a video that has the other label before", self._places[row], video)
+                self._faults.add("a video that has the other label before", self._places[row], video)
         return videos if label_of else None
 
 
@@ -381,9 +381,9 @@ class _Labels:
         self._real, self._fake = real, fake
         self._known: dict[Any, int | None] = {}
         self.fault = (
-            "have a label that neither --real nor --fake names"
+            "a label that neither --real nor --fake names"
             if real or fake
-            else "have a label that is not 0 or 1 and does not mean real or fake (--real and --fake say what it means)"
+            else "a label that is not 0 or 1 and does not mean real or fake (--real and --fake say what it means)"
         )
 
     def of(self, value: Any) -> int | None:
