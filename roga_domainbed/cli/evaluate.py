@@ -214,8 +214,9 @@ def _check_files(args: argparse.Namespace, problems: Problems) -> None:
         "n_workers",
     )
     useless = [f"--{name}" for name in names if getattr(args, name)]
+    useless += [f"--{name}" for name in ("corruptions", "figure") if getattr(args, name) is not None]
     if useless:
-        problems.add(f"--scores needs no images: leave out {', '.join(useless)}")
+        problems.add(f"--scores needs no model and no images: leave out {', '.join(useless)}")
     _check_names(args, args.scores, "files", problems)
     if len(args.scores) > MOST_DETECTORS:
         problems.add(f"--scores takes at most {MOST_DETECTORS} files: more are not read side by side")

@@ -24,7 +24,7 @@ from roga_domainbed.foreign import Malformed, check_unpacked, one_line, open_reg
 from roga_domainbed.input.classes import FAKE, REAL, said_or_meant
 
 ONE_ENVIRONMENT = "all"  # the name of the environment, where a file names none
-MOST_ROWS = 2**24
+MOST_ROWS = 2**23
 _LARGEST_CSV = 2**28  # bytes: some million rows
 _NAMED = 3  # rows with the same fault
 
@@ -151,6 +151,8 @@ def _csv(path: str) -> tuple[_Columns, Sequence[str]]:
                     len(row),
                 )
                 continue
+            if len(rows) == MOST_ROWS:
+                raise Malformed(f"has more than {MOST_ROWS:,} rows, the most that are read")
             rows.append(row)
             lines.append(f"line {reader.line_num}")
     except csv.Error as error:
