@@ -27,22 +27,29 @@ every sample, in the format of a run's scores.parquet.
 --scores takes the scores of any detector, a CSV or Parquet file each: a row a sample, with the columns path (or id),
 label, score (higher for fake), and env and video if known. Labels are 0 and 1, or names that mean real and fake, or
 that --real and --fake say. It needs no model. --report writes a page with ROC and DET curves and histograms.
+
+  $ roga-domainbed evaluate runs/erm runs/roga --corruptions --figure robustness.png
+
+--corruptions damages the test images in five strengths, and prints the AUC of each.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets_ext import trees
 from roga_domainbed.cli.arguments import add_class_names
-from roga_domainbed.errors import MissingExtra, Problems, unknown_name
+from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 from roga_domainbed.files import replacement_problem, replacing
 from roga_domainbed.foreign import one_line
+
+if TYPE_CHECKING:
+    from roga_domainbed.inference.saved_run import SavedRun
 
 FORMATS = ("text", "json", "csv")
 FIGURES = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
@@ -57,9 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--scores", metavar="FILE", nargs="+", help="CSV or Parquet files of scores, one a detector"
     )
-    files.add_argument(
-        "--names", metavar="NAME", nargs="+", help="what to call the detectors (default: their files)"
-    )
+    files.add_argument("--names", metavar="NAME", nargs="+", help="what to call them (default: their files)")
     files.add_argument("--report", metavar="FILE", help="also write an HTML page with curves")
     group = parser.add_argument_group("what to evaluate on (default: the splits of its own run)")
     group.add_argument("--dataset", metavar="NAME", help="a registered dataset, in --data_dir")
@@ -92,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         nargs="*",
         help="damage the test images, in five strengths: jpeg, h264, blur, noise, resize, brightness, contrast; all if "
-        "none is named. Several RUNs are shown side by side",
+        "none is named. Several RUNs are shown side by side, the mean of those of one row or with one of --names",
     )
     damage.add_argument("--figure", metavar="FILE", help="also draw AUC by strength: .png, .svg or .pdf")
     parser.add_argument("--format", default="text", help=f"{', '.join(FORMATS)} (default text)")
@@ -162,12 +167,17 @@ def _of_damaged(args: argparse.Namespace) -> int:
     corruptions = chosen(args.corruptions)
     if args.figure and find_spec("matplotlib") is None:
         raise MissingExtra("matplotlib", "report", "evaluate --figure")
-    from roga_domainbed.inference.explain.runs import load_runs
+    from roga_domainbed.inference.explain.runs import load_runs, row_name
     from roga_domainbed.inference.robustness import measure_robustness
 
     names = ("dataset", "data_dir", "folder", "envs", "allow_leakage", "n_workers", "real", "fake")
     options = {name: getattr(args, name) for name in names}
-    runs = load_runs(args.run, args.names or ())
+    loaded = load_runs(args.run, args.run).values()
+    runs: dict[str, list[SavedRun]] = {}
+    for run, name in zip(loaded, args.names or map(row_name, loaded), strict=True):
+        runs.setdefault(name, []).append(run)
+    if len(runs) > MOST_DETECTORS:
+        raise RogaError(f"{len(runs)} rows are too many to read side by side; {MOST_DETECTORS} are the most")
     found = measure_robustness(runs, corruptions, part=args.part or "test", **options)
     if args.figure:
         from roga_domainbed.report.figures.robustness import save_robustness
@@ -217,18 +227,16 @@ def _check_files(args: argparse.Namespace, problems: Problems) -> None:
     useless += [f"--{name}" for name in ("corruptions", "figure") if getattr(args, name) is not None]
     if useless:
         problems.add(f"--scores needs no model and no images: leave out {', '.join(useless)}")
-    _check_names(args, args.scores, "files", problems)
+    if args.names and len(args.names) != len(args.scores):
+        problems.add(f"--names needs a name for each of the {len(args.scores)} files; got {len(args.names)}")
+    if args.names and len(set(args.names)) < len(args.names):
+        problems.add("--names must differ from each other")
+    if len({os.path.realpath(file) for file in args.scores}) < len(args.scores):
+        problems.add("a file of --scores is there twice: give each once")
     if len(args.scores) > MOST_DETECTORS:
         problems.add(f"--scores takes at most {MOST_DETECTORS} files: more are not read side by side")
     if args.report is not None:
         _check_output("--report", args.report, b"<!doctype html", problems)
-
-
-def _check_names(args: argparse.Namespace, what: Sequence[str], noun: str, problems: Problems) -> None:
-    if args.names and len(args.names) != len(what):
-        problems.add(f"--names needs a name for each of the {len(what)} {noun}; got {len(args.names)}")
-    if args.names and len(set(args.names)) < len(args.names):
-        problems.add("--names must differ from each other")
 
 
 def _check_output(flag: str, name: str, begin: bytes, problems: Problems) -> None:
@@ -242,9 +250,16 @@ def _check_output(flag: str, name: str, begin: bytes, problems: Problems) -> Non
 
 
 def _check_damage(args: argparse.Namespace, problems: Problems) -> None:
-    _check_names(args, args.run, "runs", problems)
-    if len(args.run) > MOST_DETECTORS:
-        problems.add(f"--corruptions takes at most {MOST_DETECTORS} runs: more are not read side by side")
+    from roga_domainbed.inference.corruptions import chosen
+
+    try:
+        chosen(args.corruptions)
+    except RogaError as error:
+        problems.add(str(error))
+    if args.names and len(args.names) != len(args.run):
+        problems.add(f"--names needs a name for each of the {len(args.run)} runs; got {len(args.names)}")
+    if len({os.path.realpath(run) for run in args.run}) < len(args.run):
+        problems.add("a run is there twice: give each once")
     useless = [f"--{name}" for name in ("save_scores", "no_detect") if getattr(args, name)]
     if useless:
         problems.add(f"--corruptions does not go with {', '.join(useless)}")

@@ -39,50 +39,53 @@ class Robustness:
     """What is left of some models' metrics.
 
     Attributes:
-        runs: the models by their names.
+        runs: name → the models that are shown under it, of which means are taken.
         data: name of the dataset or folder.
         corruptions: what was done.
-        rows: one row of metrics a run, corruption, strength, part and level, as plain values. Strength 0 is the image
+        rows: one row of metrics a model, corruption, strength, part and level, as plain values. Strength 0 is the image
             as it is, and the same for every corruption.
         notes: a sentence for each thing worth knowing, leaks first.
     """
 
-    runs: Mapping[str, SavedRun]
+    runs: Mapping[str, Sequence[SavedRun]]
     data: str
     corruptions: Sequence[Corruption]
     rows: list[dict[str, Any]]
     notes: list[str]
 
-    def aucs(self, run: str, corruption: str, level: str = "frame") -> list[float | None]:
-        """The AUC at each strength from 0 on, the mean over the run's environments; None where one has none."""
+    def aucs(self, name: str, corruption: str) -> list[float | None]:
+        """The AUC of frames at each strength from 0 on: the mean over the environments of all models called ``name``.
+
+        None where one of them has none.
+        """
         found: list[float | None] = []
         for strength in _ALL_STRENGTHS:
+            place = name, corruption, strength, "frame"
             values = [
                 row["auc"]
                 for row in self.rows
-                if (row["run"], row["corruption"], row["strength"], row["level"])
-                == (run, corruption, strength, level)
+                if (row["run"], row["corruption"], row["strength"], row["level"]) == place
             ]
-            found.append(None if not values or None in values else float(np.mean(values)))
+            found.append(None if None in values else float(np.mean(values)))
         return found
 
-    def mean_aucs(self, run: str, level: str = "frame") -> list[float | None]:
+    def mean_aucs(self, name: str) -> list[float | None]:
         """The mean of ``aucs`` over the corruptions."""
-        of_all = zip(*(self.aucs(run, own.name, level) for own in self.corruptions), strict=True)
+        of_all = zip(*(self.aucs(name, own.name) for own in self.corruptions), strict=True)
         return [None if None in values else float(np.mean(values)) for values in of_all]
 
-    def environments(self, run: str) -> dict[str, int]:
-        """The environments on which a run was tested, and their numbers of frames."""
+    def environments(self, name: str) -> dict[str, int]:
+        """The environments on which the models called ``name`` were tested, and their numbers of frames."""
         return {
-            row["env_name"]: row["n"] for row in self.rows if row["run"] == run and row["level"] == "frame"
+            row["env_name"]: row["n"] for row in self.rows if (row["run"], row["level"]) == (name, "frame")
         }
 
     def as_json(self) -> str:
         """Everything, as one JSON object."""
         content = {
             "runs": {
-                name: {"model": str(run.path), "trained_on": run.describe()}
-                for name, run in self.runs.items()
+                name: [{"model": str(run.path), "trained_on": run.describe()} for run in own]
+                for name, own in self.runs.items()
             },
             "dataset": self.data,
             "corruptions": {
@@ -116,8 +119,9 @@ class Robustness:
                 head = [title if place == 0 else "", *([name] if several else [])]
                 table.append([*head, *("-" if v is None else f"{100 * v:.1f}" for v in values(run))])
         lines = []
-        for run, name in zip(self.runs.values(), names, strict=True):
-            lines.append(f"{name}: {run.describe()}" if several else run.describe())
+        for own, name in zip(self.runs.values(), names, strict=True):
+            said = own[0].describe() if len(own) == 1 else f"the mean of {len(own)} runs"
+            lines.append(f"{name}: {said}" if several or len(own) > 1 else said)
         lines += [*self._tested(), "", text_table(table, n_left=1 + several)]
         width = max(len(own.name) for own in self.corruptions)
         lines += [f"{own.name:<{width}}  {own.describe()}" for own in self.corruptions]
@@ -143,7 +147,7 @@ def _listed(environments: Mapping[str, int]) -> str:
 
 
 def measure_robustness(
-    runs: Mapping[str, SavedRun],
+    runs: Mapping[str, Sequence[SavedRun]],
     corruptions: Sequence[Corruption],
     *,
     dataset: str | None = None,
@@ -159,8 +163,9 @@ def measure_robustness(
     """Evaluate ``runs`` on corrupted images; on a terminal, stderr shows a progress bar.
 
     Images are corrupted as they are stored, before they are resized for the network. Noise depends on the name of the
-    file alone: every run sees the same, in any order and number of readers. The other arguments are those of
-    ``evaluate``; of a run's own splits, the in-splits of its held-out environments alone are taken.
+    file alone: every run sees the same, in any order and number of readers. ``runs`` has the models for each name, of
+    which means are taken. The other arguments are those of ``evaluate``; of a run's own splits, the in-splits of its
+    held-out environments alone are taken.
 
     Raises:
         RogaError: data that is missing, does not fit a model or is no image files; leakage, or that nobody can tell.
@@ -176,22 +181,22 @@ def measure_robustness(
         "real": real,
         "fake": fake,
     }
-    opened, notes = {}, []
-    for name, run in runs.items():
+    opened, notes = [], []
+    for name, run in [(name, run) for name, of_name in runs.items() for run in of_name]:
         evaluated, said = sets_to_evaluate(run, **options, only_test=True)
         said += _images_alone(evaluated)
-        opened[name] = evaluated
-        notes += [f"{name}: {note}" if len(runs) > 1 else note for note in said]
-    n_images = sum(len(entry.indices) for evaluated in opened.values() for entry in evaluated.sets)
+        opened.append((name, run, evaluated))
+        notes += said
+    n_images = sum(len(entry.indices) for *_, evaluated in opened for entry in evaluated.sets)
     n_passes = 1 + len(corruptions) * len(STRENGTHS)
     rows = []
     with tqdm(total=n_images * n_passes, unit="image", disable=None, leave=False) as bar:
-        for name, evaluated in opened.items():
+        for name, run, evaluated in opened:
             bar.set_description(one_line(name))
-            for row in _rows(runs[name], evaluated, corruptions, n_workers, bar):
-                rows.append({"run": name, **row})
-    data = " and ".join(dict.fromkeys(evaluated.name for evaluated in opened.values()))
-    return Robustness(runs, data, corruptions, rows, notes)
+            for row in _rows(run, evaluated, corruptions, n_workers, bar):
+                rows.append({"run": name, "model": str(run.path), **row})
+    data = " and ".join(dict.fromkeys(evaluated.name for *_, evaluated in opened))
+    return Robustness(runs, data, corruptions, rows, list(dict.fromkeys(notes)))
 
 
 def _images_alone(evaluated: Evaluated) -> list[str]:

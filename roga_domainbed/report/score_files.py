@@ -103,8 +103,9 @@ def read_score_files(
     for path, name in zip(paths, names or _stems(paths), strict=True):
         try:
             found.append(_read(path, name, labels))
-        except RogaError as error:
-            problems.add(f"{one_line(path)}: {error}")
+        except _Wrong as error:
+            for message in error.messages:
+                problems.add(f"{one_line(path)}: {message}")
     if len(found) == len(paths):
         for message in labels.useless():
             problems.add(message)
@@ -123,9 +124,9 @@ def _read(path: str, name: str, labels: _Labels) -> ScoreFile:
             is_parquet = file.read(4) == b"PAR1"
         columns, places = _parquet(path) if is_parquet else _csv(path)
     except OSError as error:
-        raise RogaError(error.strerror or str(error)) from None
+        raise _Wrong([error.strerror or str(error)]) from None
     except Malformed as error:
-        raise RogaError(str(error)) from None
+        raise _Wrong([str(error)]) from None
     return _Rows(columns, places, labels).file(name, path)
 
 
@@ -158,13 +159,17 @@ def _csv(path: str) -> tuple[_Columns, Sequence[str]]:
     except csv.Error as error:
         raise Malformed(f"cannot be read from line {reader.line_num} on: {error}") from None
     faults.check()
-    again = {name for name in names if names.count(name) > 1 and name}
-    if again:
-        raise Malformed(f"names the column {quoted(sorted(again))} twice")
+    _require_different(names)
     stripped = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)] or [
         [] for _ in names
     ]
     return dict(zip(names, stripped, strict=True)), lines
+
+
+def _require_different(columns: Sequence[str]) -> None:
+    again = {name for name in columns if columns.count(name) > 1 and name}
+    if again:
+        raise Malformed(f"names the column {quoted(sorted(again))} twice")
 
 
 def _parquet(path: str) -> tuple[_Columns, Sequence[str]]:
@@ -192,6 +197,7 @@ def _parquet(path: str) -> tuple[_Columns, Sequence[str]]:
             nested = [name for name in chosen if pa.types.is_nested(schema.field(name).type)]
             if nested:
                 raise Malformed(f"the column {quoted(nested)} holds lists, not a value a row")
+            _require_different([name.lower() for name in chosen])
             check_unpacked(file.metadata, source.seek(0, os.SEEK_END), chosen)
             if file.metadata.num_rows > MOST_ROWS:
                 raise Malformed(
@@ -226,6 +232,14 @@ def _values(column: Any) -> list[Any]:
     return found
 
 
+class _Wrong(RogaError):
+    """A file cannot be used, for one or more reasons."""
+
+    def __init__(self, messages: Sequence[str]):
+        super().__init__("; ".join(messages))
+        self.messages = messages
+
+
 class _Faults:
     """Counts faults of rows by their kind."""
 
@@ -238,13 +252,14 @@ class _Faults:
         self._found.setdefault(what, []).append(f"{place} {shown}")
 
     def check(self) -> None:
-        """Raise ``RogaError`` with all kinds, each with its number of rows and the first few."""
-        problems = Problems()
+        """Raise ``_Wrong`` with all kinds, each with its number of rows and the first few."""
+        messages = []
         for what, places in self._found.items():
             more = f" and {len(places) - _NAMED:,} more" * (len(places) > _NAMED)
             count = f"{len(places):,} rows" if len(places) > 1 else "1 row"
-            problems.add(f"{what}, in {count}: {', '.join(places[:_NAMED])}{more}")
-        problems.check()
+            messages.append(f"{what}, in {count}: {', '.join(places[:_NAMED])}{more}")
+        if messages:
+            raise _Wrong(messages)
 
 
 class _Rows:
@@ -258,15 +273,15 @@ class _Rows:
         lacking = [name for name, column in said.items() if column is None]
         if lacking:
             there = f"; it has {quoted(columns, 12)}" if columns else ""
-            raise RogaError(f"lacks the column{'s' * (len(lacking) > 1)} {', '.join(lacking)}{there}")
+            raise _Wrong([f"lacks the column{'s' * (len(lacking) > 1)} {', '.join(lacking)}{there}"])
         if not places:
-            raise RogaError("has no rows")
+            raise _Wrong(["has no rows"])
 
     def file(self, name: str, path: str) -> ScoreFile:
         """The scores.
 
         Raises:
-            RogaError: something is wrong with rows; all of it is said.
+            _Wrong: something is wrong with rows; all of it is said.
         """
         result = ScoreFile(name, path, {})
         rows = self._chosen(result.notes)
@@ -312,7 +327,7 @@ class _Rows:
                 )
             rows = [row for row in rows if row not in unread]
         if not rows:
-            raise RogaError("has no rows of samples")
+            raise _Wrong(["has no rows of samples"])
         return list(rows)
 
     def _part(self, rows: Sequence[int]) -> ScoredPart:
@@ -342,6 +357,8 @@ class _Rows:
         keys = list(map(str, names))
         if len(set(keys)) < len(keys):
             more = [column for column in _WITHIN_FILE if column in self._columns]
+            if "split" not in self._columns:  # in a file that is not ours, an index may be any number
+                more = [column for column in more if column != "index"]
             keys = [
                 " ".join([key, *(str(self._value(c, row)) for c in more)])
                 for key, row in zip(keys, rows, strict=True)

@@ -125,6 +125,9 @@ def test_the_text_has_a_row_a_corruption_and_several_runs_stand_side_by_side(tra
     (a, b) = (line.split() for line in out.splitlines() if re.match(r"(contrast)? +[AB] ", line))
     assert (a[:2], b[0]) == (["contrast", "A"], "B")
     assert a[2:] == b[1:]
+    out = evaluate(capsys, *argv[:2], "--corruptions", "contrast").out
+    assert out.startswith("ERM: the mean of 2 runs\n")
+    assert next(line for line in out.splitlines() if line.startswith("contrast")).split()[1:] == a[2:]
     with Image.open(figure) as image:
         assert image.format == "PNG"
 
