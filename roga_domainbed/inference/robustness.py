@@ -125,7 +125,13 @@ class Robustness:
         lines += [*self._tested(), "", text_table(table, n_left=1 + several)]
         width = max(len(own.name) for own in self.corruptions)
         lines += [f"{own.name:<{width}}  {own.describe()}" for own in self.corruptions]
-        lines += ["", *map(one_line, self.notes)] if self.notes else []
+        why = dict.fromkeys(
+            f"{row['env_name']}: no auc: {row['why_null']['auc']}"
+            for row in self.rows
+            if row["level"] == "frame" and "auc" in row["why_null"]
+        )
+        notes = [*self.notes, *why]
+        lines += ["", *map(one_line, notes)] if notes else []
         return "\n".join(lines) + "\n"
 
     def _tested(self) -> list[str]:

@@ -156,6 +156,12 @@ def test_what_it_cannot_do_is_said(trained, tmp_path, capsys):
     assert "--corruptions does not go with --save_scores" in err
     assert "--figure 'x.jpg' must end in .png, .svg, .pdf" in err
     assert "a run is there twice" in said(folder, folder, "--corruptions", "contrast")
+    for name in "ab":
+        (tmp_path / "one" / "fake").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (70, 70)).save(tmp_path / "one" / "fake" / f"{name}.png")
+    out = evaluate(capsys, folder, "--folder", tmp_path / "one", "--corruptions", "contrast").out
+    assert re.search(r"contrast( +-){6}", out)
+    assert "one: no auc: only fakes among 2 samples: both classes are needed" in out
     assert "--figure goes with --corruptions" in said(folder, "--figure", tmp_path / "x.png")
 
 
