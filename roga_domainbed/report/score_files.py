@@ -26,6 +26,7 @@ from roga_domainbed.input.classes import FAKE, REAL, said_or_meant
 ONE_ENVIRONMENT = "all"  # the name of the environment, where a file names none
 MOST_ROWS = 2**23
 _LARGEST_CSV = 2**28  # bytes: some million rows
+_BATCH, _MOST_TEXT = 1024, 2**30  # rows at once; bytes of a column
 _NAMED = 3  # rows with the same fault
 
 _SAMPLE = ("path", "id", "index")
@@ -204,10 +205,16 @@ def _parquet(path: str) -> tuple[_Columns, Sequence[str]]:
                     f"has {file.metadata.num_rows:,} rows, more than the {MOST_ROWS:,} that are read"
                 )
             texts = [name for name in chosen if pa.types.is_string(schema.field(name).type)]
+            differences = [name for name in texts if _is_of_differences(file.metadata, name)]
             # Repeated text stays stored once, so a few bytes cannot unpack to gigabytes.
-            again = parquet.ParquetFile(source, metadata=file.metadata, read_dictionary=texts)
-            table = again.read(columns=chosen, use_threads=False)
-        columns = {name.lower(): _values(table.column(name)) for name in chosen}
+            once = [name for name in texts if name not in differences]
+            again = parquet.ParquetFile(source, metadata=file.metadata, read_dictionary=once)
+            table = again.read(
+                columns=[name for name in chosen if name not in differences], use_threads=False
+            )
+            columns = {name.lower(): _values(table.column(name)) for name in table.column_names}
+            for name in differences:
+                columns[name.lower()] = _values_in_batches(file, name)
     except (Malformed, OSError):
         raise
     except Exception as error:  # pyarrow raises its own kinds for damaged files
@@ -215,7 +222,25 @@ def _parquet(path: str) -> tuple[_Columns, Sequence[str]]:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Malformed(f"cannot be read as Parquet: {reason[:200]}") from None
-    return columns, [f"row {number}" for number in range(1, table.num_rows + 1)]
+    return columns, [f"row {number}" for number in range(1, file.metadata.num_rows + 1)]
+
+
+def _is_of_differences(metadata: Any, name: str) -> bool:
+    """Whether texts are stored as what they differ by from the one before, as ``trainer.scores`` stores paths."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    chunks = (group.column(index) for group in groups for index in range(metadata.num_columns))
+    return any(chunk.path_in_schema == name and "DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks)
+
+
+def _values_in_batches(file: Any, name: str) -> list[Any]:
+    """The texts of a column whose size only reading tells."""
+    found, n_bytes = [], 0
+    for batch in file.iter_batches(_BATCH, columns=[name], use_threads=False):
+        n_bytes += batch.nbytes
+        if n_bytes > _MOST_TEXT:
+            raise Malformed(f"the column {name!r} unpacks to more than {_MOST_TEXT:,} bytes")
+        found += batch.column(0).to_pylist()
+    return found
 
 
 def _values(column: Any) -> list[Any]:
