@@ -127,7 +127,7 @@ CORRUPTIONS = {
     row.name: row
     for row in (
         Corruption("jpeg", "quality", (25, 18, 15, 10, 7), jpeg),
-        Corruption("h264", "CRF", (18, 23, 28, 34, 40), h264, "c23, c40 of FaceForensics++; each crop is a clip"),
+        Corruption("h264", "CRF", (18, 23, 28, 34, 40), h264, "23 and 40 as in FaceForensics++; one frame"),
         Corruption("blur", "sigma", (1, 2, 3, 4, 6), blur, "pixels"),
         Corruption("noise", "sigma", (0.08, 0.12, 0.18, 0.26, 0.38), noise, "of the range of levels"),
         Corruption("resize", "scale", (0.6, 0.5, 0.4, 0.3, 0.25), resize, "down and up again"),
