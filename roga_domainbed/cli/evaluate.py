@@ -29,8 +29,13 @@ label, score (higher for fake), and env and video if known. Labels are 0 and 1, 
 that --real and --fake say. It needs no model. --report writes a page with ROC and DET curves and histograms.
 
   $ roga-domainbed evaluate runs/erm runs/roga --corruptions --figure robustness.png
+  ...
+                       0     1     2     3     4     5
+  jpeg        ERM   99.2  76.4  73.8  71.1  70.6  60.2
+              RoGA  99.1  75.0  73.8  68.8  66.7  58.2
 
---corruptions damages the test images in five strengths, and prints the AUC of each.
+--corruptions damages the test images, of a run's own data those that it held out, and prints their AUC at each
+strength; 0 is the image as it is.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def test_csv_has_every_metric_of_every_strength(trained, capsys):
 
 
 def test_what_it_cannot_do_is_said(trained, tmp_path, capsys):
-    _, folder = trained
+    data, folder = trained
 
     def said(*argv):
         return evaluate(capsys, *argv, code=2).err
@@ -155,6 +155,10 @@ def test_what_it_cannot_do_is_said(trained, tmp_path, capsys):
     err = said(folder, "--corruptions", "--save_scores", "x.parquet", "--figure", "x.jpg")
     assert "--corruptions does not go with --save_scores" in err
     assert "--figure 'x.jpg' must end in .png, .svg, .pdf" in err
+    known = said(
+        folder, "--corruptions", "contrast", "--dataset", "SynthFake", "--data_dir", data, "--part", "all"
+    )
+    assert "the model knows some of SynthFake" in known
     assert "a run is there twice" in said(folder, folder, "--corruptions", "contrast")
     for name in "ab":
         (tmp_path / "one" / "fake").mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,14 @@ def crop():
     return np.clip(shades + 6 * rng.randn(64, 64, 3), 0, 255).astype(np.uint8)
 
 
+@pytest.fixture(scope="module")
+def photograph():
+    """(160, 160, 3): a temple in front of the sky."""
+    from sklearn.datasets import load_sample_image
+
+    return np.ascontiguousarray(load_sample_image("china.jpg")[100:260, 200:360])
+
+
 def damaged(image, name, strength, seed=0):
     return CORRUPTIONS[name](image, strength, np.random.default_rng(seed))
 
@@ -30,10 +38,12 @@ def psnr(image, other):
     return 10 * np.log10(255**2 / np.mean((image.astype(float) - other) ** 2))
 
 
+@pytest.mark.parametrize("which", ["crop", "photograph"])
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_damage_grows_with_strength_and_zero_is_none(name, crop):
+def test_damage_grows_with_strength_and_zero_is_none(name, which, request):
     if name == "h264":
         pytest.importorskip("av")
+    crop = request.getfixturevalue(which)
     before = crop.copy()
     assert damaged(crop, name, 0) is crop
     found = [damaged(crop, name, strength) for strength in STRENGTHS]
