@@ -38,7 +38,10 @@ COMMANDS = {
         "roga_domainbed.cli.report",
         "one HTML file with tables, curves, what is missing and provenance",
     ),
-    "evaluate": ("roga_domainbed.cli.evaluate", "a saved model on its own data, another dataset or a folder"),
+    "evaluate": (
+        "roga_domainbed.cli.evaluate",
+        "a saved model on its own data, other or damaged data; or the scores of any detector",
+    ),
     "predict": ("roga_domainbed.cli.predict", "a probability of fake for images, folders and videos"),
     "explain": ("roga_domainbed.cli.explain", "heat maps of saved models, and their features in the plane"),
     "upstream": ("roga_domainbed.cli.upstream", "run a script of a DomainBed checkout with the plugin in it"),

@@ -99,9 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args)
     papers = paper_tables(args.input_dir, args.against) if args.against else []
-    for package, module in (("matplotlib", "matplotlib"), ("Jinja2", "jinja2")):
-        if find_spec(module) is None:
-            raise MissingExtra(package, "report", "report")
+    require_extra("report")
     loaded, metric = _load(args.input_dir, args.metric)
     loaded.notes += make_rows(loaded.runs, args)
     loaded.notes += [
@@ -131,6 +129,13 @@ def run(args: argparse.Namespace) -> int:
         figures = page.save_figures(report, Path(args.figures), args.figure_format)
         print(f"{len(figures)} figures in {args.figures}")
     return 0
+
+
+def require_extra(purpose: str) -> None:
+    """Raise ``MissingExtra`` unless pages can be drawn; ``purpose`` is what for."""
+    for package, module in (("matplotlib", "matplotlib"), ("Jinja2", "jinja2")):
+        if find_spec(module) is None:
+            raise MissingExtra(package, "report", purpose)
 
 
 def _check(args: argparse.Namespace) -> None:

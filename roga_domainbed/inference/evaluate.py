@@ -123,9 +123,50 @@ def evaluate(
         RogaError: data that is missing or does not fit the model; leakage, or that nobody can tell.
         Failed: the network's output for a sample is not finite.
     """
+    evaluated, found = sets_to_evaluate(
+        run,
+        dataset=dataset,
+        data_dir=data_dir,
+        folder=folder,
+        part=part,
+        envs=envs,
+        allow_leakage=allow_leakage,
+        real=real,
+        fake=fake,
+    )
+    scored, said = _score(run, evaluated, n_workers, detect)
+    rows = [
+        row for entry, split in zip(evaluated.sets, scored, strict=True) for row in metric_rows(entry, split)
+    ]
+    return Evaluation(run, evaluated.name, scored, rows, [*found, *said])
+
+
+def sets_to_evaluate(
+    run: SavedRun,
+    *,
+    dataset: str | None,
+    data_dir: str | None,
+    folder: str | None,
+    part: str,
+    envs: Sequence[str] | None,
+    allow_leakage: bool,
+    real: Collection[str],
+    fake: Collection[str],
+    only_test: bool = False,
+) -> tuple[Evaluated, list[str]]:
+    """The data, and notes about it, leaks first.
+
+    Arguments are those of ``evaluate``. With ``only_test``, of the run's own splits, the in-splits of its held-out
+    environments alone are taken.
+
+    Raises:
+        RogaError: data that is missing or does not fit the model; leakage, or that nobody can tell.
+    """
     if folder is None and dataset is None:
         evaluated = own_sets(run, data_dir)
         found = own_contamination(run, evaluated, data_dir)
+        if only_test:
+            evaluated.sets = [entry for entry in evaluated.sets if entry.role == "test"]
         evaluated = choose(evaluated, envs)
         refused = [] if allow_leakage else _lines(Contamination(unknown=found.unknown))
         head = f"{evaluated.name} may not be split as in training"
@@ -145,10 +186,7 @@ def evaluate(
             "Choose another part with --part or --envs, or" if found.leaks else "To evaluate all the same,"
         )
         raise RogaError(f"{head}:{listed}\n{other} pass --allow_leakage; the table will say so")
-    scored, said = _score(run, evaluated, n_workers, detect)
-    rows = [row for entry, split in zip(evaluated.sets, scored, strict=True) for row in _rows(entry, split)]
-    notes = [*_lines(found, "LEAK: ", "UNKNOWN: "), *evaluated.notes, *found.notes, *said]
-    return Evaluation(run, evaluated.name, scored, rows, notes)
+    return evaluated, [*_lines(found, "LEAK: ", "UNKNOWN: "), *evaluated.notes, *found.notes]
 
 
 def _lines(found: Contamination, leak: str = "", unknown: str = "") -> list[str]:
@@ -167,7 +205,7 @@ def _score(
     sets = [entry for entry in evaluated.sets if len(entry.indices)]
     images: dict[int, EvaluatedSplit] = {}
     try:
-        for entry, scores in zip(sets, _score_images(run, evaluated.name, sets, n_workers), strict=True):
+        for entry, scores in zip(sets, score_images(run, evaluated.name, sets, n_workers), strict=True):
             split = EvaluatedSplit(entry.env, entry.env_name, entry.part, entry.environment, scores)
             images[id(entry)] = split
     except UnreadableImage:
@@ -178,16 +216,17 @@ def _score(
         with_clips(entry, images.get(id(entry)), predictions)
         for entry, predictions in zip(evaluated.sets, clips, strict=True)
     ]
-    _require_finite(found)
+    require_finite(found)
     empty = [split.env_name for split in found if not len(split.scores.labels)]
     if empty:
         raise RogaError(f"no video file of {', '.join(empty)} shows a face, and there are no images")
     return found, notes
 
 
-def _score_images(
+def score_images(
     run: SavedRun, name: str, sets: Sequence[EvaluationSet], n_workers: int
 ) -> list[SplitScores]:
+    """The scores of the images of each of ``sets``, read as the run's own evaluation read its images."""
     if not sets:
         return []
     of_env = {entry.env: entry.environment for entry in sets}
@@ -198,7 +237,8 @@ def _score_images(
         return score_parts(run.algorithm, environments, reader, parts)
 
 
-def _require_finite(scored: Sequence[EvaluatedSplit]) -> None:
+def require_finite(scored: Sequence[EvaluatedSplit]) -> None:
+    """Raise ``Failed`` if a score is NaN."""
     odd = []
     for split in scored:
         paths = split.environment.relative_paths
@@ -211,7 +251,7 @@ def _require_finite(scored: Sequence[EvaluatedSplit]) -> None:
         )
 
 
-def _rows(entry: EvaluationSet, split: EvaluatedSplit) -> list[dict[str, Any]]:
+def metric_rows(entry: EvaluationSet, split: EvaluatedSplit) -> list[dict[str, Any]]:
     """One row of metrics a level."""
     metrics = split_metrics(split.scores)
     rows = []

@@ -129,6 +129,33 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         report: from ``make_report``.
         tick: called after each of the ``n_panels`` panels; for a progress bar.
     """
+    study = report.study
+    return render_template(
+        "report.html",
+        tick,
+        report=report,
+        study=study,
+        title=f"{', '.join(study.datasets)}: {study.metric.title}" + " (oracle)" * study.has_oracle,
+        health_table=page_tables.health_table(report.health),
+        troubled=[
+            run for run in report.health if run.state is not page_tables.State.DONE or not run.has_records
+        ],
+        missing=[(table.dataset, line) for table in study.tables_of(study.rule) for line in table.missing],
+        provenance=page_tables.provenance_table(study),
+        unknown_origin=sum(not run.provenance for run in study.folder_of.values()),
+        has_data_hash=any("hash" in name for name in page_tables.recorded_facts(study)),
+        reproductions=_reproductions(study),
+    )
+
+
+def render_template(name: str, tick: Callable[[], object], **values: object) -> str:
+    """A page of ``templates``: its figures are drawn, and text of any origin is made safe.
+
+    Args:
+        name: of the template.
+        tick: called after each panel that was drawn.
+        values: what the template shows.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -149,23 +176,11 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         tick()
         return text
 
-    study = report.study
-    return environment.get_template("report.html").render(
-        report=report,
-        study=study,
+    return environment.get_template(name).render(
         version=__version__,
-        title=f"{', '.join(study.datasets)}: {study.metric.title}" + " (oracle)" * study.has_oracle,
-        health_table=page_tables.health_table(report.health),
-        troubled=[
-            run for run in report.health if run.state is not page_tables.State.DONE or not run.has_records
-        ],
-        missing=[(table.dataset, line) for table in study.tables_of(study.rule) for line in table.missing],
-        provenance=page_tables.provenance_table(study),
-        unknown_origin=sum(not run.provenance for run in study.folder_of.values()),
-        has_data_hash=any("hash" in name for name in page_tables.recorded_facts(study)),
-        reproductions=_reproductions(study),
         svg=svg,
         swatch=lambda line, markers: Markup(swatch(line, markers=markers)),
+        **values,
     )
 
 

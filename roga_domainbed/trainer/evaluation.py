@@ -92,10 +92,15 @@ def score_parts(
     ]
 
 
+def adapts(algorithm: Any) -> bool:
+    """Whether the predictions of ``algorithm`` depend on the batch."""
+    name = type(algorithm).__name__
+    return name in ALGORITHMS and ALGORITHMS.get(name).adapts
+
+
 def _order(algorithm: Any, n: int) -> np.ndarray:
     """The order in which ``algorithm`` gets the ``n`` samples of a part."""
-    name = type(algorithm).__name__
-    if name in ALGORITHMS and ALGORITHMS.get(name).adapts:
+    if adapts(algorithm):
         return generator(0, "order of evaluation", n).permutation(n)
     return np.arange(n)
 

@@ -181,11 +181,21 @@ def test_csv_has_a_row_a_level_and_the_notes_go_to_stderr(trained, tmp_path, cap
 
 def test_the_scores_that_are_written_are_those_of_the_run(trained, tmp_path, capsys):
     _, folder = trained
-    evaluate(capsys, folder, "--scores", tmp_path / "scores.parquet")
+    evaluate(capsys, folder, "--save_scores", tmp_path / "scores.parquet")
     ours, theirs = (pd.read_parquet(place / "scores.parquet") for place in (tmp_path, folder))
     theirs = theirs[theirs["step"] == theirs["step"].max()].reset_index(drop=True)
     assert ours["step"].isna().all(), "they are of no step of a run"
     pd.testing.assert_frame_equal(ours.drop(columns="step"), theirs.drop(columns="step"))
+    # and they give the same metrics without the model
+    wanted = {
+        (f"{row['env_name']} {row['part']}", row["level"]): row for row in results(capsys, folder)["results"]
+    }
+    for row in results(capsys, "--scores", tmp_path / "scores.parquet")["results"]:
+        of_run = wanted.pop((row["env_name"], row["level"]))
+        assert {name: row[name] for name in ("n", "auc", "eer", "log_loss")} == pytest.approx(
+            {name: of_run[name] for name in ("n", "auc", "eer", "log_loss")}, abs=1e-12
+        )
+    assert wanted == {}
 
 
 def model_with(run, path, change):

@@ -63,7 +63,7 @@ WRONG = [
     ("sweep launch --preset demo --output_dir=", "output_dir must not be empty"),
     ("demo --output_dir=", "output_dir must not be empty"),
     ("collect-results --input_dir x --output=", "output must not be empty"),
-    ("evaluate x --scores=", "scores must not be empty"),
+    ("evaluate x --save_scores=", "save_scores must not be empty"),
     ("train --no_such_flag", "unrecognized arguments: --no_such_flag"),
     ("train --dataset Debug28 --balance 1/4", "--balance must be the ratio of real to fake videos"),
     ("audit no/such --dataset SynthFake", "'no/such' is not a folder"),

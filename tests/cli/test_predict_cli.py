@@ -94,7 +94,7 @@ def test_a_video_has_the_mean_of_the_faces_that_prepare_cuts_out(squares, model,
     (tmp_path / "list.csv").write_text("path,env,label,video,split\na.mp4,Lab,fake,a,test\n")
     argv = ["prepare", "csv", "--list", tmp_path / "list.csv", "--name", "Mine", "--data_dir", tmp_path]
     assert main([*map(str, argv), "--detector", "squares", "--n_frames", "4", "--n_workers", "1"]) == 0
-    argv = ["evaluate", model, "--folder", tmp_path / "Mine", "--scores", tmp_path / "scores.parquet"]
+    argv = ["evaluate", model, "--folder", tmp_path / "Mine", "--save_scores", tmp_path / "scores.parquet"]
     argv.append("--allow_leakage")  # the model has no training data to compare with
     assert main(list(map(str, argv))) == 0
     scores = pd.read_parquet(tmp_path / "scores.parquet")
@@ -142,7 +142,7 @@ def test_pictures_that_are_crops_already_are_taken_whole_and_need_no_detector(mo
     calls = SquareDetector.n_calls
     out = predict(capsys, model, tmp_path / "a.png", "--no_detect").out
     assert SquareDetector.n_calls == calls
-    argv = ["evaluate", model, "--folder", tmp_path / "set", "--scores", tmp_path / "scores.parquet"]
+    argv = ["evaluate", model, "--folder", tmp_path / "set", "--save_scores", tmp_path / "scores.parquet"]
     argv.append("--allow_leakage")  # the model has no training data to compare with
     picture(tmp_path / "set" / "real" / "a.png", (0, 0, 40, 120), size=(40, 40))
     assert main(list(map(str, argv))) == 0

@@ -257,7 +257,7 @@ def test_loose_images_beside_folders_of_videos_do_not_take_the_videos_away(model
     folder_of(tmp_path / "set" / "real", {"v1": DARK, "v2": DARK})
     folder_of(tmp_path / "set" / "fake", {"v1": BRIGHT})
     image(tmp_path / "set" / "real" / "loose.png", DARK)
-    argv = ["--folder", tmp_path / "set", "--scores", tmp_path / "scores.parquet"]
+    argv = ["--folder", tmp_path / "set", "--save_scores", tmp_path / "scores.parquet"]
     found = evaluated(capsys, *argv)
     frame, video = found["results"]
     assert (frame["n"], video["n"], video["auc"]) == (7, 3, 1)
@@ -303,7 +303,7 @@ def test_a_video_file_is_evaluated_as_predict_scores_it(squares, model_of, tmp_p
     encode(tmp_path / "set" / "real" / "none.mp4", [np.zeros((64, 96, 3), np.uint8)] * 3)
     out = command(capsys, "predict", "RUN", tmp_path / "set" / "real" / "a.mp4", "--format", "json").out
     (predicted,) = json.loads(out)["results"]
-    found = evaluated(capsys, "--folder", tmp_path / "set", "--scores", tmp_path / "scores.parquet")
+    found = evaluated(capsys, "--folder", tmp_path / "set", "--save_scores", tmp_path / "scores.parquet")
     frame, video = found["results"]
     assert (frame["n"], video["n"]) == (2 + 4, 2), "frames 0 1 3 5 of the video have a face"
     scores = pd.read_parquet(tmp_path / "scores.parquet").query("path == 'real/a.mp4'")

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm, rankdata, wilcoxon
+from sklearn.metrics import roc_curve
 
 from roga_domainbed.metrics import ACCURACY, get_metric
 from roga_domainbed.report.comparison import verdicts
@@ -10,6 +11,7 @@ from roga_domainbed.results.statistics import (
     compare,
     holm,
     mean_interval,
+    roc_intervals,
 )
 
 
@@ -119,9 +121,27 @@ def test_the_interval_of_a_mean_auc_over_trials_is_scipys_over_videos(seed, tria
     assert got == pytest.approx(scipys_interval(scores, labels, videos), abs=1e-12)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_auc_and_eer_of_one_set_of_resamples_are_those_of_scikit_learn(seed):
+    scores, labels, videos = unequal_videos(seed, 1)
+    scores = scores.ravel()
+    got = roc_intervals(scores, labels, videos, resamples=200)
+    assert got["auc"] == pytest.approx(auc_interval(scores, labels, videos, resamples=200), abs=1e-12)
+    frames = [np.flatnonzero(np.asarray(videos) == key) for key in np.unique(videos)]
+    of_label = [[own for own in frames if labels[own[0]] == label] for label in (0, 1)]
+    rng, eers = np.random.RandomState(0), []
+    for _ in range(200):
+        drawn = np.concatenate([own[k] for own in of_label for k in rng.randint(0, len(own), len(own))])
+        fpr, tpr, _ = roc_curve(labels[drawn], scores[drawn], drop_intermediate=False)
+        eers.append(np.interp(0, fpr + tpr - 1, fpr))
+    assert got["eer"] == pytest.approx(np.quantile(eers, [0.025, 0.975]), abs=1e-12)
+
+
 def test_an_interval_of_an_auc_needs_two_videos_of_each_class():
     with pytest.raises(ValueError, match="1 real and 2 fake videos"):
         auc_interval([0.1, 0.2, 0.3], [0, 1, 1], ["a", "b", "c"])
+    with pytest.raises(ValueError, match="1 real and 2 fake videos"):
+        roc_intervals([0.1, 0.2, 0.3], [0, 1, 1], ["a", "b", "c"])
 
 
 @pytest.mark.slow

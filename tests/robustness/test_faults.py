@@ -91,7 +91,7 @@ def works(world: World) -> dict[str, Work]:
             1,
         ),
         "evaluate": Work(
-            ["evaluate", run, "--folder", images, "--scores", "scores.parquet"],
+            ["evaluate", run, "--folder", images, "--save_scores", "scores.parquet"],
             lambda here: (here / "scores.parquet").read_bytes(),
             0.3,
         ),

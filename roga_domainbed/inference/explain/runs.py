@@ -35,8 +35,13 @@ def load_runs(
     return dict(zip(names or _names(where, found), found, strict=True))
 
 
+def row_name(run: SavedRun) -> str:
+    """The row of its sweep's tables that a run belongs to; of a run without a sweep, its algorithm."""
+    return str(run.args.get("row") or run.args.get("algorithm"))
+
+
 def _names(where: Sequence[str], runs: Sequence[SavedRun]) -> list[str]:
-    rows = [str(run.args.get("row") or run.args.get("algorithm")) for run in runs]
+    rows = list(map(row_name, runs))
     folders = [Path(place).resolve().name for place in where]
     for names in (rows, folders, list(where)):
         if len(set(names)) == len(names):

@@ -36,12 +36,23 @@ def detection_figures(
     """
     labels = {line.label for line in lines}
     envs = sorted({env for row, env in scores if row in labels})
+    of_panels = {
+        environment_name(dataset, env): {
+            line: scores[line.label, env] for line in lines if (line.label, env) in scores
+        }
+        for env in envs
+    }
+    return score_figures(of_panels, lines, whose, missing)
+
+
+def score_figures(
+    of_panels: Mapping[str, Mapping[Line, Sequence[Scores]]], lines: Sequence[Line], whose: str, missing: str
+) -> list[Figure]:
+    """ROC, DET and histograms, with a panel for each of ``of_panels``: the scores of every trial of its lines."""
     curves, histograms = [], []
-    for env in envs:
-        own = {line: scores[line.label, env] for line in lines if (line.label, env) in scores}
+    for name, own in of_panels.items():
         means = {line: mean_roc(trials) for line, trials in own.items()}
         means = {line: curve for line, curve in means.items() if curve is not None}
-        name = environment_name(dataset, env)
         if means:
             curves.append((name, means))
         histograms += [
@@ -122,12 +133,15 @@ def _det(axes: Axes, means: Mapping[Line, np.ndarray]) -> None:
 def _histogram(axes: Axes, trials: Sequence[Scores]) -> None:
     scores = np.concatenate([trial.scores for trial in trials])
     labels = np.concatenate([trial.labels for trial in trials])
-    edges = np.linspace(0, 1, BINS + 1)
+    are_probabilities = scores.min() >= 0 and scores.max() <= 1
+    ends = (0.0, 1.0) if are_probabilities else (scores.min(), max(scores.max(), scores.min() + 1e-6))
+    edges = np.linspace(*ends, BINS + 1)
     for label in (0, 1):
         if (labels == label).any():
             density, _ = np.histogram(scores[labels == label], edges, density=True)
             axes.stairs(density, edges, fill=True, color=SERIES[label], alpha=0.3, lw=0)
             axes.stairs(density, edges, color=SERIES[label], lw=1.1, ls=DASHES[label])
-    axes.axvline(0.5, color=MUTED, lw=0.7, ls=(0, (2, 2)))
-    axes.set(xlim=(0, 1), xlabel="probability of fake", yticks=[])
+    if are_probabilities:
+        axes.axvline(0.5, color=MUTED, lw=0.7, ls=(0, (2, 2)))
+    axes.set(xlim=ends, xlabel="probability of fake" if are_probabilities else "score", yticks=[])
     axes.set_ylim(bottom=0)
