@@ -118,8 +118,9 @@ def require_known_ranks(optimizer: Any) -> None:
         or distributed.get_world_size() == 1
     ):
         return
+    name, n = type(optimizer).__name__, distributed.get_world_size()
     raise ValueError(
-        f"torch.distributed has {distributed.get_world_size()} processes that {type(optimizer).__name__} does not know: "
+        f"torch.distributed has {n} processes that {name} does not know: "
         "their weights would part. Pass model=, as wrapped in DistributedDataParallel, or process_group=; for "
         "training apart, process_group=torch.distributed.new_group([rank], use_local_synchronization=True)"
     )

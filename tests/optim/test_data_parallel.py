@@ -9,7 +9,7 @@ import torch
 from ranks import results_of
 from replica_cases import METHODS, K, alone, minibatches, part, take_step
 
-from roga_domainbed.optim import RoGA, SAM
+from roga_domainbed.optim import SAM, RoGA
 
 SCRIPT = Path(__file__).with_name("replica_cases.py")
 CASES = [
