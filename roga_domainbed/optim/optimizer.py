@@ -189,6 +189,11 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         params = self._trainable()
         if not params:
             raise ValueError("no parameter requires a gradient")
+        if "grad_scale" in vars(self):  # which a GradScaler sets where it calls the step of such an optimizer
+            raise TypeError(
+                f"a GradScaler called {type(self).__name__}.step: pass scaler=scaler to it in place of scaler.step; "
+                "where a host owns the scaler, train in bf16, which needs none"
+            )
         if self._replicas is None and self._shared is None:
             require_known_ranks(self)
         for p in params:

@@ -32,7 +32,7 @@ def test_the_closures_of_a_mixed_batch_are_those_of_its_domains(form):
 
 
 def test_absent_domains_are_left_out_or_none():
-    x, ids = torch.arange(5.0), torch.tensor([3, 1, 3, 3, 1])
+    x, ids = torch.arange(5, dtype=torch.float64), torch.tensor([3, 1, 3, 3, 1])
     present = by_domain(torch.mean, x, ids)
     assert [closure().item() for closure in present] == [2.5, 5 / 3]
     assert present.sizes == [2, 3]
