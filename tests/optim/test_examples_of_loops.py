@@ -25,8 +25,8 @@ def accuracy(folder, command, name, *args):
 @pytest.mark.parametrize(
     ("command", "name", "package"),
     [
-        (PYTHON, "mixed_loader.py", "timm"),
-        (TORCHRUN, "ddp.py", "timm"),
+        (PYTHON, "mixed_loader.py", "torch"),
+        (TORCHRUN, "ddp.py", "torch"),
         (PYTHON, "in_lightning.py", "lightning"),
         (PYTHON, "in_accelerate.py", "accelerate"),
         (ACCELERATE, "in_accelerate.py", "accelerate"),

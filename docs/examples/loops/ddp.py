@@ -3,10 +3,9 @@
 $ torchrun --nproc_per_node 2 ddp.py
 """
 
-import timm
 import torch
 import torch.nn.functional as F
-from rotated_digits import ANGLES, accuracy, turned
+from rotated_digits import ANGLES, accuracy, small_network, turned
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
@@ -16,7 +15,7 @@ distributed.init_process_group("gloo")
 rank, n_ranks = distributed.get_rank(), distributed.get_world_size()
 torch.set_num_threads(1)
 torch.manual_seed(0)
-network = timm.create_model("resnet10t", num_classes=10, in_chans=1)
+network = small_network()
 model = DistributedDataParallel(network)
 # The wrapped model tells the optimizer which ranks there are. Closures call the wrapped model, too.
 optimizer = RoGA(model.parameters(), torch.optim.Adam, lr=0.002, rho=0.02, model=model)

@@ -5,19 +5,18 @@ $ python in_accelerate.py
 $ accelerate launch --cpu --num_processes 2 in_accelerate.py
 """
 
-import timm
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from rotated_digits import ANGLES, accuracy, turned
+from rotated_digits import ANGLES, accuracy, small_network, turned
 from torch.utils.data import DataLoader
 
 from roga_domainbed.optim import RoGA
 
 accelerator = Accelerator(cpu=True)
 set_seed(0)
-network = timm.create_model("resnet10t", num_classes=10, in_chans=1)
+network = small_network()
 model = accelerator.prepare(network)
 optimizer = accelerator.prepare(
     RoGA(model.parameters(), torch.optim.Adam, lr=0.002, rho=0.02, model=model, max_grad_norm=5.0)

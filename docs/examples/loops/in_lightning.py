@@ -5,22 +5,21 @@ $ python in_lightning.py
 """
 
 import lightning
-import timm
 import torch
 import torch.nn.functional as F
-from rotated_digits import ANGLES, accuracy, turned
+from rotated_digits import ANGLES, accuracy, small_network, turned
 from torch.utils.data import DataLoader
 
 from roga_domainbed.optim import RoGA
 
 
 class Detector(lightning.LightningModule):
-    """A timm network."""
+    """A small network."""
 
     def __init__(self):
         super().__init__()
         self.automatic_optimization = False
-        self.network = timm.create_model("resnet10t", num_classes=10, in_chans=1)
+        self.network = small_network()
 
     def configure_optimizers(self):
         """The optimizer, as anywhere in Lightning."""
@@ -37,7 +36,12 @@ lightning.seed_everything(0)
 detector = Detector()
 loaders = [DataLoader(turned(angle), batch_size=32, shuffle=True) for angle in ANGLES]
 trainer = lightning.Trainer(
-    max_steps=20, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    max_steps=20,
+    accelerator="cpu",
+    logger=False,
+    enable_checkpointing=False,
+    enable_progress_bar=False,
+    enable_model_summary=False,
 )
 trainer.fit(detector, loaders)
 print(f"global_step {trainer.global_step}, loss {trainer.callback_metrics['loss'].item():.3f}")

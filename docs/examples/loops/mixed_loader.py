@@ -3,10 +3,9 @@
 $ python mixed_loader.py
 """
 
-import timm
 import torch
 import torch.nn.functional as F
-from rotated_digits import ANGLES, accuracy, turned
+from rotated_digits import ANGLES, accuracy, small_network, turned
 from torch.utils.data import DataLoader, TensorDataset
 
 from roga_domainbed.optim import DomainBatchSampler, RoGA, by_domain
@@ -19,7 +18,7 @@ sampler = DomainBatchSampler(domain, per_domain=32)
 loader = DataLoader(TensorDataset(x, y, domain), batch_sampler=sampler)
 
 torch.manual_seed(0)
-model = timm.create_model("resnet10t", num_classes=10, in_chans=1)
+model = small_network()
 optimizer = RoGA(model.parameters(), torch.optim.Adam, lr=0.002, rho=0.02, model=model)
 for step, (images, labels, domains_of_batch) in enumerate(loader):
     closures = by_domain(

@@ -1,7 +1,8 @@
-"""Domains that need no download: scikit-learn's digits of 8 pixels, enlarged and turned by an angle."""
+"""What the examples share: scikit-learn's digits, enlarged and turned by an angle, and a small network."""
 
 import torch
 from sklearn.datasets import load_digits
+from torch import nn
 from torch.utils.data import TensorDataset
 from torchvision.transforms.functional import resize, rotate
 
@@ -14,6 +15,14 @@ def turned(angle: float) -> TensorDataset:
     digits = load_digits()
     x = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
     return TensorDataset(rotate(resize(x, [32, 32]), angle), torch.tensor(digits.target))
+
+
+def small_network() -> nn.Module:
+    """Three convolutions with batch norm, a linear layer."""
+    layers: list[nn.Module] = []
+    for before, after in ((1, 16), (16, 32), (32, 64)):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 16, 10))
 
 
 @torch.no_grad()
