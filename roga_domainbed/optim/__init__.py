@@ -15,6 +15,7 @@ from roga_domainbed.optim.gacfas import GACFAS
 from roga_domainbed.optim.gam import GAM
 from roga_domainbed.optim.gsam import GSAM
 from roga_domainbed.optim.looksam import LookSAM
+from roga_domainbed.optim.mixed_batches import DomainBatchSampler, by_domain
 from roga_domainbed.optim.pcgrad import PCGrad
 from roga_domainbed.optim.roga import RoGA
 from roga_domainbed.optim.sagm import SAGM
@@ -30,8 +31,10 @@ __all__ = [
     "SAGM",
     "SAM",
     "CAGrad",
+    "DomainBatchSampler",
     "LookSAM",
     "NonFiniteError",
     "PCGrad",
     "RoGA",
+    "by_domain",
 ]

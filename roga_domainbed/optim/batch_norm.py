@@ -39,6 +39,10 @@ class RunningStatistics:
             if isinstance(layer, _NormBase) and layer.running_mean is not None
         ]
 
+    def buffers(self) -> list[Tensor]:
+        """Running means and variances, and how many minibatches they have seen."""
+        return [buffer for layer in self._layers() for buffer in layer.buffers(recurse=False)]
+
     @contextmanager
     def untouched(self) -> Iterator[None]:
         """Inside, training-mode layers use batch statistics; afterwards all buffers are as before."""

@@ -46,19 +46,29 @@ class CheaperRoGA(RoGA):
             )
         self.every = int(every)
         self._displacements: list[list[Tensor]] = []  # d_i of each domain, where every > 1
+        self._displaced: tuple[list[int], list[int]] = (
+            [],
+            [],
+        )  # which domains and which parameters they are of
 
     def step(
         self,
-        closures: Sequence[Closure],
+        closures: Sequence[Closure | None] | Closure | None = None,
         loss_scale: float = 1.0,
         *,
-        ascent_closures: Sequence[Closure] | None = None,
+        closure: Closure | None = None,
+        weights: Sequence[float] | None = None,
+        scaler: Any = None,
+        ascent_closures: Sequence[Closure | None] | None = None,
     ) -> Tensor:
         """One step, as of ``RoGA``; a step that reuses displacements calls each closure once.
 
         Args:
             closures: one a domain, see ``RoGA.step``.
-            loss_scale: what the closures multiply their losses with, for fp16; 1 otherwise.
+            loss_scale: likewise, as ``closure``, ``weights`` and ``scaler``.
+            closure: see ``RoGA.step``.
+            weights: see ``RoGA.step``.
+            scaler: see ``RoGA.step``.
             ascent_closures: one a domain, for the pass at θ; None for ``closures``.
 
         Returns:
@@ -68,8 +78,9 @@ class CheaperRoGA(RoGA):
         Raises:
             NonFiniteError: as ``RoGA.step``.
         """
+        closures = self._listed(closure if closures is None else closures)
         if ascent_closures is None:
-            return self._step(closures, closures, loss_scale)
+            return self._step(closures, closures, loss_scale, weights, scaler)
         if len(ascent_closures) != len(closures):
             raise ValueError(
                 f"{len(closures)} closures and {len(ascent_closures)} ascent closures: one each a domain"
@@ -78,14 +89,16 @@ class CheaperRoGA(RoGA):
             raise ValueError(
                 "replay_rng needs the same samples in every pass: leave it off, or the ascent closures"
             )
-        return self._step(ascent_closures, closures, loss_scale)
+        return self._step(ascent_closures, closures, loss_scale, weights, scaler)
 
     def _add_directions(self, domains: Domains) -> None:
-        if self.steps_taken % self.every > 0 and len(self._displacements) == domains.K:
+        now = list(domains.indices), list(map(id, domains.params))
+        if self.steps_taken % self.every > 0 and self._displacements and self._displaced == now:
+            domains.counts_first_passes = True
             for i in domains.own:
                 domains.only_pass(i, _added(domains.params, self._displacements[i]))
             return
-        self._displacements = []
+        self._displacements, self._displaced = [], now
         super()._add_directions(domains)
 
     @torch.no_grad()
@@ -118,6 +131,7 @@ class CheaperRoGA(RoGA):
         saved = state_dict.pop("displacements", [])
         super().load_state_dict(state_dict)
         self._displacements = [self._copied(domain, "displacements") for domain in saved]
+        self._displaced = list(range(len(saved))), list(map(id, self._trainable()))
 
 
 def _added(params: list[Tensor], displacement: list[Tensor]) -> list[Tensor]:

@@ -39,6 +39,18 @@ class NonFiniteError(Failed):
         )
 
 
+class Overflow(Exception):
+    """A number of a step with a ``GradScaler`` is not finite: the step is skipped and the scale lowered.
+
+    Attributes:
+        losses: what the step returns nevertheless.
+    """
+
+    def __init__(self, losses: Tensor):
+        super().__init__("a loss or a gradient is not finite at this scale")
+        self.losses = losses
+
+
 def checked_at_once(device: torch.device) -> bool:
     """Whether a step on ``device`` reads its own numbers."""
     return device.type == "cpu"

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
+from roga_domainbed.optim.finite import Overflow
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
-from roga_domainbed.optim.passes import Closure, Pass, at_point, evaluate
+from roga_domainbed.optim.passes import Closure, Pass, Scale, at_point, evaluate
 from roga_domainbed.optim.random_streams import RandomState, replayed
 from roga_domainbed.optim.vectors import global_norm, inverse_or_zero, moved, stacked
 
@@ -32,13 +33,14 @@ _LABELS = [
 class FourPass(SharpnessOptimizer):
     """A subclass says what ρ' is, and what to do with the four gradients."""
 
-    def step(self, closure: Closure, loss_scale: float = 1.0) -> Tensor:
+    def step(self, closure: Closure | None = None, loss_scale: float = 1.0, *, scaler: Any = None) -> Tensor:
         """One step.
 
         Args:
             closure: returns the mean loss of the minibatch with its graph; calls no ``backward``. It is called four
                 times.
             loss_scale: what the closure multiplies its loss with, for fp16; 1 otherwise.
+            scaler: ``torch.amp.GradScaler``, for fp16, as in ``TwoPass.step``.
 
         Returns:
             The loss at θ, 0-dim, detached, without the loss scale. ``report["perturbed_loss"]`` is that at the first
@@ -47,7 +49,21 @@ class FourPass(SharpnessOptimizer):
         Raises:
             NonFiniteError: if a loss or gradient is not finite; on a CPU nothing has moved then.
         """
+        closure = self._one_closure(closure)
         params = self._begin()
+        scale = self._scale(params, loss_scale, scaler)
+        try:
+            found, direction = self._passes(params, closure, scale)
+        except Overflow as overflow:
+            return self._skip(params, overflow, scaler)
+        reached = [any(each) for each in zip(*(each.reached for each in found), strict=True)]
+        self._apply(params, direction, reached, scale, scaler)
+        return found[0].loss
+
+    def _passes(
+        self, params: list[Tensor], closure: Closure, scale: Scale
+    ) -> tuple[list[Pass], list[Tensor]]:
+        """The four passes and the direction."""
         state = RandomState(params) if self.replay_rng else None
         theta = [p.detach() for p in params]
 
@@ -58,11 +74,11 @@ class FourPass(SharpnessOptimizer):
                 self.statistics.untouched(),
                 replayed(state, params),
             ):
-                return evaluate(closure, params, loss_scale=loss_scale)
+                return evaluate(closure, params, scale)
 
         with self.statistics.moved_once() as passes:
             with record_function("first pass"), passes.one():
-                found = [evaluate(closure, params, loss_scale=loss_scale)]
+                found = [evaluate(closure, params, scale)]
             found.append(again(self._along(theta, found[0].grads, self._inner_radius)))
             h = torch._foreach_sub(found[1].grads, found[0].grads)
             point = self._along(theta, h, lambda group: group["rho"])
@@ -73,11 +89,10 @@ class FourPass(SharpnessOptimizer):
             numbers = [number for each in found for number in (each.loss, global_norm(each.grads))]
             direction = self._direction(*(each.grads for each in found))
             values = stacked([*numbers, global_norm(direction)]).double()
-            at_once = self._finite.take(values, _LABELS, self.steps_taken)
+            at_once = self._checked_numbers(values, _LABELS, scale, found[0].loss)
             loss, grad_norm, perturbed_loss, *_ = values.tolist() if at_once else values
             self.report = {"loss": loss, "perturbed_loss": perturbed_loss, "grad_norm": grad_norm}
-        self._apply(params, direction, found[0].reached)
-        return found[0].loss
+        return found, direction
 
     @torch.no_grad()
     def _along(self, origin: list[Tensor], vector: list[Tensor], radius: Any) -> list[Tensor]:

@@ -53,6 +53,8 @@ class GSAM(TwoPass):
 
     _ascent_point = SAM._ascent_point
 
+    _uses_both_gradients = True
+
     def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
         groups = self._grouped(perturbed, orthogonal(grads, perturbed))
         return [t for group, h, apart in groups for t in direction(h, apart, group["alpha"])]

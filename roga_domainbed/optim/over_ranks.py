@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
-from roga_domainbed.errors import Failed, RogaError
+from roga_domainbed.errors import RogaError
+from roga_domainbed.optim import collectives
 from roga_domainbed.optim.domains import Domains
-
-
-class PeerStopped(Failed):
-    """Another process of the group is gone; its own message says why."""
 
 
 class SharedDomains:
@@ -31,20 +27,12 @@ class SharedDomains:
         return range(self.group.rank(), n_domains, self.group.size())
 
     def sum_(self, tensors: list[Tensor]) -> None:
-        """Replace each tensor by its sum over the ranks, in place; one all-reduce for each data type.
-
-        The ranks give the same shapes in the same order. All get the same bits.
-        """
-        for bucket, flat in _flattened(tensors):
-            together(distributed.all_reduce, flat, group=self.group)
-            _scatter(flat, bucket)
+        """Replace each tensor by its sum over the ranks, in place; see ``collectives.sum_``."""
+        collectives.sum_(tensors, self.group)
 
     def copy_from_first_(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by that of the first rank, in place."""
-        source = distributed.get_global_rank(self.group, 0)
-        for bucket, flat in _flattened(tensors):
-            together(distributed.broadcast, flat, src=source, group=self.group)
-            _scatter(flat, bucket)
+        collectives.copy_from_first_(tensors, self.group)
 
     def add_up(self, domains: Domains, step: int) -> None:
         """Sum the domains' direction, numbers and batch-norm buffers over the processes.
@@ -69,31 +57,3 @@ class SharedDomains:
             )
         domains.reached = (reached > 0).tolist()
         domains.table = table.double()
-
-
-def together(collective: Callable, *args: Any, **kwargs: Any) -> None:
-    """Call one of ``torch.distributed``'s collectives.
-
-    Raises:
-        PeerStopped: a process does not take part any more.
-    """
-    try:
-        collective(*args, **kwargs)
-    except RuntimeError as error:  # gloo's own words are those of its sockets, and then guesses
-        first = str(error).splitlines()[0].partition(". ")[0]
-        raise PeerStopped(
-            f"another process that shares the domains has stopped, see its message ({first})"
-        ) from None
-
-
-def _flattened(tensors: list[Tensor]) -> list[tuple[list[Tensor], Tensor]]:
-    buckets: dict[tuple, list[Tensor]] = {}
-    for tensor in tensors:
-        buckets.setdefault((tensor.device, tensor.dtype), []).append(tensor)
-    return [(bucket, torch.cat([t.reshape(-1) for t in bucket])) for bucket in buckets.values()]
-
-
-@torch.no_grad()
-def _scatter(flat: Tensor, bucket: list[Tensor]) -> None:
-    pieces = flat.split([t.numel() for t in bucket])
-    torch._foreach_copy_(bucket, [piece.view(t.shape) for piece, t in zip(pieces, bucket, strict=True)])

@@ -13,6 +13,24 @@ from torch import Tensor
 Closure = Callable[[], Tensor]
 
 
+@dataclass(frozen=True)
+class Scale:
+    """What gradients are computed with, and have to be freed from.
+
+    Attributes:
+        of_loss: what the closures multiply their losses with.
+        of_scaler: 0-dim, a ``GradScaler``'s scale, which multiplies losses on their way back; None without one.
+        sign: −1 where the base optimizer maximizes: what the methods minimize is −L then.
+    """
+
+    of_loss: float = 1.0
+    of_scaler: Tensor | None = None
+    sign: float = 1.0
+
+
+_UNSCALED = Scale()
+
+
 @dataclass
 class Pass:
     """What one evaluation of a closure gave.
@@ -32,8 +50,8 @@ class Pass:
 def evaluate(
     closure: Closure,
     params: Sequence[Tensor],
+    scale: Scale = _UNSCALED,
     *,
-    loss_scale: float = 1.0,
     weight: float = 1.0,
     create_graph: bool = False,
 ) -> Pass:
@@ -42,8 +60,8 @@ def evaluate(
     Args:
         closure: see ``Closure``.
         params: the trainable parameters.
-        loss_scale: what the closure multiplied its loss with (fp16 training). Gradients are divided by it
-            here, because α ⟨·,·⟩ is not scale-free.
+        scale: of losses (fp16 training) and their sign. Gradients are divided by it here, because α ⟨·,·⟩ is not
+            scale-free.
         weight: factor of the gradients, applied on their way back, where it costs nothing.
         create_graph: keep the graph of the gradients, for second derivatives.
     """
@@ -56,13 +74,24 @@ def evaluate(
                 "a closure must return a scalar loss tensor with its graph and call no backward(); got "
                 f"{type(loss).__name__}{tuple(loss.shape) if isinstance(loss, Tensor) else ''}"
             )
-        raw = torch.autograd.grad(
-            loss, params, torch.full_like(loss, weight), allow_unused=True, create_graph=create_graph
+        if any(p.grad is not None for p in params):
+            raise TypeError(
+                "a closure called backward(): let it return the loss alone, the optimizer differentiates"
+            )
+        outer = torch.full_like(loss, weight * scale.sign)
+        if scale.of_scaler is not None:
+            outer *= scale.of_scaler
+        raw = torch.autograd.grad(loss, params, outer, allow_unused=True, create_graph=create_graph)
+    if any(grad is not None and grad.layout != torch.strided for grad in raw):
+        raise TypeError(
+            "a loss has sparse gradients, which have no norm over all parameters: build the embedding with sparse=False"
         )
     grads = _owned(raw, params)
-    if loss_scale != 1.0:
-        grads = list(torch._foreach_div(grads, loss_scale))
-    return Pass(loss.detach() / loss_scale, grads, [grad is not None for grad in raw])
+    if scale.of_loss != 1.0:
+        grads = list(torch._foreach_div(grads, scale.of_loss))
+    if scale.of_scaler is not None:
+        grads = list(torch._foreach_div(grads, scale.of_scaler.to(grads[0].device)))
+    return Pass(loss.detach() / scale.of_loss, grads, [grad is not None for grad in raw])
 
 
 def _owned(raw: Sequence[Tensor | None], params: Sequence[Tensor]) -> list[Tensor]:

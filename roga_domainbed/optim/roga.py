@@ -106,7 +106,15 @@ class RoGA(PerDomain):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
         super().__init__(params, base_optimizer, {"rho": rho, "alpha": alpha}, **kwargs)
+        if gradient == "exact" and self._replicas is not None and self._replicas.size > 1:
+            raise ValueError("gradient 'exact' takes its steps in one process: choose 'first_order'")
         self.terms, self.anchor, self.gradient = terms, anchor, gradient
+
+    DATA_PARALLEL = True
+
+    @property
+    def _takes_weights(self) -> bool:
+        return self._shared is None and self.gradient == "first_order"
 
     def _weight(self, K: int) -> float:
         # What processes share, and the exact gradient's curvature, is summed.
@@ -114,6 +122,7 @@ class RoGA(PerDomain):
 
     def _add_directions(self, domains: Domains) -> None:
         """Add Σ ∇L_i(θ + ε_i − α a_i), or its exact counterpart, to the direction of ``domains``."""
+        domains.counts_first_passes = False
         if self.gradient == "exact":
             add_exact_gradients(domains, self.anchor == "pooled", self._perturbed, self._times_alpha)
         elif self.anchor == "pooled":
@@ -166,7 +175,7 @@ class RoGA(PerDomain):
             norms = domains.table[1]
             if domains.anchor_norm is not None:
                 norms = domains.anchor_norm.detach().expand(domains.K)
-            for i, norm in enumerate(norms.tolist() if at_once else norms):
+            for i, norm in zip(domains.indices, norms.tolist() if at_once else norms, strict=True):
                 self.report[f"alpha_ratio_{i}"] = norm * (alpha / rho)
         return at_once
 
@@ -185,6 +194,10 @@ class RoGA(PerDomain):
         """
         from roga_domainbed.optim.over_ranks import SharedDomains  # a run in one process does without it
 
+        if self._replicas is not None:
+            raise ValueError(
+                "ranks that hold the model alike take the steps of this optimizer: they cannot share its domains, too"
+            )
         self._shared = SharedDomains(group)
         buffers = [] if self.model is None else list(self.model.buffers())
         everything = [p.data for param_group in self.param_groups for p in param_group["params"]]

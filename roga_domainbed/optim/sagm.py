@@ -59,5 +59,7 @@ class SAGM(TwoPass):
             for t in ascent_point(theta, g, norm, group["rho"], group["alpha"])
         ]
 
+    _uses_both_gradients = True
+
     def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
         return direction(grads, perturbed)

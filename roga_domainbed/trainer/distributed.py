@@ -19,7 +19,7 @@ from torch import distributed
 
 from roga_domainbed.errors import RogaError
 from roga_domainbed.host.backend import Host
-from roga_domainbed.optim.over_ranks import together
+from roga_domainbed.optim.collectives import together
 from roga_domainbed.trainer import checkpoint
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.object_state import CannotRestore, ObjectState

@@ -25,7 +25,7 @@ from roga_domainbed.input.prefetch import ReaderDied
 from roga_domainbed.launch.folders import DAMAGED, OUTPUT, RESULTS, run_folder_problem
 from roga_domainbed.launch.jobfile import LOCK_FILE
 from roga_domainbed.optim import NonFiniteError
-from roga_domainbed.optim.over_ranks import PeerStopped, together
+from roga_domainbed.optim.collectives import PeerStopped, together
 from roga_domainbed.results.records import ERRORS, RECORDS, is_done, read_records
 from roga_domainbed.trainer import checkpoint, distributed
 from roga_domainbed.trainer.config import TrainConfig

@@ -1,13 +1,12 @@
 """Processes that share a step's domains make the step that one process makes."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import optim_problems as P
 import pytest
 import torch
 from parallel_cases import CASES, outcome
+from ranks import results_of
 
 from roga_domainbed.optim.cheaper import CheaperRoGA
 
@@ -18,24 +17,7 @@ WORLD_SIZE = 3
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """What each of three processes found, in the order of their ranks."""
-    folder = tmp_path_factory.mktemp("ranks")
-    outputs = [folder / f"{rank}.pt" for rank in range(WORLD_SIZE)]
-    command = [sys.executable, str(SCRIPT)]
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(WORLD_SIZE), str(folder / "rendezvous"), str(output)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank, output in enumerate(outputs)
-    ]
-    try:
-        errors = [rank.communicate(timeout=300)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0] * WORLD_SIZE, "\n".join(errors)
-    return [torch.load(output, weights_only=False) for output in outputs]
+    return results_of(SCRIPT, WORLD_SIZE, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("case", CASES)

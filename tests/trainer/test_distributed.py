@@ -243,7 +243,7 @@ def test_a_process_that_dies_ends_the_others_and_the_same_command_resumes_it(tmp
     folder = tmp_path / "run"
     assert shared(folder, signals("SIGKILL", at=(N_STEPS, 5))) == [1, -signal.SIGKILL]
     err = capfd.readouterr().err
-    assert err.startswith("roga-domainbed train: error: another process that shares the domains has stopped")
+    assert err.startswith("roga-domainbed train: error: another process of the group has stopped")
     assert err.endswith("; the same command resumes it\n")
     assert err.count("\n") == 1
     assert shared(folder) == [0, 0]
