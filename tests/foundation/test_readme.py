@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from datasets_ext import manifest
@@ -60,9 +61,24 @@ def write_faces(root):
     manifest.write(root, pd.DataFrame(rows, columns=list(manifest.COLUMNS)))
 
 
+def python_of(page):
+    return re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/optimizers.md"])
+def test_the_loop_runs_as_written(page):
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    before = model[0].weight.detach().clone()
+    batches = [(torch.randn(5, 4), torch.randint(3, (5,))) for _ in range(2)]
+    found = {"model": model, "loader": [batches] * 3}
+    exec(python_of(ROOT / page)[0], found)
+    assert found["losses"].shape == (2,)
+    assert not torch.equal(before, model[0].weight)
+
+
 def test_the_example_with_ones_own_faces_runs_as_written(tmp_path):
     write_faces(tmp_path / "data" / "MyFakes")
-    (code,) = re.findall(r"```python\n(.*?)```", text_of(ROOT / "README.md"), re.DOTALL)
+    _, code = python_of(ROOT / "README.md")
     (tmp_path / "my_fakes.py").write_text(code)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}  # also where the package is not installed
     command = [sys.executable, "my_fakes.py"]
