@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from roga_domainbed import __version__
-from roga_domainbed.foreign import printable
 from roga_domainbed.report import page_tables
 from roga_domainbed.report.against import AgainstTable
 from roga_domainbed.report.figures.detection import detection_figures
@@ -18,6 +16,7 @@ from roga_domainbed.report.figures.figure import Figure, Line, lines_for
 from roga_domainbed.report.figures.search import search_figures
 from roga_domainbed.report.figures.training import training_figures
 from roga_domainbed.report.health import RunHealth
+from roga_domainbed.report.html import template, without_control
 from roga_domainbed.report.intervals import cell_intervals
 from roga_domainbed.report.page_tables import PageTable
 from roga_domainbed.report.scores import Scores, StoredScores, read_stored
@@ -25,9 +24,6 @@ from roga_domainbed.report.study import Study
 from roga_domainbed.report.summary import Sentence, ranking, summary
 from roga_domainbed.results.records import SCORES
 from roga_domainbed.results.selected import JudgedRun
-
-#: Characters that are not allowed in HTML or SVG; names may contain them.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -129,28 +125,19 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         report: from ``make_report``.
         tick: called after each of the ``n_panels`` panels; for a progress bar.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("roga_domainbed.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: _safe(value) if type(value) is str else value,
-    )
     drawn = 0
 
     def svg(panel: object) -> Markup:
         nonlocal drawn
         drawn += 1
-        text = Markup(_CONTROL.sub("\ufffd", inline_svg(panel, f"f{drawn}-")))
+        text = Markup(without_control(inline_svg(panel, f"f{drawn}-")))
         tick()
         return text
 
     study = report.study
-    return environment.get_template("report.html").render(
+    return template("report.html").render(
         report=report,
         study=study,
         version=__version__,
@@ -167,11 +154,6 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         svg=svg,
         swatch=lambda line, markers: Markup(swatch(line, markers=markers)),
     )
-
-
-def _safe(text: str) -> str:
-    """``text`` without what HTML forbids, and with what turns the direction of writing written out."""
-    return printable(_CONTROL.sub("\ufffd", text))
 
 
 def n_panels(report: Report) -> int:
