@@ -6,10 +6,10 @@ import contextlib
 import importlib.util
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,11 @@ from roga_domainbed.foreign import check_regular, read_json
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.image_files import open_image, read_image
 from roga_domainbed.input.tree import MEDIA_SUFFIXES, VIDEO_SUFFIXES, files_below
+
+if TYPE_CHECKING:
+    from datasets_ext.prepare.video import Decoded
+
+_MOST_WHOLE = 2**31  # bytes of the whole frames of a video, which are held until all are read
 
 
 @dataclass
@@ -142,13 +147,25 @@ class FaceCutter:
         options: detector, margin and size of a crop, frames of a video.
         detect: False takes every picture whole, as a finished crop.
         kinds: of the files that will come.
+        tick: called after each frame of a video that was looked at; for a progress bar.
+
+    Attributes:
+        decoded: what decoding the latest video gave; None before the first.
 
     Raises:
         RogaError: a package is missing.
     """
 
-    def __init__(self, options: CropOptions, *, detect: bool, kinds: Sequence[str]):
-        self.options, self._detector = options, None
+    def __init__(
+        self,
+        options: CropOptions,
+        *,
+        detect: bool,
+        kinds: Sequence[str],
+        tick: Callable[[], object] = lambda: None,
+    ):
+        self.options, self._detector, self._tick = options, None, tick
+        self.decoded: Decoded | None = None
         if "video" in kinds and importlib.util.find_spec("av") is None:
             raise MissingExtra("av", "prepare", "reading videos")
         if detect:
@@ -187,10 +204,10 @@ class FaceCutter:
 
         def begin(planned: list[int]) -> Any:
             if self._detector is None:
-                return _WholeFrames()
+                return _WholeFrames(prediction.path, len(planned), self._tick)
             from datasets_ext.prepare.faces import VideoFaces  # OpenCV, which whole frames do without
 
-            return VideoFaces(self.options, self._detector)
+            return _Ticking(VideoFaces(self.options, self._detector), self._tick)
 
         try:
             seen, decoded = visit_spaced_frames(Path(prediction.path), self.options.n_frames, begin)
@@ -198,6 +215,7 @@ class FaceCutter:
             raise RogaError(f"cannot read the video {prediction.path!r}: {error}") from None
         if decoded.count == 0:
             raise RogaError(f"cannot read the video {prediction.path!r}: no frame of it can be decoded")
+        self.decoded = decoded
         prediction.n_frames = len(decoded.planned)
         if decoded.is_short or decoded.is_truncated:
             announced = max(decoded.n_declared, decoded.n_present)
@@ -215,12 +233,32 @@ class FaceCutter:
 
 
 class _WholeFrames:
-    """Frames that are crops already."""
+    """Frames of the video ``path`` that are crops already, ``n`` of them."""
 
-    def __init__(self):
+    def __init__(self, path: str, n: int, tick: Callable[[], object]):
         self.indices: list[int] = []
         self.images: list[Image.Image] = []
+        self._path, self._n, self._tick = path, n, tick
 
     def visit(self, index: int, rgb: np.ndarray) -> None:
+        if self._n * rgb.nbytes > _MOST_WHOLE:
+            height, width = rgb.shape[:2]
+            raise RogaError(
+                f"{self._path}: {self._n} whole frames of {width}x{height} pixels are too many to hold: take fewer "
+                "with --n_frames, or let faces be cut out of them, without --no_detect"
+            )
         self.indices.append(index)
         self.images.append(Image.fromarray(rgb))
+        self._tick()
+
+
+class _Ticking:
+    """``VideoFaces`` that says when a frame is done."""
+
+    def __init__(self, faces: Any, tick: Callable[[], object]):
+        self._faces, self._tick = faces, tick
+        self.chosen = faces.chosen
+
+    def visit(self, index: int, rgb: np.ndarray) -> None:
+        self._faces.visit(index, rgb)
+        self._tick()

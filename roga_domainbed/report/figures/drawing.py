@@ -115,9 +115,7 @@ def write_canvas(canvas: Canvas, path: Path) -> None:
     kind = path.suffix[1:]
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
     with replacing(path) as partial:
-        canvas.savefig(
-            partial, format=kind, metadata=metadata, dpi=300, facecolor=canvas.get_facecolor()
-        )
+        canvas.savefig(partial, format=kind, metadata=metadata, dpi=300, facecolor=canvas.get_facecolor())
 
 
 def _legend(name: str) -> str:
