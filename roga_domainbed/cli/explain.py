@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets_ext import trees
-from roga_domainbed.cli.arguments import add_class_names
+from roga_domainbed.cli.arguments import add_class_names, command_of
 from roga_domainbed.errors import MissingExtra, Problems, unknown_name
 from roga_domainbed.files import replacement_problem, replacing
 from roga_domainbed.foreign import csv_cell, one_line
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 FORMATS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF", ".html": b"<!doctype html"}
 _TABLES = {".parquet": b"PAR1", ".csv": b"run,"}
-_PACKAGES = {"matplotlib": "matplotlib", "grad-cam": "pytorch_grad_cam", "Jinja2": "jinja2"}
+PACKAGES = {"matplotlib": "matplotlib", "grad-cam": "pytorch_grad_cam", "Jinja2": "jinja2"}
 METHODS = tuple(HEAT_MAPS)
 MOST_RUNS = 8
 MOST_FRAMES = 500  # of a video: their crops are held, and more points do not show
@@ -151,14 +151,14 @@ def run(args: argparse.Namespace) -> int:
     """Make the figure, print what it shows."""
     _check(args)
     for package in _packages(args):
-        if find_spec(_PACKAGES[package]) is None:
+        if find_spec(PACKAGES[package]) is None:
             raise MissingExtra(package, "explain", f"explain {args.action}")
     action = {"cam": _cam, "video": _video, "tsne": _tsne, "sharpness": _sharpness}[args.action]
     explained, lines = action(args)
 
     from roga_domainbed.report.explained import save
 
-    save(explained, Path(args.output), _command(args))
+    save(explained, Path(args.output), command_of(["explain", args.action], args, ("action",)))
     for line in (*lines, *map(one_line, explained.notes)):
         print(line)
     print(f"Written to {args.output}" + (f" and {args.coordinates}" if vars(args).get("coordinates") else ""))
@@ -168,20 +168,6 @@ def run(args: argparse.Namespace) -> int:
 def _packages(args: argparse.Namespace) -> list[str]:
     drawn = ["matplotlib"] + ["Jinja2"] * args.output.endswith(".html")
     return drawn + ["grad-cam"] * (args.action in ("cam", "video"))
-
-
-def _command(args: argparse.Namespace) -> list[str]:
-    """The words that make this figure again, without those that are the default."""
-    words = ["roga-domainbed", "explain", args.action]
-    for name, value in vars(args).items():
-        if name in ("action", "default_of") or value == args.default_of(name):
-            continue
-        if name in ("real", "fake"):
-            words += [word for one in value for word in (f"--{name}", one)]
-        else:
-            listed = value if isinstance(value, list) else [] if value is True else [value]
-            words += [f"--{name}", *map(str, listed)]
-    return words
 
 
 def _cam(args: argparse.Namespace) -> tuple[Explained, list[str]]:
@@ -361,7 +347,7 @@ def _check(args: argparse.Namespace) -> None:
 
     add_checkout_names()
     problems = Problems()
-    _check_file("--output", args.output, FORMATS, problems)
+    check_file("--output", args.output, FORMATS, problems)
     if len(args.run) > MOST_RUNS:
         problems.add(
             f"--run takes at most {MOST_RUNS} runs: more cannot be read side by side; got {len(args.run)}"
@@ -432,10 +418,11 @@ def _check_tsne(args: argparse.Namespace, problems: Problems) -> None:
     _check_test_images(args, problems)
     _check_draw(args, problems)
     if args.coordinates is not None:
-        _check_file("--coordinates", args.coordinates, _TABLES, problems)
+        check_file("--coordinates", args.coordinates, _TABLES, problems)
 
 
-def _check_file(flag: str, name: str, kinds: Mapping[str, bytes], problems: Problems) -> None:
+def check_file(flag: str, name: str, kinds: Mapping[str, bytes], problems: Problems) -> None:
+    """Whether ``name`` can be written as one of ``kinds``, suffix → how such files begin."""
     path = Path(name)
     if path.suffix not in kinds:
         problems.add(f"{flag} {name!r} must end in {', '.join(kinds)}")

@@ -56,7 +56,7 @@ def _both(found: Timeline, method: str) -> Canvas:
     lines = _lines(found)
     n_legend = -(-len(lines) // 3)
     foot = wrapped([how_to_read(method)], width)
-    top = 2 * GAP + (1 + n_legend) * LINE
+    top = 2 * GAP + (2 + n_legend) * LINE  # the numbers stand above the curve
     bottom = top + _CURVE + _BELOW
     end = bottom + grid_height(found.grid)
     sheet = Sheet(width, end + len(foot) * LINE, left)
@@ -105,7 +105,7 @@ def _draw(axes: Axes, found: Timeline) -> None:
     for number, place in enumerate(found.shown, 1):
         by_time.setdefault(found.at[place], []).append(str(number))
     for at, numbers in by_time.items():
-        axes.axvline(at, color=MUTED, lw=0.5, ls=(0, (1.2, 1.2)), zorder=0)
+        axes.axvline(at, color=MUTED, lw=0.5, ls=(0, (1.2, 1.2)))
         axes.annotate(
             ", ".join(numbers), (at, 1.02), xycoords=("data", "axes fraction"), ha="center", va="bottom",
             fontsize=7, color=INK,
