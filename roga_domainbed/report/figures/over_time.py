@@ -36,7 +36,7 @@ def over_time_figure(found: Timeline) -> Figure:
         "Probability of fake over time",
         f"Probability of fake of the face in {len(found.at)} evenly spaced frames. Dashed: "
         f"{found.threshold:g}, above which a face is called fake. The numbers are those of the frames below.",
-        (Panel(short(found.path.replace("\\", "/"), _LONGEST), lambda axes: _draw(axes, found)),),
+        (Panel(short(found.path.replace("\\", "/"), _LONGEST), lambda axes: _draw(axes, found), 1.8),),
         _lines(found),
     )
 

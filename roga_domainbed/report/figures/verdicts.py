@@ -28,7 +28,7 @@ def verdicts_drawing(found: Verdicts, method: str) -> Drawing:
 
 def _canvas(found: Verdicts, method: str) -> Canvas:
     has_frames = any(face.frame for face in found.faces)
-    row = SIDE + (2 + has_frames) * LINE + 4 * GAP
+    row = SIDE + (2 + has_frames) * LINE + 3 * GAP
     n_columns = min(len(found.faces), _A_ROW)
     width = max(_LEFT + n_columns * _PAIR * STEP, 3.3)
     foot = wrapped([f"Below each face: probability of fake and verdict. {how_to_read(method)}"], width)
