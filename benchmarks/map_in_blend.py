@@ -42,7 +42,7 @@ LEAST_DIFFERENCE = 2  # levels: rounding to files leaves one
 BATCH_SIZE = 35
 #: Network → steps, its hyper-parameters. 3 × 16 images a step.
 NETWORKS = {
-    "meso4": (400, {"image_size": 128, "lr": 2e-3, "lr_schedule": "cosine"}),
+    "meso4": (400, {"image_size": 64, "lr": 2e-3, "lr_schedule": "cosine"}),
     "tf_efficientnet_lite0": (61, {"image_size": 128, "lr": 1e-3, "lr_schedule": "cosine"}),
     "resnet18": (200, {"image_size": 128, "lr": 1e-3, "lr_schedule": "cosine", "pretrained": False}),
 }

@@ -17,6 +17,7 @@ function of the weights alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,8 +104,8 @@ def radius(runs: Mapping[str, SavedRun], said: float | None) -> float:
         for name, run in runs.items()
         if isinstance(run.hparams.get("rho"), (int, float)) and run.args.get("algorithm") not in _SCALED
     }
-    if len(set(own.values())) == 1 and next(iter(own.values())) > 0:
-        return float(next(iter(own.values())))
+    if len(set(own.values())) == 1 and 0 < (rho := float(next(iter(own.values())))) < math.inf:
+        return rho
     had = ", ".join(f"{name} {own.get(name, 'none')}" for name in runs)
     raise RogaError(
         f"runs are compared at one rho, and these were trained with {had}: say which, for example --rho 0.05"
