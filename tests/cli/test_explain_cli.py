@@ -251,7 +251,7 @@ REFUSED = [
     ("sharpness --run erm --rho 0 --output m.png", "--rho must be above 0 and finite; got 0.0"),
     ("sharpness --run erm --rho nan --output m.png", "--rho must be above 0 and finite; got nan"),
     ("sharpness --run erm --rho 1 --n_samples 0 --output m.png", "--n_samples must be at least 1; got 0"),
-    ("sharpness --run erm --rho 1 --data_dir no/such --output m.png", "there is no SynthFake in 'no/such'"),
+    ("sharpness --run erm --rho 1 --data_dir no/such --output m.png", "--data_dir 'no/such' is not a folder"),
 ]  # fmt: skip
 
 
