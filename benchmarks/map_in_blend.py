@@ -11,7 +11,8 @@ ERM is trained with NT held out, once for each network, into ``FOLDER/map-in-ble
 again. For each fake of the test people: the share of its map's mass inside the region, over the region's share of the
 image, which is what a map without a preference gets in the mean. Forgeries are in the middle of an image, where maps
 lie anyway. So the same region is put over two more maps: that of the real that the fake was made from, and that of the
-same network with random weights. ± is the bootstrap's standard error over people, who are the independent units.
+same network with random weights. ± is the bootstrap's standard error over people, who are the independent units. A
+map is blank where nothing in the image speaks for fake; it has no share and is counted for each of the three.
 """
 
 import argparse
@@ -164,10 +165,9 @@ def shown(run: SavedRun, network: str, table: pd.DataFrame, seed: int) -> str:
             errors = [
                 mean_and_error(rows[name], rows["person"], seed) for name in ("fake", "real", "untrained")
             ]
-            lines.append(
-                [info.title, env, f"{rows['area'].mean():.1%}", *errors, str(len(rows)),
-                 str(rows["fake"].isna().sum()), f"{rows['p'].mean():.2f}"]
-            )  # fmt: skip
+            blank = "/".join(str(rows[name].isna().sum()) for name in ("fake", "real", "untrained"))
+            area, p = f"{rows['area'].mean():.1%}", f"{rows['p'].mean():.2f}"
+            lines.append([info.title, env, area, *errors, str(len(rows)), blank, p])
     return f"{network}, maps of {where.height} × {where.width}, {run.input_shape[-1]} pixels\n" + text_table(
         lines, 2
     )
