@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +60,6 @@ def save(explained: Explained, path: Path, command: Sequence[str]) -> None:
 
 
 def _page(explained: Explained, command: Sequence[str]) -> str:
-    import shlex
-
     from markupsafe import Markup
 
     drawn = 0

@@ -83,8 +83,6 @@ def timeline(
     Raises:
         RogaError: a file that cannot be read, or that shows no face; a run without heat maps.
     """
-    from datasets_ext.prepare.video import frame_times
-
     feature_maps(runs)  # who has none is said before the video is read
     with tqdm(unit="frame", disable=None, leave=False) as bar:
         cutter, words = common_cutter(
@@ -98,6 +96,8 @@ def timeline(
         raise RogaError(
             f"{path}: no face in {prediction.n_frames} frames; if they are crops already, pass --no_detect"
         )
+    from datasets_ext.prepare.video import frame_times  # PyAV, which the cutter has asked for
+
     planned = cutter.decoded.planned
     times = frame_times(Path(path), cutter.decoded.count)
     at = np.array([index if times is None else times[index] for index in planned], float)
