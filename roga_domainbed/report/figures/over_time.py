@@ -54,7 +54,8 @@ def over_time_drawing(found: Timeline, method: str) -> Drawing:
 def _both(found: Timeline, method: str) -> Canvas:
     left, width = _sizes(found)
     lines = _lines(found)
-    n_legend = -(-len(lines) // 3)
+    n_columns = max(1, int((width - _AXIS) / (0.5 + 0.075 * max(len(_legend(line.label)) for line in lines))))
+    n_legend = -(-len(lines) // n_columns)
     foot = wrapped([how_to_read(method)], width)
     top = 2 * GAP + (2 + n_legend) * LINE  # the numbers stand above the curve
     bottom = top + _CURVE + _BELOW
@@ -65,7 +66,7 @@ def _both(found: Timeline, method: str) -> Canvas:
     handles = [Line2D([], [], label=_legend(line.label), **line_style(line)) for line in lines]
     place = (_AXIS / width, 1 - (GAP + LINE) / (end + len(foot) * LINE))
     sheet.canvas.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=place, ncols=3, borderpad=0, borderaxespad=0.2
+        handles=handles, loc="upper left", bbox_to_anchor=place, ncols=n_columns, borderpad=0, borderaxespad=0.2
     )
     draw_grid(sheet, found.grid, bottom, left, "frame")
     sheet.notes(foot, end)
