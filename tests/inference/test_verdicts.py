@@ -6,7 +6,7 @@ from PIL import Image
 from torch import nn
 
 from roga_domainbed.errors import RogaError
-from roga_domainbed.inference.explain.verdicts import MOST_SHOWN, KeptCrops
+from roga_domainbed.inference.explain.verdicts import MOST_SHOWN, KeptCrops, short_names
 from roga_domainbed.inference.faces import Face, Prediction
 
 pytest.importorskip("pytorch_grad_cam")
@@ -65,3 +65,10 @@ def test_a_model_without_heat_maps_is_refused_before_anything_is_read():
     run = run_of(Detector(nn.Flatten(), nn.Linear(192, 2)), (3, 8, 8))
     with pytest.raises(RogaError, match="heat maps need a feature map"):
         KeptCrops().before(Files(), run)
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders():
+    assert short_names(["in/a.png", "in/b.png"]) == {"in/a.png": "a.png", "in/b.png": "b.png"}
+    names = short_names(["x/real/0/a.png", "x/fake/0/a.png", "x/fake/0/a.png"])
+    assert names == {"x/real/0/a.png": "real/0/a.png", "x/fake/0/a.png": "fake/0/a.png"}
+    assert short_names(["a.png", "in/a.png"]) == {"a.png": "a.png", "in/a.png": "in/a.png"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ class Shown:
     """One face.
 
     Attributes:
-        title: the file, and which face of an image.
+        title: the file, by as much of its path as tells it from the others, and which face of an image.
         verdict: on the face, or on the whole video, with the probability.
         frame: which frame of the video this is, and its probability; empty for an image.
         image: (H, W, 3) uint8, as the network gets it.
@@ -114,8 +115,9 @@ def verdicts(found: Predictions, kept: KeptCrops) -> Verdicts | None:
         {"": found.run}, [crop for _, _, crop in faces], [""] * len(faces), [""] * len(faces), METHOD, []
     )
     (row,) = grid.rows
+    titles = short_names([prediction.path for prediction, _, _ in faces])
     shown = [
-        _shown(found, prediction, face, cell.image, cell.heat)
+        _shown(found, prediction, face, titles[prediction.path], cell.image, cell.heat)
         for (prediction, face, _), cell in zip(faces, row.cells, strict=True)
     ]
     total = sum(
@@ -125,10 +127,19 @@ def verdicts(found: Predictions, kept: KeptCrops) -> Verdicts | None:
     return Verdicts(shown, total, row.layer)
 
 
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """For each path its last parts, as many as tell all of them apart."""
+    parts = {path: path.replace("\\", "/").split("/") for path in paths}
+    for n in range(1, max(map(len, parts.values())) + 1):
+        names = {path: "/".join(own[-n:]) for path, own in parts.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names
+
+
 def _shown(
-    found: Predictions, prediction: Prediction, face: Face, image: np.ndarray, heat: np.ndarray
+    found: Predictions, prediction: Prediction, face: Face, title: str, image: np.ndarray, heat: np.ndarray
 ) -> Shown:
-    title = prediction.path.replace("\\", "/").rpartition("/")[2]
     of_video = prediction.probability
     if of_video is not None:
         frame = f"its frame {face.frame}: {face.probability:.3f}"

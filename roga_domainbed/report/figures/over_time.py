@@ -66,7 +66,12 @@ def _both(found: Timeline, method: str) -> Canvas:
     handles = [Line2D([], [], label=_legend(line.label), **line_style(line)) for line in lines]
     place = (_AXIS / width, 1 - (GAP + LINE) / (end + len(foot) * LINE))
     sheet.canvas.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=place, ncols=n_columns, borderpad=0, borderaxespad=0.2
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=place,
+        ncols=n_columns,
+        borderpad=0,
+        borderaxespad=0.2,
     )
     draw_grid(sheet, found.grid, bottom, left, "frame")
     sheet.notes(foot, end)

@@ -31,7 +31,10 @@ def _canvas(found: Verdicts, method: str) -> Canvas:
     row = SIDE + (2 + has_frames) * LINE + 3 * GAP
     n_columns = min(len(found.faces), _A_ROW)
     width = max(_LEFT + n_columns * _PAIR * STEP, 3.3)
-    foot = wrapped([f"Below each face: probability of fake and verdict. {how_to_read(method)}"], width)
+    notes = [f"Below each face: probability of fake and verdict. {how_to_read(method)}"]
+    if len(found.faces) < found.total:
+        notes.insert(0, f"The first {len(found.faces)} of {found.total} faces.")
+    foot = wrapped(notes, width)
     bottom = GAP + -(-len(found.faces) // _A_ROW) * row
     sheet = Sheet(width, bottom + _BAR + len(foot) * LINE, _LEFT)
     for number, face in enumerate(found.faces):
