@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -69,6 +70,28 @@ def frame_counts(path: Path) -> tuple[int, int]:
     """
     with _opened(path) as film:
         return film.counts()
+
+
+def frame_times(path: Path, count: int) -> list[float] | None:
+    """When each frame of a video is shown, in seconds from the first one, without decoding.
+
+    Args:
+        path: the video file.
+        count: the frames that decode, see ``visit_frames``.
+
+    Returns:
+        ``count`` times, ascending; None if the file does not say, or holds another number of frames than decode: which
+        of them fell out is not known then.
+
+    Raises:
+        UnreadableVideo: as ``visit_frames``.
+    """
+    with _opened(path) as film:
+        times = film.times()
+    if times is None or len(times) != count or count == 0:
+        return None
+    times = sorted(times)
+    return [time - times[0] for time in times]
 
 
 def visit_frames(path: Path, wanted: Collection[int], visit: Callable[[int, np.ndarray], None]) -> int:
@@ -159,6 +182,9 @@ class _Film(Protocol):
     def counts(self) -> tuple[int, int]:
         """As ``frame_counts``."""
 
+    def times(self) -> list[float] | None:
+        """Of each frame in the file, in seconds and in any order; None if one has none."""
+
     def pictures(self) -> Iterator[Callable[[], np.ndarray]]:
         """For each frame that decodes, what gives its pixels."""
 
@@ -239,6 +265,12 @@ class _Container:
         n_lacking = round(self._lacking_s(last_s) * rate)
         announced = max(0, stream.frames - n_cut_out)
         return max(announced, n_present + n_lacking) if n_lacking else announced, n_present
+
+    def times(self) -> list[float] | None:
+        shown = [packet for packet in self._packets() if not packet.is_discard]
+        if any(packet.pts is None for packet in shown):
+            return None
+        return [float(packet.pts * packet.time_base) for packet in shown]
 
     def _lacking_s(self, last_s: float) -> float:
         """Seconds between the end of the last packet and that of the duration that the file announces."""
@@ -356,6 +388,12 @@ class _Gif:
     def counts(self) -> tuple[int, int]:
         n = sum(1 for _ in self._shown())
         return n, n
+
+    def times(self) -> list[float] | None:
+        delays_ms = [self._image.info.get("duration", 0) for _ in self._shown()]
+        if not all(delays_ms):
+            return None
+        return [end_ms / 1000 for end_ms in accumulate(delays_ms[:-1], initial=0)]
 
     def pictures(self) -> Iterator[Callable[[], np.ndarray]]:
         for _ in self._shown():

@@ -43,7 +43,10 @@ COMMANDS = {
         "a saved model on its own data, other or damaged data; or the scores of any detector",
     ),
     "predict": ("roga_domainbed.cli.predict", "a probability of fake for images, folders and videos"),
-    "explain": ("roga_domainbed.cli.explain", "heat maps of saved models, and their features in the plane"),
+    "explain": (
+        "roga_domainbed.cli.explain",
+        "why saved models say so: heat maps, a video over time, features, sharpness",
+    ),
     "upstream": ("roga_domainbed.cli.upstream", "run a script of a DomainBed checkout with the plugin in it"),
     "doctor": (
         "roga_domainbed.cli.doctor",

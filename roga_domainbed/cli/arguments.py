@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from roga_domainbed.catalog.values import arguments_of
@@ -63,3 +63,24 @@ def add_class_names(parser: argparse._ActionsContainer, what: str) -> None:
             metavar="NAME",
             help=f"{what} that is {name}, where its name does not say so (may be repeated)",
         )
+
+
+def command_of(words: Sequence[str], args: argparse.Namespace, without: Collection[str] = ()) -> list[str]:
+    """The command that says what ``args`` say: the words, then each flag that is not at its default.
+
+    Args:
+        words: behind the name of the program.
+        args: with ``default_of``, its parser's ``get_default``.
+        without: names that the words have already.
+    """
+    command = ["roga-domainbed", *words]
+    for name, value in vars(args).items():
+        if name in ("default_of", *without) or value == args.default_of(name):
+            continue
+        if value is True or value is False:
+            command.append(f"--{name}" if value else f"--no-{name}")
+        elif name in ("real", "fake"):
+            command += [word for one in value for word in (f"--{name}", one)]
+        else:
+            command += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return command

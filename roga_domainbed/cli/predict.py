@@ -25,6 +25,7 @@ import sys
 from typing import Any
 
 from roga_domainbed.cli.arguments import add_class_names
+from roga_domainbed.cli.verdicts import add_explain_argument, check_explain, crops_to_keep, draw
 from roga_domainbed.errors import Problems, unknown_name
 
 FORMATS = ("text", "json", "csv")
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a folder of images is a video: they are its frames, in order of their names",
     )
     add_class_names(parser, "class of the model")
+    add_explain_argument(parser)
     parser.add_argument("--format", default="text", help=f"{', '.join(FORMATS)} (default text)")
 
 
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     from roga_domainbed.inference.predict import predict
 
-    options = _given(args, *_CROPS)
+    options, kept = _given(args, *_CROPS), crops_to_keep(args)
     found = predict(
         args.run,
         args.inputs,
@@ -72,10 +74,13 @@ def run(args: argparse.Namespace) -> int:
         frames=args.frames,
         real=args.real,
         fake=args.fake,
+        kept=kept,
     )
     forms = {"text": found.as_text, "json": found.as_json, "csv": found.as_csv}
     # File names need not be text; what cannot be printed must not stop the printing.
     sys.stdout.write(_printable(forms[args.format]()))
+    if kept is not None:
+        draw(args, found, kept)
     errors = [prediction.error for prediction in found.files if prediction.error]
     for error in errors if args.format != "text" else ():
         print(_printable(error), file=sys.stderr)
@@ -96,6 +101,7 @@ def _check(args: argparse.Namespace) -> None:
     problems = Problems()
     if args.format not in FORMATS:
         problems.add(unknown_name("format", args.format, FORMATS))
+    check_explain(args, problems)
     for message in CropOptions(**_given(args, "n_frames", "size", "margin", "detector")).problems():
         problems.add(message)
     if args.no_detect:

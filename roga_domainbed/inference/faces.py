@@ -6,10 +6,10 @@ import contextlib
 import importlib.util
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -31,6 +31,11 @@ from roga_domainbed.input.tree import (
     names_in,
     walk,
 )
+
+if TYPE_CHECKING:
+    from datasets_ext.prepare.video import Decoded
+
+_MOST_WHOLE = 2**31  # bytes of the whole frames of a video, which are held until all are read
 
 
 @dataclass
@@ -167,13 +172,25 @@ class FaceCutter:
         options: detector, margin and size of a crop, frames of a video.
         detect: False takes every picture whole, as a finished crop.
         kinds: of the files that will come.
+        tick: called after each frame of a video that was looked at; for a progress bar.
+
+    Attributes:
+        decoded: what decoding the latest video gave; None before the first.
 
     Raises:
         RogaError: a package is missing.
     """
 
-    def __init__(self, options: CropOptions, *, detect: bool, kinds: Sequence[str]):
-        self.options, self._detector = options, None
+    def __init__(
+        self,
+        options: CropOptions,
+        *,
+        detect: bool,
+        kinds: Sequence[str],
+        tick: Callable[[], object] = lambda: None,
+    ):
+        self.options, self._detector, self._tick = options, None, tick
+        self.decoded: Decoded | None = None
         if "video" in kinds and importlib.util.find_spec("av") is None:
             raise MissingExtra("av", "prepare", "reading videos")
         if detect:
@@ -218,12 +235,15 @@ class FaceCutter:
 
         try:
             seen, decoded = visit_spaced_frames(
-                Path(prediction.path), self.options.n_frames, lambda planned: self._visitor()
+                Path(prediction.path),
+                self.options.n_frames,
+                lambda planned: self._visitor(prediction.path, len(planned)),
             )
         except UnreadableVideo as error:
             raise RogaError(f"cannot read the video {prediction.path!r}: {error}") from None
         if decoded.count == 0:
             raise RogaError(f"cannot read the video {prediction.path!r}: no frame of it can be decoded")
+        self.decoded = decoded
         prediction.n_frames = len(decoded.planned)
         if decoded.is_short or decoded.is_truncated:
             announced = max(decoded.n_declared, decoded.n_present)
@@ -235,19 +255,20 @@ class FaceCutter:
 
         names = [name for name in names_in(prediction.path)[1] if name.lower().endswith(IMAGE_SUFFIXES)]
         paths = [os.path.join(prediction.path, name) for name in names]
-        seen, planned = self._visitor(), spaced_indices(len(paths), self.options.n_frames)
+        planned = spaced_indices(len(paths), self.options.n_frames)
+        seen = self._visitor(prediction.path, len(planned))
         for index in planned:
             seen.visit(index, np.asarray(read_image(paths[index])))
         prediction.n_frames = len(planned)
         return self._seen(prediction, seen)
 
-    def _visitor(self) -> Any:
-        """Of the frames of one video."""
+    def _visitor(self, path: str, n: int) -> Any:
+        """Of ``n`` frames of one video."""
         if self._detector is None:
-            return _WholeFrames()
+            return _WholeFrames(path, n, self._tick)
         from datasets_ext.prepare.faces import VideoFaces  # OpenCV, which whole frames do without
 
-        return VideoFaces(self.options, self._detector)
+        return _Ticking(VideoFaces(self.options, self._detector), self._tick)
 
     def _seen(self, prediction: Prediction, seen: Any) -> list[Image.Image]:
         if isinstance(seen, _WholeFrames):
@@ -263,12 +284,32 @@ class FaceCutter:
 
 
 class _WholeFrames:
-    """Frames that are crops already."""
+    """Frames of the video ``path`` that are crops already, ``n`` of them."""
 
-    def __init__(self):
+    def __init__(self, path: str, n: int, tick: Callable[[], object]):
         self.indices: list[int] = []
         self.images: list[Image.Image] = []
+        self._path, self._n, self._tick = path, n, tick
 
     def visit(self, index: int, rgb: np.ndarray) -> None:
+        if self._n * rgb.nbytes > _MOST_WHOLE:
+            height, width = rgb.shape[:2]
+            raise RogaError(
+                f"{self._path}: {self._n} whole frames of {width}x{height} pixels are too many to hold: take fewer "
+                "with --n_frames, or let faces be cut out of them, without --no_detect"
+            )
         self.indices.append(index)
         self.images.append(Image.fromarray(rgb))
+        self._tick()
+
+
+class _Ticking:
+    """``VideoFaces`` that says when a frame is done."""
+
+    def __init__(self, faces: Any, tick: Callable[[], object]):
+        self._faces, self._tick = faces, tick
+        self.chosen = faces.chosen
+
+    def visit(self, index: int, rgb: np.ndarray) -> None:
+        self._faces.visit(index, rgb)
+        self._tick()

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,6 +28,9 @@ from roga_domainbed.inference.faces import (
 from roga_domainbed.inference.model_inputs import to_tensor
 from roga_domainbed.inference.saved_run import SavedRun, load_run
 from roga_domainbed.trainer.evaluation import decide
+
+if TYPE_CHECKING:
+    from roga_domainbed.inference.explain.verdicts import KeptCrops
 
 BATCH_SIZE = 64
 THRESHOLD = 0.5
@@ -49,6 +52,10 @@ class Predictions:
     options: CropOptions | None
     crops: str
     files: list[Prediction]
+
+    def verdict(self, probability: float) -> str:
+        """``fake`` or ``real``."""
+        return _verdict(probability)
 
     def as_json(self) -> str:
         """Everything, as one JSON object."""
@@ -106,6 +113,7 @@ def predict(
     frames: bool = False,
     real: Collection[str] = (),
     fake: Collection[str] = (),
+    kept: KeptCrops | None = None,
 ) -> Predictions:
     """Predict with a saved model; on a terminal, stderr shows a progress bar.
 
@@ -117,6 +125,7 @@ def predict(
         frames: a folder of images is a video, and they are its frames.
         real: the class of the model that is real, if its name does not say so.
         fake: the one that is fake.
+        kept: keeps the crops that are to be explained.
 
     Raises:
         RogaError: a missing input or package, no such run, a model for other inputs or other classes.
@@ -132,6 +141,8 @@ def predict(
         problems.add(message)
     problems.check()
     cutter = FaceCutter(cut, detect=detect, kinds=[kind for _, kind in files])
+    if kept is not None:
+        cutter = kept.before(cutter, run)
     predictions = list(predict_files(run, files, cutter))
     if not detect:
         return Predictions(run, None, f"pictures taken whole, {cut.n_frames} frames a video", predictions)

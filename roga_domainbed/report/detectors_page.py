@@ -22,7 +22,7 @@ from roga_domainbed.report.detectors import (
 )
 from roga_domainbed.report.figures.detection import score_figures
 from roga_domainbed.report.figures.figure import Figure, Line
-from roga_domainbed.report.page import render_template
+from roga_domainbed.report.html import render
 from roga_domainbed.report.page_tables import PageTable, Value, text
 from roga_domainbed.report.score_files import ScoredPart, ScoreFile
 from roga_domainbed.report.scores import Scores
@@ -32,7 +32,7 @@ def detectors_page(found: DetectorMetrics, tick: Callable[[], object] = lambda: 
     """The page as HTML; ``tick`` is called after each panel."""
     lines = tuple(Line(file.name, slot) for slot, file in enumerate(found.files))
     names = [file.name for file in found.files]
-    return render_template(
+    return render(
         "detectors.html",
         tick,
         title=f"Scores of {', '.join(names)}",

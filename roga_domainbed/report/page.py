@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from roga_domainbed import __version__
-from roga_domainbed.foreign import printable
 from roga_domainbed.report import page_tables
 from roga_domainbed.report.against import AgainstTable
 from roga_domainbed.report.figures.detection import detection_figures
-from roga_domainbed.report.figures.drawing import file_name, inline_svg, save_figure, swatch
+from roga_domainbed.report.figures.drawing import file_name, save_figure
 from roga_domainbed.report.figures.environments import by_environment
 from roga_domainbed.report.figures.figure import Figure, Line, lines_for
 from roga_domainbed.report.figures.search import search_figures
 from roga_domainbed.report.figures.training import training_figures
 from roga_domainbed.report.health import RunHealth
+from roga_domainbed.report.html import render
 from roga_domainbed.report.intervals import cell_intervals
 from roga_domainbed.report.page_tables import PageTable
 from roga_domainbed.report.scores import Scores, StoredScores, read_stored
@@ -25,9 +23,6 @@ from roga_domainbed.report.study import Study
 from roga_domainbed.report.summary import Sentence, ranking, summary
 from roga_domainbed.results.records import SCORES
 from roga_domainbed.results.selected import JudgedRun
-
-#: Characters that are not allowed in HTML or SVG; names may contain them.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -130,7 +125,7 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         tick: called after each of the ``n_panels`` panels; for a progress bar.
     """
     study = report.study
-    return render_template(
+    return render(
         "report.html",
         tick,
         report=report,
@@ -146,47 +141,6 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         has_data_hash=any("hash" in name for name in page_tables.recorded_facts(study)),
         reproductions=_reproductions(study),
     )
-
-
-def render_template(name: str, tick: Callable[[], object], **values: object) -> str:
-    """A page of ``templates``: its figures are drawn, and text of any origin is made safe.
-
-    Args:
-        name: of the template.
-        tick: called after each panel that was drawn.
-        values: what the template shows.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("roga_domainbed.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: _safe(value) if type(value) is str else value,
-    )
-    drawn = 0
-
-    def svg(panel: object) -> Markup:
-        nonlocal drawn
-        drawn += 1
-        text = Markup(_CONTROL.sub("\ufffd", inline_svg(panel, f"f{drawn}-")))
-        tick()
-        return text
-
-    return environment.get_template(name).render(
-        version=__version__,
-        svg=svg,
-        swatch=lambda line, markers: Markup(swatch(line, markers=markers)),
-        **values,
-    )
-
-
-def _safe(text: str) -> str:
-    """``text`` without what HTML forbids, and with what turns the direction of writing written out."""
-    return printable(_CONTROL.sub("\ufffd", text))
 
 
 def n_panels(report: Report) -> int:

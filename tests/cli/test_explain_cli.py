@@ -1,14 +1,19 @@
 """``explain``: figures of short runs on a small SynthFake, and everything that is refused."""
 
+import html
 import json
 import re
+import shlex
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from prepare_videos import SQUARES, write_video
 
+from datasets_ext.prepare.detectors import DETECTORS
 from datasets_ext.synthfake.generate import generate
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.cli import explain as command
@@ -55,12 +60,13 @@ def explain(place, tmp_path, monkeypatch, capsys):
         out, err = capsys.readouterr()
         return err if code else out
 
+    run.printed = lambda: capsys.readouterr().out
     return run
 
 
 def test_the_names_that_help_needs_without_torch_are_those_of_the_code():
     assert tuple(METHODS) == command.METHODS
-    assert {f".{name}" for name in FORMATS} == set(command.FORMATS)
+    assert {*(f".{name}" for name in FORMATS), ".html"} == set(command.FORMATS)
 
 
 def test_a_grid_of_two_runs_is_drawn_in_every_format_and_twice_the_same(explain, tmp_path):
@@ -131,6 +137,88 @@ def test_images_that_the_model_knows_are_refused_and_with_the_flag_the_figure_sa
     assert "LEAK: ERM: the model was trained" in (tmp_path / "maps.svg").read_text()
 
 
+def page_of(tmp_path, name):
+    """The page, its texts, and the words of its command."""
+    page = (tmp_path / name).read_text()
+    assert page.startswith("<!doctype html>")
+    outside = re.findall(r'(?:href|src)="(?!#|data:)[^"]*"|url\((?!#)[^)]*\)', page)
+    assert not outside, "a page that needs other files"
+    (said,) = re.findall(r"<pre>(.*?)</pre>", page)
+    return page, html.unescape(re.sub(r"<[^>]*>", " ", page)), shlex.split(html.unescape(said))
+
+
+def test_a_page_has_figure_table_notes_and_command(explain, tmp_path):
+    line = "cam --run erm roga --names <i>A</i> B --folder data/SynthFake/DF --allow_leakage --output m.html"
+    out = explain(line)
+    page, text, said = page_of(tmp_path, "m.html")
+    assert "<i>A</i>" not in page, "a name is no markup"
+    assert "<i>A</i>" in text
+    assert "8x8 after featurizer.blocks.3.2" in text
+    assert '<li class="warning">LEAK' in page
+    assert all(note in text for note in out.splitlines() if note.startswith("LEAK"))
+    assert page.count("data:image/png;base64,") == 2 * 3 + 1, "pictures of two images, and the scale"
+    assert said[:3] == ["roga-domainbed", "explain", "cam"]
+    assert said[3:] == [
+        *("--run", "erm", "roga"), *("--names", "<i>A</i>", "B"), *("--output", "m.html"),
+        *("--folder", "data/SynthFake/DF"), "--allow_leakage",
+    ]  # fmt: skip
+    assert "var(--ink)" in page
+    explain(" ".join(said[2:]))
+    assert page_of(tmp_path, "m.html")[0] == page, "the command on the page makes the page"
+
+
+def test_a_video_over_time_has_its_scores_and_extreme_frames(explain, tmp_path):
+    with DETECTORS.temporarily(SQUARES):
+        write_video(tmp_path / "clip.mp4", n_frames=12, no_face=(3,))
+        report = {"options": {"detector": "squares", "n_frames": 12}}
+        (tmp_path / "own/SynthFake").mkdir(parents=True)
+        (tmp_path / "own/SynthFake/prepare-report.json").write_text(json.dumps(report))
+        saved = torch.load("erm/model.pkl", weights_only=True)
+        saved["args"]["data_dir"] = "own"
+        torch.save(saved, "own.pkl")
+        out = explain("video --run own.pkl --video clip.mp4 --output t.svg").splitlines()
+        explain("video --run own.pkl --video clip.mp4 --output t.html")
+        main(["predict", "own.pkl", "clip.mp4", "--format", "text"])
+    predicted = re.search(r"\d\.\d+ to .*", explain.printed())[0]
+    assert re.fullmatch(r"  p\(fake\) (0\.\d{3}) in the mean of 11 faces in 12 frames, " + predicted, out[1])
+    assert out[2].startswith("most suspicious: ")
+    assert out[2].count(" s") == 5
+    assert out[3].startswith("faces by squares, margin 1.3, 256 pixels, 12 frames a video (as in own/")
+    svg = (tmp_path / "t.svg").read_text()
+    assert all(f">{word}</text>" in svg for word in ("time in s", "p(fake)", "most suspicious", "frame"))
+    first = out[2].split(": ")[1].split(",")[0]
+    assert f">1: {first}</text>" in svg
+    page, text, _ = page_of(tmp_path, "t.html")
+    assert out[2] in text
+    assert page.count("data:image/png;base64,") == 6 * 2 + 1
+
+
+def test_the_sharpness_of_two_runs_is_a_table_and_a_figure(explain, tmp_path):
+    out = explain("sharpness --run erm roga --rho 0.1 --n_samples 5 --output s.svg").splitlines()
+    assert out[0] == "Sharpness at rho = 0.1, on training images"
+    assert out[1].split() == "run environment images loss loss at rho sharpness gradient norm".split()
+    rows = [line.split() for line in out[2:10]]
+    assert [row[:3] for row in rows] == [
+        [run, env, n]
+        for run in ("ERM", "RoGA")
+        for env, n in (("pooled", "15"), ("DF", "5"), ("F2F", "5"), ("FS", "5"))
+    ]
+    for row in rows:
+        loss, at_rho, rise, norm = map(float, row[3:])
+        assert rise == pytest.approx(at_rho - loss, abs=2e-3)
+        # to first order the loss rises by ρ‖g‖
+        assert 0.3 * 0.1 * norm < rise < 3 * 0.1 * norm
+    assert out[10].startswith("ERM: ERM, trained on SynthFake")
+    svg = (tmp_path / "s.svg").read_text()
+    assert all(f">{word}</text>" in svg for word in ("pooled", "DF", "F2F", "FS", "ERM", "RoGA", "loss"))
+    assert "--rho" in explain("sharpness --run erm --n_samples 5 --output s.png", code=2), "ERM has none"
+    explain("sharpness --run roga --n_samples 5 --output s.html")
+    page, text, said = page_of(tmp_path, "s.html")
+    assert "Sharpness at rho = 0.02" in text, "RoGA's default for networks from scratch"
+    assert page.count('<svg viewBox="0 0 237') == 4, "a panel each, which flow"
+    assert "--rho" not in said
+
+
 REFUSED = [
     ("cam --run unsaved --output m.png", "has no model.pkl: train it again without --skip_model_save"),
     ("cam --run no/such unsaved --output m.png", "2 problems:"),
@@ -154,6 +242,16 @@ REFUSED = [
     ("tsne --run erm --output m.png --seed -1", "--seed must be at least 0 and below 2**32; got -1"),
     ("tsne --run erm --output m.png --coordinates m.txt", "--coordinates 'm.txt' must end in .parquet, .csv"),
     ("tsne --run erm --output mine.png", "--output 'mine.png' holds something else"),
+    ("video --run erm --video x.mp4 --output m.png", "no such file or folder: 'x.mp4'"),
+    ("video --run erm --video data --output m.png", "--video takes one video, and 'data' is a folder"),
+    ("video --run erm --video broken.png --output m.png", "'broken.png' is a picture: 'explain cam --images'"),
+    ("video --run erm --video clip.mp4 --no_detect --output m.png", "cannot read the video 'clip.mp4'"),
+    ("video --run erm --video clip.mp4 --n_frames 501 --output m.png", "--n_frames must be from 1 to 500"),
+    ("video --run mlp --video clip.mp4 --output m.png", "mlp has no convolution"),
+    ("sharpness --run erm --rho 0 --output m.png", "--rho must be above 0 and finite; got 0.0"),
+    ("sharpness --run erm --rho nan --output m.png", "--rho must be above 0 and finite; got nan"),
+    ("sharpness --run erm --rho 1 --n_samples 0 --output m.png", "--n_samples must be at least 1; got 0"),
+    ("sharpness --run erm --rho 1 --data_dir no/such --output m.png", "--data_dir 'no/such' is not a folder"),
 ]  # fmt: skip
 
 
@@ -172,20 +270,26 @@ def test_all_faults_of_the_arguments_come_at_once(explain):
     assert all(word in said for word in ("3 problems", "unknown method", "--n must be", "m.gif"))
 
 
-MISSING = [("cam", "pytorch_grad_cam", "grad-cam"), ("tsne", "matplotlib", "matplotlib")]
+MISSING = [
+    ("cam", "pytorch_grad_cam", "grad-cam"),
+    ("video --video x.mp4", "pytorch_grad_cam", "grad-cam"),
+    ("tsne", "matplotlib", "matplotlib"),
+    ("sharpness", "jinja2", "Jinja2"),
+]
 
 
 @pytest.mark.parametrize(("action", "module", "package"), MISSING)
 def test_a_missing_package_is_named_with_its_extra(explain, monkeypatch, action, module, package):
     there = command.find_spec
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == module else there(name))
-    said = explain(f"{action} --run erm --output m.png", code=2)
-    assert f"explain {action} needs the package '{package}': pip install 'roga-domainbed[explain]'" in said
+    said = explain(f"{action} --run erm --output m.{'html' if module == 'jinja2' else 'png'}", code=2)
+    assert (
+        f"explain {action.split()[0]} needs the package '{package}': pip install 'roga-domainbed[explain]'"
+        in said
+    )
 
 
 def test_a_model_of_another_dataset_is_told_to_name_one(explain, monkeypatch, place):
-    import torch
-
     saved = torch.load(place / "roga/model.pkl", weights_only=True)
     saved["args"]["dataset"] = "FFPP"
     torch.save(saved, "other.pkl")

@@ -1,9 +1,11 @@
 """``predict``: faces of images and videos that are bright squares, found by a detector of squares."""
 
 import csv
+import html
 import io
 import json
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -284,3 +286,48 @@ def test_escapes_in_names_do_not_reach_the_terminal(model, tmp_path, capsys):
     out = predict(capsys, model, tmp_path, "--no_detect").out
     assert r"\x1b[2Jevil\udc80.png" in out
     assert "\x1b" not in out
+
+
+def test_explain_draws_each_face_with_its_verdict_and_changes_nothing_that_is_printed(
+    squares, model, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("pytorch_grad_cam")
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "in/two.png", (5, 5, 40, 250), (60, 30, 20, 120))
+    picture(tmp_path / "in/none.png")
+    write_video(tmp_path / "in/clip.mp4", n_frames=6)
+    argv = (model, "in", "--n_frames", 4, "--detector", "squares", "--format", "json")
+    plain = predict(capsys, *argv)
+    drawn = predict(capsys, *argv, "--explain", "v.svg")
+    assert drawn.out == plain.out
+    assert drawn.err == "Verdicts on 3 faces, with heat maps, written to v.svg\n"
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "v.svg").read_text())
+    clip, _, two = json.loads(plain.out)["results"]
+    faces = [face["probability"] for face in two["faces"]]
+    worst = max(clip["faces"], key=lambda face: face["probability"])
+    for title, shown in (
+        ("clip.mp4", clip["probability"]),
+        *zip(("two.png, face 1", "two.png, face 2"), faces, strict=True),
+    ):
+        assert title in texts
+        assert f"{shown:.3f}  {'fake' if shown > 0.5 else 'real'}" in texts
+    assert f"its frame {worst['frame']}: {worst['probability']:.3f}" in texts
+    predict(capsys, *argv, "--explain", "v.html")
+    page = (tmp_path / "v.html").read_text()
+    (command,) = re.findall(r"<pre>(.*?)</pre>", page)
+    assert html.unescape(command).split()[:4] == ["roga-domainbed", "predict", str(model), "in"]
+    assert "two.png, face 2" in page
+
+
+def test_explain_without_a_face_writes_nothing_and_a_wrong_name_is_refused(
+    squares, model, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("pytorch_grad_cam")
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "none.png")
+    argv = (model, "none.png", "--detector", "squares", "--explain")
+    assert "no face has a verdict: v.png is not written" in predict(capsys, *argv, "v.png").err
+    assert not (tmp_path / "v.png").exists()
+    assert (
+        "--explain 'v.gif' must end in .png, .svg, .pdf, .html" in predict(capsys, *argv, "v.gif", code=2).err
+    )

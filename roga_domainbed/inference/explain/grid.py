@@ -12,11 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from roga_domainbed.errors import Problems, RogaError
-from roga_domainbed.inference.detector import as_detector, check_said
+from roga_domainbed.inference.explain.crops import common_cutter
 from roga_domainbed.inference.explain.feature_map import FeatureMap, last_feature_map
 from roga_domainbed.inference.explain.heat_maps import heat_maps
 from roga_domainbed.inference.explain.test_data import Sample, TestData, read
-from roga_domainbed.inference.faces import FaceCutter, crops_of_training, in_words
 from roga_domainbed.inference.model_inputs import to_tensor
 from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.input.augmentation.spec import Recipe
@@ -30,7 +29,7 @@ class Column:
 
     Attributes:
         title: environment or file.
-        truth: ``real`` or ``fake``; empty if nobody knows.
+        truth: a second line: ``real`` or ``fake``, or when in a video; empty if nobody knows.
         image: (H, W, 3) uint8, as the first run's network gets it.
     """
 
@@ -173,17 +172,7 @@ def grid_of_files(
     Raises:
         RogaError: files that cannot be read or have no face, runs whose training data was cut out in different ways.
     """
-    for run in runs.values():
-        check_said(run, (), real, fake)
-        as_detector(run, "explain", real, fake)
-    crops = [crops_of_training(run) for run in runs.values()]
-    options, origin = crops[0]
-    if detect and any(other != options for other, _ in crops):
-        raise RogaError(
-            "the runs' training data was cut out in different ways: explain them one by one, or give crops with "
-            "--no_detect"
-        )
-    cutter = FaceCutter(options, detect=detect, kinds=["image"])
+    cutter, words = common_cutter(runs, "image", detect=detect, real=real, fake=fake)
     problems, titles, faces = Problems(), [], []
     for path, kind in files:
         prediction, found = cutter.cut(path, kind)
@@ -196,11 +185,32 @@ def grid_of_files(
         titles += [f"{name}, face {i}" if len(found) > 1 else name for i in range(1, len(found) + 1)]
     problems.check()
 
-    def inputs(place: int, run: SavedRun) -> tuple[list[Tensor], list[np.ndarray]]:
-        return _of_faces(run, faces)
+    return grid_of_crops(runs, faces, titles, [""] * len(faces), method, [words])
 
-    note = in_words(options, origin) if detect else "pictures taken whole"
-    return _grid(runs, inputs, titles, [""] * len(faces), method, [note])
+
+def grid_of_crops(
+    runs: Mapping[str, SavedRun],
+    crops: Sequence[Image.Image],
+    titles: Sequence[str],
+    truths: Sequence[str],
+    method: str,
+    notes: Sequence[str],
+) -> Grid:
+    """The grid for faces that are cut out; on a terminal, stderr shows a progress bar.
+
+    Args:
+        runs: detectors by their names.
+        crops: N faces.
+        titles: N of them.
+        truths: N second lines.
+        method: one of ``METHODS``.
+        notes: of the grid.
+    """
+
+    def inputs(place: int, run: SavedRun) -> tuple[list[Tensor], list[np.ndarray]]:
+        return _of_faces(run, crops)
+
+    return _grid(runs, inputs, titles, truths, method, notes)
 
 
 def _of_faces(run: SavedRun, faces: Sequence[Image.Image]) -> tuple[list[Tensor], list[np.ndarray]]:
@@ -217,7 +227,7 @@ def _grid(
     method: str,
     notes: Sequence[str],
 ) -> Grid:
-    layers = _layers(runs)
+    layers = feature_maps(runs)
     rows, images = [], []
     with tqdm(total=len(runs) * len(titles), unit="map", disable=None, leave=False) as bar:
         for place, (name, run) in enumerate(runs.items()):
@@ -237,8 +247,12 @@ def _grid(
     return Grid(method, list(map(Column, titles, truths, images)), rows, list(notes))
 
 
-def _layers(runs: Mapping[str, SavedRun]) -> dict[str, FeatureMap]:
-    """Where the maps of each run are taken; all refusals at once, before any map."""
+def feature_maps(runs: Mapping[str, SavedRun]) -> dict[str, FeatureMap]:
+    """Where the maps of each run are taken; all refusals at once, before any map.
+
+    Raises:
+        RogaError: a run without a feature map, or whose inputs are no colour images.
+    """
     problems, found = Problems(), {}
     for name, run in runs.items():
         if len(run.input_shape) != 3 or run.input_shape[0] != 3:

@@ -6,8 +6,9 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -24,7 +25,10 @@ from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import (
     CSS_VARIABLES,
     DASHES,
+    INK,
     MARKERS,
+    MUTED,
+    RULE,
     SERIES,
     line_style,
     paper_style,
@@ -33,6 +37,7 @@ from roga_domainbed.report.figures.style import (
 FORMATS = ("pdf", "svg", "png")
 PANEL_WIDTH = 3.3  # inches: a column of a two-column paper
 MOST_COLUMNS = 3
+_PAGE_DPI, _PAGE_SCALE = 200, 110  # of the pictures in an inline drawing; its CSS pixels an inch
 _DROPPED = re.compile(
     r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->|\sclip-path=\"none\"", re.DOTALL
 )
@@ -40,6 +45,43 @@ _REFERENCE = re.compile(r'(?:href="#|url\(#)([^")]+)')
 _ID = re.compile(r'\sid="([^"]*)"')
 _COORDINATES = re.compile(r'(?<=\sd=")[^"]*|(?<=\sx=")[^"]*|(?<=\sy=")[^"]*')
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that is drawn as a whole: it holds pixels, whose places fit together. Panels of a ``Figure`` flow.
+
+    Attributes:
+        label: read aloud by a screen reader.
+        draw: makes the canvas; called in the style of the paper.
+    """
+
+    label: str
+    draw: Callable[[], Canvas]
+
+
+def save_drawing(drawing: Drawing, path: Path) -> None:
+    """Write a drawing into a file; the suffix of ``path`` is one of ``FORMATS``."""
+    with paper_style(), quiet_about_glyphs(path.suffix == ".svg"):
+        write_canvas(drawing.draw(), path)
+
+
+def inline_drawing(drawing: Drawing, prefix: str) -> tuple[str, int]:
+    """A drawing as an ``<svg>`` element, and the width in CSS pixels at which it can be read.
+
+    Text and axes take their colours from the page; those of data stay, because part of the data are pixels.
+
+    Args:
+        drawing: what to draw.
+        prefix: put before every id to make it unique on the page.
+    """
+    buffer = io.StringIO()
+    with paper_style(), quiet_about_glyphs(True):
+        canvas = drawing.draw()
+        canvas.savefig(buffer, format="svg", metadata={"Date": None}, dpi=_PAGE_DPI)
+        width = round(canvas.get_figwidth() * _PAGE_SCALE)
+    text = buffer.getvalue()
+    return _for_the_page(text[text.index("<svg") :], prefix, (INK, MUTED, RULE)), width
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -73,7 +115,7 @@ def write_canvas(canvas: Canvas, path: Path) -> None:
     kind = path.suffix[1:]
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
     with replacing(path) as partial:
-        canvas.savefig(partial, format=kind, metadata=metadata, dpi=300)
+        canvas.savefig(partial, format=kind, metadata=metadata, dpi=300, facecolor=canvas.get_facecolor())
 
 
 def _legend(name: str) -> str:
@@ -130,7 +172,7 @@ def _fit(axes: Axes) -> None:
     axes.set_position((left, bottom, right - left, top - bottom))
 
 
-def _for_the_page(svg: str, prefix: str) -> str:
+def _for_the_page(svg: str, prefix: str, colors: Sequence[str] = tuple(CSS_VARIABLES)) -> str:
     """Drop what the page does not need, make ids unique, cut to two decimals, replace colours by CSS variables."""
     svg = _DROPPED.sub("", svg)
     head, _, body = svg.partition(">")
@@ -140,8 +182,8 @@ def _for_the_page(svg: str, prefix: str) -> str:
     svg = _ID.sub(lambda match: f' id="{prefix}{match[1]}"' if match[1] in used else "", svg)
     svg = _REFERENCE.sub(lambda match: match[0].replace(match[1], prefix + match[1]), svg)
     svg = _COORDINATES.sub(lambda match: _DECIMALS.sub(r"\1", match[0]), svg)
-    for color, variable in CSS_VARIABLES.items():
-        svg = re.sub(rf"(?<=[ :]){color}(?=[;\"])", f"var({variable})", svg)
+    for color in colors:
+        svg = re.sub(rf"(?<=[ :]){color}(?=[;\"])", f"var({CSS_VARIABLES[color]})", svg)
     return re.sub(r"\s*\n\s*", "\n", svg)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,21 +13,26 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from roga_domainbed.foreign import one_line
-from roga_domainbed.report.figures.drawing import quiet_about_glyphs, write_canvas
-from roga_domainbed.report.figures.style import INK, MUTED, RULE, SERIES, paper_style
+from roga_domainbed.report.figures.drawing import Drawing
+from roga_domainbed.report.figures.style import INK, MUTED, RULE, SERIES
 
 if TYPE_CHECKING:
     from roga_domainbed.inference.explain.embedding import Embedding, Embeddings
 
 _SIDE, _BESIDE = 2.5, 1.2  # inches: of a panel, and of the legends
+_SHARED = "#7d868f"  # a grey of its own: that of text depends on the page
 _CLASSES = {"real": SERIES[0], "fake": SERIES[1]}
 _OF_ENVIRONMENTS = SERIES[2:]  # no colour means a class above and an environment below
 _AREA, _SMALLEST, _LARGEST = 6000, 2.5, 16  # square points: of all points together, of one
 _LONGEST = 20  # letters of a name
 
 
-def save_embeddings(found: Embeddings, path: Path) -> None:
-    """Draw ``found`` into ``path``, whose suffix is one of ``drawing.FORMATS``."""
+def embeddings_drawing(found: Embeddings) -> Drawing:
+    """``found`` as a figure."""
+    return Drawing(f"t-SNE of {len(found.samples)} test images", lambda: _canvas(found))
+
+
+def _canvas(found: Embeddings) -> Canvas:
     envs = [sample.env_names[0] if len(sample.env_names) == 1 else None for sample in found.samples]
     names = [name for name in dict.fromkeys(envs) if name is not None]
     colors = dict(zip(names, _colors(len(names)), strict=True))
@@ -36,27 +40,26 @@ def save_embeddings(found: Embeddings, path: Path) -> None:
     # In their own order the last environment would cover the others.
     order = np.random.Generator(np.random.Philox(0)).permutation(len(is_fake))
     by_class = [_CLASSES["fake" if fake else "real"] for fake in is_fake[order]]
-    by_env = [MUTED if envs[place] is None else colors[envs[place]] for place in order]
+    by_env = [_SHARED if envs[place] is None else colors[envs[place]] for place in order]
     n_rows = 2 if len(names) > 1 else 1
-    with paper_style(), quiet_about_glyphs(path.suffix == ".svg"):
-        size = (len(found.runs) * _SIDE + _BESIDE, n_rows * _SIDE + 0.2)
-        canvas = Canvas(figsize=size, layout="constrained", facecolor="white")
-        axes = canvas.subplots(n_rows, len(found.runs), squeeze=False)
-        for column, run in zip(axes.T, found.runs, strict=True):
-            column[0].set_title(_title(run))
-            _draw(column[0], run.xy[order], by_class, np.ones(len(order), bool))
-            if n_rows > 1:
-                _draw(column[1], run.xy[order], by_env, is_fake[order])
-        _legend(axes[0, -1], [(name, color, True) for name, color in _CLASSES.items()])
+    size = (len(found.runs) * _SIDE + _BESIDE, n_rows * _SIDE + 0.2)
+    canvas = Canvas(figsize=size, layout="constrained", facecolor="white")
+    axes = canvas.subplots(n_rows, len(found.runs), squeeze=False)
+    for column, run in zip(axes.T, found.runs, strict=True):
+        column[0].set_title(_title(run))
+        _draw(column[0], run.xy[order], by_class, np.ones(len(order), bool))
         if n_rows > 1:
-            entries = [(name, color, True) for name, color in colors.items()]
-            if any(env is not None and not fake for env, fake in zip(envs, is_fake, strict=True)):
-                entries.append(("real", INK, False))
-            if None in envs:
-                entries.append(("real, shared", MUTED, False))
-            _legend(axes[1, -1], entries)
-        canvas.supxlabel("\n".join(_notes(found)), x=0.01, ha="left", fontsize=6.5, color=MUTED)
-        write_canvas(canvas, path)
+            _draw(column[1], run.xy[order], by_env, is_fake[order])
+    _legend(axes[0, -1], [(name, color, True) for name, color in _CLASSES.items()])
+    if n_rows > 1:
+        entries = [(name, color, True) for name, color in colors.items()]
+        if any(env is not None and not fake for env, fake in zip(envs, is_fake, strict=True)):
+            entries.append(("real", INK, False))
+        if None in envs:
+            entries.append(("real, shared", _SHARED, False))
+        _legend(axes[1, -1], entries)
+    canvas.supxlabel("\n".join(_notes(found)), x=0.01, ha="left", fontsize=6.5, color=MUTED)
+    return canvas
 
 
 def _colors(n: int) -> Sequence[str]:

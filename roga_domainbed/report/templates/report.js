@@ -25,11 +25,11 @@ for (const table of document.querySelectorAll("table.data")) {
     });
   });
 }
-// A table that is wider than its place says so above, and is marked on the side where it goes on.
+// A table or drawing that is wider than its place says so above, and is marked on the side where it goes on.
 for (const area of document.querySelectorAll(".scroll")) {
   const hint = document.createElement("p");
   hint.className = "scroll-hint";
-  hint.textContent = "Scroll the table sideways \u2192";
+  hint.textContent = `Scroll the ${area.querySelector("table") ? "table" : "figure"} sideways \u2192`;
   area.before(hint);
   const mark = () => {
     const beyond = area.scrollWidth - area.clientWidth;
