@@ -326,7 +326,7 @@ def test_the_page_has_tables_curves_and_names_that_are_only_names(run, monkeypat
     pytest.importorskip("jinja2")
     drawn = []
     monkeypatch.setattr(
-        "roga_domainbed.report.page.inline_svg",
+        "roga_domainbed.report.html.inline_svg",
         lambda panel, prefix: drawn.append(panel.title) or "<svg></svg>",
     )
     table = made()

@@ -63,7 +63,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def no_drawing(monkeypatch):
     """Pages and files without their drawings, which take most of the time: for tests of words and names."""
-    monkeypatch.setattr("roga_domainbed.report.page.inline_svg", lambda panel, prefix: "<svg></svg>")
+    monkeypatch.setattr("roga_domainbed.report.html.inline_svg", lambda panel, prefix: "<svg></svg>")
     monkeypatch.setattr("roga_domainbed.report.page.save_figure", lambda figure, path: path.touch())
 
 
