@@ -41,6 +41,7 @@ COMMANDS = {
     "evaluate": ("roga_domainbed.cli.evaluate", "a saved model on its own data, another dataset or a folder"),
     "predict": ("roga_domainbed.cli.predict", "a probability of fake for images, folders and videos"),
     "explain": ("roga_domainbed.cli.explain", "heat maps of saved models, and their features in the plane"),
+    "export": ("roga_domainbed.cli.export", "a detector as an ONNX or TorchScript file, for other programs"),
     "upstream": ("roga_domainbed.cli.upstream", "run a script of a DomainBed checkout with the plugin in it"),
     "doctor": (
         "roga_domainbed.cli.doctor",

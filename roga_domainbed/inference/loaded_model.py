@@ -24,7 +24,9 @@ from roga_domainbed.trainer.evaluation import decide
 
 OneImage: TypeAlias = "str | os.PathLike | Image.Image | np.ndarray"
 
-_TAKEN = "predict takes PIL images, paths of image files, and uint8 arrays of shape (height, width, 3) in RGB, one or many"
+_TAKEN = (
+    "predict takes PIL images, paths of image files and uint8 arrays (height, width, 3) in RGB, one or many"
+)
 _ORIENTATION = 0x0112  # tag of EXIF
 
 
@@ -70,24 +72,30 @@ class LoadedModel:
         inputs = (self._to_tensor(image) for image in _opened(images))
         found = [np.empty((0, len(self.classes)))]
         while batch := list(islice(inputs, BATCH_SIZE)):
-            found.append(self._probabilities(batch))
-        probabilities = np.concatenate(found)
-        odd = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+            found.append(probabilities(self.run, batch))
+        together = np.concatenate(found)
+        odd = np.flatnonzero(~np.isfinite(together).all(axis=1))
         if len(odd):
             raise RogaError(
-                f"no probabilities: the network's output is NaN for {len(odd)} of {len(probabilities)} images, first "
+                f"no probabilities: the network's output is NaN for {len(odd)} of {len(together)} images, first "
                 f"for image {odd[0]}"
             )
-        return probabilities[:, FAKE] if self.is_detector else probabilities
+        return together[:, FAKE] if self.is_detector else together
 
-    @torch.inference_mode()
-    def _probabilities(self, inputs: Sequence[torch.Tensor]) -> np.ndarray:
-        run = self.run
-        with evaluation_mode(run.algorithm):
-            batch = torch.stack(inputs).to(run.device)
-            with run.autocast():
-                logits = run.algorithm.predict(batch).float().reshape(len(batch), -1).cpu()
-        return decide(logits)[1].astype(float)
+
+@torch.inference_mode()
+def probabilities(run: SavedRun, inputs: Sequence[torch.Tensor]) -> np.ndarray:
+    """(B, C) float64 of one batch, in evaluation mode.
+
+    Args:
+        run: the model.
+        inputs: B inputs of the network, on any device.
+    """
+    with evaluation_mode(run.algorithm):
+        batch = torch.stack(inputs).to(run.device)
+        with run.autocast():
+            logits = run.algorithm.predict(batch).float().reshape(len(batch), -1).cpu()
+    return decide(logits)[1].astype(float)
 
 
 def load_model(where: str | os.PathLike, device: str | torch.device | None = None) -> LoadedModel:
