@@ -42,7 +42,8 @@ class ResidualFeaturizer(nn.Module):
     def __init__(self, build: Callable[..., Any], input_shape: tuple[int, int, int], hparams: dict[str, Any]):
         super().__init__()
         self.image = build(input_shape, hparams)
-        self.noise = build((len(_FILTERS), *input_shape[1:]), hparams)
+        # Residuals are no colours: what normalizes those anew is not for them.
+        self.noise = build((len(_FILTERS), *input_shape[1:]), {**hparams, "normalize": "dataset"})
         self.n_outputs = self.image.n_outputs + self.noise.n_outputs
         self.activation = nn.Identity()  # the slot that some DomainBed algorithms replace
 
