@@ -16,6 +16,7 @@ ONNX (.onnx) needs: pip install 'roga-domainbed[export]'. TorchScript (.pt) need
 from __future__ import annotations
 
 import argparse
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _check_file(name: str, kind: str, problems: Problems) -> None:
         problems.add(f"--output {name!r} is a folder; give the name of a file")
     elif not path.parent.is_dir():
         problems.add(f"--output {name!r}: the folder {str(path.parent)!r} does not exist")
-    elif path.exists():
+    elif os.path.lexists(path):
         from roga_domainbed.inference.export import is_exported
 
         if not is_exported(path, kind):

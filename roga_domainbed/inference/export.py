@@ -30,6 +30,7 @@ from roga_domainbed import __version__
 from roga_domainbed.catalog import ALGORITHMS
 from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.files import replacing
+from roga_domainbed.foreign import open_regular
 from roga_domainbed.inference.detector import as_detector, check_said
 from roga_domainbed.inference.loaded_model import probabilities
 from roga_domainbed.inference.model_inputs import to_tensor
@@ -159,12 +160,12 @@ def drawn_images(n: int, side: int) -> np.ndarray:
 
 def is_exported(path: Path, kind: str) -> bool:
     """Whether the file at ``path`` is one that ``export`` wrote."""
-    if kind == "onnx":
-        with open(path, "rb") as file:
-            # The format's version and, at once, who made it.
+    with suppress(Exception), open_regular(path) as file:  # no file, none of ours, a damaged archive
+        if kind == "onnx":
+            # the format's version in two bytes and, right after it, who made the file
             return file.read(64)[2:].startswith(b"\x12" + bytes([len(_PRODUCER)]) + _PRODUCER.encode())
-    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-        return any(name.endswith(f"/extra/{EXTRA_FILE}") for name in archive.namelist())
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith(f"/extra/{EXTRA_FILE}") for name in archive.namelist())
     return False
 
 

@@ -22,6 +22,7 @@ _FILTERS = (
     (12, ((-1, 2, -2, 2, -1), (2, -6, 8, -6, 2), (-2, 8, -12, 8, -2), (2, -6, 8, -6, 2), (-1, 2, -2, 2, -1))),
     (2, ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 1, -2, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0))),
 )  # fmt: skip
+_KERNELS = torch.stack([torch.tensor(weights).double() / scale for scale, weights in _FILTERS]).unsqueeze(1)
 
 
 class ResidualFeaturizer(nn.Module):
@@ -62,6 +63,6 @@ def residuals(x: Tensor) -> Tensor:
         (B, 3, H, W). Edges reflect: the authors' zeros would draw a frame around every image.
     """
     grey = x[:, :_COLOURS].sum(dim=1, keepdim=True)
-    filters = [torch.tensor(weights, dtype=x.dtype, device=x.device) / scale for scale, weights in _FILTERS]
     padded = F.pad(grey, (2, 2, 2, 2), mode="reflect")
-    return F.conv2d(padded, torch.stack(filters).unsqueeze(1)).clamp(-_LIMIT, _LIMIT)
+    # Not ``to(x)``: a trace keeps the device that it names.
+    return F.conv2d(padded, _KERNELS.type_as(x)).clamp(-_LIMIT, _LIMIT)
