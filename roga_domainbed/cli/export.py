@@ -1,10 +1,10 @@
 r"""Write a detector to one file for programs without this package: ONNX or TorchScript.
 
   $ roga-domainbed export runs/roga --format onnx --output roga.onnx
-  RoGA, trained on FFPP DF, F2F, FS (not NT), split official, trial_seed 0, hparams_seed 0, seed 0
-  images: uint8, N x 224 x 224 x 3, RGB  ->  probability_of_fake: float32, N
-  largest difference of p(fake) on 100 images: 3.0e-07 (they are between 0.021 and 0.993)
-  Written to roga.onnx (85.3 MB)
+  RoGA, trained on SynthFake DF, F2F, FS (not NT), split official, trial_seed 0, hparams_seed 0, seed 1542524416
+  images: uint8, N x 64 x 64 x 3, RGB  ->  probability_of_fake: float32, N
+  largest difference of p(fake) on 100 images: 9.1e-08 (they are between 0.509 and 0.580)
+  Written to roga.onnx (0.1 MB)
 
 RUN is the output folder of a training, for its model.pkl, or a model file. The images are crops of faces as the model
 was trained on, resized to the side that the second line says. Scaling, normalization and softmax are in the file. N is

@@ -177,6 +177,8 @@ def test_a_backbone_says_in_onnx_and_torchscript_what_it_says(
         pytest.importorskip(package)
     monkeypatch.setattr(export, "N_CHECKED", 100)
     run = save_model(tmp_path / "run", side=64, backbone=backbone, frequency=frequency)
+    # phases of weak frequencies, and EfficientNet's many layers, amplify the last digits
+    atol = 1e-5 if frequency == "none" and backbone != "efficientnet_b4" else 1e-4
     images = export.drawn_images(100, 64)
     expected = roga_domainbed.load(run, device="cpu").predict(images)
     assert np.ptp(expected) > 0.1
@@ -184,11 +186,11 @@ def test_a_backbone_says_in_onnx_and_torchscript_what_it_says(
         exported(capsys, run, path)
     with torch.no_grad():
         assert torchscript(tmp_path / "a.pt")[0](torch.from_numpy(images)).numpy() == pytest.approx(
-            expected, abs=1e-5
+            expected, abs=atol
         )
     found, about = onnx_answers(tmp_path / "a.onnx", images)
     assert (found.dtype, found.shape) == (np.float32, (100,))
-    assert np.abs(found - expected).max() < (1e-4 if frequency == "phase" else 1e-5)
+    assert np.abs(found - expected).max() < atol
     assert about.producer_name == "roga-domainbed"
     assert about.custom_metadata_map["trained_on"].startswith("ERM, trained on SynthFake")
     exported(capsys, run, tmp_path / "a.onnx")  # replaced
