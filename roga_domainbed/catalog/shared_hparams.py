@@ -71,6 +71,13 @@ BACKBONE_HPARAMS = (
         "what the network sees beside the colours: the phase spectrum (SPSL), or noise residuals (SRM)",
         choices=("none", "phase", "srm"),
     ),
+    HParam(
+        "normalize",
+        "dataset",
+        constant("dataset"),
+        "whose mean and standard deviation the network's input has: the dataset's, or those of the first weights",
+        choices=("dataset", "backbone"),
+    ),
 )
 FACE_HPARAMS = backbone_hparams("resnet34", True, 224)
 

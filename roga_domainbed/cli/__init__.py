@@ -47,6 +47,7 @@ COMMANDS = {
         "roga_domainbed.cli.explain",
         "why saved models say so: heat maps, a video over time, features, sharpness",
     ),
+    "export": ("roga_domainbed.cli.export", "a detector as an ONNX or TorchScript file, for other programs"),
     "upstream": ("roga_domainbed.cli.upstream", "run a script of a DomainBed checkout with the plugin in it"),
     "doctor": (
         "roga_domainbed.cli.doctor",

@@ -48,6 +48,7 @@ _EXTRAS = {
     "matplotlib": ("report", "figures"),
     "jinja2": ("report", "the HTML report"),
     "pytorch_grad_cam": ("explain", "heat maps"),
+    "onnxscript": ("export", "ONNX files"),
     "submitit": ("cluster", "Slurm"),
 }
 

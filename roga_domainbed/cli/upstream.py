@@ -101,10 +101,11 @@ def _check_values(ours: argparse.Namespace) -> None:
 
     problems = Problems()
     overrides = parse_overrides(ours.hparams)
-    for spec in (*INPUT_HPARAMS, *SCHEDULE_HPARAMS, *AVERAGING_HPARAMS):
-        if spec.name in overrides:
+    of_our_trainer = [spec.name for spec in (*INPUT_HPARAMS, *SCHEDULE_HPARAMS, *AVERAGING_HPARAMS)]
+    for name in ("normalize", *of_our_trainer):
+        if name in overrides:
             problems.add(
-                f"hparam {spec.name!r} is for 'roga-domainbed train' and 'sweep', which have our trainer; DomainBed's "
+                f"hparam {name!r} is for 'roga-domainbed train' and 'sweep', which have our trainer; DomainBed's "
                 "own would ignore it"
             )
     host = backend.host()

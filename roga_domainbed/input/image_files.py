@@ -67,7 +67,7 @@ def read_image(
             # A bit of EXIF that makes no sense says nothing about how the image stands.
             with suppress(Exception):
                 ImageOps.exif_transpose(image, in_place=True)
-            return _as_rgb(image)
+            return as_rgb(image)
     except MemoryError:
         raise
     except Exception as error:  # each of PIL's decoders fails in a way of its own, SyntaxError included
@@ -113,7 +113,12 @@ def _why_unidentified(path: str) -> str:
     return "it is in no image format" if start else "it is empty"
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
+    """``image`` in RGB of 8 bits, as ``read_image`` has it; it is not turned, and may be the given one itself.
+
+    Raises:
+        Exception: any of Pillow's, or one of ours: the pixels are of a kind that is refused, or cannot be decoded.
+    """
     # In another mode, "convert" cuts values off at 255 instead of scaling them.
     if image.mode == "RGB":
         return image.copy() if image.readonly else image

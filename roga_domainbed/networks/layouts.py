@@ -14,9 +14,14 @@ import torch
 from roga_domainbed.errors import RogaError
 
 _State = dict[str, Any]
+#: Mean and standard deviation of each colour, for pixels in [0, 1].
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+_TO_PLUS_MINUS_1: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-def in_our_names(state: _State, wanted: _State, name: str, path: str) -> tuple[_State, str]:
+def in_our_names(
+    state: _State, wanted: _State, name: str, path: str
+) -> tuple[_State, str, Statistics | None]:
     """``state`` with the names of ``wanted``, where a layout of another project is recognized.
 
     Args:
@@ -26,20 +31,21 @@ def in_our_names(state: _State, wanted: _State, name: str, path: str) -> tuple[_
         path: of the file, for messages.
 
     Returns:
-        The tensors, and a phrase that names the layout; the phrase is empty where none is recognized.
+        The tensors; a phrase that names the layout, empty where none is recognized; and what that project's training
+        subtracts from images and divides them by, None where the layout does not tell.
 
     Raises:
         RogaError: the layout is of a network that computes something else.
     """
-    for mark, ours, rename, phrase in _LAYOUTS:
+    for mark, ours, rename, phrase, statistics in _LAYOUTS:
         roots = [key[: -len(mark)] for key in state if key == mark or key.endswith(f".{mark}")]
         if len(roots) == 1 and ours in wanted:
             root = roots[0]
             inside = {key[len(root) :]: value for key, value in state.items() if key.startswith(root)}
             beside = {key: value for key, value in state.items() if not key.startswith(root)}
             new = rename(inside, wanted, name, path)
-            return {**{root + key: value for key, value in new.items()}, **beside}, phrase
-    return state, ""
+            return {**{root + key: value for key, value in new.items()}, **beside}, phrase, statistics
+    return state, "", None
 
 
 def _of_a_sequence(state: _State, wanted: _State, name: str, path: str) -> _State:
@@ -120,21 +126,35 @@ def _without_relu(state: _State, wanted: _State, name: str, path: str) -> _State
 
 _Rename = Callable[[_State, _State, str, str], _State]
 
-#: A name in the file; a name that the network here must have; the rule; the phrase.
-_LAYOUTS: tuple[tuple[str, str, _Rename, str], ...] = (
-    ("resnet.0.weight", "layer4.0.conv1.weight", _of_a_sequence, " (in DeepfakeBench's names)"),
+#: A name in the file; a name that the network here must have; the rule; the phrase; the normalization of images.
+_LAYOUTS: tuple[tuple[str, str, _Rename, str, Statistics | None], ...] = (
+    (
+        "resnet.0.weight",
+        "layer4.0.conv1.weight",
+        _of_a_sequence,
+        " (in DeepfakeBench's names)",
+        _TO_PLUS_MINUS_1,
+    ),
     (
         "efficientnet._conv_stem.weight",
         "conv_stem.weight",
         _of_efficientnet_pytorch,
         " (in the names of DeepfakeBench, whose network pads its borders otherwise)",
+        _TO_PLUS_MINUS_1,
     ),
     (
         "_conv_stem.weight",
         "conv_stem.weight",
         _of_efficientnet_pytorch,
         " (in the names of efficientnet_pytorch)",
+        None,
     ),
-    ("Incption1_conv1.weight", "hidden.1.weight", _without_relu, ""),
-    ("conv4.weight", "blocks.3.2.running_mean", _of_shared_norms, " (in DeepfakeBench's names)"),
+    ("Incption1_conv1.weight", "hidden.1.weight", _without_relu, "", None),
+    (
+        "conv4.weight",
+        "blocks.3.2.running_mean",
+        _of_shared_norms,
+        " (in DeepfakeBench's names)",
+        _TO_PLUS_MINUS_1,
+    ),
 )

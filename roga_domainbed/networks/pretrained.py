@@ -68,6 +68,7 @@ def _from_hub(name: str, arguments: dict[str, Any]) -> nn.Module:
             f"{_WITHOUT_NETWORK}"
         ) from None
     model.first_weights = f"{name} starts from timm's weights {config.architecture}.{config.tag}"
+    model.weights_statistics = tuple(config.mean), tuple(config.std)
     return model
 
 

@@ -22,6 +22,7 @@ _FILTERS = (
     (12, ((-1, 2, -2, 2, -1), (2, -6, 8, -6, 2), (-2, 8, -12, 8, -2), (2, -6, 8, -6, 2), (-1, 2, -2, 2, -1))),
     (2, ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 1, -2, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0))),
 )  # fmt: skip
+_KERNELS = torch.stack([torch.tensor(weights).double() / scale for scale, weights in _FILTERS]).unsqueeze(1)
 
 
 class ResidualFeaturizer(nn.Module):
@@ -42,7 +43,8 @@ class ResidualFeaturizer(nn.Module):
     def __init__(self, build: Callable[..., Any], input_shape: tuple[int, int, int], hparams: dict[str, Any]):
         super().__init__()
         self.image = build(input_shape, hparams)
-        self.noise = build((len(_FILTERS), *input_shape[1:]), hparams)
+        # Residuals are no colours: what normalizes those anew is not for them.
+        self.noise = build((len(_FILTERS), *input_shape[1:]), {**hparams, "normalize": "dataset"})
         self.n_outputs = self.image.n_outputs + self.noise.n_outputs
         self.activation = nn.Identity()  # the slot that some DomainBed algorithms replace
 
@@ -61,6 +63,6 @@ def residuals(x: Tensor) -> Tensor:
         (B, 3, H, W). Edges reflect: the authors' zeros would draw a frame around every image.
     """
     grey = x[:, :_COLOURS].sum(dim=1, keepdim=True)
-    filters = [torch.tensor(weights, dtype=x.dtype, device=x.device) / scale for scale, weights in _FILTERS]
     padded = F.pad(grey, (2, 2, 2, 2), mode="reflect")
-    return F.conv2d(padded, torch.stack(filters).unsqueeze(1)).clamp(-_LIMIT, _LIMIT)
+    # Not ``to(x)``: a trace keeps the device that it names.
+    return F.conv2d(padded, _KERNELS.type_as(x)).clamp(-_LIMIT, _LIMIT)

@@ -24,7 +24,9 @@ def load_weights(model: nn.Module, name: str, path: str) -> None:
     ``layouts`` knows. Layers after the features are left out, and so is what stands beside the prefix.
 
     Args:
-        model: gets the weights, and says so from then on (see ``first_weights``).
+        model: gets the weights, and says so from then on (see ``first_weights``). It also notes, as
+            ``weights_statistics``, the mean and standard deviation that images had when they were trained, if that is
+            known: a layout's, else those of timm's weights of that network.
         name: of the network, for messages.
         path: of the file.
 
@@ -33,7 +35,7 @@ def load_weights(model: nn.Module, name: str, path: str) -> None:
             the message counts what fits and names what does not.
     """
     wanted = model.state_dict()
-    state, layout = in_our_names(_state_in(path), wanted, name, path)
+    state, layout, statistics = in_our_names(_state_in(path), wanted, name, path)
     state, beside = _beneath(_prefix(state, wanted, path), state)
     config = getattr(model, "default_cfg", {})
     of_timm = config.get("classifier") or ()
@@ -45,6 +47,9 @@ def load_weights(model: nn.Module, name: str, path: str) -> None:
     _adapt_matrices(state, wanted)
     _require_fit(state, wanted, name, path)
     model.load_state_dict(state, strict=False)
+    if statistics is None and "mean" in config:
+        statistics = tuple(config["mean"]), tuple(config["std"])
+    model.weights_statistics = statistics
     left_out += beside
     model.first_weights = (
         f"{name} starts from {path!r}{layout}: all of its {len(state)} tensors fit"

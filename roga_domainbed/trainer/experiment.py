@@ -24,6 +24,7 @@ from roga_domainbed.input.environment import OpenDataset
 from roga_domainbed.input.minibatches import seed_everything
 from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.input.relabelled import Relabelled
+from roga_domainbed.networks import normalization
 from roga_domainbed.optim.base import other_optimizers
 from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive
@@ -115,6 +116,8 @@ class Experiment:
             self.algorithm = algorithm_class(
                 self.dataset.input_shape, self.dataset.num_classes, len(self.train_envs), hparams
             )
+        if hparams.get("normalize") == "backbone":
+            self.dataset.notes.append(_fit_normalization(self.algorithm, self.dataset))
         _check_optimizer(config.algorithm, self.algorithm, hparams)
         self.algorithm.to(self.device)
         self.precision = resolve_precision(config.precision, self.device)
@@ -245,6 +248,13 @@ def open_dataset(
             f"{name} has {len(opened)} environments on disk and {len(names)} names: {', '.join(names)}"
         )
     return opened
+
+
+def _fit_normalization(algorithm: torch.nn.Module, dataset: OpenDataset) -> str:
+    recipes = [environment.recipe for environment in dataset.environments]
+    found = {(recipe.mean, recipe.std) for recipe in recipes if recipe is not None}
+    is_known = len(found) == 1 and None not in recipes
+    return normalization.fit(algorithm, dataset.name, dataset.input_shape, found.pop() if is_known else None)
 
 
 def _check_optimizer(name: str, algorithm: torch.nn.Module, hparams: dict[str, Any]) -> None:

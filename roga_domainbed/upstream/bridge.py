@@ -161,7 +161,8 @@ def _with_backbones(original: Any) -> Any:
         return original(input_shape, hparams)
 
     def Featurizer(input_shape: tuple, hparams: dict[str, Any]) -> Any:
-        return load("roga_domainbed.networks.frequency:with_frequency")(plain, input_shape, hparams)
+        build = functools.partial(load("roga_domainbed.networks.normalization:with_normalization"), plain)
+        return load("roga_domainbed.networks.frequency:with_frequency")(build, input_shape, hparams)
 
     return Featurizer
 

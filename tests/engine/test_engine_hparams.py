@@ -84,7 +84,15 @@ def test_a_dataset_overrides_values_in_place_and_appends_its_own():
 
 def test_optional_hparams_are_in_no_dictionary_of_upstreams_datasets():
     names = {spec.name for spec in BACKBONE_HPARAMS}
-    assert names == {"backbone", "pretrained", "weights", "image_size", "meso4_dropout", "frequency"}
+    assert names == {
+        "backbone",
+        "pretrained",
+        "weights",
+        "image_size",
+        "meso4_dropout",
+        "frequency",
+        "normalize",
+    }
     assert not names & set(default_hparams("ERM", "PACS"))
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
+from roga_domainbed.catalog import load_backbone
 from roga_domainbed.errors import RogaError
 from roga_domainbed.networks.backbones import timm_backbone
 from roga_domainbed.networks.meso4 import Meso4
@@ -137,3 +138,66 @@ def test_the_layout_of_another_network_is_only_compared(tmp_path):
         RogaError, match=r"is not for meso4: it lacks blocks.0.0.weight.*also has resnet.0.weight; 0 of"
     ):
         Meso4((3, 64, 64), given)
+
+
+def xception_names():
+    """Those of FaceForensics++'s Xception, which DeepfakeBench has: blocks of ReLU, separable convolution, norm."""
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    separable = ("conv1.weight", "pointwise.weight")
+    for i in (1, 2):
+        yield from (f"conv{i}.weight", *(f"bn{i}.{part}" for part in norm))
+    for block in range(1, 13):
+        first = 0 if block == 1 else 1  # the first block begins without a ReLU
+        for at in range(first, first + (3 if 4 <= block <= 11 else 2) * 3, 3):
+            yield from (f"block{block}.rep.{at}.{part}" for part in separable)
+            yield from (f"block{block}.rep.{at + 1}.{part}" for part in norm)
+        if block in (1, 2, 3, 12):  # those with a stride
+            yield from (f"block{block}.skip.weight", *(f"block{block}.skipbn.{part}" for part in norm))
+    for i in (3, 4):
+        yield from (*(f"conv{i}.{part}" for part in separable), *(f"bn{i}.{part}" for part in norm))
+
+
+def detector_file(name):
+    """Name → tensor of DeepfakeBench's detector of that name, with random weights; and how many are the network's."""
+    torch.manual_seed(0)
+    if name == "resnet34":
+        children = list(torchvision.models.resnet34().children())[:-2]
+        inside = {f"resnet.{key}": value for key, value in nn.Sequential(*children).state_dict().items()}
+        beside = {"fc.weight": torch.zeros(2, 512), "fc.bias": torch.zeros(2)}
+    elif name == "xception":
+        shapes = timm.create_model("legacy_xception", num_classes=0).state_dict()
+        inside = {
+            key: torch.rand_like(shapes[key].double()).to(shapes[key].dtype) for key in xception_names()
+        }
+        beside = {"last_linear.1.weight": torch.zeros(2, 2048), "last_linear.1.bias": torch.zeros(2)}
+        beside |= {"adjust_channel.0.weight": torch.zeros(512, 2048, 1, 1)}
+    elif name == "tf_efficientnet_b4":
+        values = timm.create_model(name, num_classes=0).state_dict().values()
+        names = efficientnet_pytorch_names((2, 4, 4, 6, 6, 8, 2))  # EfficientNet-B4's blocks
+        inside = {f"efficientnet.{key}": value for key, value in zip(names, values, strict=True)}
+        beside = {"last_layer.weight": torch.zeros(2, 1792), "last_layer.bias": torch.zeros(2)}
+    else:
+        inside = shared_norm_meso4()
+        inside["fc1.weight"] = torch.randn(16, 16 * 8 * 8)  # images of 256 pixels
+        beside = {key: inside.pop(key) for key in ("fc2.weight", "fc2.bias")}
+    return {f"backbone.{key}": value for key, value in {**inside, **beside}.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "n_tensors"), [("resnet34", 216), ("xception", 274), ("tf_efficientnet_b4", 704), ("meso4", 30)]
+)
+def test_the_four_backbones_of_deepfakebench_are_read(name, n_tensors, tmp_path):
+    file = detector_file(name)
+    network = load_backbone(name)((3, 256, 256), saved(file, tmp_path / "w.pth"))
+    said = first_weights_of(network)
+    assert f"all of its {n_tensors} tensors fit, left out: " in said
+    ours = [value for value in network.state_dict().values() if value.dim() == 4]
+    theirs = [value for key, value in file.items() if value.dim() == 4 and "adjust_channel" not in key]
+    ours.sort(key=lambda value: (value.shape, value.sum().item()))
+    theirs.sort(key=lambda value: (value.shape, value.sum().item()))
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    (noted,) = (
+        module.weights_statistics for module in network.modules() if hasattr(module, "weights_statistics")
+    )
+    assert noted == ((0.5,) * 3, (0.5,) * 3)

@@ -324,6 +324,7 @@ def _options(world: World) -> Iterator[tuple[list[str], argparse.Action]]:
         "report": f"report --input_dir {sweep} --output page.html",
         "evaluate": f"evaluate {run} --folder {images}",
         "predict": f"predict {run} {images} --no_detect",
+        "export": f"export {run} --format torchscript --output detector.pt",
         "doctor": "doctor",
         "upstream": "upstream",
         "prepare": f"prepare csv {new}",

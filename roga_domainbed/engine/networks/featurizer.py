@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -17,6 +18,7 @@ from roga_domainbed.engine.networks.resnet import ResNet
 from roga_domainbed.engine.networks.wide_resnet import Wide_ResNet
 from roga_domainbed.errors import RogaError
 from roga_domainbed.networks.frequency import with_frequency
+from roga_domainbed.networks.normalization import with_normalization
 
 
 def Featurizer(input_shape: tuple[int, ...], hparams: dict[str, Any]) -> nn.Module:
@@ -25,13 +27,13 @@ def Featurizer(input_shape: tuple[int, ...], hparams: dict[str, Any]) -> nn.Modu
     Args:
         input_shape: ``(features,)`` or ``(channels, height, width)``.
         hparams: ``backbone`` wins over the shape: a name of ``catalog.BACKBONES``, or any timm name. ``frequency``
-            adds a stream (``networks.frequency``).
+            adds a stream (``networks.frequency``); ``normalize`` is that of ``networks.normalization``.
 
     Raises:
         RogaError: an ``mlp_*`` hyper-parameter is missing, weights cannot be had, or frequencies of no image.
         NotInEngine: no featurizer for this shape, or one that only a DomainBed checkout has.
     """
-    return with_frequency(_plain, tuple(input_shape), hparams)
+    return with_frequency(partial(with_normalization, _plain), tuple(input_shape), hparams)
 
 
 def _plain(shape: tuple[int, ...], hparams: dict[str, Any]) -> nn.Module:
