@@ -63,3 +63,24 @@ def add_class_names(parser: argparse._ActionsContainer, what: str) -> None:
             metavar="NAME",
             help=f"{what} that is {name}, where its name does not say so (may be repeated)",
         )
+
+
+def add_threshold(parser: argparse._ActionsContainer, default: str) -> None:
+    """``--threshold``, which ``parsed_threshold`` reads."""
+    parser.add_argument(
+        "--threshold",
+        metavar="T",
+        help="what is above it is called fake: eer, fpr=0.01 or fpr=0.05, from the model's validation data, or a "
+        f"probability (default: {default})",
+    )
+
+
+def parsed_threshold(text: str | None, problems: Problems) -> str | float | None:
+    """A name that models keep a threshold by, a probability, or None where nothing was given."""
+    from roga_domainbed.metrics import thresholds
+
+    try:
+        return None if text is None else thresholds.parsed_threshold(text)
+    except ValueError as error:
+        problems.add(f"--threshold {error}")
+        return None

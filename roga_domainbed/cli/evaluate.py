@@ -14,7 +14,8 @@ manifest.parquet, or with folders real and fake (spelled one way or another), or
 them; folders within real and fake are videos, and video files are taken as by 'predict'. --real and --fake say what
 folders, or the classes of the model, are whose names do not say so. Data that the model was trained on or selected by
 is refused as test data unless --allow_leakage is given; the table then says so. --scores writes the score of every
-sample, in the format of a run's scores.parquet.
+sample, in the format of a run's scores.parquet. --threshold adds the accuracy, the share of reals called fake and the
+share of fakes that are missed at a threshold that the model keeps from its validation data, or at any probability.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import sys
 from pathlib import Path
 
 from datasets_ext import trees
-from roga_domainbed.cli.arguments import add_class_names
+from roga_domainbed.cli.arguments import add_class_names, add_threshold, parsed_threshold
 from roga_domainbed.errors import Problems, unknown_name
 from roga_domainbed.files import replacement_problem
 
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not look for faces in video files: every frame is a crop already, as images are",
     )
+    add_threshold(parser, "no further columns; acc is at 0.5 in any case")
     parser.add_argument("--format", default="text", help=f"{', '.join(FORMATS)} (default text)")
     parser.add_argument("--scores", metavar="FILE", help="also write the scores of every sample, as Parquet")
     parser.add_argument("--n_workers", type=int, default=0, help="processes that read images (default 0)")
@@ -67,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the metrics."""
-    _check(args)
+    threshold = _check(args)
     from roga_domainbed.inference.evaluate import evaluate
     from roga_domainbed.inference.saved_run import load_run
 
@@ -83,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         detect=not args.no_detect,
         real=args.real,
         fake=args.fake,
+        threshold=threshold,
     )
     if args.scores:
         from roga_domainbed.trainer.scores import write_scores
@@ -96,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace) -> str | float | None:
+    """The threshold, once nothing is wrong with the arguments."""
     from roga_domainbed.cli.checkout_names import add_checkout_names
 
     add_checkout_names()
@@ -122,4 +126,6 @@ def _check(args: argparse.Namespace) -> None:
         problems.add(f"--scores {args.scores!r} {other}")
     if args.n_workers < 0:
         problems.add(f"--n_workers must be at least 0; got {args.n_workers}")
+    threshold = parsed_threshold(args.threshold, problems)
     problems.check()
+    return threshold

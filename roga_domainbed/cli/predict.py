@@ -24,7 +24,7 @@ import argparse
 import sys
 from typing import Any
 
-from roga_domainbed.cli.arguments import add_class_names
+from roga_domainbed.cli.arguments import add_class_names, add_threshold, parsed_threshold
 from roga_domainbed.errors import Problems, unknown_name
 
 FORMATS = ("text", "json", "csv")
@@ -50,16 +50,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not detect faces: every picture, and every frame of a video, is a crop already",
     )
     add_class_names(parser, "class of the model")
+    add_threshold(parser, "eer, and undecided between it and fpr=0.01; 0.5 for a model without these")
     parser.add_argument("--format", default="text", help=f"{', '.join(FORMATS)} (default text)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the probabilities; 1 if a file could not be read."""
-    _check(args)
+    threshold = _check(args)
     from roga_domainbed.inference.predict import predict
 
     options = _given(args, *_CROPS)
-    found = predict(args.run, args.inputs, options, detect=not args.no_detect, real=args.real, fake=args.fake)
+    found = predict(
+        args.run,
+        args.inputs,
+        options,
+        detect=not args.no_detect,
+        real=args.real,
+        fake=args.fake,
+        threshold=threshold,
+    )
     forms = {"text": found.as_text, "json": found.as_json, "csv": found.as_csv}
     # File names need not be text; what cannot be printed must not stop the printing.
     sys.stdout.write(_printable(forms[args.format]()))
@@ -77,7 +86,8 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace) -> str | float | None:
+    """The threshold, once nothing is wrong with the arguments."""
     from datasets_ext.prepare.options import CropOptions
 
     problems = Problems()
@@ -89,4 +99,6 @@ def _check(args: argparse.Namespace) -> None:
         useless = [f"--{name}" for name in _given(args, "margin", "size", "detector", "align")]
         if useless:
             problems.add(f"--no_detect cuts nothing out: leave out {', '.join(useless)}")
+    threshold = parsed_threshold(args.threshold, problems)
     problems.check()
+    return threshold

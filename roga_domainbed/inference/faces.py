@@ -35,12 +35,18 @@ class Face:
         box: x, y, width, height in pixels of the picture; None without detection.
         detection_score: how sure the detector is.
         probability: of being fake.
+        calibrated: the same, calibrated; None if the model has no calibration.
+        distance: from what the model was trained on; None if the model does not know.
+        is_unlike: whether that is further than nearly all of its validation images are.
     """
 
     frame: int | None = None
     box: tuple[float, float, float, float] | None = None
     detection_score: float | None = None
     probability: float = float("nan")
+    calibrated: float | None = None
+    distance: float | None = None
+    is_unlike: bool = False
 
 
 @dataclass
@@ -69,6 +75,12 @@ class Prediction:
         if self.kind != "video" or not self.faces:
             return None
         return float(np.mean([face.probability for face in self.faces]))
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether most of its faces are unlike what the model was trained on; of an image, any."""
+        n = sum(face.is_unlike for face in self.faces)
+        return 2 * n > len(self.faces) if self.kind == "video" else n > 0
 
 
 def find_inputs(inputs: Sequence[str]) -> list[tuple[str, str]]:
