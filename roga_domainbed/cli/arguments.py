@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from roga_domainbed.catalog.values import arguments_of
+from roga_domainbed.errors import Problems
 
 
 def add_arguments(

@@ -34,7 +34,10 @@ from roga_domainbed.trainer.calibration import calibrated
 from roga_domainbed.trainer.evaluation import decide
 
 BATCH_SIZE = 64
-_CSV_COLUMNS = "path kind level frame x y width height detection_score probability calibrated verdict distance unlike error".split()
+_CSV_COLUMNS = (
+    "path kind level frame x y width height detection_score probability calibrated verdict distance unlike "
+    "error"
+).split()
 _VERDICT_WIDTH = len(UNDECIDED)
 
 
