@@ -133,6 +133,6 @@ def _level(made: Thresholds, name: str, what: str, where: str, is_open: bool) ->
     words = f"{threshold:.3f}, {THRESHOLDS[name]} on {made.n} validation {what} of {where}"
     if other != threshold:
         words += (
-            f"; undecided {'up' if other > threshold else 'down'} to {other:.3f}, {THRESHOLDS[FPR_1]} there"
+            f"; undecided {'up' if other > threshold else 'down'} to {other:.3f}, {THRESHOLDS[FPR_1]}"
         )
     return Level(threshold, other, words)

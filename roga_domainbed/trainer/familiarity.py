@@ -154,7 +154,7 @@ def familiarity(experiment: Experiment) -> Familiarity | None:
     training, validation = descriptions[:n_training], descriptions[n_training:]
     if min(len(training), len(validation)) < FEWEST_IMAGES or not torch.isfinite(descriptions).all():
         return None
-    made = Familiarity(tuple(layers), *_gaussian(training), math.inf, n_training)
+    made = Familiarity(tuple(layers), *gaussian(training), math.inf, n_training)
     distances = np.sort(made.distances(validation))
     return replace(made, limit=float(distances[len(distances) - 1 - int(SHARE * len(distances))]))
 
@@ -168,7 +168,7 @@ def _subset(experiment: Experiment, env: int, part: str, indices: Sequence[int])
     return [indices[k] for k in np.sort(rng.choice(len(indices), most, replace=False)).tolist()]
 
 
-def _gaussian(descriptions: Tensor) -> tuple[Tensor, Tensor]:
+def gaussian(descriptions: Tensor) -> tuple[Tensor, Tensor]:
     """The mean, and the whitening that belongs to the covariance, shrunk as Ledoit and Wolf do (JMVA 88, 2004)."""
     from sklearn.covariance import ledoit_wolf
 

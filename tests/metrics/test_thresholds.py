@@ -28,7 +28,9 @@ def test_classes_that_are_apart_have_one_threshold_in_the_middle():
 def test_no_real_may_be_called_fake_where_one_would_be_more_than_was_asked_for():
     scores, labels = labelled(REALS, FAKES)
     assert false_alarm_threshold(scores, labels, 24) == pytest.approx(0.65)
-    assert false_alarm_threshold(scores, labels, 25) == pytest.approx(0.35), "one in four, and all fakes found"
+    assert false_alarm_threshold(scores, labels, 25) == pytest.approx(0.35), (
+        "one in four, and all fakes found"
+    )
     assert error_shares(scores, labels, 0.65) == (0.0, 0.25)
 
 
