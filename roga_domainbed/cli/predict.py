@@ -3,12 +3,14 @@ r"""A probability of being fake for the faces in images, folders of them, and vi
   $ roga-domainbed predict runs/roga clip.mp4 photos/
   RoGA, trained on FFPP DF, F2F, FS (not NT), split official, trial_seed 0, hparams_seed 0, seed 0
   faces by yunet, margin 1.3, 256 pixels, 32 frames a video (as in data/FFPP/prepare-report.json)
+  threshold 0.512, equal error on 13440 validation frames of DF, F2F, FS; undecided up to 0.913, 1 % false alarms
+  threshold 0.498, equal error on 420 validation videos of DF, F2F, FS; undecided up to 0.744, 1 % false alarms
 
   p(fake)
-    0.973  fake  clip.mp4: mean of 31 faces in 32 frames, 0.812 to 0.998
-    0.120  real  photos/two.jpg: face 1 of 2, 64x80 at 120,88
-    0.655  fake  photos/two.jpg: face 2 of 2, 40x52 at 301,95
-        -        photos/sea.jpg: no face
+    0.973  fake       clip.mp4: mean of 31 faces in 32 frames, 0.812 to 0.998
+    0.120  real       photos/two.jpg: face 1 of 2, 64x80 at 120,88
+    0.655  undecided  photos/two.jpg: face 2 of 2, 40x52 at 301,95
+        -             photos/sea.jpg: no face
 
 RUN is the output folder of a training, for its model.pkl, or a model file. Faces are found and cut out as 'prepare' did
 for the training data: every face of an image; in a video, the face of its main person in evenly spaced frames. Scores

@@ -132,7 +132,5 @@ def _level(made: Thresholds, name: str, what: str, where: str, is_open: bool) ->
     other = made.values[FPR_1] if is_open else threshold
     words = f"{threshold:.3f}, {THRESHOLDS[name]} on {made.n} validation {what} of {where}"
     if other != threshold:
-        words += (
-            f"; undecided {'up' if other > threshold else 'down'} to {other:.3f}, {THRESHOLDS[FPR_1]}"
-        )
+        words += f"; undecided {'up' if other > threshold else 'down'} to {other:.3f}, {THRESHOLDS[FPR_1]}"
     return Level(threshold, other, words)

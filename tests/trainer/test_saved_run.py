@@ -270,7 +270,7 @@ FAULTS = {
     "model_calibration.frames": (3, r"in model_calibration, frames must be a mapping; got 3"),
     "model_calibration.videos": (None, r"in model_calibration, videos must be a mapping; got None"),
     "model_calibration.videos.eer": (1.5, r"in videos in model_calibration, eer must be a finite number, at least 0"),
-    "model_calibration.frames.n_real": (0, r"in frames in model_calibration, n_real must be a whole number, at least 1"),
+    "model_calibration.frames.n_real": (0, r"in frames in model_calibration, n_real must be a whole number"),
     "model_calibration.frames.eer": (float("nan"), r"in frames in model_calibration, eer must be a finite number"),
     "model_familiarity": ("x", r"model_familiarity must be a mapping; got 'x'"),
     "model_familiarity.limit": (float("inf"), r"in model_familiarity, limit must be a finite number, at least 0"),
