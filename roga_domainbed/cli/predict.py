@@ -18,6 +18,9 @@ of other crops are not comparable. --no_detect takes pictures that are crops alr
 named, the others are processed, and the exit status is 1. Finding faces and reading videos need the extra 'prepare'.
 Which of the model's two classes is fake, their names tell (real, original, fake, not_fake …); if they do not, say so
 with --real NAME --fake NAME.
+
+The thresholds are of the model's validation data. A video whose frames disagree is undecided, too. --threshold decides
+alone: eer, fpr=0.01, fpr=0.05, or a probability. What is unlike anything the model was trained on is marked.
 """
 
 from __future__ import annotations

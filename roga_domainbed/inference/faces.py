@@ -37,7 +37,7 @@ class Face:
         probability: of being fake.
         calibrated: the same, calibrated; None if the model has no calibration.
         distance: from what the model was trained on; None if the model does not know.
-        is_unlike: whether that is further than nearly all of its validation images are.
+        unlike: whether that is further than nearly all of its validation images are; None likewise.
     """
 
     frame: int | None = None
@@ -46,7 +46,7 @@ class Face:
     probability: float = float("nan")
     calibrated: float | None = None
     distance: float | None = None
-    is_unlike: bool = False
+    unlike: bool | None = None
 
 
 @dataclass
@@ -77,10 +77,12 @@ class Prediction:
         return float(np.mean([face.probability for face in self.faces]))
 
     @property
-    def is_unlike(self) -> bool:
-        """Whether most of its faces are unlike what the model was trained on; of an image, any."""
-        n = sum(face.is_unlike for face in self.faces)
-        return 2 * n > len(self.faces) if self.kind == "video" else n > 0
+    def unlike(self) -> bool | None:
+        """Whether most faces of a video, or any of an image, are unlike what the model was trained on."""
+        known = [face.unlike for face in self.faces if face.unlike is not None]
+        if not known:
+            return None
+        return 2 * sum(known) > len(known) if self.kind == "video" else any(known)
 
 
 def find_inputs(inputs: Sequence[str]) -> list[tuple[str, str]]:

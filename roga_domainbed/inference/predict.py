@@ -80,7 +80,7 @@ class Predictions:
             **asdict(prediction),
             "faces": faces,
             **self._of_video(prediction),
-            "is_unlike": prediction.is_unlike,
+            "unlike": prediction.unlike,
             "error": prediction.error or None,
             "note": prediction.note or None,
         }
@@ -110,10 +110,10 @@ class Predictions:
                 box = dict(zip(("x", "y", "width", "height"), face.box or (), strict=False))
                 row = {"level": "face", "frame": face.frame, "detection_score": face.detection_score, **box}
                 row |= {"probability": face.probability, "calibrated": face.calibrated}
-                row |= {"distance": face.distance, "unlike": self._unlike(face)}
+                row |= {"distance": face.distance, "unlike": face.unlike}
                 rows.append({**common, **row, "verdict": self.verdicts.of_image(face.probability)})
             if prediction.probability is not None:
-                row = {"level": "video", "unlike": self._unlike(prediction), "error": prediction.note}
+                row = {"level": "video", "unlike": prediction.unlike, "error": prediction.note}
                 rows.append({**common, **row, **self._of_video(prediction)})
         writer.writeheader()
         writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
@@ -137,7 +137,7 @@ class Predictions:
                 "",
                 "Whether these are like what the model was trained on is not known: it was saved without that.",
             ]
-        n = sum(prediction.is_unlike for prediction in with_faces)
+        n = sum(prediction.unlike is True for prediction in with_faces)
         if not n:
             return []
         return [
@@ -170,9 +170,6 @@ class Predictions:
             )
             for number, face in enumerate(faces, 1)
         ]
-
-    def _unlike(self, seen: Face | Prediction) -> bool | None:
-        return None if self.run.familiarity is None else seen.is_unlike
 
 
 def predict(
@@ -270,7 +267,7 @@ def _score(run: SavedRun, faces: Sequence[Face], model_inputs: Sequence[torch.Te
             far = found()
             if len(far) == len(some):
                 for face, distance in zip(some, far, strict=True):
-                    face.distance, face.is_unlike = float(distance), bool(distance > run.familiarity.limit)
+                    face.distance, face.unlike = float(distance), bool(distance > run.familiarity.limit)
 
 
 def _without_nan(prediction: Prediction) -> Prediction:
@@ -289,7 +286,7 @@ def _line(probability: float | None, verdict: str, text: str) -> str:
 
 
 def _warning(seen: Face | Prediction) -> str:
-    return f"; {UNLIKE}" if seen.is_unlike else ""
+    return f"; {UNLIKE}" if seen.unlike else ""
 
 
 def _where(face: Face, number: int, count: int) -> str:

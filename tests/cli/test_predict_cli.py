@@ -353,9 +353,9 @@ def test_json_and_csv_have_calibrated_probabilities_verdicts_and_distances(calib
     p = face["probability"]
     # temperature 2: the square roots of p and 1 − p
     assert face["calibrated"] == pytest.approx(p**0.5 / (p**0.5 + (1 - p) ** 0.5))
-    assert (face["distance"] > limit, face["is_unlike"], dark["is_unlike"]) == (False, False, False)
+    assert (face["distance"] > limit, face["unlike"], dark["unlike"]) == (False, False, False)
     assert bright["faces"][0]["distance"] > limit
-    assert (bright["is_unlike"], clip["is_unlike"]) == (True, True)
+    assert (bright["unlike"], clip["unlike"]) == (True, True)
     assert (bright["verdict"], bright["faces"][0]["verdict"], clip["verdict"]) == (None, "undecided", "fake")
     assert clip["calibrated"] == pytest.approx(np.mean([face["calibrated"] for face in clip["faces"]]))
     text = predict(capsys, calibrated, crops, "--no_detect", "--format", "csv").out

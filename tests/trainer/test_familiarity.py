@@ -77,6 +77,20 @@ def test_convolutions_that_see_parts_of_a_minibatch_describe_nothing():
     assert found == []
 
 
+def test_code_that_was_compiled_in_place_is_passed_by_as_it_calls_no_hook():
+    network, x = Network(), torch.randn(2, 3, 8, 8)
+
+    def compiled(*args):
+        raise AssertionError("was called")
+
+    network.late._compiled_call_impl = compiled  # what nn.Module.compile sets
+    with torch.inference_mode(), described(network) as (names, _):
+        network.predict(x)
+    assert names == ["early", "late"]
+    with pytest.raises(AssertionError, match="was called"):
+        network.predict(x)
+
+
 def test_the_distance_is_that_of_scikit_learns_covariance():
     rng = np.random.RandomState(0)
     training = rng.randn(60, 7) @ rng.randn(7, 7) * [1, 10, 1, 1, 0.01, 1, 1] + 5
