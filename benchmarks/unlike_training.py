@@ -72,11 +72,8 @@ def trained(work: Path, dataset: str) -> SavedRun:
     folder = work / f"ERM on {dataset}"
     if not is_done(folder):
         options = {"steps": STEPS[dataset], "checkpoint_freq": 100, "n_workers": 0, "test_envs": [LEFT_OUT]}
-        train(
-            TrainConfig(
-                str(work / "data"), dataset, "ERM", json.dumps(HPARAMS), output_dir=str(folder), **options
-            )
-        )
+        where = {"data_dir": str(work / "data"), "dataset": dataset, "output_dir": str(folder)}
+        train(TrainConfig(**where, algorithm="ERM", hparams=json.dumps(HPARAMS), **options))
     return load_run(folder, torch.device("cpu"))
 
 
