@@ -7,7 +7,7 @@ on SelfBlend, NT held out of both, Meso-4 on faces of 64 pixels. Then the share 
 counted: of the test people of its own data, of the manipulation that it was not trained on, of the other dataset's
 reals and fakes, and of the pictures of ``--others``, taken whole. A limit is the distance that 1 % or 5 % of the
 validation images exceed; a model's file has the first. The same is done with the features that the classifier sees,
-the choice that was not made. Takes five minutes of one core; with ``--work`` the data and models are kept.
+the choice that was not made. Takes two minutes of one core; with ``--work`` the data and models are kept.
 """
 
 from __future__ import annotations
