@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from roga_domainbed.catalog.values import arguments_of
+from roga_domainbed.errors import Problems
 
 
 def add_arguments(
@@ -84,3 +85,24 @@ def command_of(words: Sequence[str], args: argparse.Namespace, without: Collecti
         else:
             command += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     return command
+
+
+def add_threshold(parser: argparse._ActionsContainer, default: str) -> None:
+    """``--threshold``, which ``parsed_threshold`` reads."""
+    parser.add_argument(
+        "--threshold",
+        metavar="T",
+        help="what is above it is called fake: eer, fpr=0.01 or fpr=0.05, from the model's validation data, or a "
+        f"probability (default: {default})",
+    )
+
+
+def parsed_threshold(text: str | None, problems: Problems) -> str | float | None:
+    """A name that models keep a threshold by, a probability, or None where nothing was given."""
+    from roga_domainbed.metrics import thresholds
+
+    try:
+        return None if text is None else thresholds.parsed_threshold(text)
+    except ValueError as error:
+        problems.add(f"--threshold {error}")
+        return None

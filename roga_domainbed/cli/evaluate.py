@@ -14,7 +14,8 @@ manifest.parquet, or with folders real and fake (spelled one way or another), or
 them; folders within real and fake are videos, and video files are taken as by 'predict'. --real and --fake say what
 folders, or the classes of the model, are whose names do not say so. Data that the model was trained on or selected by
 is refused as test data unless --allow_leakage is given; the table then says so. --save_scores writes the score of
-every sample, in the format of a run's scores.parquet.
+every sample, in the format of a run's scores.parquet. --threshold adds the accuracy, the share of reals called fake and
+the share of fakes that are missed at a threshold that the model keeps from its validation data, or at any probability.
 
   $ roga-domainbed evaluate --scores xception.csv roga.csv --report scores.html
   xception: xception.csv
@@ -48,7 +49,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets_ext import trees
-from roga_domainbed.cli.arguments import add_class_names
+from roga_domainbed.cli.arguments import add_class_names, add_threshold, parsed_threshold
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 from roga_domainbed.files import replacement_problem, replacing
 from roga_domainbed.foreign import one_line
@@ -105,6 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "none is named. Several RUNs are shown side by side, the mean of those of one row or with one of --names",
     )
     damage.add_argument("--figure", metavar="FILE", help="also draw AUC by strength: .png, .svg or .pdf")
+    add_threshold(parser, "no further columns; acc is at 0.5 in any case")
     parser.add_argument("--format", default="text", help=f"{', '.join(FORMATS)} (default text)")
     parser.add_argument(
         "--save_scores",
@@ -117,13 +119,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the metrics."""
-    _check(args)
+    threshold = _check(args)
     if args.corruptions is not None:
         return _of_damaged(args)
-    return _of_files(args) if args.scores else _of_run(args)
+    return _of_files(args) if args.scores else _of_run(args, threshold)
 
 
-def _of_run(args: argparse.Namespace) -> int:
+def _of_run(args: argparse.Namespace, threshold: str | float | None) -> int:
     from roga_domainbed.inference.evaluate import evaluate
     from roga_domainbed.inference.saved_run import load_run
 
@@ -139,6 +141,7 @@ def _of_run(args: argparse.Namespace) -> int:
         detect=not args.no_detect,
         real=args.real,
         fake=args.fake,
+        threshold=threshold,
     )
     if args.save_scores:
         from roga_domainbed.trainer.scores import write_scores
@@ -200,8 +203,10 @@ def _print(found: Any, form: str) -> None:
     sys.stdout.write(forms[form]())
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace) -> str | float | None:
+    """The threshold, once nothing is wrong with the arguments."""
     problems = Problems()
+    threshold = parsed_threshold(args.threshold, problems)
     if args.format not in FORMATS:
         problems.add(unknown_name("format", args.format, FORMATS))
     if bool(args.run) == bool(args.scores):
@@ -215,6 +220,7 @@ def _check(args: argparse.Namespace) -> None:
     else:
         _check_run(args, problems)
     problems.check()
+    return threshold
 
 
 def _check_files(args: argparse.Namespace, problems: Problems) -> None:
@@ -229,7 +235,9 @@ def _check_files(args: argparse.Namespace, problems: Problems) -> None:
         "n_workers",
     )
     useless = [f"--{name}" for name in names if getattr(args, name)]
-    useless += [f"--{name}" for name in ("corruptions", "figure") if getattr(args, name) is not None]
+    useless += [
+        f"--{name}" for name in ("corruptions", "figure", "threshold") if getattr(args, name) is not None
+    ]
     if useless:
         problems.add(f"--scores needs no model and no images: leave out {', '.join(useless)}")
     if args.names and len(args.names) != len(args.scores):
@@ -265,7 +273,7 @@ def _check_damage(args: argparse.Namespace, problems: Problems) -> None:
         problems.add(f"--names needs a name for each of the {len(args.run)} runs; got {len(args.names)}")
     if len({os.path.realpath(run) for run in args.run}) < len(args.run):
         problems.add("a run is there twice: give each once")
-    useless = [f"--{name}" for name in ("save_scores", "no_detect") if getattr(args, name)]
+    useless = [f"--{name}" for name in ("save_scores", "no_detect", "threshold") if getattr(args, name)]
     if useless:
         problems.add(f"--corruptions does not go with {', '.join(useless)}")
     if args.figure is not None:

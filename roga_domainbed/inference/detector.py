@@ -33,6 +33,8 @@ def as_detector(run: SavedRun, purpose: str, real: Collection[str] = (), fake: C
     index = fake_class(numbered, real, fake) if is_said else fake_class(numbered)
     if index is None:
         raise RogaError(_refusal(run, purpose, classes))
+    if index != fake_class(numbered):
+        run.calibration = None  # its thresholds are of the class that is fake by its name
     if index != FAKE:
         _swap_classes(run.algorithm)
 
@@ -61,6 +63,20 @@ def class_names(run: SavedRun) -> tuple[str, ...] | None:
     if run.class_names is not None:
         return run.class_names
     return REAL_AND_FAKE if kind_of_images(run) == FACES else None
+
+
+def require_fake_is_1(run: SavedRun, purpose: str) -> None:
+    """Refuse a model that was not trained to tell 0, real, from 1, fake.
+
+    Raises:
+        RogaError: it is another one, or does not say.
+    """
+    classes = class_names(run)
+    if classes is None or fake_class(classes) != FAKE:
+        numbered = f"the classes {quoted(classes)}" if classes else "classes without names"
+        raise RogaError(
+            f"{purpose} is for models with the classes 0, real, and 1, fake; this one has {numbered}"
+        )
 
 
 def _refusal(run: SavedRun, purpose: str, classes: tuple[str, ...] | None) -> str:

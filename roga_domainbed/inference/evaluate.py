@@ -15,6 +15,7 @@ from roga_domainbed.errors import Failed, Problems, RogaError, shortened
 from roga_domainbed.foreign import csv_cell
 from roga_domainbed.inference.clips import score_clips, with_clips
 from roga_domainbed.inference.contamination import Contamination, contamination, own_contamination
+from roga_domainbed.inference.detector import require_fake_is_1
 from roga_domainbed.inference.evaluation_sets import (
     Evaluated,
     EvaluationSet,
@@ -26,11 +27,16 @@ from roga_domainbed.inference.evaluation_sets import (
     unreadable_images,
 )
 from roga_domainbed.inference.saved_run import SavedRun
+from roga_domainbed.inference.unlike import distances, shares
+from roga_domainbed.inference.verdicts import Verdicts, at_threshold, verdicts
 from roga_domainbed.input.image_files import UnreadableImage
-from roga_domainbed.metrics import METRICS, Metric
+from roga_domainbed.metrics import ACCURACY, METRICS, Metric
 from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.results.text_table import text_table
 from roga_domainbed.trainer.evaluation import EvaluatedSplit, score_parts
+
+#: Of a row, what happens at a threshold → heading of its column.
+_AT_THRESHOLD = {"acc_at_threshold": "acc@t", "false_alarms": "alarm@t", "misses": "miss@t"}
 
 
 @dataclass
@@ -43,6 +49,7 @@ class Evaluation:
         scored: the scores of each part.
         rows: one row of metrics a part and level, as plain values.
         notes: a sentence for each thing worth knowing, leaks first.
+        thresholds: a phrase for each threshold that was asked for.
     """
 
     run: SavedRun
@@ -50,6 +57,7 @@ class Evaluation:
     scored: list[EvaluatedSplit]
     rows: list[dict[str, Any]]
     notes: list[str]
+    thresholds: tuple[str, ...] = ()
 
     def as_json(self) -> str:
         """Everything, as one JSON object."""
@@ -59,6 +67,7 @@ class Evaluation:
             "args": self.run.args,
             "hparams": self.run.hparams,
             "dataset": self.data,
+            **({"thresholds": self.thresholds} if self.thresholds else {}),
             "results": self.rows,
             "notes": self.notes,
         }
@@ -79,13 +88,17 @@ class Evaluation:
         metrics = [
             metric for metric in METRICS if metric.heading and any(metric.name in row for row in self.rows)
         ]
-        table, before = [["", "", "", "level", "n", *(metric.heading for metric in metrics)]], None
+        extra = _AT_THRESHOLD if self.thresholds else {}
+        heads = [*(metric.heading for metric in metrics), *extra.values()]
+        table, before = [["", "", "", "level", "n", *heads]], None
         for row in self.rows:
             part = [row["env_name"], row["part"], row["role"] or ""]
             cells = [_cell(row.get(metric.name), metric) for metric in metrics]
+            cells += [_cell(row[name], ACCURACY) for name in extra]
             table.append([*(part if part != before else ["", "", ""]), row["level"], str(row["n"]), *cells])
             before = part
-        head = f"{self.run.describe()}\nevaluated on {self.data}; in %, log_loss in nats\n\n"
+        head = f"{self.run.describe()}\nevaluated on {self.data}; in %, log_loss in nats\n"
+        head += "".join(f"t, the threshold {words}\n" for words in self.thresholds) + "\n"
         notes = [*self.notes, *dict.fromkeys(_missing_values(self.rows))]
         return head + text_table(table, n_left=4) + "".join(f"{note}\n" for note in ["", *notes] if notes)
 
@@ -103,6 +116,7 @@ def evaluate(
     detect: bool = True,
     real: Collection[str] = (),
     fake: Collection[str] = (),
+    threshold: str | float | None = None,
 ) -> Evaluation:
     """Evaluate ``run``: on the splits of its own dataset if neither ``dataset`` nor ``folder`` is given.
 
@@ -118,11 +132,15 @@ def evaluate(
         detect: look for faces in the video files of ``folder``; False takes every frame whole.
         real: the class of the model, and the class folders of ``folder``, that are real, if names do not say so.
         fake: those that are fake.
+        threshold: also count the errors at it; see ``verdicts.verdicts``.
 
     Raises:
-        RogaError: data that is missing or does not fit the model; leakage, or that nobody can tell.
+        RogaError: a threshold that the model does not have; data that is missing or does not fit the model; leakage,
+            or that nobody can tell.
         Failed: the network's output for a sample is not finite.
     """
+    if threshold is not None and folder is None:
+        require_fake_is_1(run, "--threshold")
     evaluated, found = sets_to_evaluate(
         run,
         dataset=dataset,
@@ -134,11 +152,14 @@ def evaluate(
         real=real,
         fake=fake,
     )
-    scored, said = _score(run, evaluated, n_workers, detect)
-    rows = [
-        row for entry, split in zip(evaluated.sets, scored, strict=True) for row in metric_rows(entry, split)
-    ]
-    return Evaluation(run, evaluated.name, scored, rows, [*found, *said])
+    judged = None if threshold is None else verdicts(run, threshold)
+    with distances(run) as seen:
+        scored, said = _score(run, evaluated, n_workers, detect)
+        said += shares(run, seen(), scored, in_order=not any(entry.clips for entry in evaluated.sets))
+    pairs = list(zip(evaluated.sets, scored, strict=True))
+    rows = [row for entry, split in pairs for row in metric_rows(entry, split, judged)]
+    words = () if judged is None else judged.in_words(any(row["level"] == "video" for row in rows))
+    return Evaluation(run, evaluated.name, scored, rows, [*found, *said], words)
 
 
 def sets_to_evaluate(
@@ -251,8 +272,10 @@ def require_finite(scored: Sequence[EvaluatedSplit]) -> None:
         )
 
 
-def metric_rows(entry: EvaluationSet, split: EvaluatedSplit) -> list[dict[str, Any]]:
-    """One row of metrics a level."""
+def metric_rows(
+    entry: EvaluationSet, split: EvaluatedSplit, judged: Verdicts | None = None
+) -> list[dict[str, Any]]:
+    """One row of metrics a level; with what happens at a threshold, if one is given."""
     metrics = split_metrics(split.scores)
     rows = []
     for level, prefix in (("frame", ""), ("video", "video_")):
@@ -272,6 +295,7 @@ def metric_rows(entry: EvaluationSet, split: EvaluatedSplit) -> list[dict[str, A
                 "role": entry.role or None,
                 "level": level,
                 **{name.removeprefix(prefix): metrics.values[name] for name in names},
+                **({} if judged is None else at_threshold(judged, split.scores, level)),
                 "why_null": {name.removeprefix(prefix): reason for name, reason in why.items()},
             }
         )

@@ -47,12 +47,18 @@ class Face:
         box: x, y, width, height in pixels of the picture; None without detection.
         detection_score: how sure the detector is.
         probability: of being fake.
+        calibrated: the same, calibrated; None if the model has no calibration.
+        distance: from what the model was trained on; None if the model does not know.
+        unlike: whether that is further than nearly all of its validation images are; None likewise.
     """
 
     frame: int | None = None
     box: tuple[float, float, float, float] | None = None
     detection_score: float | None = None
     probability: float = float("nan")
+    calibrated: float | None = None
+    distance: float | None = None
+    unlike: bool | None = None
 
 
 @dataclass
@@ -81,6 +87,14 @@ class Prediction:
         if self.kind != "video" or not self.faces:
             return None
         return float(np.mean([face.probability for face in self.faces]))
+
+    @property
+    def unlike(self) -> bool | None:
+        """Whether most faces of a video, or any of an image, are unlike what the model was trained on."""
+        known = [face.unlike for face in self.faces if face.unlike is not None]
+        if not known:
+            return None
+        return 2 * sum(known) > len(known) if self.kind == "video" else any(known)
 
 
 def find_inputs(inputs: Sequence[str], *, frames: bool = False) -> list[tuple[str, str]]:

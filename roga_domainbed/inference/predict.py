@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from datasets_ext.prepare.options import CropOptions
@@ -27,14 +28,20 @@ from roga_domainbed.inference.faces import (
 )
 from roga_domainbed.inference.model_inputs import to_tensor
 from roga_domainbed.inference.saved_run import SavedRun, load_run
+from roga_domainbed.inference.unlike import UNLIKE, distances
+from roga_domainbed.inference.verdicts import UNDECIDED, Verdicts, verdicts
+from roga_domainbed.trainer.calibration import calibrated
 from roga_domainbed.trainer.evaluation import decide
 
 if TYPE_CHECKING:
     from roga_domainbed.inference.explain.verdicts import KeptCrops
 
 BATCH_SIZE = 64
-THRESHOLD = 0.5
-_CSV_COLUMNS = "path kind level frame x y width height detection_score probability verdict error".split()
+_CSV_COLUMNS = (
+    "path kind level frame x y width height detection_score probability calibrated verdict distance unlike "
+    "error"
+).split()
+_VERDICT_WIDTH = len(UNDECIDED)
 
 
 @dataclass
@@ -46,35 +53,57 @@ class Predictions:
         options: how faces were cut out; None if every picture was taken whole.
         crops: the same in words.
         files: one entry a file.
+        verdicts: how probabilities are judged.
     """
 
     run: SavedRun
     options: CropOptions | None
     crops: str
     files: list[Prediction]
+    verdicts: Verdicts
 
-    def verdict(self, probability: float) -> str:
-        """``fake`` or ``real``."""
-        return _verdict(probability)
+    def verdict(self, prediction: Prediction, face: Face) -> str:
+        """On a face of an image, or on the whole video that it is of."""
+        of_video = self._of_video(prediction)["verdict"]
+        return self.verdicts.of_image(face.probability) if of_video is None else of_video
 
     def as_json(self) -> str:
         """Everything, as one JSON object."""
+        known = self.run.familiarity
         content = {
             "model": str(self.run.path),
             "trained_on": self.run.describe(),
             "crops": {"in_words": self.crops, **(asdict(self.options) if self.options else {})},
-            "threshold": THRESHOLD,
-            "results": [
-                {
-                    **asdict(prediction),
-                    "probability": prediction.probability,
-                    "error": prediction.error or None,
-                    "note": prediction.note or None,
-                }
-                for prediction in self.files
-            ],
+            "threshold": asdict(self.verdicts),
+            "familiarity": known and {"limit": known.limit, "n_images": known.n_images},
+            "results": [self._as_plain(prediction) for prediction in self.files],
         }
         return json.dumps(content, indent=1) + "\n"
+
+    def _as_plain(self, prediction: Prediction) -> dict[str, Any]:
+        faces = [
+            {**asdict(face), "verdict": self.verdicts.of_image(face.probability)} for face in prediction.faces
+        ]
+        return {
+            **asdict(prediction),
+            "faces": faces,
+            **self._of_video(prediction),
+            "unlike": prediction.unlike,
+            "error": prediction.error or None,
+            "note": prediction.note or None,
+        }
+
+    def _of_video(self, prediction: Prediction) -> dict[str, Any]:
+        """The probabilities and the verdict of a video with faces; None of an image, whose faces have their own."""
+        mean, faces = prediction.probability, prediction.faces
+        if mean is None:
+            return dict.fromkeys(("probability", "calibrated", "verdict"))
+        is_known = all(face.calibrated is not None for face in faces)
+        return {
+            "probability": mean,
+            "calibrated": float(np.mean([face.calibrated for face in faces])) if is_known else None,
+            "verdict": self.verdicts.of_video(mean, [face.probability for face in faces]),
+        }
 
     def as_csv(self) -> str:
         """A row a face, and a row a video with its mean."""
@@ -88,20 +117,67 @@ class Predictions:
             for face in prediction.faces:
                 box = dict(zip(("x", "y", "width", "height"), face.box or (), strict=False))
                 row = {"level": "face", "frame": face.frame, "detection_score": face.detection_score, **box}
-                rows.append({**common, **row, **_answer(face.probability)})
-            mean = prediction.probability
-            if mean is not None:
-                row = {"level": "video", "error": prediction.note}
-                rows.append({**common, **row, **_answer(mean)})
+                row |= {"probability": face.probability, "calibrated": face.calibrated}
+                row |= {"distance": face.distance, "unlike": face.unlike}
+                rows.append({**common, **row, "verdict": self.verdicts.of_image(face.probability)})
+            if prediction.probability is not None:
+                row = {"level": "video", "unlike": prediction.unlike, "error": prediction.note}
+                rows.append({**common, **row, **self._of_video(prediction)})
         writer.writeheader()
         writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
         return file.getvalue()
 
     def as_text(self) -> str:
-        """A line a face of an image, a line a video."""
-        lines = [self.run.describe(), self.crops, "", "p(fake)"]
-        lines += [line for prediction in self.files for line in _lines(prediction)]
-        return "\n".join(lines) + "\n"
+        """A line a face of an image, a line a video; before them the thresholds, behind them what is unlike."""
+        lines = [self.run.describe(), self.crops, *self._thresholds(), "", "p(fake)"]
+        lines += [line for prediction in self.files for line in self._lines(prediction)]
+        return "\n".join([*lines, *self._about_unlike()]) + "\n"
+
+    def _thresholds(self) -> list[str]:
+        kinds = {prediction.kind for prediction in self.files}
+        return [f"threshold {words}" for words in self.verdicts.in_words("video" in kinds, "image" in kinds)]
+
+    def _about_unlike(self) -> list[str]:
+        known = self.run.familiarity
+        with_faces = [prediction for prediction in self.files if prediction.faces]
+        if known is None:
+            return [
+                "",
+                "Whether these are like what the model was trained on is not known: it was saved without that.",
+            ]
+        n = sum(prediction.unlike is True for prediction in with_faces)
+        if not n:
+            return []
+        return [
+            "",
+            f"{n} of {_plural(len(with_faces), 'file')} {'is' if n == 1 else 'are'} {UNLIKE}: further from its "
+            f"{known.n_images:,} training images than 99 % of",
+            "its validation images are. How often it errs there is not known, and no threshold holds: do not rely on "
+            "these verdicts.",
+        ]
+
+    def _lines(self, prediction: Prediction) -> list[str]:
+        path, faces = prediction.path, prediction.faces
+        if prediction.error:
+            return [_line(None, "", prediction.error)]
+        note = f" ({prediction.note})" if prediction.note else ""
+        if not faces:
+            where = f" in {_plural(prediction.n_frames, 'frame')}" if prediction.n_frames else ""
+            return [_line(None, "", f"{path}: no face{where}{note}")]
+        if prediction.kind == "video":
+            low, high = (f(face.probability for face in faces) for f in (min, max))
+            what = f"mean of {_plural(len(faces), 'face')} in {_plural(prediction.n_frames, 'frame')}"
+            what += f", {low:.3f} to {high:.3f}{note}{_warning(prediction)}"
+            judged = self._of_video(prediction)
+            return [_line(judged["probability"], judged["verdict"], f"{path}: {what}")]
+        return [
+            _line(
+                face.probability,
+                self.verdicts.of_image(face.probability),
+                path + _where(face, number, len(faces)) + _warning(face),
+            )
+            for number, face in enumerate(faces, 1)
+        ]
 
 
 def predict(
@@ -114,6 +190,7 @@ def predict(
     real: Collection[str] = (),
     fake: Collection[str] = (),
     kept: KeptCrops | None = None,
+    threshold: str | float | None = None,
 ) -> Predictions:
     """Predict with a saved model; on a terminal, stderr shows a progress bar.
 
@@ -126,14 +203,17 @@ def predict(
         real: the class of the model that is real, if its name does not say so.
         fake: the one that is fake.
         kept: keeps the crops that are to be explained.
+        threshold: see ``verdicts.verdicts``.
 
     Raises:
-        RogaError: a missing input or package, no such run, a model for other inputs or other classes.
+        RogaError: a missing input or package, no such run, a model for other inputs or other classes, or without the
+            threshold.
     """
     files = find_inputs(inputs, frames=frames)
     run = load_run(where)
     check_said(run, (), real, fake)
     as_detector(run, "predict", real, fake)
+    judged = verdicts(run, threshold)
     trained, origin = crops_of_training(run)
     cut = replace(trained, **options)
     problems = Problems()
@@ -145,9 +225,10 @@ def predict(
         cutter = kept.before(cutter, run)
     predictions = list(predict_files(run, files, cutter))
     if not detect:
-        return Predictions(run, None, f"pictures taken whole, {cut.n_frames} frames a video", predictions)
+        taken = f"pictures taken whole, {cut.n_frames} frames a video"
+        return Predictions(run, None, taken, predictions, judged)
     changed = f"; by option: {', '.join(options)}" if options else ""
-    return Predictions(run, cut, in_words(cut, origin + changed), predictions)
+    return Predictions(run, cut, in_words(cut, origin + changed), predictions, judged)
 
 
 def predict_files(
@@ -183,14 +264,24 @@ def predict_files(
 
 @torch.inference_mode()
 def _score(run: SavedRun, faces: Sequence[Face], model_inputs: Sequence[torch.Tensor]) -> None:
-    with evaluation_mode(run.algorithm):
+    with evaluation_mode(run.algorithm), distances(run) as found:
         for start in range(0, len(model_inputs), BATCH_SIZE):
             batch = torch.stack(model_inputs[start : start + BATCH_SIZE]).to(run.device)
             with run.autocast():
                 logits = run.algorithm.predict(batch).float().reshape(len(batch), -1).cpu()
             _, probabilities = decide(logits)
-            for face, (_, fake) in zip(faces[start : start + BATCH_SIZE], probabilities, strict=True):
+            some = faces[start : start + BATCH_SIZE]
+            for face, (_, fake) in zip(some, probabilities, strict=True):
                 face.probability = float(fake)
+            if run.calibration is not None:
+                for face, value in zip(
+                    some, calibrated(probabilities, run.calibration.temperature), strict=True
+                ):
+                    face.calibrated = float(value)
+            far = found()
+            if len(far) == len(some):
+                for face, distance in zip(some, far, strict=True):
+                    face.distance, face.unlike = float(distance), bool(distance > run.familiarity.limit)
 
 
 def _without_nan(prediction: Prediction) -> Prediction:
@@ -203,26 +294,13 @@ def _without_nan(prediction: Prediction) -> Prediction:
     return prediction
 
 
-def _lines(prediction: Prediction) -> list[str]:
-    path, faces = prediction.path, prediction.faces
-    if prediction.error:
-        return [f"      -        {prediction.error}"]
-    note = f" ({prediction.note})" if prediction.note else ""
-    if not faces:
-        where = f" in {_plural(prediction.n_frames, 'frame')}" if prediction.n_frames else ""
-        return [f"      -        {path}: no face{where}{note}"]
-    if prediction.kind == "video":
-        low, high = (f(face.probability for face in faces) for f in (min, max))
-        what = f"mean of {_plural(len(faces), 'face')} in {_plural(prediction.n_frames, 'frame')}"
-        return [_line(prediction.probability, f"{path}: {what}, {low:.3f} to {high:.3f}{note}")]
-    return [
-        _line(face.probability, path + _where(face, number, len(faces)))
-        for number, face in enumerate(faces, 1)
-    ]
+def _line(probability: float | None, verdict: str, text: str) -> str:
+    number = "    -" if probability is None else f"{probability:.3f}"
+    return f"  {number}  {verdict:<{_VERDICT_WIDTH}}  {text}"
 
 
-def _line(probability: float, text: str) -> str:
-    return f"  {probability:.3f}  {_verdict(probability)}  {text}"
+def _warning(seen: Face | Prediction) -> str:
+    return f"; {UNLIKE}" if seen.unlike else ""
 
 
 def _where(face: Face, number: int, count: int) -> str:
@@ -230,14 +308,6 @@ def _where(face: Face, number: int, count: int) -> str:
         return ""
     x, y, width, height = map(round, face.box)
     return f": face {number} of {count}, {width}x{height} at {x},{y}"
-
-
-def _answer(probability: float) -> dict[str, Any]:
-    return {"probability": probability, "verdict": _verdict(probability)}
-
-
-def _verdict(probability: float) -> str:
-    return "fake" if probability > THRESHOLD else "real"
 
 
 def _plural(n: int | None, what: str) -> str:

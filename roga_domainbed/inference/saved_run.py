@@ -24,8 +24,12 @@ from roga_domainbed.catalog.values import Allowed, arguments_of, check_arguments
 from roga_domainbed.errors import Problems, RogaError, is_out_of_memory, shortened, unknown_name
 from roga_domainbed.foreign import Malformed, load_tensors, open_regular, parse_json
 from roga_domainbed.host.backend import Host
+from roga_domainbed.metrics.thresholds import THRESHOLDS
 from roga_domainbed.results.records import RECORDS, data_options, is_done
+from roga_domainbed.trainer import calibration, familiarity
+from roga_domainbed.trainer.calibration import Calibration
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.familiarity import Familiarity
 from roga_domainbed.trainer.image_kind import FACES, FOLDERS
 from roga_domainbed.trainer.precision import autocast, lay_out
 from roga_domainbed.upstream import bridge, defects
@@ -33,6 +37,7 @@ from roga_domainbed.upstream import bridge, defects
 MODEL = "model.pkl"
 
 _KEYS = "args model_input_shape model_num_classes model_num_domains model_hparams model_dict".split()
+_MOST_LAYERS = 1_000
 _MOST_CLASSES, _MOST_DOMAINS, _MOST_CHANNELS, _LARGEST_SIDE = 100_000, 1_000, 64, 4_096
 _MOST_VALUES = 10_000  # among the arguments or hyper-parameters, those within lists counted
 _OF_ANY_RUN = (
@@ -64,6 +69,9 @@ class SavedRun:
             its records, or upstream's train made it.
         class_names: of its classes, in the order of their indices; None if it does not say, as in version 0.1.0.
         image_kind: how its images became inputs, as ``trainer.image_kind`` says; None if it does not say.
+        calibration: thresholds and a temperature, from the validation data; None where there is none, as in models of
+            other tasks and of earlier versions.
+        familiarity: what it was trained on, as its first convolutions see it; None likewise.
     """
 
     path: Path
@@ -76,6 +84,8 @@ class SavedRun:
     provenance: dict[str, Any]
     class_names: tuple[str, ...] | None = None
     image_kind: str | None = None
+    calibration: Calibration | None = None
+    familiarity: Familiarity | None = None
 
     @property
     def config(self) -> TrainConfig:
@@ -143,7 +153,10 @@ def load_run(where: str | os.PathLike, device: torch.device | None = None) -> Sa
         _provenance(path.parent),
         _class_names(saved),
         saved.get("model_image_kind"),
+        Calibration.from_plain(saved[calibration.KEY]) if calibration.KEY in saved else None,
+        Familiarity.from_plain(saved[familiarity.KEY]) if familiarity.KEY in saved else None,
     )
+    _require_layers(run)
     lay_out(algorithm, run.precision, device)
     return run
 
@@ -211,6 +224,10 @@ def _faults(saved: Mapping[Any, Any]) -> Iterator[str]:
         yield f"model_class_names must be {_shown(n_classes)} names; got {_shown(names)}"
     if saved.get("model_image_kind") not in (None, FACES, FOLDERS):
         yield f"model_image_kind must be {FACES} or {FOLDERS}; got {_shown(saved['model_image_kind'])}"
+    if calibration.KEY in saved:
+        yield from _calibration_faults(saved[calibration.KEY])
+    if familiarity.KEY in saved:
+        yield from _familiarity_faults(saved[familiarity.KEY])
     for key in ("args", "model_hparams", "model_dict"):
         yield from _unless(Allowed(kind=dict), saved, key)
     args, hparams, state = (
@@ -231,6 +248,55 @@ def _faults(saved: Mapping[Any, Any]) -> Iterator[str]:
     others = [_shown(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if others:
         yield f"model_dict has {len(others)} values that are no tensors: {shortened(others)}"
+
+
+def _calibration_faults(plain: Any) -> Iterator[str]:
+    if not isinstance(plain, dict):
+        yield f"{calibration.KEY} must be a mapping; got {_shown(plain)}"
+        return
+    wanted = {"temperature": Allowed(kind=float, above=0), "frames": Allowed(kind=dict)}
+    wanted |= {"videos": Allowed(kind=dict)} if "videos" in plain else {}
+    yield from _faults_within(calibration.KEY, plain, wanted)
+    if not _is_names(plain.get("environments"), _MOST_DOMAINS):
+        yield f"environments in {calibration.KEY} must be names; got {_shown(plain.get('environments'))}"
+    for level in ("frames", "videos"):
+        if isinstance(plain.get(level), dict):
+            counts = dict.fromkeys(("n_real", "n_fake"), Allowed(kind=int, at_least=1))
+            thresholds = dict.fromkeys(THRESHOLDS, Allowed(kind=float, at_least=0, at_most=1))
+            yield from _faults_within(f"{level} in {calibration.KEY}", plain[level], counts | thresholds)
+
+
+def _familiarity_faults(plain: Any) -> Iterator[str]:
+    if not isinstance(plain, dict):
+        yield f"{familiarity.KEY} must be a mapping; got {_shown(plain)}"
+        return
+    wanted = {"limit": Allowed(kind=float, at_least=0), "n_images": Allowed(kind=int, at_least=1)}
+    yield from _faults_within(familiarity.KEY, plain, wanted)
+    if not _is_names(plain.get("layers"), _MOST_LAYERS):
+        yield f"layers in {familiarity.KEY} must be names; got {_shown(plain.get('layers'))}"
+    mean, whitening = (plain.get(name) for name in ("mean", "whitening"))
+    n = len(mean) if isinstance(mean, torch.Tensor) and mean.ndim == 1 else 0
+    for name, value, shape in (("mean", mean, (n,)), ("whitening", whitening, (n, n))):
+        is_good = isinstance(value, torch.Tensor) and value.dtype == torch.float32 and value.shape == shape
+        if not (is_good and n and torch.isfinite(value).all()):
+            yield f"{name} in {familiarity.KEY} must be finite float32 numbers, as many as it describes images by"
+
+
+def _faults_within(where: str, values: Mapping[Any, Any], wanted: Mapping[str, Allowed]) -> Iterator[str]:
+    """What is wrong with ``values``, which must have every name in ``wanted`` and may have others."""
+    missing = [name for name in wanted if name not in values]
+    if missing:
+        yield f"{where} lacks {', '.join(missing)}"
+    for name, allowed in wanted.items():
+        yield from (f"in {where}, {fault}" for fault in _unless(allowed, values, name))
+
+
+def _is_names(value: Any, most: int) -> bool:
+    return (
+        isinstance(value, list)
+        and 0 < len(value) <= most
+        and all(isinstance(name, str) and len(name) <= _LONGEST for name in value)
+    )
 
 
 def _unless(allowed: Allowed, saved: Mapping[Any, Any], key: str) -> Iterator[str]:
@@ -345,6 +411,24 @@ def _build(path: Path, saved: dict[str, Any], host: Host) -> Any:
             f"{str(path)!r} is refused: {len(odd)} of its {len(state)} tensors hold NaN or infinity: {shortened(odd)}"
         )
     return algorithm
+
+
+def _require_layers(run: SavedRun) -> None:
+    """Refuse a familiarity that is not of this network.
+
+    Raises:
+        RogaError: it names layers that are no convolutions here, or has numbers of others.
+    """
+    if run.familiarity is None:
+        return
+    modules = dict(run.algorithm.named_modules())
+    layers = [modules.get(name) for name in run.familiarity.layers]
+    n_channels = sum(layer.out_channels for layer in layers if isinstance(layer, torch.nn.Conv2d))
+    if (
+        not all(isinstance(layer, torch.nn.Conv2d) for layer in layers)
+        or len(run.familiarity.mean) != 2 * n_channels
+    ):
+        raise RogaError(f"{str(run.path)!r}: its {familiarity.KEY} is not of its network")
 
 
 def _class_names(saved: dict[str, Any]) -> tuple[str, ...] | None:

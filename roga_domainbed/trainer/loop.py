@@ -20,7 +20,7 @@ from roga_domainbed.networks.weights import first_weights
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
 from roga_domainbed.results.records import RECORDS, SCORES, append_record, cut_records, mark_done
 from roga_domainbed.seeds import derive
-from roga_domainbed.trainer import averaging, checkpoint, distributed, roga_notices
+from roga_domainbed.trainer import averaging, calibration, checkpoint, distributed, familiarity, roga_notices
 from roga_domainbed.trainer.batch_statistics import N_MINIBATCHES
 from roga_domainbed.trainer.checkpoint import Checkpoint, write_durably
 from roga_domainbed.trainer.evaluation import EvaluatedSplit, evaluate, record_values, validation_loss
@@ -68,6 +68,8 @@ class TrainingLoop:
         #: of the weights; None for a run without
         self.averaging = averaging.of_run(experiment.algorithm, hparams)
         self._n_sentences = 0  # of the averaging, that are printed
+        #: the scores of the validation data at the last record; None before the first of this process
+        self._validation: list[EvaluatedSplit] | None = None
         if start is not None:
             self._resume_from(start)
         self.steps_done = distributed.start_together(experiment.algorithm, self._state, self.steps_done)
@@ -93,6 +95,8 @@ class TrainingLoop:
         self._check_state()
         try:
             self._train()
+            if not self.experiment.config.skip_model_save:
+                self._save_trained()
         except StopRequested:
             if not self._schedule.is_off:
                 self._write_checkpoint()
@@ -103,9 +107,6 @@ class TrainingLoop:
                 "the last step: train longer, or evaluate more often (--checkpoint_freq)."
             )
         with self.signals.held():
-            if not self.experiment.config.skip_model_save:
-                with self._averaged_weights():
-                    save_model(self.experiment, self.output_dir / "model.pkl")
             mark_done(self.output_dir)
             sync_folder(self.output_dir)
             checkpoint.delete_all(self.output_dir)
@@ -172,6 +173,8 @@ class TrainingLoop:
             record["hparams"], record["args"] = experiment.hparams, config.record_args()
             if self._provenance_due:
                 record["provenance"] = self._made_by
+            self._validation = self._validation_of(evaluated)
+            of_detector = self._of_detector() if config.save_model_every_checkpoint else {}
             with self.signals.held():
                 # A selection rule may choose this step: then the tables show its held-out environments.
                 is_last = self.steps_done == experiment.n_steps
@@ -184,7 +187,35 @@ class TrainingLoop:
                 for message in self._new_notices(record):
                     print(f"Notice: {message}.")
                 if config.save_model_every_checkpoint:
-                    save_model(experiment, self.output_dir / f"model_step{step}.pkl")
+                    save_model(experiment, self.output_dir / f"model_step{step}.pkl", of_detector)
+
+    def _save_trained(self) -> None:
+        with self._averaged_weights():
+            if self._validation is None:  # the last record was made before this process resumed the run
+                self._validation = self._validation_of(self._evaluated(self.steps_done - 1))
+            of_detector = self._of_detector()
+            with self.signals.held():
+                save_model(self.experiment, self.output_dir / "model.pkl", of_detector)
+
+    def _validation_of(self, evaluated: Sequence[EvaluatedSplit]) -> list[EvaluatedSplit]:
+        """What selection looks at, and no test environment."""
+        return [
+            split for split in evaluated if split.part == "out" and split.env in self.experiment.train_envs
+        ]
+
+    def _of_detector(self) -> dict[str, Any]:
+        """What a model's file has of the model as it is now, if it tells real from fake; see ``save_model``."""
+        experiment, found = self.experiment, {}
+        fake = calibration.fake_of(experiment.dataset)
+        if fake is None:
+            return found
+        with contextlib.suppress(ValueError):  # one class alone, or scores that are not finite
+            found[calibration.KEY] = calibration.calibrate(self._validation, fake).as_plain()
+        seed_everything(derive(experiment.config.seed, "familiarity"))
+        known = familiarity.familiarity(experiment)
+        if known is not None:
+            found[familiarity.KEY] = known.as_plain()
+        return found
 
     def _evaluated(self, step: int) -> list[EvaluatedSplit]:
         experiment = self.experiment
@@ -379,8 +410,13 @@ def require_finite_weights(algorithm: torch.nn.Module, step: int) -> None:
         )
 
 
-def save_model(experiment: Experiment, path: Path) -> None:
+def save_model(experiment: Experiment, path: Path, of_detector: dict[str, Any]) -> None:
     """Write ``model.pkl`` as upstream does, with plain Python values so that ``weights_only`` loading accepts it.
+
+    Args:
+        experiment: its algorithm has the weights.
+        path: the file.
+        of_detector: its calibration and what it is familiar with, by their keys, as plain values and tensors.
 
     Raises:
         RogaError: the file cannot be written; an earlier one of that name is intact then.
@@ -397,6 +433,7 @@ def save_model(experiment: Experiment, path: Path) -> None:
         "model_num_domains": len(experiment.train_envs),
         "model_hparams": experiment.hparams,
         "model_dict": state,
+        **of_detector,
     }
     write_durably(path, content)
 

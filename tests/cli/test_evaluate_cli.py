@@ -418,8 +418,46 @@ def test_folders_that_are_no_classes_and_a_model_of_other_inputs_are_refused(tra
     class_folders(tmp_path / "flat", {"fake": 2, "real": 2}, videos=False)
     error = evaluate(capsys, run, "--folder", tmp_path / "flat", code=2).err
     assert "trained on Debug28, whose samples are no image files" in error
+    error = evaluate(capsys, run, "--threshold", "eer", code=2).err
+    assert (
+        "--threshold is for models with the classes 0, real, and 1, fake; this one has classes without names"
+        in error
+    )
     found = results(capsys, run)
     assert [row["role"] for row in found["results"]] == ["test", "oracle selection"] + [
         "training",
         "selection",
     ] * 2
+
+
+def test_errors_at_a_threshold_of_the_model_are_counted(trained, capsys):
+    _, folder = trained
+    rows = results(capsys, folder, "--threshold", "eer")["results"]
+    scores = pd.read_parquet(folder / "scores.parquet").query("step == 1")
+    kept = torch.load(folder / "model.pkl", weights_only=True)["model_calibration"]
+    assert {row["level"] for row in rows} == {"frame", "video"}
+    for row in rows:
+        own = scores[(scores["env"] == row["env"]) & (scores["split"] == row["part"])]
+        if row["level"] == "video":
+            own = own.groupby("video").agg(label=("label", "first"), score=("score", "mean"))
+        threshold = kept[f"{row['level']}s"]["eer"]
+        called = own["score"] > threshold
+        assert row["threshold"] == threshold
+        assert row["acc_at_threshold"] == pytest.approx((called == own["label"]).mean())
+        assert row["false_alarms"] == pytest.approx(called[own["label"] == 0].mean())
+        assert row["misses"] == pytest.approx((~called[own["label"] == 1]).mean())
+
+
+def test_the_table_says_which_threshold_it_has_columns_of(trained, capsys):
+    _, folder = trained
+    lines = evaluate(capsys, folder, "--envs", "NT", "--threshold", "0.3").out.splitlines()
+    assert lines[2:4] == ["t, the threshold 0.3, as asked for", ""]
+    assert lines[4].split()[-3:] == ["acc@t", "alarm@t", "miss@t"]
+    named = evaluate(capsys, folder, "--envs", "NT", "--threshold", "fpr=0.01").out
+    assert " 1 % false alarms on " in named
+    assert "validation videos of DF, F2F, FS" in named
+    error = evaluate(capsys, folder, "--threshold", "fpr=0.1", code=2).err
+    assert (
+        "--threshold must be one of eer, fpr=0.01, fpr=0.05, or a probability from 0 to 1; got 'fpr=0.1'"
+        in error
+    )

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,13 @@ import torch
 from PIL import Image
 from prepare_videos import SQUARES, SquareDetector, write_video
 
+from datasets_ext.folder import face_tensor
 from datasets_ext.prepare.detectors import DETECTORS
 from roga_domainbed.cli import main
+from roga_domainbed.inference.saved_run import load_run
+from roga_domainbed.trainer.calibration import Calibration, Thresholds
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.familiarity import Familiarity, described, gaussian
 from roga_domainbed.upstream import bridge
 
 
@@ -149,7 +154,9 @@ def test_pictures_that_are_crops_already_are_taken_whole_and_need_no_detector(mo
     picture(tmp_path / "set" / "real" / "a.png", (0, 0, 40, 120), size=(40, 40))
     assert main(list(map(str, argv))) == 0
     score = pd.read_parquet(tmp_path / "scores.parquet")["score"][0]
-    assert f"  {score:.3f}  " in out
+    assert out.splitlines()[2] == "threshold 0.5; the model has no calibrated threshold"
+    assert "like what the model was trained on is not known" in out
+    assert f"  {score:.3f}  {'fake' if score > 0.5 else 'real'}  " in out
     write_video(tmp_path / "a.mp4", n_frames=3)
     capsys.readouterr()
     argv = [model, tmp_path / "a.mp4", "--no_detect", "--format", "json"]
@@ -179,7 +186,7 @@ def test_what_cannot_be_read_is_named_the_rest_is_done_and_the_status_is_1(squar
     whole = write_video(tmp_path / "whole.mp4", n_frames=10).read_bytes()
     (folder / "short.mp4").write_bytes(whole[: len(whole) // 3])
     captured = predict(capsys, model, folder, "--detector", "squares", code=1)
-    lines = captured.out.splitlines()[4:]
+    lines = captured.out.splitlines()[5:-2]
     assert len(lines) == 6
     assert [line for line in lines if "good.png: face 1 of 1, 20x20 at 40,20" in line]
     assert [line for line in lines if line.endswith("dark.png: no face")]
@@ -189,7 +196,7 @@ def test_what_cannot_be_read_is_named_the_rest_is_done_and_the_status_is_1(squar
         ("no video.mp4", "it is text"),
     ):
         (line,) = [line for line in lines if name in line]
-        assert line.startswith("      -        cannot read the ")
+        assert line.startswith("      -             cannot read the ")
         assert reason in line
     (short,) = [line for line in lines if "short.mp4" in line]
     assert "of its 10 frames can be decoded)" in short
@@ -233,6 +240,14 @@ def test_many_files_share_batches_and_keep_their_order(squares, model, tmp_path,
         ("MODEL here.png --no_detect --margin 2", "--no_detect cuts nothing out: leave out --margin"),
         ("MODEL here.png --format xml", "unknown format 'xml'"),
         ("no/such here.png", "no such run: 'no/such'"),
+        (
+            "MODEL here.png --threshold fpr=0.1",
+            "--threshold must be one of eer, fpr=0.01, fpr=0.05, or a probability",
+        ),
+        (
+            "MODEL here.png --threshold eer",
+            "has no calibrated thresholds, which 'train' makes for models that tell",
+        ),
     ],
 )
 def test_a_fault_is_one_line_and_status_2(model, argv, message, tmp_path, monkeypatch, capsys):
@@ -270,6 +285,113 @@ def test_an_output_that_is_no_number_is_no_verdict(model, tmp_path, capsys):
         captured = predict(capsys, *argv, code=1)
         assert "a.png: no verdict: the network's output is NaN for 1 of 1 face" in captured.out
         assert not {"real", "fake", "nan"} & set(captured.out.replace(",", " ").replace('"', " ").split())
+
+
+def nearly_black(seed):
+    return np.random.RandomState(seed).randint(0, 12, (32, 32, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def calibrated(model, tmp_path_factory):
+    """The same network with thresholds, and a familiarity with pictures that are nearly black."""
+    saved = torch.load(model, weights_only=True)
+    run = load_run(model)
+    with described(run.algorithm) as (layers, found), torch.inference_mode():
+        run.algorithm.predict(torch.stack([face_tensor(nearly_black(seed)) for seed in range(40)]))
+    mean, whitening = gaussian(found[0])
+    known = Familiarity(tuple(layers), mean, whitening, 0.0, 40)
+    known = replace(known, limit=float(2 * known.distances(found[0]).max()))
+    frames = Thresholds(30, 20, {"eer": 0.25, "fpr=0.01": 0.75, "fpr=0.05": 0.7})
+    videos = Thresholds(3, 2, {"eer": 0.2, "fpr=0.01": 0.1, "fpr=0.05": 0.15})
+    saved["model_calibration"] = Calibration(2.0, ("DF", "FS"), frames, videos).as_plain()
+    saved["model_familiarity"] = known.as_plain()
+    path = tmp_path_factory.mktemp("calibrated") / "model.pkl"
+    torch.save(saved, path)
+    return path
+
+
+@pytest.fixture
+def crops(tmp_path):
+    """A nearly black picture, a bright one, and a bright video; the network gives all about ½."""
+    (tmp_path / "crops").mkdir()
+    Image.fromarray(nearly_black(seed=40)).save(tmp_path / "crops" / "dark.png")
+    picture(tmp_path / "crops" / "bright.png", (0, 0, 30, 255), size=(32, 32))
+    write_video(tmp_path / "crops" / "clip.mp4", n_frames=3)
+    return tmp_path / "crops"
+
+
+def test_a_calibrated_model_says_which_threshold_and_leaves_open_what_lies_between_two(
+    calibrated, crops, capsys
+):
+    lines = predict(capsys, calibrated, crops, "--no_detect").out.splitlines()
+    assert lines[2:4] == [
+        "threshold 0.250, equal error on 50 validation frames of DF, FS; undecided up to 0.750, 1 % false alarms",
+        "threshold 0.200, equal error on 5 validation videos of DF, FS; undecided down to 0.100, 1 % false alarms",
+    ]
+    bright, clip, dark = lines[6:9]
+    assert "  undecided  " in bright, "a probability near ½"
+    assert "  undecided  " in dark
+    assert "  fake       " in clip, "above both thresholds of videos, and all frames are above that of frames"
+    assert predict(capsys, calibrated, crops / "dark.png", "--no_detect").out.splitlines()[3] == "", (
+        "no videos"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "verdict", "words"),
+    [
+        ("fpr=0.01", "real", "threshold 0.750, 1 % false alarms on 50 validation frames of DF, FS"),
+        ("eer", "fake", "threshold 0.250, equal error on 50 validation frames of DF, FS"),
+        ("0.9", "real", "threshold 0.9, as asked for"),
+    ],
+)
+def test_a_threshold_that_is_asked_for_decides_alone(calibrated, crops, capsys, asked, verdict, words):
+    lines = predict(
+        capsys, calibrated, crops / "dark.png", "--no_detect", "--threshold", asked
+    ).out.splitlines()
+    assert lines[2] == words
+    assert f"  {verdict}       " in lines[5]
+
+
+def test_what_is_unlike_the_training_data_is_marked_and_explained(calibrated, crops, capsys):
+    lines = predict(capsys, calibrated, crops, "--no_detect").out.splitlines()
+    marked = [line for line in lines[6:9] if line.endswith("; unlike anything this model was trained on")]
+    assert [os.path.basename(line.split(":")[0].split()[2].split(";")[0]) for line in marked] == [
+        "bright.png",
+        "clip.mp4",
+    ]
+    assert lines[10].startswith(
+        "2 of 3 files are unlike anything this model was trained on: further from its 40 "
+    )
+    alone = predict(capsys, calibrated, crops / "dark.png", "--no_detect").out
+    assert "unlike anything" not in alone
+
+
+def test_json_and_csv_have_calibrated_probabilities_verdicts_and_distances(calibrated, crops, capsys):
+    found = json.loads(predict(capsys, calibrated, crops, "--no_detect", "--format", "json").out)
+    assert found["threshold"]["name"] == "eer"
+    assert (found["threshold"]["frames"]["threshold"], found["threshold"]["videos"]["other"]) == (0.25, 0.1)
+    limit = found["familiarity"]["limit"]
+    bright, clip, dark = found["results"]
+    (face,) = dark["faces"]
+    p = face["probability"]
+    # temperature 2: the square roots of p and 1 − p
+    assert face["calibrated"] == pytest.approx(p**0.5 / (p**0.5 + (1 - p) ** 0.5))
+    assert (face["distance"] > limit, face["unlike"], dark["unlike"]) == (False, False, False)
+    assert bright["faces"][0]["distance"] > limit
+    assert (bright["unlike"], clip["unlike"]) == (True, True)
+    assert (bright["verdict"], bright["faces"][0]["verdict"], clip["verdict"]) == (None, "undecided", "fake")
+    assert clip["calibrated"] == pytest.approx(np.mean([face["calibrated"] for face in clip["faces"]]))
+    text = predict(capsys, calibrated, crops, "--no_detect", "--format", "csv").out
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["verdict"] for row in rows if row["level"] == "video"] == ["fake"]
+    assert {row["unlike"] for row in rows if "dark" in row["path"]} == {"False"}
+    assert float(rows[0]["distance"]) == pytest.approx(bright["faces"][0]["distance"])
+
+
+def test_classes_that_the_user_turns_round_have_no_thresholds(calibrated, crops, capsys):
+    argv = [calibrated, crops / "dark.png", "--no_detect", "--real", "fake", "--fake", "real"]
+    assert "the model has no calibrated threshold" in predict(capsys, *argv).out
 
 
 def test_cells_of_the_csv_are_no_formulas(model, tmp_path, monkeypatch, capsys):

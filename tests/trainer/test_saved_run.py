@@ -233,6 +233,76 @@ def test_all_parts_of_another_kind_come_at_once(tmp_path):
     )
 
 
+def detector_content():
+    """A model with thresholds and a familiarity, of the first of its convolutions, which has 64 channels."""
+    values = {"eer": 0.4, "fpr=0.01": 0.9, "fpr=0.05": 1}
+    level = {"n_real": 3, "n_fake": 4, **values}
+    known = {"layers": ["featurizer.conv1"], "mean": torch.zeros(128), "whitening": torch.eye(128)}
+    return model_content() | {
+        "model_calibration": {
+            "temperature": 1.5,
+            "environments": ["DF"],
+            "frames": level,
+            "videos": dict(level),
+        },
+        "model_familiarity": {**known, "limit": 2.5, "n_images": 100},
+    }
+
+
+def test_thresholds_and_what_is_familiar_come_back(tmp_path):
+    content = detector_content()
+    torch.save(content, tmp_path / "model.pkl")
+    run = load_run(tmp_path)
+    assert run.calibration.as_plain() == content["model_calibration"]
+    assert (run.familiarity.layers, run.familiarity.limit) == (("featurizer.conv1",), 2.5)
+    assert run.familiarity.distances(torch.eye(128)[:2] * 3).tolist() == [3.0, 3.0]
+    del content["model_calibration"]["videos"]
+    torch.save(content, tmp_path / "model.pkl")
+    assert load_run(tmp_path).calibration.videos is None
+    torch.save(model_content(), tmp_path / "model.pkl")
+    assert (load_run(tmp_path).calibration, load_run(tmp_path).familiarity) == (None, None)
+
+
+FAULTS = {
+    "model_calibration": ([1], r"model_calibration must be a mapping; got \[1\]"),
+    "model_calibration.temperature": (0, r"in model_calibration, temperature must be a finite number, above 0; got 0"),
+    "model_calibration.environments": ([], r"environments in model_calibration must be names; got \[\]"),
+    "model_calibration.frames": (3, r"in model_calibration, frames must be a mapping; got 3"),
+    "model_calibration.videos": (None, r"in model_calibration, videos must be a mapping; got None"),
+    "model_calibration.videos.eer": (1.5, r"in videos in model_calibration, eer must be a finite number, at least 0"),
+    "model_calibration.frames.n_real": (0, r"in frames in model_calibration, n_real must be a whole number"),
+    "model_calibration.frames.eer": (float("nan"), r"in frames in model_calibration, eer must be a finite number"),
+    "model_familiarity": ("x", r"model_familiarity must be a mapping; got 'x'"),
+    "model_familiarity.limit": (float("inf"), r"in model_familiarity, limit must be a finite number, at least 0"),
+    "model_familiarity.layers": ("conv1", r"layers in model_familiarity must be names; got 'conv1'"),
+    "model_familiarity.mean": (torch.full((128,), torch.nan), r"mean in model_familiarity must be finite float32"),
+    "model_familiarity.whitening": (torch.eye(5), r"whitening in model_familiarity must be finite float32 numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", FAULTS)
+def test_thresholds_of_another_kind_are_one_sentence(tmp_path, place):
+    content, (value, message) = detector_content(), FAULTS[place]
+    *outer, last = place.split(".")
+    inner = content
+    for name in outer:
+        inner = inner[name]
+    inner[last] = value
+    torch.save(content, tmp_path / "model.pkl")
+    with pytest.raises(RogaError, match=message) as caught:
+        load_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["featurizer.conv2", "featurizer.bn0", "none"])
+def test_a_familiarity_of_another_network_is_refused(tmp_path, name):
+    content = detector_content()
+    content["model_familiarity"]["layers"] = [name]
+    torch.save(content, tmp_path / "model.pkl")
+    with pytest.raises(RogaError, match="its model_familiarity is not of its network"):
+        load_run(tmp_path)
+
+
 @pytest.mark.parametrize(("key", "value"), [("model_num_classes", 99_999), ("mlp_width", 10**6)])
 def test_a_network_larger_than_its_file_is_not_built(tmp_path, key, value):
     shape = (3, 64, 64) if key == "model_num_classes" else (3, 28, 28)

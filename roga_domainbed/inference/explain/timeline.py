@@ -12,8 +12,9 @@ from tqdm import tqdm
 from roga_domainbed.errors import RogaError
 from roga_domainbed.inference.explain.crops import CutAlready, common_cutter
 from roga_domainbed.inference.explain.grid import Grid, feature_maps, grid_of_crops
-from roga_domainbed.inference.predict import THRESHOLD, predict_files
+from roga_domainbed.inference.predict import predict_files
 from roga_domainbed.inference.saved_run import SavedRun
+from roga_domainbed.inference.verdicts import PLAIN_THRESHOLD
 
 N_MOST, N_LEAST = 4, 2  # frames that are shown
 _APART = 1 / (2 * N_MOST)  # of the video between two frames of a kind
@@ -125,7 +126,7 @@ def timeline(
         unit,
         at,
         scores,
-        THRESHOLD,
+        PLAIN_THRESHOLD,
         grid,
         [*most, *least],
         [words, *[prediction.note] * bool(prediction.note)],

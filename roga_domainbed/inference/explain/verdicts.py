@@ -140,11 +140,11 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 def _shown(
     found: Predictions, prediction: Prediction, face: Face, title: str, image: np.ndarray, heat: np.ndarray
 ) -> Shown:
-    of_video = prediction.probability
+    of_video, verdict = prediction.probability, found.verdict(prediction, face)
     if of_video is not None:
         frame = f"its frame {face.frame}: {face.probability:.3f}"
-        return Shown(title, f"{of_video:.3f}  {found.verdict(of_video)}", frame, image, heat)
+        return Shown(title, f"{of_video:.3f}  {verdict}", frame, image, heat)
     if len(prediction.faces) > 1:
         number = next(i for i, other in enumerate(prediction.faces, 1) if other is face)
         title += f", face {number}"
-    return Shown(title, f"{face.probability:.3f}  {found.verdict(face.probability)}", "", image, heat)
+    return Shown(title, f"{face.probability:.3f}  {verdict}", "", image, heat)
