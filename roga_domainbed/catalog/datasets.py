@@ -239,21 +239,30 @@ def scale_hparams(dataset: str) -> tuple[HParam, ...]:
     )
 
 
-def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> list[str]:
-    """What is wrong with ``--test_envs``, given the names of the dataset's environments."""
+def test_env_problems(
+    test_envs: list[int], environments: tuple[str, ...], option: str = "--test_envs", rest: str = "train"
+) -> list[str]:
+    """What is wrong with ``--test_envs``, given the names of the dataset's environments.
+
+    Args:
+        test_envs: indices.
+        environments: names, in index order.
+        option: that named them, ``--train_envs`` as well.
+        rest: what the environments that it does not name are for: to ``train`` or to ``test`` on.
+    """
     n = len(environments)
     listing = ", ".join(f"{i} {name}" for i, name in enumerate(environments))
     problems = []
     outside = [env for env in test_envs if not 0 <= env < n]
     if outside:
         problems.append(
-            f"--test_envs {' '.join(map(str, outside))}: there is no such environment; they are {listing}"
+            f"{option} {' '.join(map(str, outside))}: there is no such environment; they are {listing}"
         )
     repeated = sorted({env for env in test_envs if test_envs.count(env) > 1})
     if repeated:
-        problems.append(f"--test_envs names {' '.join(map(str, repeated))} more than once")
+        problems.append(f"{option} names {' '.join(map(str, repeated))} more than once")
     if not outside and len(set(test_envs)) == n:
         problems.append(
-            f"--test_envs names all {n} environments and leaves none to train on; they are {listing}"
+            f"{option} names all {n} environments and leaves none to {rest} on; they are {listing}"
         )
     return problems
