@@ -239,29 +239,29 @@ def scale_hparams(dataset: str) -> tuple[HParam, ...]:
     )
 
 
-def test_env_problems(
-    test_envs: list[int], environments: tuple[str, ...], option: str = "--test_envs", rest: str = "train"
-) -> list[str]:
-    """What is wrong with ``--test_envs``, given the names of the dataset's environments.
+def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> list[str]:
+    """What is wrong with ``--test_envs``, given the names of the dataset's environments."""
+    return _env_problems("--test_envs", test_envs, environments, "train")
 
-    Args:
-        test_envs: indices.
-        environments: names, in index order.
-        option: that named them, ``--train_envs`` as well.
-        rest: what the environments that it does not name are for: to ``train`` or to ``test`` on.
-    """
+
+def train_env_problems(train_envs: list[int], environments: tuple[str, ...]) -> list[str]:
+    """What is wrong with ``--train_envs``, given the names of the dataset's environments."""
+    return _env_problems("--train_envs", train_envs, environments, "test")
+
+
+def _env_problems(option: str, envs: list[int], environments: tuple[str, ...], rest: str) -> list[str]:
     n = len(environments)
     listing = ", ".join(f"{i} {name}" for i, name in enumerate(environments))
     problems = []
-    outside = [env for env in test_envs if not 0 <= env < n]
+    outside = [env for env in envs if not 0 <= env < n]
     if outside:
         problems.append(
             f"{option} {' '.join(map(str, outside))}: there is no such environment; they are {listing}"
         )
-    repeated = sorted({env for env in test_envs if test_envs.count(env) > 1})
+    repeated = sorted({env for env in envs if envs.count(env) > 1})
     if repeated:
         problems.append(f"{option} names {' '.join(map(str, repeated))} more than once")
-    if not outside and len(set(test_envs)) == n:
+    if not outside and len(set(envs)) == n:
         problems.append(
             f"{option} names all {n} environments and leaves none to {rest} on; they are {listing}"
         )

@@ -102,6 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--algorithms", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only these")
     add_rows_argument(parser)
+    add_by_argument(parser)
     parser.add_argument(
         "--select",
         nargs="+",
@@ -134,6 +135,17 @@ def add_rows_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_by_argument(parser: argparse.ArgumentParser) -> None:
+    """``--by``, which ``report`` has, too."""
+    parser.add_argument(
+        "--by",
+        choices=["test_envs", "train_envs"],
+        help="train_envs: a table for each training set; test_envs: one table, with a column for each test "
+        "environment, whatever is trained on (default: one table of the runs that leave one out, and one for each "
+        "other training set)",
+    )
+
+
 def add_against_argument(parser: argparse.ArgumentParser) -> None:
     """``--against``, which ``report`` has, too."""
     parser.add_argument(
@@ -156,14 +168,15 @@ def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help stays instant.
     from roga_domainbed.catalog import DATASETS
     from roga_domainbed.metrics import get_metric
-    from roga_domainbed.report.comparison import comparison_table
+    from roga_domainbed.report.comparison import can_compare, comparison_table
     from roga_domainbed.report.incomplete import MOST_NAMED, unfinished_runs
     from roga_domainbed.report.tables import build_tables
     from roga_domainbed.results import selection
+    from roga_domainbed.results.protocols import by_test_env, grouped
     from roga_domainbed.results.rows import rows_of
     from roga_domainbed.results.runs import load_sweeps
     from roga_domainbed.results.selected import select_each
-    from roga_domainbed.sweep.folder import planned_test_envs
+    from roga_domainbed.sweep.folder import planned
 
     rules = _check(args)
     metric = get_metric(("video_" if args.level == "video" else "") + args.metric)
@@ -191,15 +204,9 @@ def _run(args: argparse.Namespace) -> int:
         raise RogaError(unknown_name("row of these tables", args.compare, rows_of(runs)))
 
     chosen_by = [selection.RULES.get(rule) for rule in rules]
-    selected = select_each(runs, chosen_by, metric, compat=args.compat)
-    tables = build_tables(
-        runs,
-        selected,
-        compat=args.compat,
-        n_records=n_records,
-        unfinished=unfinished,
-        planned=planned_test_envs(args.input_dir),
-    )
+    groups = by_test_env(runs) if args.compat else grouped(runs, args.by, planned(args.input_dir))
+    selected = select_each(runs, chosen_by, metric, compat=args.compat, groups=groups)
+    tables = build_tables(runs, selected, compat=args.compat, n_records=n_records, unfinished=unfinished)
     if not args.compat:
         more = [f"and {len(problems) - MOST_BELOW} more; standard error has all"] * (
             len(problems) > MOST_BELOW
@@ -220,7 +227,11 @@ def _run(args: argparse.Namespace) -> int:
         rules_of_ours = [rule for rule in chosen_by if args.select or rule.name == "iid"]
         tables = replace(tables, against=tuple(against_tables(args.input_dir, wanted, rules_of_ours)))
     if args.compare:
-        tables = replace(tables, comparisons=tuple(comparison_table(own, args.compare) for own in selected))
+        parts = [own.within(group) for own in selected for group in groups]
+        parts = [own for own in parts if args.compare in own.values]
+        # a group without anything to compare is said to have none only if no group has
+        parts = [own for own in parts if can_compare(own, args.compare)] or parts
+        tables = replace(tables, comparisons=tuple(comparison_table(own, args.compare) for own in parts))
     renderer = RENDERERS.get(_format(args))
     content = load(renderer.target)(tables, compat=args.compat)
     oracle = "_oracle" * (rules == ["oracle"])
@@ -283,6 +294,8 @@ def _check(args: argparse.Namespace) -> list[str]:
         if name not in selection.RULES or (name == "auto_lr" and not args.auto_lr):
             known = [rule for rule in selection.RULES.names() if rule != "auto_lr"]
             problems.add(unknown_name("selection rule", name, known))
+    if args.by and args.compat:
+        problems.add("upstream has no tables for --by: leave out --compat")
     if args.against and (args.compat or args.auto_lr):
         problems.add("--against compares by our rules: leave out --compat and --auto_lr")
     if args.against and args.format == "parquet":

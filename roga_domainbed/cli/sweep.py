@@ -90,7 +90,15 @@ _UPSTREAMS = (
     "datasets algorithms task n_hparams_from n_hparams data_dir n_trials steps hparams holdout_fraction "
     "single_test_envs"
 ).split()
-_OURS = ("test_envs", "train_envs", "single_train_envs", "split", "checkpoint_freq", "skip_model_save", "eval_parts")
+_OURS = (
+    "test_envs",
+    "train_envs",
+    "single_train_envs",
+    "split",
+    "checkpoint_freq",
+    "skip_model_save",
+    "eval_parts",
+)
 
 #: Command → its option, the folder of the packed sweep.
 _PACKING = {

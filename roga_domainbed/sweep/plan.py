@@ -19,6 +19,7 @@ from roga_domainbed.catalog.datasets import (
     TASKS,
     DatasetInfo,
     test_env_problems,
+    train_env_problems,
 )
 from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.catalog.values import MOST_STEPS, Allowed, argument, arguments_of, check_arguments, shown
@@ -180,13 +181,17 @@ class Plan:
         known = [DATASETS.get(name) for name in dict.fromkeys(self.datasets or ()) if name in DATASETS]
         given = [f"--{name}" for name in HELD_OUT if getattr(self, name) or getattr(self, f"{name}_of", None)]
         if any("train" in name for name in given) and any("test" in name for name in given):
-            problems.add(f"{' and '.join(given)}: what is not trained on is held out, so give one or the other")
+            problems.add(
+                f"{' and '.join(given)}: what is not trained on is held out, so give one or the other"
+            )
         for info in known:
             self._check_envs(info, problems)
         for name in _ENVS:
             for dataset in getattr(self, f"{name}_of"):
                 if dataset not in (self.datasets or ()):
-                    problems.add(f"{name}: {unknown_name('dataset of this plan', dataset, self.datasets or ())}")
+                    problems.add(
+                        f"{name}: {unknown_name('dataset of this plan', dataset, self.datasets or ())}"
+                    )
         if self.paper is not None:
             self.paper.check(problems)
         needy = [info.name for info in known if info.needs_data_dir]
@@ -203,7 +208,7 @@ class Plan:
         """Add what is wrong with the environments that are held out, or trained on, of one dataset."""
         found = []
         if trained := self.trains_on(info.name):
-            found = [test_env_problems(envs, info.environments, "--train_envs", "test") for envs in trained]
+            found = [train_env_problems(envs, info.environments) for envs in trained]
         elif self._of(info.name, "test_envs") is not None:
             found = [test_env_problems(envs, info.environments) for envs in self.held_out(info.name)]
         elif len(info.environments) < 3 and not self.single_test_envs:

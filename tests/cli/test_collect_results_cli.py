@@ -616,32 +616,38 @@ def test_a_test_part_of_one_class_is_too_and_a_trial_that_lacks_a_number(tmp_pat
     assert "No number for ERM, 0 (trial 1): there is no test AUC (env0_in_auc: only reals)\n" in out
 
 
+def table_rows(out, *, beginning):
+    """The cells of each row of the tables whose title begins so, a list for each table."""
+    blocks = [block for block in out.split("\n-------- ")[1:] if block.startswith(beginning)]
+    rows = [
+        [re.split(r" {2,}", line.strip()) for line in block.split("\n\n")[0].splitlines()] for block in blocks
+    ]
+    return [[row for row in own[1:] if len(row) == len(own[1])] for own in rows]
+
+
 def test_single_source_sweeps_have_numbers(tmp_path, capsys):
-    """Environment 2 is tested by the runs that train on 0 and on 1: (0.2 + 0.6) / 2."""
+    """By test environment, 2 is tested by the runs that train on 0 and on 1: (0.2 + 0.6) / 2."""
     for source, value in ((0, 0.2), (1, 0.6), (2, 0.4)):
         others = [env for env in range(3) if env != source]
         values = {f"env{env}_in_acc": value for env in others}
         write_run(tmp_path / str(source), args={"test_envs": others}, **values)
-    assert collect("--input_dir", tmp_path, "--select", "iid") == 0
+    flags = ["--input_dir", tmp_path, "--select", "iid", "--by", "test_envs"]
+    assert collect(*flags) == 0
     out = capsys.readouterr().out
-    (row,) = [
-        line.split() for line in out.split("-------- Averages")[0].splitlines() if line.startswith("ERM")
-    ]
-    assert row == ["ERM", "50.0", "30.0", "40.0", "40.0"]
+    (table,) = table_rows(out, beginning="Dataset")
+    assert table == [["Algorithm", "0", "1", "2", "Avg"], ["ERM", "50.0", "30.0", "40.0", "40.0"]]
     assert (
         "a number is the mean over the runs that hold the environment out together with others (0 + 1, 0 + 2, 1 + 2)"
-        in out
+        in " ".join(out.split())
     )
     (tmp_path / "2" / "results.jsonl").unlink()
     write_run(
         tmp_path / "sam", args={"algorithm": "SAM", "test_envs": [0, 2]}, env0_in_acc=0.5, env2_in_acc=0.5
     )
-    assert collect("--input_dir", tmp_path, "--select", "iid") == 0
+    assert collect(*flags) == 0
     out = capsys.readouterr().out
-    (row,) = [
-        line.split() for line in out.split("-------- Averages")[0].splitlines() if line.startswith("SAM")
-    ]
-    assert row == ["SAM", "50.0", "X", "X", "X"]
+    (table,) = table_rows(out, beginning="Dataset")
+    assert table[2] == ["SAM", "50.0", "X", "X", "X"]
     assert "  SAM, 1: no run\n  SAM, 2: trial 0 has 1 of 2 runs\n" in out
 
 

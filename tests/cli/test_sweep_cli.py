@@ -317,7 +317,10 @@ def test_training_sets_are_named_in_the_dry_run_by_what_they_hold_out(tmp_path, 
             ["--single_train_envs", "--single_test_envs"],
             "--single_test_envs and --single_train_envs: what is not trained on is held out",
         ),
-        (["--train_envs", 0, 7], "Debug28: --train_envs 7: there is no such environment; they are 0 0, 1 1, 2 2"),
+        (
+            ["--train_envs", 0, 7],
+            "Debug28: --train_envs 7: there is no such environment; they are 0 0, 1 1, 2 2",
+        ),
         (["--train_envs", 1, 1], "Debug28: --train_envs names 1 more than once"),
         (
             ["--train_envs", 0, 1, 2],

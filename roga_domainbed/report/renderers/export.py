@@ -18,18 +18,19 @@ from roga_domainbed.report.tables import Table, Tables
 
 FIELDS = (
     "dataset", "algorithm", "row", "column", "selection", "oracle", "metric", "mean", "standard_error", "trials",
-    "trials_of_the_sweep", "caveats", "reason",
+    "trials_of_the_sweep", "caveats", "reason", "trained_on",
 )  # fmt: skip
 
 
 def values(tables: Tables) -> list[dict[str, Any]]:
     """One dict of ``FIELDS`` for each cell.
 
-    ``row`` is the algorithm, or the name of a row where one algorithm has several. ``dataset`` is None in the table of
-    averages, whose columns are datasets; column ``Avg`` is a row's average. ``mean`` and ``standard_error`` are
-    percentages, None where there is no value; a single trial has no ``standard_error``. ``selection`` is the rule's
-    title, with the word *oracle* where test data decided. ``caveats``: how the runs were made, where it is not the
-    default; empty otherwise. ``reason``: why there is no value; empty where there is one.
+    ``row`` is the algorithm, or the name of a row where one algorithm has several. ``trained_on`` is the training set
+    of a table of one, else empty. ``dataset`` is None in the table of averages, whose columns are datasets; averages
+    over training sets have one, and columns such as ``trained on DF``. Column ``Avg`` is a row's average. ``mean`` and
+    ``standard_error`` are percentages, None where there is no value; a single trial has no ``standard_error``.
+    ``selection`` is the rule's title, with the word *oracle* where test data decided. ``caveats``: how the runs were
+    made, where it is not the default; empty otherwise. ``reason``: why there is no value; empty where there is one.
     """
     return [value for table in tables.tables for value in _of_table(table)]
 
@@ -55,8 +56,8 @@ def render_json(tables: Tables, *, compat: str | None = None) -> str:
     of_datasets = [table for table in tables.tables if table.dataset is not None]
     content = {
         "n_records": tables.n_records,
-        "missing_runs": {table.dataset: list(table.missing) for table in of_datasets},
-        "unfinished_runs": {table.dataset: list(map(asdict, table.unfinished)) for table in of_datasets},
+        "missing_runs": {table.name: list(table.missing) for table in of_datasets},
+        "unfinished_runs": {table.name: list(map(asdict, table.unfinished)) for table in of_datasets},
         "cells": values(tables),
         "problems": list(tables.problems),
     }
@@ -87,7 +88,8 @@ def _of_table(table: Table) -> list[dict[str, Any]]:
     found = []
     for row in table.rows:
         shared = {
-            "dataset": table.dataset,
+            "dataset": table.dataset or table.averages_of or None,
+            "trained_on": table.trained_on,
             "algorithm": row.algorithm,
             "row": row.name,
             "selection": table.rule.title,

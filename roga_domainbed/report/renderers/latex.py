@@ -65,7 +65,7 @@ def escape(text: str) -> str:
 
 
 def _title(table: Table, compat: str | None) -> str:
-    title = (table.dataset or "Averages") + table.remarks
+    title = table.name + table.remarks
     return title if compat == UPSTREAM else escape(title)
 
 
