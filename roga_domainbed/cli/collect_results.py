@@ -66,6 +66,7 @@ from roga_domainbed.foreign import one_line
 from roga_domainbed.report.renderers import RENDERERS
 
 if TYPE_CHECKING:
+    from roga_domainbed.report.scores import StoredScores
     from roga_domainbed.results.runs import LoadedRuns, Run
 
 _BEGIN = 10  # bytes by which an earlier table of the same format is known
@@ -170,6 +171,7 @@ def _run(args: argparse.Namespace) -> int:
     from roga_domainbed.metrics import get_metric
     from roga_domainbed.report.comparison import can_compare, comparison_table
     from roga_domainbed.report.incomplete import MOST_NAMED, unfinished_runs
+    from roga_domainbed.report.sizes import with_sizes
     from roga_domainbed.report.tables import build_tables
     from roga_domainbed.results import selection
     from roga_domainbed.results.protocols import by_test_env, grouped
@@ -212,6 +214,7 @@ def _run(args: argparse.Namespace) -> int:
             len(problems) > MOST_BELOW
         )
         tables = replace(tables, problems=(*problems[:MOST_BELOW], *more))
+    stored: StoredScores = {}
     if args.intervals:
         from roga_domainbed.report.interval_table import interval_tables
         from roga_domainbed.report.scores import read_stored
@@ -220,6 +223,8 @@ def _run(args: argparse.Namespace) -> int:
         _print_some(unusable)
         found = [table for own in selected for table in interval_tables(own, stored)]
         tables = replace(tables, intervals=tuple(found))
+    if not args.compat:
+        tables = with_sizes(tables, runs, selected, stored)
     if args.against:
         from roga_domainbed.report.against import against_tables, paper_tables
 

@@ -23,8 +23,6 @@ class IntervalTable:
         rule: the selection rule.
         metric: what the intervals are of.
         intervals: of every cell that has a number.
-        sizes: environment → how many real and fake test videos (or samples, where videos are unknown) an interval over
-            them is made from.
         trials: the numbers of trials of the cells.
     """
 
@@ -33,7 +31,6 @@ class IntervalTable:
     rule: Rule
     metric: Metric
     intervals: Mapping[CellKey, Interval]
-    sizes: Mapping[int, tuple[int, int]]
     trials: frozenset[int]
 
     n_left = 1  # columns that are aligned to the left
@@ -57,15 +54,8 @@ class IntervalTable:
         return [[name, *(self._text(name, env) for env in self._envs)] for name in names]
 
     def notes(self) -> list[str]:
-        """What the intervals are over, how many there are of it, and why a cell has none."""
+        """What the intervals are over, and why a cell has none."""
         lines = [f"95 % interval over {over}: {OVER[over]}" for over in OVER if over in self._kinds]
-        sizes = "; ".join(
-            f"{environment_name(self.dataset, env)} {real} real and {fake} fake"
-            for env, (real, fake) in sorted(self.sizes.items())
-        )
-        if sizes:
-            what = "samples" if "videos" not in self._kinds else "videos"
-            lines.append(f"Test {what}: {sizes}")
         lines.append(f"Trials: {' or '.join(map(str, sorted(self.trials)))}")
         reasons = dict.fromkeys(own.note for own in self.intervals.values() if not own.over)
         return lines + [f"X: {reason}" for reason in reasons]
@@ -105,16 +95,8 @@ def interval_tables(selected: Selected, stored: StoredScores) -> list[IntervalTa
     tables = []
     for name in dict.fromkeys(cell[0] for cell in found):
         own = {cell: interval for cell, interval in found.items() if cell[0] == name}
-        sizes = {}
-        for cell, interval in own.items():
-            if interval.over in ("videos", "samples"):
-                first = selected.trials[cell][0]
-                scores = stored[first.source, first.env, first.step]
-                sizes[cell[2]] = tuple(
-                    len(set(scores.clusters[scores.labels == label].tolist())) for label in (0, 1)
-                )
         counts = frozenset(len({run.trial for run in selected.trials[cell]}) for cell in own)
         one = selected.trials[next(iter(own))][0]
         place = one.dataset, one.trained_on
-        tables.append(IntervalTable(*place, selected.rule, selected.metric, own, sizes, counts))
+        tables.append(IntervalTable(*place, selected.rule, selected.metric, own, counts))
     return tables

@@ -21,6 +21,7 @@ from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.intervals import cell_intervals
 from roga_domainbed.report.page_tables import PageTable
 from roga_domainbed.report.scores import Scores, StoredScores, read_stored
+from roga_domainbed.report.sizes import with_sizes
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.summary import Sentence, ranking, summary
 from roga_domainbed.results.records import SCORES
@@ -62,6 +63,8 @@ class Report:
 def make_report(study: Study, health: Sequence[RunHealth], against: Sequence[AgainstTable] = ()) -> Report:
     """Read the stored scores of the chosen steps and make tables and figures; nothing is drawn yet."""
     stored, score_problems = read_stored(chosen for own in study.selected for chosen in own.chosen)
+    sized = with_sizes(study.tables, study.loaded.runs, study.selected, stored)
+    study = replace(study, tables=sized)
     intervals_of = {own.rule.name: cell_intervals(own, stored) for own in study.selected}
     intervals = intervals_of[study.rule.name]
     # averages over one dataset would repeat its table

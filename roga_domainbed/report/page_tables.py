@@ -261,7 +261,12 @@ def health_table(health: Sequence[RunHealth]) -> PageTable:
 def provenance_table(study: Study) -> PageTable | None:
     """What the runs recorded of versions, backend and data: a column for each combination; None if there is none."""
     kinds: Counter[str] = Counter(
-        json.dumps(_flat(run.provenance), sort_keys=True, default=str)
+        json.dumps(
+            # what was tested on is below the tables; it may differ from trial to trial
+            _flat({name: value for name, value in run.provenance.items() if name != "counts"}),
+            sort_keys=True,
+            default=str,
+        )
         for run in study.folder_of.values()
         if run.provenance
     )

@@ -29,6 +29,7 @@ from roga_domainbed.report.against import AgainstTable
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.incomplete import UnfinishedRun, missing_runs
 from roga_domainbed.report.interval_table import IntervalTable
+from roga_domainbed.report.sizes import FEW, size_notes
 from roga_domainbed.report.without_number import NO_FURTHER_RUNS, NO_RUN, why_no_number
 from roga_domainbed.results.protocols import (
     Group,
@@ -42,6 +43,7 @@ from roga_domainbed.results.rows import rows_of
 from roga_domainbed.results.runs import Run
 from roga_domainbed.results.selected import Selected
 from roga_domainbed.results.selection import UPSTREAM, GroupKey, Rule, group_by_test_env
+from roga_domainbed.results.tested_on import TestedOn
 
 MOST_MISSING = 12  # lines below a table
 NO_COMPLETE_TRIAL = "no trial has a number in every environment of the dataset"
@@ -50,11 +52,15 @@ AVERAGE_OF_ALL = "a cell of the row has no number"
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean and error over ``n`` trials, in percent; the error of a single trial is not known: None."""
+    """Mean and error over ``n`` trials, in percent; the error of a single trial is not known: None.
+
+    ``tested_on`` has what the trials were tested on, each once; empty where that is not asked for.
+    """
 
     mean: float
     error: float | None
     n: int
+    tested_on: tuple[TestedOn, ...] = ()
 
     def text(self, plus_minus: str) -> str:
         """Mean and error with one decimal each."""
@@ -158,14 +164,26 @@ class Table:
         return any(cell is not None and cell.n < trials for cell, trials in cells)
 
     def texts(self, row: Row, plus_minus: str) -> list[str]:
-        """A row's cells and its average; ``X`` for None, ``*`` after the mean of fewer trials than the sweep has."""
+        """A row's cells and its average; ``X`` for None.
+
+        ``*`` follows the mean of fewer trials than the sweep has, ``†`` what was tested on few videos or people.
+        """
         texts = ["X" if cell is None else cell.text(plus_minus) for cell in row.cells]
         texts.append("X" if row.average is None else f"{row.average:.1f}")
-        columns = [*range(len(row.cells)), -1]
+        few = [cell is not None and any(own.is_few for own in cell.tested_on) for cell in row.cells]
         return [
-            text + "*" * (text != "X" and self.is_short(row, column))
-            for text, column in zip(texts, columns, strict=True)
+            text + "*" * (text != "X" and self.is_short(row, column)) + FEW * is_few
+            for text, column, is_few in zip(texts, [*range(len(row.cells)), -1], [*few, False], strict=True)
         ]
+
+    @property
+    def sizes(self) -> dict[str, list[TestedOn]]:
+        """Column → what its cells were tested on, each once."""
+        found: dict[str, dict[TestedOn, None]] = {}
+        for row in self.rows:
+            for column, cell in zip(self.columns, row.cells, strict=True):
+                found.setdefault(column, {}).update(dict.fromkeys(cell.tested_on if cell else ()))
+        return {column: list(own) for column, own in found.items()}
 
     def reason(self, row: Row, column: int) -> str:
         """Why a cell has no number; column −1 is the row's average. Empty if it has one."""
@@ -179,8 +197,8 @@ class Table:
         return next((lack.reason for lack in self.lacks if lack[:3] == place), NO_RUN)
 
     def notes(self) -> list[str]:
-        """The lines below the table: what ``*`` means, which runs are missing, and why an X is no number."""
-        notes = [self.remark] if self.remark else []
+        """The lines below the table: what it was tested on, what marks mean, missing runs, and why there is an X."""
+        notes = ([self.remark] if self.remark else []) + size_notes(self.sizes)
         if any(self.is_short(row, -1) for row in self.rows):
             trials = " or ".join(map(str, sorted(set(self.trials))))
             notes.append(f"* mean of fewer trials than the sweep has ({trials})")
