@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from roga_domainbed.report.scores import StoredScores
 from roga_domainbed.results.protocols import environment_name
 from roga_domainbed.results.runs import Run
+from roga_domainbed.results.sample_size import FEWEST_PEOPLE, FEWEST_VIDEOS, Pair, SampleSize, sample_size
 from roga_domainbed.results.selected import JudgedRun, Selected
-from roga_domainbed.results.tested_on import FEWEST_PEOPLE, FEWEST_VIDEOS, Pair, TestedOn, tested_on
 
 if TYPE_CHECKING:
     from roga_domainbed.report.tables import Tables
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FEW = "†"
 
 #: Column of a table → what its cells were tested on, each once.
-Sizes = Mapping[str, Sequence[TestedOn]]
+Sizes = Mapping[str, Sequence[SampleSize]]
 
 
 def with_sizes(
@@ -52,16 +52,16 @@ def with_sizes(
     return replace(tables, tables=tuple(found))
 
 
-def _tested_on(chosen: JudgedRun, by_source: Mapping[str, Sequence[Run]], stored: StoredScores) -> TestedOn:
+def _tested_on(chosen: JudgedRun, by_source: Mapping[str, Sequence[Run]], stored: StoredScores) -> SampleSize:
     runs = [run for run in by_source.get(chosen.source, ()) if chosen.step in run.steps]
-    found = tested_on(runs[-1], chosen.env, chosen.step) if runs else TestedOn()
+    found = sample_size(runs[-1], chosen.env, chosen.step) if runs else SampleSize()
     scores = stored.get((chosen.source, chosen.env, chosen.step))
     if found.samples is not None or scores is None:
         return found
     of_class = [scores.clusters[scores.labels == label] for label in (0, 1)]
     samples = len(of_class[0]), len(of_class[1])
     videos = (len(set(of_class[0].tolist())), len(set(of_class[1].tolist()))) if scores.has_videos else None
-    return TestedOn(sum(samples), videos and sum(videos), samples, videos)
+    return SampleSize(sum(samples), videos and sum(videos), samples, videos)
 
 
 def size_notes(sizes: Sizes) -> list[str]:
@@ -94,19 +94,19 @@ def _by_column(texts: Mapping[str, str]) -> str:
     return "; ".join(f"{column} {text}" for column, text in texts.items())
 
 
-def _videos(sizes: Sequence[TestedOn]) -> str:
+def _videos(sizes: Sequence[SampleSize]) -> str:
     return _of_classes([own.videos for own in sizes]) or _range([own.n_videos for own in sizes])
 
 
-def _samples(sizes: Sequence[TestedOn]) -> str:
+def _samples(sizes: Sequence[SampleSize]) -> str:
     return _of_classes([own.samples for own in sizes]) or _range([own.n_samples for own in sizes])
 
 
-def _people(sizes: Sequence[TestedOn]) -> str:
+def _people(sizes: Sequence[SampleSize]) -> str:
     return _of_classes([own.people for own in sizes])
 
 
-def _few(sizes: Sequence[TestedOn]) -> str:
+def _few(sizes: Sequence[SampleSize]) -> str:
     videos = [own for own in sizes if own.has_few_videos]
     people = [own for own in sizes if own.has_few_people]
     parts = [f"{_videos(videos)} videos"] if videos else []

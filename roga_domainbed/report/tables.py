@@ -41,9 +41,9 @@ from roga_domainbed.results.protocols import (
 from roga_domainbed.results.records import DATA_OPTIONS
 from roga_domainbed.results.rows import rows_of
 from roga_domainbed.results.runs import Run
+from roga_domainbed.results.sample_size import SampleSize
 from roga_domainbed.results.selected import Selected
 from roga_domainbed.results.selection import UPSTREAM, GroupKey, Rule, group_by_test_env
-from roga_domainbed.results.tested_on import TestedOn
 
 MOST_MISSING = 12  # lines below a table
 NO_COMPLETE_TRIAL = "no trial has a number in every environment of the dataset"
@@ -60,7 +60,7 @@ class Cell:
     mean: float
     error: float | None
     n: int
-    tested_on: tuple[TestedOn, ...] = ()
+    tested_on: tuple[SampleSize, ...] = ()
 
     def text(self, plus_minus: str) -> str:
         """Mean and error with one decimal each."""
@@ -177,9 +177,9 @@ class Table:
         ]
 
     @property
-    def sizes(self) -> dict[str, list[TestedOn]]:
+    def sizes(self) -> dict[str, list[SampleSize]]:
         """Column → what its cells were tested on, each once."""
-        found: dict[str, dict[TestedOn, None]] = {}
+        found: dict[str, dict[SampleSize, None]] = {}
         for row in self.rows:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 found.setdefault(column, {}).update(dict.fromkeys(cell.tested_on if cell else ()))

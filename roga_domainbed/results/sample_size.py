@@ -18,7 +18,7 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class TestedOn:
+class SampleSize:
     """The test data of a number; None for what is not known.
 
     Attributes:
@@ -53,7 +53,7 @@ class TestedOn:
         return self.has_few_videos or self.has_few_people
 
 
-def tested_on(run: Run, env: int, step: int) -> TestedOn:
+def sample_size(run: Run, env: int, step: int) -> SampleSize:
     """What one step of a run was tested on, by its record, and by the counts in its first record if these agree.
 
     They do not where the step was evaluated on a subset (``--eval_max_per_env``): then the classes are not known.
@@ -62,8 +62,8 @@ def tested_on(run: Run, env: int, step: int) -> TestedOn:
     counts = _counts(run.provenance, env)
     samples, videos, people = (_pair(counts.get(name)) for name in ("samples", "videos", "people"))
     if samples is None or n_samples not in (None, sum(samples)):
-        return TestedOn(n_samples, n_videos)
-    return TestedOn(sum(samples), n_videos if videos is None else sum(videos), samples, videos, people)
+        return SampleSize(n_samples, n_videos)
+    return SampleSize(sum(samples), n_videos if videos is None else sum(videos), samples, videos, people)
 
 
 def _number(run: Run, key: str, step: int) -> int | None:
