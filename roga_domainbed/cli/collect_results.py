@@ -21,21 +21,26 @@ Rows: one for each algorithm, or for each row that the plan of the sweep names. 
 hyper-parameters: with --rows algorithm,hparams.backbone a row is "ERM, backbone resnet34". Models are selected within
 a row. Without --rows, runs of one algorithm with different settings (steps, split, --hparams, backend) get a row each.
 
+Training sets: runs that train on one environment, or on a few, and hold out all others together have a table for each
+training set, apart from that of runs that leave one out. --by train_envs makes one of every training set.
+
 --against paper prints the numbers of a paper beside ours, for sweeps of the presets table1_… to table6_…: ours with its
 95 % interval, the difference, and whether the paper's number is inside the interval. --format csv then holds these
 cells instead of those of the tables.
 
-X is a cell without a number; the lines below a table say why. A number of a single trial has no error.
+X is a cell without a number; the lines below a table say why. A number of a single trial has no error. Below a table
+is how many videos and people each column was tested on, as far as the records tell, and † marks a number that was
+tested on fewer than 10 videos or 5 people of a class.
 
 Where upstream is wrong the default differs from it; --compat upstream prints upstream's tables byte for byte:
   - a validation metric that is NaN or null is never chosen (upstream chooses a NaN in a first record);
   - a step recorded twice counts once, the later record (upstream drops it in leave-one-domain-out);
   - the averages table uses complete trials only, X if there is none (upstream averages what there is);
-  - runs that test on several environments at once are shown (upstream ignores them);
+  - runs that test on several environments at once are shown, a table for each training set (upstream ignores them);
   - datasets that DomainBed does not know are shown last (upstream drops them);
   - names are never cut, and are escaped in LaTeX (upstream cuts at 20 or 25 characters and does not escape);
   - the mean of fewer trials than the sweep has is marked *, and missing runs are listed below each table (upstream
-    does neither);
+    does neither), and so is what each column was tested on;
   - a table without a number is a sentence that says why (upstream prints a table of X);
   - a single trial has no error (upstream: 0.0), and runs of different settings have rows of their own (upstream
     chooses among them).

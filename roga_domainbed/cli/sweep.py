@@ -13,6 +13,9 @@ The arguments say which jobs there are. launch keeps them in the sweep's folder 
 --output_dir alone. A job's folder is a hash of its train arguments, as in DomainBed. An optional argument counts only
 if it is given.
 
+--single_train_envs trains on each environment alone and holds out all others, --train_envs 0 1 on these two together;
+--single_test_envs and --test_envs say instead what is held out.
+
 A preset is a YAML file of these arguments. It may also name rows, to compare settings of one algorithm in one sweep;
 result tables then have a line for each row, beside those of "algorithms":
 
