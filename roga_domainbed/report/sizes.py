@@ -90,7 +90,7 @@ def size_notes(sizes: Sizes) -> list[str]:
 def _by_column(texts: Mapping[str, str]) -> str:
     alike = set(texts.values())
     if len(texts) > 1 and len(alike) == 1:
-        return f"{alike.pop()} in each environment"
+        return f"{alike.pop()}, in each environment"
     return "; ".join(f"{column} {text}" for column, text in texts.items())
 
 
@@ -103,7 +103,7 @@ def _samples(sizes: Sequence[SampleSize]) -> str:
 
 
 def _people(sizes: Sequence[SampleSize]) -> str:
-    return _of_classes([own.people for own in sizes])
+    return _of_classes([own.people for own in sizes], "{} in real and {} in fake videos")
 
 
 def _few(sizes: Sequence[SampleSize]) -> str:
@@ -114,11 +114,11 @@ def _few(sizes: Sequence[SampleSize]) -> str:
     return "; ".join(parts)
 
 
-def _of_classes(pairs: Sequence[Pair | None]) -> str:
+def _of_classes(pairs: Sequence[Pair | None], form: str = "{} real and {} fake") -> str:
+    """The numbers of reals and of fakes in a sentence; empty if some are not known."""
     if not pairs or None in pairs:
         return ""
-    real, fake = (_range(own) for own in zip(*pairs, strict=True))
-    return f"{real} real and {fake} fake"
+    return form.format(*map(_range, zip(*pairs, strict=True)))
 
 
 def _range(numbers: Sequence[int | None]) -> str:

@@ -11,6 +11,7 @@ from roga_domainbed.report.comparison import comparison_table, listed, too_few, 
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
+from roga_domainbed.results.protocols import Group
 from roga_domainbed.results.statistics import compare
 
 
@@ -95,6 +96,8 @@ def _best(study: Study, dataset: str) -> list[Sentence]:
         f"{dataset}: {best} has the {'lowest' if lower else 'highest'} average {title}, {value:.1f}; {second} is "
         f"second with {next_value:.1f}."
     )
+    if any(dataset in {one.name for one in group.protocols} for group in _several_training_sets(study)):
+        return [Sentence(text)]  # it is compared over all of them
     here = {
         row: own
         for row, values in study.first.values.items()
@@ -102,6 +105,10 @@ def _best(study: Study, dataset: str) -> list[Sentence]:
     }
     found = compare(here, best, lower_is_better=lower)
     return [Sentence(text), *(Sentence(f"{dataset}: {said}") for said in verdicts(found, best, study.metric))]
+
+
+def _several_training_sets(study: Study) -> list[Group]:
+    return [group for group in study.first.groups if group.training_sets_of and len(group.protocols) > 1]
 
 
 def _against_baseline(study: Study) -> list[Sentence]:

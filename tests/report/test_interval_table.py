@@ -39,7 +39,7 @@ def test_every_cell_has_its_interval_and_the_notes_say_over_how_many_videos(tmp_
     out = printed(capsys, folder)
     assert "95 % intervals, dataset: SynthFake, metric: auc, model selection method: last step" in out
     assert all(text in out for row in table.rows() for text in row)
-    assert out.count("Test videos: 9 real and 9 fake in each environment\n") == 1, (
+    assert out.count("Test videos: 9 real and 9 fake, in each environment\n") == 1, (
         "below the numbers, not twice"
     )
     assert "\nTrials: 3\n" in out

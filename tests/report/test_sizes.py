@@ -50,7 +50,8 @@ def notes_in(out):
 def test_columns_alike_are_said_at_once_and_nothing_is_marked(tmp_path, capsys):
     notes, rows = notes_in(collect(capsys, made(tmp_path)))
     assert notes == (
-        "Test videos: 12 real and 12 fake in each environment Test people: 5 real and 5 fake in each environment"
+        "Test videos: 12 real and 12 fake, in each environment "
+        "Test people: 5 in real and 5 in fake videos, in each environment"
     )
     assert "†" not in "".join(rows)
 
@@ -63,9 +64,10 @@ def test_few_videos_or_people_of_a_class_are_marked_and_said(tmp_path, capsys):
     notes, rows = notes_in(collect(capsys, made(tmp_path, (PLENTY, least, few_videos, few_people))))
     assert notes == (
         "Test videos: DF 12 real and 12 fake; F2F 10 real and 10 fake; FS 4 real and 12 fake; NT 12 real and 12 fake "
-        "Test people: DF 5 real and 5 fake; F2F 5 real and 5 fake; NT 3 real and 6 fake "
+        "Test people: DF 5 in real and 5 in fake videos; F2F 5 in real and 5 in fake videos; "
+        "NT 3 in real and 6 in fake videos "
         "† tested on fewer than 10 videos or 5 people of a class: FS (4 real and 12 fake videos); "
-        "NT (people: 3 real and 6 fake)"
+        "NT (people: 3 in real and 6 in fake videos)"
     )
     for row in rows[1:]:
         cells = row.split()[1:]
@@ -84,7 +86,7 @@ def test_trials_with_other_videos_are_a_range_and_the_least_counts(tmp_path, cap
             if args["trial_seed"] == trial:
                 run.rename(tmp_path / run.name)
     notes, rows = notes_in(collect(capsys, tmp_path, "--algorithms", "ERM"))
-    assert notes.startswith("Test videos: 9 to 14 real and 12 fake in each environment")
+    assert notes.startswith("Test videos: 9 to 14 real and 12 fake, in each environment")
     assert "people" not in notes.partition("†")[0], "those of two trials are not known"
     assert "DF, F2F, FS, NT (9 real and 12 fake videos)" in notes
     assert rows[1].count("†") == 4
@@ -96,14 +98,14 @@ def test_without_counts_of_classes_their_sum_is_said(tmp_path, capsys):
         folder = tmp_path / str(total)
         more = {f"env{env}_in_video_n": total for env in range(4)}
         notes, rows = notes_in(collect(capsys, made(folder, None, more=more)))
-        assert notes.startswith(f"Test videos: {total} in each environment")
+        assert notes.startswith(f"Test videos: {total}, in each environment")
         assert ("†" in rows[1]) == ("†" in notes) == few
     assert "DF, F2F, FS, NT (19 videos)" in notes
 
 
 def test_without_videos_samples_are_said_and_domainbeds_own_records_say_nothing(tmp_path, capsys):
     notes, _ = notes_in(collect(capsys, made(tmp_path / "samples", None)))
-    assert notes == "Test samples: 72 in each environment"
+    assert notes == "Test samples: 72, in each environment"
     plain = made(tmp_path / "plain", None)
     for path in plain.glob("*/results.jsonl"):
         records = [json.loads(line) for line in path.read_text().splitlines()]
@@ -115,9 +117,9 @@ def test_without_videos_samples_are_said_and_domainbeds_own_records_say_nothing(
 def test_scores_that_are_read_anyway_tell_the_classes(tmp_path, capsys):
     for env in range(4):
         write_run(tmp_path, arguments("SynthFake", "ERM", (env,)), videos=4)
-    assert notes_in(collect(capsys, tmp_path))[0] == "Test samples: 24 in each environment"
+    assert notes_in(collect(capsys, tmp_path))[0] == "Test samples: 24, in each environment"
     out = collect(capsys, tmp_path, "--intervals")
-    assert notes_in(out)[0].startswith("Test videos: 4 real and 4 fake in each environment † tested on")
+    assert notes_in(out)[0].startswith("Test videos: 4 real and 4 fake, in each environment † tested on")
     assert out.count("Test videos") == 1
 
 
@@ -131,7 +133,7 @@ def test_upstreams_tables_have_neither_line_nor_mark(tmp_path, capsys):
 def test_every_format_has_them(tmp_path, capsys):
     counts = [{"samples": [8, 8], "videos": [2, 3], "people": [2, 4]}] * 4
     folder = made(tmp_path, counts)
-    assert "Test videos: 2 real and 3 fake in each environment" in collect(
+    assert "Test videos: 2 real and 3 fake, in each environment" in collect(
         capsys, folder, "--format", "markdown"
     )
     latex = collect(capsys, folder, "--format", "latex")
