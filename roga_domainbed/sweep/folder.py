@@ -13,7 +13,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems, RogaError
@@ -22,8 +22,10 @@ from roga_domainbed.foreign import Malformed, read_json
 from roga_domainbed.launch import Job
 from roga_domainbed.launch.folders import holds_no
 from roga_domainbed.launch.jobfile import read_job_file
-from roga_domainbed.results.protocols import Planned
 from roga_domainbed.sweep.plan import Plan
+
+if TYPE_CHECKING:
+    from roga_domainbed.results.protocols import Planned
 
 PLAN_FILE = "plan.json"
 _LOCK_FILE = "plan.lock"
@@ -58,6 +60,8 @@ def stored_plans(folder: str | os.PathLike) -> list[Plan]:
 
 def planned(folders: Iterable[str | os.PathLike]) -> Planned:
     """What the sweeps in ``folders`` hold out, as far as their plans are known."""
+    from roga_domainbed.results.protocols import Planned  # numpy, which help texts do without
+
     one_by_one: dict[str, set[tuple[int, ...]]] = {}
     by_training_set: dict[str, set[tuple[int, ...]]] = {}
     is_complete = True
