@@ -241,19 +241,28 @@ def scale_hparams(dataset: str) -> tuple[HParam, ...]:
 
 def test_env_problems(test_envs: list[int], environments: tuple[str, ...]) -> list[str]:
     """What is wrong with ``--test_envs``, given the names of the dataset's environments."""
+    return _env_problems("--test_envs", test_envs, environments, "train")
+
+
+def train_env_problems(train_envs: list[int], environments: tuple[str, ...]) -> list[str]:
+    """What is wrong with ``--train_envs``, given the names of the dataset's environments."""
+    return _env_problems("--train_envs", train_envs, environments, "test")
+
+
+def _env_problems(option: str, envs: list[int], environments: tuple[str, ...], rest: str) -> list[str]:
     n = len(environments)
     listing = ", ".join(f"{i} {name}" for i, name in enumerate(environments))
     problems = []
-    outside = [env for env in test_envs if not 0 <= env < n]
+    outside = [env for env in envs if not 0 <= env < n]
     if outside:
         problems.append(
-            f"--test_envs {' '.join(map(str, outside))}: there is no such environment; they are {listing}"
+            f"{option} {' '.join(map(str, outside))}: there is no such environment; they are {listing}"
         )
-    repeated = sorted({env for env in test_envs if test_envs.count(env) > 1})
+    repeated = sorted({env for env in envs if envs.count(env) > 1})
     if repeated:
-        problems.append(f"--test_envs names {' '.join(map(str, repeated))} more than once")
-    if not outside and len(set(test_envs)) == n:
+        problems.append(f"{option} names {' '.join(map(str, repeated))} more than once")
+    if not outside and len(set(envs)) == n:
         problems.append(
-            f"--test_envs names all {n} environments and leaves none to train on; they are {listing}"
+            f"{option} names all {n} environments and leaves none to {rest} on; they are {listing}"
         )
     return problems

@@ -21,21 +21,26 @@ Rows: one for each algorithm, or for each row that the plan of the sweep names. 
 hyper-parameters: with --rows algorithm,hparams.backbone a row is "ERM, backbone resnet34". Models are selected within
 a row. Without --rows, runs of one algorithm with different settings (steps, split, --hparams, backend) get a row each.
 
+Training sets: runs that train on one environment, or on a few, and hold out all others together have a table for each
+training set, apart from that of runs that leave one out. --by train_envs makes one of every training set.
+
 --against paper prints the numbers of a paper beside ours, for sweeps of the presets table1_… to table6_…: ours with its
 95 % interval, the difference, and whether the paper's number is inside the interval. --format csv then holds these
 cells instead of those of the tables.
 
-X is a cell without a number; the lines below a table say why. A number of a single trial has no error.
+X is a cell without a number; the lines below a table say why. A number of a single trial has no error. Below a table
+is how many videos and people each column was tested on, as far as the records tell, and † marks a number that was
+tested on fewer than 10 videos or 5 people of a class.
 
 Where upstream is wrong the default differs from it; --compat upstream prints upstream's tables byte for byte:
   - a validation metric that is NaN or null is never chosen (upstream chooses a NaN in a first record);
   - a step recorded twice counts once, the later record (upstream drops it in leave-one-domain-out);
   - the averages table uses complete trials only, X if there is none (upstream averages what there is);
-  - runs that test on several environments at once are shown (upstream ignores them);
+  - runs that test on several environments at once are shown, a table for each training set (upstream ignores them);
   - datasets that DomainBed does not know are shown last (upstream drops them);
   - names are never cut, and are escaped in LaTeX (upstream cuts at 20 or 25 characters and does not escape);
   - the mean of fewer trials than the sweep has is marked *, and missing runs are listed below each table (upstream
-    does neither);
+    does neither), and so is what each column was tested on;
   - a table without a number is a sentence that says why (upstream prints a table of X);
   - a single trial has no error (upstream: 0.0), and runs of different settings have rows of their own (upstream
     chooses among them).
@@ -66,6 +71,7 @@ from roga_domainbed.foreign import one_line
 from roga_domainbed.report.renderers import RENDERERS
 
 if TYPE_CHECKING:
+    from roga_domainbed.report.scores import StoredScores
     from roga_domainbed.results.runs import LoadedRuns, Run
 
 _BEGIN = 10  # bytes by which an earlier table of the same format is known
@@ -102,6 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--algorithms", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only these")
     add_rows_argument(parser)
+    add_by_argument(parser)
     parser.add_argument(
         "--select",
         nargs="+",
@@ -134,6 +141,17 @@ def add_rows_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_by_argument(parser: argparse.ArgumentParser) -> None:
+    """``--by``, which ``report`` has, too."""
+    parser.add_argument(
+        "--by",
+        choices=["test_envs", "train_envs"],
+        help="train_envs: a table for each training set; test_envs: one table, with a column for each test "
+        "environment, whatever is trained on (default: one table of the runs that leave one out, and one for each "
+        "other training set)",
+    )
+
+
 def add_against_argument(parser: argparse.ArgumentParser) -> None:
     """``--against``, which ``report`` has, too."""
     parser.add_argument(
@@ -156,14 +174,16 @@ def _run(args: argparse.Namespace) -> int:
     # Imported here so that --help stays instant.
     from roga_domainbed.catalog import DATASETS
     from roga_domainbed.metrics import get_metric
-    from roga_domainbed.report.comparison import comparison_table
+    from roga_domainbed.report.comparison import can_compare, comparison_table
     from roga_domainbed.report.incomplete import MOST_NAMED, unfinished_runs
+    from roga_domainbed.report.sizes import with_sizes
     from roga_domainbed.report.tables import build_tables
     from roga_domainbed.results import selection
+    from roga_domainbed.results.protocols import by_test_env, grouped
     from roga_domainbed.results.rows import rows_of
     from roga_domainbed.results.runs import load_sweeps
     from roga_domainbed.results.selected import select_each
-    from roga_domainbed.sweep.folder import planned_test_envs
+    from roga_domainbed.sweep.folder import planned
 
     rules = _check(args)
     metric = get_metric(("video_" if args.level == "video" else "") + args.metric)
@@ -191,20 +211,15 @@ def _run(args: argparse.Namespace) -> int:
         raise RogaError(unknown_name("row of these tables", args.compare, rows_of(runs)))
 
     chosen_by = [selection.RULES.get(rule) for rule in rules]
-    selected = select_each(runs, chosen_by, metric, compat=args.compat)
-    tables = build_tables(
-        runs,
-        selected,
-        compat=args.compat,
-        n_records=n_records,
-        unfinished=unfinished,
-        planned=planned_test_envs(args.input_dir),
-    )
+    groups = by_test_env(runs) if args.compat else grouped(runs, args.by, planned(args.input_dir))
+    selected = select_each(runs, chosen_by, metric, compat=args.compat, groups=groups)
+    tables = build_tables(runs, selected, compat=args.compat, n_records=n_records, unfinished=unfinished)
     if not args.compat:
         more = [f"and {len(problems) - MOST_BELOW} more; standard error has all"] * (
             len(problems) > MOST_BELOW
         )
         tables = replace(tables, problems=(*problems[:MOST_BELOW], *more))
+    stored: StoredScores = {}
     if args.intervals:
         from roga_domainbed.report.interval_table import interval_tables
         from roga_domainbed.report.scores import read_stored
@@ -213,6 +228,8 @@ def _run(args: argparse.Namespace) -> int:
         _print_some(unusable)
         found = [table for own in selected for table in interval_tables(own, stored)]
         tables = replace(tables, intervals=tuple(found))
+    if not args.compat:
+        tables = with_sizes(tables, runs, selected, stored)
     if args.against:
         from roga_domainbed.report.against import against_tables, paper_tables
 
@@ -220,7 +237,11 @@ def _run(args: argparse.Namespace) -> int:
         rules_of_ours = [rule for rule in chosen_by if args.select or rule.name == "iid"]
         tables = replace(tables, against=tuple(against_tables(args.input_dir, wanted, rules_of_ours)))
     if args.compare:
-        tables = replace(tables, comparisons=tuple(comparison_table(own, args.compare) for own in selected))
+        parts = [own.within(group) for own in selected for group in groups]
+        parts = [own for own in parts if args.compare in own.values]
+        # a group without anything to compare is said to have none only if no group has
+        parts = [own for own in parts if can_compare(own, args.compare)] or parts
+        tables = replace(tables, comparisons=tuple(comparison_table(own, args.compare) for own in parts))
     renderer = RENDERERS.get(_format(args))
     content = load(renderer.target)(tables, compat=args.compat)
     oracle = "_oracle" * (rules == ["oracle"])
@@ -283,6 +304,8 @@ def _check(args: argparse.Namespace) -> list[str]:
         if name not in selection.RULES or (name == "auto_lr" and not args.auto_lr):
             known = [rule for rule in selection.RULES.names() if rule != "auto_lr"]
             problems.add(unknown_name("selection rule", name, known))
+    if args.by and args.compat:
+        problems.add("upstream has no tables for --by: leave out --compat")
     if args.against and (args.compat or args.auto_lr):
         problems.add("--against compares by our rules: leave out --compat and --auto_lr")
     if args.against and args.format == "parquet":

@@ -41,7 +41,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from roga_domainbed.cli.collect_results import add_against_argument, add_rows_argument, make_rows
+from roga_domainbed.cli.collect_results import (
+    add_against_argument,
+    add_by_argument,
+    add_rows_argument,
+    make_rows,
+)
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 from roga_domainbed.files import replacement_problem, replacing
 from roga_domainbed.foreign import one_line
@@ -76,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="selection rules: iid, loo, oracle, last; figures and summary follow the first (default iid)",
     )
     add_rows_argument(parser)
+    add_by_argument(parser)
     parser.add_argument(
         "--baseline", metavar="ROW", help="the row to compare with (default: ERM, or the first row)"
     )
@@ -112,9 +118,11 @@ def run(args: argparse.Namespace) -> int:
     from roga_domainbed.report import page
     from roga_domainbed.report.health import run_health
     from roga_domainbed.report.study import study
-    from roga_domainbed.sweep.folder import planned_test_envs
+    from roga_domainbed.results.protocols import grouped
+    from roga_domainbed.sweep.folder import planned
 
-    found = study(args.input_dir, loaded, rules, metric, baseline, planned_test_envs(args.input_dir))
+    groups = grouped(loaded.runs, args.by, planned(args.input_dir))
+    found = study(args.input_dir, loaded, rules, metric, baseline, groups)
     against = against_tables(args.input_dir, papers, rules)
     report = page.make_report(found, run_health(args.input_dir, loaded.runs), against)
     html = _drawn(report)

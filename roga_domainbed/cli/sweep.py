@@ -13,6 +13,9 @@ The arguments say which jobs there are. launch keeps them in the sweep's folder 
 --output_dir alone. A job's folder is a hash of its train arguments, as in DomainBed. An optional argument counts only
 if it is given.
 
+--single_train_envs trains on each environment alone and holds out all others, --train_envs 0 1 on these two together;
+--single_test_envs and --test_envs say instead what is held out.
+
 A preset is a YAML file of these arguments. It may also name rows, to compare settings of one algorithm in one sweep;
 result tables then have a line for each row, beside those of "algorithms":
 
@@ -79,7 +82,7 @@ from roga_domainbed.sweep.folder import (
     sweep_folder_problem,
 )
 from roga_domainbed.sweep.jobs import train_job
-from roga_domainbed.sweep.plan import Plan, load_preset, preset_names
+from roga_domainbed.sweep.plan import HELD_OUT, Plan, load_preset, preset_names
 from roga_domainbed.sweep.status import status_table, summary_line
 
 #: What a training imports, so that jobs start warm. A module that cannot be imported is skipped.
@@ -90,7 +93,15 @@ _UPSTREAMS = (
     "datasets algorithms task n_hparams_from n_hparams data_dir n_trials steps hparams holdout_fraction "
     "single_test_envs"
 ).split()
-_OURS = ("test_envs", "split", "checkpoint_freq", "skip_model_save", "eval_parts")
+_OURS = (
+    "test_envs",
+    "train_envs",
+    "single_train_envs",
+    "split",
+    "checkpoint_freq",
+    "skip_model_save",
+    "eval_parts",
+)
 
 #: Command → its option, the folder of the packed sweep.
 _PACKING = {
@@ -417,11 +428,10 @@ def _plans(args: argparse.Namespace, problems: Problems) -> tuple[list[Plan], li
 def _plan(args: argparse.Namespace, problems: Problems) -> Plan:
     """The plan of the preset, if there is one, with what was given on the command line over it."""
     values = load_preset(args.preset, problems) if args.preset else {}
-    # The two say together what is held out: one that is given here replaces the other of the preset.
-    for given, replaced in (("test_envs", "single_test_envs"), ("single_test_envs", "test_envs")):
-        if getattr(args, given) is not None:
-            values.pop(replaced, None)
-            values.pop("test_envs_of", None)
+    # They say together what is held out: one that is given here replaces all of the preset.
+    if any(getattr(args, name) is not None for name in HELD_OUT):
+        for name in (*HELD_OUT, "test_envs_of", "train_envs_of"):
+            values.pop(name, None)
     values |= {name: getattr(args, name) for name in _PLAN_NAMES if getattr(args, name) is not None}
     plan = Plan(**values)
     if plan.algorithms is None and not plan.rows:

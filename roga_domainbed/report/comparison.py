@@ -24,6 +24,7 @@ class ComparisonTable:
         metric: what is compared.
         found: one for every other row; fractions.
         ranks: average rank of every row, the baseline's too; NaN where a row has no value.
+        training_sets_of: the dataset, if the comparison is over training sets of it; else empty.
         blocks: how many (dataset, test environment, trial) the ranks are over: those that all other rows have.
     """
 
@@ -33,6 +34,7 @@ class ComparisonTable:
     found: tuple[Comparison, ...]
     ranks: Mapping[str, float]
     blocks: int
+    training_sets_of: str = ""
 
     labels = ("Algorithm", "Difference", "95 % interval", "p (Holm)", "Win/tie/loss", "Pairs", "Average rank")
     n_left = 1  # columns that are aligned to the left
@@ -40,7 +42,11 @@ class ComparisonTable:
     @property
     def title(self) -> str:
         """The sentence above the table."""
-        return f"Compared with {self.baseline}, metric: {self.metric.name}, model selection method: {self.rule.title}"
+        over = f" over training sets of {self.training_sets_of}" if self.training_sets_of else ""
+        return (
+            f"Compared with {self.baseline}{over}, metric: {self.metric.name}, model selection method: "
+            f"{self.rule.title}"
+        )
 
     def rows(self) -> list[list[str]]:
         """The texts below ``labels``, the baseline first; differences in percentage points."""
@@ -77,7 +83,13 @@ def comparison_table(selected: Selected, baseline: str) -> ComparisonTable:
     ranked = {row: values for row, values in selected.values.items() if values}
     ranks, blocks = average_ranks(ranked, lower_is_better=metric.lower_is_better)
     ranks = {row: ranks.get(row, math.nan) for row in selected.values}
-    return ComparisonTable(baseline, selected.rule, metric, tuple(found), ranks, blocks)
+    of = selected.groups[0].training_sets_of if len(selected.groups) == 1 else ""
+    return ComparisonTable(baseline, selected.rule, metric, tuple(found), ranks, blocks, of)
+
+
+def can_compare(selected: Selected, baseline: str) -> bool:
+    """Whether the baseline and another row have values."""
+    return bool(selected.values.get(baseline)) and sum(map(bool, selected.values.values())) > 1
 
 
 def verdicts(found: Sequence[Comparison], baseline: str, metric: Metric) -> list[str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from roga_domainbed.metrics import Metric
 from roga_domainbed.report.intervals import OVER, Interval, cell_intervals
 from roga_domainbed.report.scores import StoredScores
-from roga_domainbed.results.selected import CellKey, Selected, environment_name
+from roga_domainbed.results.protocols import environment_name, table_name
+from roga_domainbed.results.selected import CellKey, Selected
 from roga_domainbed.results.selection import Rule
 
 
@@ -18,19 +19,18 @@ class IntervalTable:
 
     Attributes:
         dataset: whose environments the columns are.
+        trained_on: the training environments, where the table is of one training set; else empty.
         rule: the selection rule.
         metric: what the intervals are of.
         intervals: of every cell that has a number.
-        sizes: environment → how many real and fake test videos (or samples, where videos are unknown) an interval over
-            them is made from.
         trials: the numbers of trials of the cells.
     """
 
     dataset: str
+    trained_on: str
     rule: Rule
     metric: Metric
     intervals: Mapping[CellKey, Interval]
-    sizes: Mapping[int, tuple[int, int]]
     trials: frozenset[int]
 
     n_left = 1  # columns that are aligned to the left
@@ -39,7 +39,7 @@ class IntervalTable:
     def title(self) -> str:
         """The line above the table."""
         return (
-            f"95 % intervals, dataset: {self.dataset}, metric: {self.metric.name}, model selection method: "
+            f"95 % intervals, dataset: {self._name}, metric: {self.metric.name}, model selection method: "
             f"{self.rule.title}"
         )
 
@@ -54,18 +54,15 @@ class IntervalTable:
         return [[name, *(self._text(name, env) for env in self._envs)] for name in names]
 
     def notes(self) -> list[str]:
-        """What the intervals are over, how many there are of it, and why a cell has none."""
+        """What the intervals are over, and why a cell has none."""
         lines = [f"95 % interval over {over}: {OVER[over]}" for over in OVER if over in self._kinds]
-        sizes = "; ".join(
-            f"{environment_name(self.dataset, env)} {real} real and {fake} fake"
-            for env, (real, fake) in sorted(self.sizes.items())
-        )
-        if sizes:
-            what = "samples" if "videos" not in self._kinds else "videos"
-            lines.append(f"Test {what}: {sizes}")
         lines.append(f"Trials: {' or '.join(map(str, sorted(self.trials)))}")
         reasons = dict.fromkeys(own.note for own in self.intervals.values() if not own.over)
         return lines + [f"X: {reason}" for reason in reasons]
+
+    @property
+    def _name(self) -> str:
+        return table_name(self.dataset, self.trained_on)
 
     @property
     def _envs(self) -> list[int]:
@@ -78,7 +75,7 @@ class IntervalTable:
         return sorted(set(found), key=found.count, reverse=True)
 
     def _text(self, row: str, env: int) -> str:
-        own = self.intervals.get((self.dataset, row, env))
+        own = self.intervals.get((self._name, row, env))
         if own is None or not own.over:
             return "X"
         kind = "" if own.over == self._kinds[0] else f" ({own.over})"
@@ -86,7 +83,7 @@ class IntervalTable:
 
 
 def interval_tables(selected: Selected, stored: StoredScores) -> list[IntervalTable]:
-    """One table for each dataset in which the rule chose anything.
+    """One table for each dataset, or training set of it, in which the rule chose anything.
 
     Args:
         selected: what a rule chose.
@@ -96,16 +93,10 @@ def interval_tables(selected: Selected, stored: StoredScores) -> list[IntervalTa
     found = cell_intervals(selected, stored)
     found = dict(sorted(found.items(), key=lambda cell: in_order.index(cell[0][1])))
     tables = []
-    for dataset in dict.fromkeys(cell[0] for cell in found):
-        own = {cell: interval for cell, interval in found.items() if cell[0] == dataset}
-        sizes = {}
-        for cell, interval in own.items():
-            if interval.over in ("videos", "samples"):
-                first = selected.trials[cell][0]
-                scores = stored[first.source, first.env, first.step]
-                sizes[cell[2]] = tuple(
-                    len(set(scores.clusters[scores.labels == label].tolist())) for label in (0, 1)
-                )
+    for name in dict.fromkeys(cell[0] for cell in found):
+        own = {cell: interval for cell, interval in found.items() if cell[0] == name}
         counts = frozenset(len({run.trial for run in selected.trials[cell]}) for cell in own)
-        tables.append(IntervalTable(dataset, selected.rule, selected.metric, own, sizes, counts))
+        one = selected.trials[next(iter(own))][0]
+        place = one.dataset, one.trained_on
+        tables.append(IntervalTable(*place, selected.rule, selected.metric, own, counts))
     return tables

@@ -19,6 +19,7 @@ from roga_domainbed.report.html import render
 from roga_domainbed.report.intervals import cell_intervals
 from roga_domainbed.report.page_tables import PageTable
 from roga_domainbed.report.scores import Scores, StoredScores, read_stored
+from roga_domainbed.report.sizes import with_sizes
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.summary import Sentence, ranking, summary
 from roga_domainbed.results.records import SCORES
@@ -57,12 +58,14 @@ class Report:
 def make_report(study: Study, health: Sequence[RunHealth], against: Sequence[AgainstTable] = ()) -> Report:
     """Read the stored scores of the chosen steps and make tables and figures; nothing is drawn yet."""
     stored, score_problems = read_stored(chosen for own in study.selected for chosen in own.chosen)
+    sized = with_sizes(study.tables, study.loaded.runs, study.selected, stored)
+    study = replace(study, tables=sized)
     intervals_of = {own.rule.name: cell_intervals(own, stored) for own in study.selected}
     intervals = intervals_of[study.rule.name]
-    several = len(study.datasets) > 1  # averages over one dataset would repeat its table
-    tables = [table for table in study.tables.shown if table.dataset is not None or several]
+    # averages over one dataset would repeat its table
+    tables = [table for table in study.tables.shown if table.dataset is not None or len(table.columns) > 1]
     results = [page_tables.result_table(table, intervals_of[table.rule.name]) for table in tables]
-    results += filter(None, [page_tables.comparison(study)])
+    results += page_tables.comparisons(study)
     results += map(page_tables.against_table, against)
     blocks = {}
     for dataset in study.datasets:
@@ -75,7 +78,7 @@ def make_report(study: Study, health: Sequence[RunHealth], against: Sequence[Aga
         figures = [
             by_environment(study, dataset, intervals),
             *detection_figures(
-                dataset,
+                study.dataset_of[dataset],
                 _by_cell(study, dataset, stored),
                 lines,
                 _whose(study, dataset, stored),
@@ -125,17 +128,18 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         tick: called after each of the ``n_panels`` panels; for a progress bar.
     """
     study = report.study
+    datasets = dict.fromkeys(study.dataset_of.values())
     return render(
         "report.html",
         tick,
         report=report,
         study=study,
-        title=f"{', '.join(study.datasets)}: {study.metric.title}" + " (oracle)" * study.has_oracle,
+        title=f"{', '.join(datasets)}: {study.metric.title}" + " (oracle)" * study.has_oracle,
         health_table=page_tables.health_table(report.health),
         troubled=[
             run for run in report.health if run.state is not page_tables.State.DONE or not run.has_records
         ],
-        missing=[(table.dataset, line) for table in study.tables_of(study.rule) for line in table.missing],
+        missing=[(table.name, line) for table in study.tables_of(study.rule) for line in table.missing],
         provenance=page_tables.provenance_table(study),
         unknown_origin=sum(not run.provenance for run in study.folder_of.values()),
         has_data_hash=any("hash" in name for name in page_tables.recorded_facts(study)),

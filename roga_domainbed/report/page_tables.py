@@ -13,15 +13,16 @@ from itertools import product
 from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.launch.job import State
 from roga_domainbed.report.against import AgainstTable
-from roga_domainbed.report.comparison import comparison_table
+from roga_domainbed.report.comparison import can_compare, comparison_table
 from roga_domainbed.report.figures.training import step_seconds
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.incomplete import count_unfinished
 from roga_domainbed.report.intervals import OVER, Interval, trial_means
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
+from roga_domainbed.results.protocols import environment_name
 from roga_domainbed.results.runs import as_number, is_number
-from roga_domainbed.results.selected import CellKey, JudgedRun, environment_name
+from roga_domainbed.results.selected import CellKey, JudgedRun, Selected
 from roga_domainbed.sweep.jobs import train_job
 
 _STATES = (State.DONE, State.RUNNING, State.FAILED, State.INCOMPLETE)
@@ -94,7 +95,7 @@ def result_table(table: Table, intervals: Mapping[CellKey, Interval]) -> PageTab
     if table.absent:
         return PageTable(table.absent, (), ())
     best = [_best(table, column) for column in range(len(table.columns) + 1)]
-    envs = {environment_name(dataset, env): env for dataset, _, env in intervals if dataset == table.dataset}
+    envs = {environment_name(table.dataset, env): env for name, _, env in intervals if name == table.name}
     rows = []
     for row in table.rows:
         numbers = [None if cell is None else cell.mean for cell in row.cells] + [row.average]
@@ -102,7 +103,7 @@ def result_table(table: Table, intervals: Mapping[CellKey, Interval]) -> PageTab
         for label, shown, value, highest in zip(
             table.labels[1:], table.texts(row, "±"), numbers, best, strict=True
         ):
-            below = _interval_text(intervals.get((table.dataset, row.name, envs.get(label))))
+            below = _interval_text(intervals.get((table.name, row.name, envs.get(label))))
             strong = value is not None and len(table.rows) > 1 and value == highest
             cells.append(Value(shown, value, below, strong))
         rows.append(tuple(cells))
@@ -117,13 +118,15 @@ def result_table(table: Table, intervals: Mapping[CellKey, Interval]) -> PageTab
 _MARKS = {"videos": "v", "samples": "s", "trials": "t"}
 
 
-def comparison(study: Study) -> PageTable | None:
-    """Every row against the baseline, and average ranks; None if fewer than two rows have values."""
-    values = study.first.values
-    if not values[study.baseline] or sum(map(bool, values.values())) < 2:
-        return None
-    table = comparison_table(study.first, study.baseline)
-    keys = [(study.baseline, *[None] * 5, table.ranks[study.baseline])]
+def comparisons(study: Study) -> list[PageTable]:
+    """For each group of tables every row against the baseline, and average ranks; none if less than two have values."""
+    of_groups = [study.first.within(group) for group in study.first.groups]
+    return [_comparison(own, study.baseline) for own in of_groups if can_compare(own, study.baseline)]
+
+
+def _comparison(selected: Selected, baseline: str) -> PageTable:
+    table = comparison_table(selected, baseline)
+    keys = [(baseline, *[None] * 5, table.ranks[baseline])]
     for row in table.found:
         numbers = (row.difference, row.interval[0], row.p_value, row.wins - row.losses, row.pairs)
         keys.append((row.name, *numbers, table.ranks[row.name]))
@@ -192,7 +195,7 @@ def intervals_table(study: Study, dataset: str, intervals: Mapping[CellKey, Inte
         rows.append(
             (
                 text(row + study.mark),
-                text(environment_name(dataset, env)),
+                text(study.environment_name(dataset, env)),
                 number(sum(values) / len(values), ".2f"),
                 Value(f"{100 * interval.low:.2f} to {100 * interval.high:.2f}" if interval.over else "–",
                       interval.low if interval.over else None),
@@ -258,7 +261,12 @@ def health_table(health: Sequence[RunHealth]) -> PageTable:
 def provenance_table(study: Study) -> PageTable | None:
     """What the runs recorded of versions, backend and data: a column for each combination; None if there is none."""
     kinds: Counter[str] = Counter(
-        json.dumps(_flat(run.provenance), sort_keys=True, default=str)
+        json.dumps(
+            # what was tested on is below the tables; it may differ from trial to trial
+            _flat({name: value for name, value in run.provenance.items() if name != "counts"}),
+            sort_keys=True,
+            default=str,
+        )
         for run in study.folder_of.values()
         if run.provenance
     )

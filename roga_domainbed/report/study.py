@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -13,7 +13,9 @@ from roga_domainbed.metrics import Metric
 from roga_domainbed.report.incomplete import unfinished_runs
 from roga_domainbed.report.tables import Table, Tables, build_tables
 from roga_domainbed.results.packed import read_run
+from roga_domainbed.results.protocols import Group, environment_name
 from roga_domainbed.results.records import Record
+from roga_domainbed.results.rows import rows_of
 from roga_domainbed.results.runs import LoadedRuns
 from roga_domainbed.results.selected import JudgedRun, Selected, select_each
 from roga_domainbed.results.selection import Rule
@@ -69,13 +71,22 @@ class Study:
 
     @cached_property
     def datasets(self) -> list[str]:
-        """In the order of the tables."""
-        return [table.dataset for table in self.tables_of(self.rule) if table.dataset is not None]
+        """What has a table, in their order: datasets, and training sets of a dataset with a name of both."""
+        return list(self.dataset_of)
+
+    @cached_property
+    def dataset_of(self) -> dict[str, str]:
+        """The dataset of each of ``datasets``."""
+        return {table.name: table.dataset for table in self.tables_of(self.rule) if table.dataset is not None}
+
+    def environment_name(self, dataset: str, env: int) -> str:
+        """The name of an environment of one of ``datasets``."""
+        return environment_name(self.dataset_of[dataset], env)
 
     @cached_property
     def rows(self) -> dict[str, str]:
         """Row → algorithm, in the order of the tables."""
-        return {row.name: row.algorithm for row in self.tables.tables[0].rows}
+        return rows_of(self.loaded.runs)
 
     @property
     def mark(self) -> str:
@@ -88,26 +99,26 @@ class Study:
         return any(table.is_oracle for table in self.tables.tables)
 
     def tables_of(self, rule: Rule) -> list[Table]:
-        """The tables of one rule, datasets first, averages last."""
+        """The tables of one rule, averages after the datasets, or training sets, that they are of."""
         return [table for table in self.tables.tables if table.rule is rule]
 
     def table(self, dataset: str) -> Table:
         """The first rule's table of a dataset."""
-        return next(table for table in self.tables_of(self.rule) if table.dataset == dataset)
+        return next(table for table in self.tables_of(self.rule) if table.name == dataset)
 
     def chosen_in(self, dataset: str, env: int | None = None, row: str | None = None) -> list[JudgedRun]:
         """What the first rule chose in a part of the sweep, by row of the tables, environment and trial."""
         found = [
             c
             for c in self.first.chosen
-            if c.dataset == dataset and env in (None, c.env) and row in (None, c.row)
+            if c.table == dataset and env in (None, c.env) and row in (None, c.row)
         ]
         place = {name: index for index, name in enumerate(self.rows)}
         return sorted(found, key=lambda c: (place[c.row], c.env, c.trial))
 
     def test_envs(self, dataset: str) -> list[int]:
         """The environments for which the first rule chose anything."""
-        return sorted({run.env for run in self.first.chosen if run.dataset == dataset})
+        return sorted({run.env for run in self.first.chosen if run.table == dataset})
 
 
 def study(
@@ -116,7 +127,7 @@ def study(
     rules: Sequence[Rule],
     metric: Metric,
     baseline: str,
-    planned: Mapping[str, Collection[int]] | None = None,
+    groups: Sequence[Group] | None = None,
 ) -> Study:
     """Apply the rules, then read the folders of the judged runs once more, for what tables do not need.
 
@@ -126,9 +137,9 @@ def study(
         rules: entries of ``selection.RULES``.
         metric: one that the records have.
         baseline: a row of the tables.
-        planned: see ``build_tables``.
+        groups: see ``select_each``.
     """
-    selected = tuple(select_each(loaded.runs, rules, metric))
+    selected = tuple(select_each(loaded.runs, rules, metric, groups=groups))
     chosen = {c.source for own in selected for c in own.chosen}
     sources = dict.fromkeys(c.source for own in selected for c in own.judged)
     unfinished = unfinished_runs(loaded.runs, loaded.unfinished)
@@ -137,7 +148,7 @@ def study(
         loaded,
         selected,
         baseline,
-        build_tables(loaded.runs, selected, unfinished=unfinished, planned=planned),
+        build_tables(loaded.runs, selected, unfinished=unfinished),
         {source: _read_folder(source, keep_records=source in chosen) for source in sources},
     )
 

@@ -11,6 +11,7 @@ from roga_domainbed.report.comparison import comparison_table, listed, too_few, 
 from roga_domainbed.report.health import RunHealth
 from roga_domainbed.report.study import Study
 from roga_domainbed.report.tables import Table
+from roga_domainbed.results.protocols import Group
 from roga_domainbed.results.statistics import compare
 
 
@@ -57,8 +58,11 @@ def _size(study: Study) -> Sentence:
     rows = _count(len(set(algorithms)), "algorithm")
     if len(set(algorithms)) < len(algorithms):
         rows += f" in {len(algorithms)} rows"
+    tables = list(study.dataset_of.values())
+    several = {name: tables.count(name) for name in tables}
+    on = [name + f" ({count} tables)" * (count > 1) for name, count in several.items()]
     return Sentence(
-        f"{_capital(rows)} on {listed(study.datasets)}: {_count(trials, 'trial')}, "
+        f"{_capital(rows)} on {listed(on)}: {_count(trials, 'trial')}, "
         f"{_count(draws, 'draw')} of hyper-parameters for each cell, {_count(runs, 'run')}."
     )
 
@@ -92,6 +96,8 @@ def _best(study: Study, dataset: str) -> list[Sentence]:
         f"{dataset}: {best} has the {'lowest' if lower else 'highest'} average {title}, {value:.1f}; {second} is "
         f"second with {next_value:.1f}."
     )
+    if any(dataset in {one.name for one in group.protocols} for group in _several_training_sets(study)):
+        return [Sentence(text)]  # it is compared over all of them
     here = {
         row: own
         for row, values in study.first.values.items()
@@ -101,19 +107,30 @@ def _best(study: Study, dataset: str) -> list[Sentence]:
     return [Sentence(text), *(Sentence(f"{dataset}: {said}") for said in verdicts(found, best, study.metric))]
 
 
+def _several_training_sets(study: Study) -> list[Group]:
+    return [group for group in study.first.groups if group.training_sets_of and len(group.protocols) > 1]
+
+
 def _against_baseline(study: Study) -> list[Sentence]:
-    """The rows against the baseline; empty where that has been said of the best row."""
-    best = ranking(study.table(study.datasets[0]))[:1] if len(study.datasets) == 1 else []
-    if not study.first.values[study.baseline] or [name for name, _ in best] == [study.baseline]:
-        return []  # there is nothing to compare with, or it has been said of the best
-    compared = comparison_table(study.first, study.baseline)
-    if best and len(too_few(compared.found)) == len(compared.found):
-        return []  # as few as for the best row
-    return [Sentence(text) for text in verdicts(compared.found, study.baseline, study.metric)]
+    """The rows against the baseline, for each group of tables; without what has been said of the best row."""
+    sentences = []
+    for group in study.first.groups:
+        own = study.first.within(group)
+        if not own.values.get(study.baseline):
+            continue  # there is nothing to compare with
+        compared = comparison_table(own, study.baseline)
+        names = [name for name in study.datasets if name in {one.name for one in group.protocols}]
+        best = ranking(study.table(names[0]))[:1] if len(names) == 1 else []
+        if best and (best[0][0] == study.baseline or len(too_few(compared.found)) == len(compared.found)):
+            continue  # it has been said of the best, or the pairs are as few as for the best
+        over = f"Over training sets of {group.training_sets_of}: " if group.training_sets_of else ""
+        found = verdicts(compared.found, study.baseline, study.metric)
+        sentences += [Sentence(f"{over}{text[0].lower() + text[1:] if over else text}") for text in found]
+    return sentences
 
 
 def _missing(study: Study) -> list[Sentence]:
-    lines = [(table.dataset, line) for table in study.tables_of(study.rule) for line in table.missing]
+    lines = [(table.name, line) for table in study.tables_of(study.rule) for line in table.missing]
     if not lines:
         return [Sentence("No runs are missing.")]
     shown = "; ".join(f"{dataset}: {line}" for dataset, line in lines[:3])

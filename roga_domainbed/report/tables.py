@@ -1,8 +1,9 @@
 """Result tables as values: what upstream's ``collect_results`` prints, before it is printed.
 
-For each selection rule: one table a dataset (rows by environments), then one of averages (rows by datasets). Numbers
-are percentages. A cell is mean and error over trials; the error is the population standard deviation divided by the
-square root of the number of trials, as upstream defines it.
+For each selection rule: one table a dataset (rows by environments), then one of averages (rows by datasets). Where
+runs hold out several environments together, one table a training set, then one of averages (rows by training sets).
+Numbers are percentages. A cell is mean and error over trials; the error is the population standard deviation divided
+by the square root of the number of trials, as upstream defines it.
 
 Two behaviours, as in ``results.selection``. By default an average over trials takes complete trials only, a dataset
 that the catalog does not know is shown after those it knows, a single trial has no error, and a table says why a cell
@@ -12,9 +13,9 @@ are dropped, the error of a single trial is 0, and what is missing is not listed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from typing import NamedTuple
 
@@ -28,19 +29,21 @@ from roga_domainbed.report.against import AgainstTable
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.incomplete import UnfinishedRun, missing_runs
 from roga_domainbed.report.interval_table import IntervalTable
-from roga_domainbed.report.without_number import NO_RUN, why_no_number
+from roga_domainbed.report.sizes import FEW, size_notes
+from roga_domainbed.report.without_number import NO_FURTHER_RUNS, NO_RUN, why_no_number
+from roga_domainbed.results.protocols import (
+    Group,
+    Protocol,
+    environment_name,
+    environments_of,
+    table_name,
+)
 from roga_domainbed.results.records import DATA_OPTIONS
 from roga_domainbed.results.rows import rows_of
 from roga_domainbed.results.runs import Run
-from roga_domainbed.results.selected import Selected, environment_name
-from roga_domainbed.results.selection import (
-    UPSTREAM,
-    GroupKey,
-    Rule,
-    environments_in,
-    group_by_test_env,
-    held_out_with,
-)
+from roga_domainbed.results.sample_size import SampleSize
+from roga_domainbed.results.selected import Selected
+from roga_domainbed.results.selection import UPSTREAM, GroupKey, Rule, group_by_test_env
 
 MOST_MISSING = 12  # lines below a table
 NO_COMPLETE_TRIAL = "no trial has a number in every environment of the dataset"
@@ -49,11 +52,15 @@ AVERAGE_OF_ALL = "a cell of the row has no number"
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean and error over ``n`` trials, in percent; the error of a single trial is not known: None."""
+    """Mean and error over ``n`` trials, in percent; the error of a single trial is not known: None.
+
+    ``tested_on`` has what the trials were tested on, each once; empty where that is not asked for.
+    """
 
     mean: float
     error: float | None
     n: int
+    tested_on: tuple[SampleSize, ...] = ()
 
     def text(self, plus_minus: str) -> str:
         """Mean and error with one decimal each."""
@@ -84,10 +91,10 @@ class Table:
     """One table.
 
     Attributes:
-        dataset: whose environments the columns are; None for the averages over datasets.
+        dataset: whose environments the columns are; None for averages.
         rule: the selection rule.
         metric: what the cells show.
-        columns: environment names, or dataset names.
+        columns: environment names; of averages, datasets or training sets.
         rows: one for every algorithm of the sweep, or for every row that its plan or ``--rows`` names.
         caveats: how the runs were made, where it is not the default; printed in the title.
         trials: for every column the number of trials the sweep has there; empty if not to be checked.
@@ -96,6 +103,8 @@ class Table:
         remark: how numbers came about, where runs hold out several environments in different combinations.
         absent: a sentence in the place of a table without a number; None if the table is shown.
         unfinished: runs that count and have not finished; empty for upstream's tables.
+        trained_on: the training environments, where the table is of one training set; else empty.
+        averages_of: the dataset, of averages over training sets; else empty.
     """
 
     dataset: str | None
@@ -110,6 +119,8 @@ class Table:
     lacks: tuple[Lack, ...] = ()
     remark: str = ""
     absent: str | None = None
+    trained_on: str = ""
+    averages_of: str = ""
 
     @property
     def is_oracle(self) -> bool:
@@ -119,8 +130,15 @@ class Table:
     @property
     def title(self) -> str:
         """Dataset and rule, then metric and caveats where they are not upstream's default."""
-        name = "Averages" if self.dataset is None else f"Dataset: {self.dataset}"
+        name = f"{'Dataset: ' * (self.dataset is not None)}{self.name}"
         return f"{name}, model selection method: {self.rule.title}{self.remarks}"
+
+    @property
+    def name(self) -> str:
+        """The dataset, with the training set where the table is of one; or what averages are over."""
+        if self.dataset is not None:
+            return table_name(self.dataset, self.trained_on)
+        return f"Averages of {self.averages_of} by training set" if self.averages_of else "Averages"
 
     @property
     def remarks(self) -> str:
@@ -146,14 +164,26 @@ class Table:
         return any(cell is not None and cell.n < trials for cell, trials in cells)
 
     def texts(self, row: Row, plus_minus: str) -> list[str]:
-        """A row's cells and its average; ``X`` for None, ``*`` after the mean of fewer trials than the sweep has."""
+        """A row's cells and its average; ``X`` for None.
+
+        ``*`` follows the mean of fewer trials than the sweep has, ``†`` what was tested on few videos or people.
+        """
         texts = ["X" if cell is None else cell.text(plus_minus) for cell in row.cells]
         texts.append("X" if row.average is None else f"{row.average:.1f}")
-        columns = [*range(len(row.cells)), -1]
+        few = [cell is not None and any(own.is_few for own in cell.tested_on) for cell in row.cells]
         return [
-            text + "*" * (text != "X" and self.is_short(row, column))
-            for text, column in zip(texts, columns, strict=True)
+            text + "*" * (text != "X" and self.is_short(row, column)) + FEW * is_few
+            for text, column, is_few in zip(texts, [*range(len(row.cells)), -1], [*few, False], strict=True)
         ]
+
+    @property
+    def sizes(self) -> dict[str, list[SampleSize]]:
+        """Column → what its cells were tested on, each once."""
+        found: dict[str, dict[SampleSize, None]] = {}
+        for row in self.rows:
+            for column, cell in zip(self.columns, row.cells, strict=True):
+                found.setdefault(column, {}).update(dict.fromkeys(cell.tested_on if cell else ()))
+        return {column: list(own) for column, own in found.items()}
 
     def reason(self, row: Row, column: int) -> str:
         """Why a cell has no number; column −1 is the row's average. Empty if it has one."""
@@ -167,8 +197,8 @@ class Table:
         return next((lack.reason for lack in self.lacks if lack[:3] == place), NO_RUN)
 
     def notes(self) -> list[str]:
-        """The lines below the table: what ``*`` means, which runs are missing, and why an X is no number."""
-        notes = [self.remark] if self.remark else []
+        """The lines below the table: what it was tested on, what marks mean, missing runs, and why there is an X."""
+        notes = ([self.remark] if self.remark else []) + size_notes(self.sizes)
         if any(self.is_short(row, -1) for row in self.rows):
             trials = " or ".join(map(str, sorted(set(self.trials))))
             notes.append(f"* mean of fewer trials than the sweep has ({trials})")
@@ -247,89 +277,119 @@ def build_tables(
     compat: str | None = None,
     n_records: int | None = None,
     unfinished: Sequence[UnfinishedRun] = (),
-    planned: Mapping[str, Collection[int]] | None = None,
 ) -> Tables:
     """Tables of what the rules selected.
 
     Args:
         runs: all runs of a sweep.
-        selected: of ``runs``, with the same ``compat``, in the order in which the tables shall come.
+        selected: of ``runs``, with the same ``compat`` and groups, in the order in which the tables shall come.
         compat: None or ``"upstream"``.
         n_records: the number of records to show, where ``runs`` were merged; their number by default.
         unfinished: those of the runs that have not finished.
-        planned: dataset → environments that the sweep holds out, where its plan tells: the others get no column.
     """
-    rows = rows_of(runs)
-    present = dict.fromkeys(run.args["dataset"] for run in runs if run.args["test_envs"])
-    datasets = [name for name in DATASETS.names() if name in present]
-    if compat != UPSTREAM:
-        datasets += [name for name in present if name not in DATASETS]
-    layouts = [
-        _layout(runs, dataset, rows, unfinished, compat, None if planned is None else planned.get(dataset))
-        for dataset in datasets
-    ]
-    groups = cache(lambda: group_by_test_env(runs))
-    tables = []
-    for own in selected:
-        averages: dict[str, list[Cell | None]] = {name: [] for name in rows}
-        of_datasets = []
-        for layout in layouts:
-            found = []
-            for name, algorithm in rows.items():
-                by_env = _by_env(own.values.get(name, {}), layout)
-                cells = [_cell(list(trials.values()), compat) for trials in by_env]
-                found.append(_row(name, algorithm, cells))
-                averages[name].append(_average_cell(by_env, compat))
-            table = Table(
-                layout.dataset, own.rule, own.metric, layout.columns, tuple(found), layout.caveats,
-                (len(layout.trials),) * len(layout.columns) if layout.trials else (), layout.missing, layout.unfinished,
-                () if compat == UPSTREAM else _lacks(own, layout, found, groups), layout.remark,
-            )  # fmt: skip
-            of_datasets.append(table if compat == UPSTREAM else _without_table(table))
-        found = [_row(name, rows[name], cells) for name, cells in averages.items()]
-        caveats = tuple(dict.fromkeys(caveat for layout in layouts for caveat in layout.caveats))
-        trials = () if compat == UPSTREAM else tuple(len(layout.trials) for layout in layouts)
-        table = Table(None, own.rule, own.metric, tuple(datasets), tuple(found), caveats, trials)
-        if compat != UPSTREAM and all(shown.absent is not None for shown in of_datasets):
-            table = replace(table, absent="")  # it has been said
-        elif compat != UPSTREAM:
-            table = _without_table(table)
-        tables += [*of_datasets, table]
+    groups = [_of_group(group, unfinished, compat) for group in (selected[0].groups if selected else ())]
+    tables = [table for own in selected for group in groups for table in _tables(own, group, compat)]
     return Tables(sum(map(len, runs)) if n_records is None else n_records, tuple(tables))
 
 
-def _without_table(table: Table) -> Table:
-    """With a sentence in its place if no cell has a number."""
-    if any(cell is not None for row in table.rows for cell in row.cells):
-        return table
-    default = NO_COMPLETE_TRIAL if table.dataset is None else NO_RUN
-    reasons = list(dict.fromkeys(lack.reason for lack in table.lacks)) or [default]
-    name = "Averages" if table.dataset is None else table.dataset
-    sentence = f"{name}, {table.rule.title}{table.remarks}: no table, because {'; '.join(reasons[:3])}."
-    return replace(table, absent=sentence)
+@dataclass(frozen=True)
+class _OfGroup:
+    """What the tables of one group share, whatever the rule."""
+
+    rows: Mapping[str, str]
+    layouts: Sequence[_Layout]
+    training_sets_of: str
 
 
-def _lacks(
-    own: Selected,
-    layout: _Layout,
-    rows: Sequence[Row],
-    grouped: Callable[[], Mapping[GroupKey, Sequence[Run]]],
-) -> tuple[Lack, ...]:
-    """Why trials that have runs give no number."""
-    lacking = {
-        (trial, layout.dataset, row.name, env)
-        for row, env, trial in product(rows, layout.test_envs, layout.trials)
-        if (layout.dataset, env, trial) not in own.values.get(row.name, {})
+def _of_group(group: Group, unfinished: Sequence[UnfinishedRun], compat: str | None) -> _OfGroup:
+    rows = rows_of(group.runs)
+    order = {name: place for place, name in enumerate(DATASETS.names())}
+    protocols = sorted(group.protocols, key=lambda protocol: order.get(protocol.dataset, len(order)))
+    layouts = [
+        _layout(protocol, rows, unfinished, compat)
+        for protocol in protocols
+        if compat != UPSTREAM or protocol.dataset in order
+    ]
+    return _OfGroup(rows, layouts, group.training_sets_of)
+
+
+def _tables(own: Selected, group: _OfGroup, compat: str | None) -> list[Table]:
+    """Those of one rule: one for each protocol, then their averages; of a single training set there are none."""
+    averages: dict[str, list[Cell | None]] = {name: [] for name in group.rows}
+    tables = []
+    for layout in group.layouts:
+        found = []
+        for name, algorithm in group.rows.items():
+            by_env = _by_env(own.values.get(name, {}), layout)
+            cells = [_cell(list(trials.values()), compat) for trials in by_env]
+            found.append(_row(name, algorithm, cells))
+            averages[name].append(_average_cell(by_env, compat))
+        table = Table(
+            layout.protocol.dataset, own.rule, own.metric, layout.columns, tuple(found), layout.caveats,
+            (len(layout.trials),) * len(layout.columns) if layout.trials else (), layout.missing, layout.unfinished,
+            () if compat == UPSTREAM else _lacks(own, layout, found), layout.remark,
+            trained_on=layout.protocol.trained_on,
+        )  # fmt: skip
+        tables.append(table)
+    of = group.training_sets_of
+    if of and len(tables) < 2:
+        return _without_numbers(tables)
+    found = [_row(name, group.rows[name], cells) for name, cells in averages.items()]
+    caveats = tuple(dict.fromkeys(caveat for layout in group.layouts for caveat in layout.caveats))
+    trials = () if compat == UPSTREAM else tuple(len(layout.trials) for layout in group.layouts)
+    columns = tuple(f"trained on {table.trained_on}" if of else table.dataset for table in tables)
+    table = Table(None, own.rule, own.metric, columns, tuple(found), caveats, trials, averages_of=of)
+    if compat == UPSTREAM:
+        return [*tables, table]
+    tables = _without_numbers(tables)
+    if all(shown.absent is not None for shown in tables):
+        return [*tables, replace(table, absent="")]  # it has been said
+    return tables + _without_numbers([table])
+
+
+def _without_numbers(tables: Sequence[Table]) -> list[Table]:
+    """With a sentence in the place of those without a number; one for all training sets, if the reason is the same."""
+    reasons = {
+        place: tuple(dict.fromkeys(lack.reason for lack in table.lacks))
+        or (NO_COMPLETE_TRIAL if table.dataset is None else NO_RUN,)
+        for place, table in enumerate(tables)
+        if all(cell is None for row in table.rows for cell in row.cells)
     }
-    groups = grouped() if lacking else {}
+    found = list(tables)
+    said: dict[tuple, list[int]] = {}
+    for place, why in reasons.items():
+        table = tables[place]
+        said.setdefault((table.dataset, why) if table.trained_on else (place, why), []).append(place)
+    for (_, why), places in said.items():
+        first = tables[places[0]]
+        name = "; ".join([first.name, *(tables[place].trained_on for place in places[1:])])
+        for place in places:
+            found[place] = replace(tables[place], absent="")
+        sentence = f"{name}, {first.rule.title}{first.remarks}: no table, because {'; '.join(why[:3])}."
+        found[places[0]] = replace(first, absent=sentence)
+    return found
+
+
+def _lacks(own: Selected, layout: _Layout, rows: Sequence[Row]) -> tuple[Lack, ...]:
+    """Why trials that have runs give no number."""
+    protocol = layout.protocol
+    lacking = {
+        (trial, protocol.dataset, row.name, env)
+        for row, env, trial in product(rows, layout.test_envs, layout.trials)
+        if (protocol.name, env, trial) not in own.values.get(row.name, {})
+    }
+    groups = layout.groups if lacking else {}
     lacks = []
     for row in rows:
         for env, column, cell in zip(layout.test_envs, layout.columns, row.cells, strict=True):
             reasons = {}
             for trial in layout.trials:
-                place = (trial, layout.dataset, row.name, env)
+                place = (trial, protocol.dataset, row.name, env)
                 if place in lacking and place in groups:
-                    sets = layout.sets[env]
+                    if protocol.held_out and own.rule.name == "loo":
+                        reasons[trial] = NO_FURTHER_RUNS
+                        continue
+                    sets = protocol.sets(env)
                     reasons[trial] = why_no_number(groups[place], env, sets, own.rule, own.metric)
             if cell is None:
                 lacks += [Lack(row.name, column, None, reason) for reason in dict.fromkeys(reasons.values())]
@@ -340,58 +400,59 @@ def _lacks(
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the tables of one dataset share, whatever the rule."""
+    """What the tables of one protocol share, whatever the rule."""
 
-    dataset: str
+    protocol: Protocol
     columns: tuple[str, ...]
     test_envs: tuple[int, ...]
     caveats: tuple[str, ...] = ()
     trials: tuple[int, ...] = ()
     missing: tuple[str, ...] = ()
     unfinished: tuple[UnfinishedRun, ...] = ()
-    sets: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     remark: str = ""
+
+    @cached_property
+    def groups(self) -> dict[GroupKey, list[Run]]:
+        """The runs by cell and trial."""
+        return group_by_test_env(self.protocol.runs)
 
 
 def _layout(
-    runs: Sequence[Run],
-    dataset: str,
-    rows: Iterable[str],
-    unfinished: Sequence[UnfinishedRun],
-    compat: str | None,
-    planned: Collection[int] | None,
+    protocol: Protocol, rows: Iterable[str], unfinished: Sequence[UnfinishedRun], compat: str | None
 ) -> _Layout:
-    runs = [run for run in runs if run.args["dataset"] == dataset]
-    n_known = len(DATASETS.get(dataset).environments) if dataset in DATASETS else 0
+    dataset, runs = protocol.dataset, protocol.runs
     if compat == UPSTREAM:
-        test_envs = range(n_known)
-        return _Layout(dataset, tuple(environment_name(dataset, env) for env in test_envs), tuple(test_envs))
-    every_env = sorted(environments_in(runs).union(range(n_known)))
+        test_envs = range(len(DATASETS.get(dataset).environments) if dataset in DATASETS else 0)
+        return _Layout(protocol, tuple(environment_name(dataset, env) for env in test_envs), tuple(test_envs))
+    every_env = environments_of(dataset, runs)
     together = {run.held_out for run in runs}
     held_out = {env for envs in together for env in envs}
     # An environment that the sweep never tests on lacks no run, so it gets no column. The plan tells which these are.
     # Without one they are known only where no run held out one environment alone: the sweep tests on some at once.
-    if planned is not None:
-        test_envs = [env for env in every_env if env in held_out.union(planned)]
+    if protocol.held_out:
+        test_envs = list(protocol.held_out)
+    elif protocol.planned is not None:
+        test_envs = [env for env in every_env if env in held_out.union(protocol.planned)]
     elif not any(len(envs) == 1 for envs in together):
         test_envs = [env for env in every_env if env in held_out]
     else:
         test_envs = every_env
-    sets = {env: held_out_with(runs, env) for env in test_envs}
+    sets = {env: protocol.sets(env) for env in test_envs}
     # Where runs hold an environment out, and it has no number whatever they are, no run is missing.
     judged = {
         environment_name(dataset, env): found for env, found in sets.items() if found or env not in held_out
     }
     return _Layout(
-        dataset,
+        protocol,
         tuple(environment_name(dataset, env) for env in test_envs),
         tuple(test_envs),
         _caveats(runs, dataset),
         tuple(sorted({run.args["trial_seed"] for run in runs})),
         missing_runs(runs, rows, judged),
-        tuple(run for run in unfinished if run.dataset == dataset),
-        sets,
-        _remark(dataset, sets, len(every_env)),
+        tuple(
+            run for run in unfinished if run.dataset == dataset and tuple(sorted(run.test_envs)) in together
+        ),
+        "" if protocol.held_out else _remark(dataset, sets, len(every_env)),
     )
 
 
@@ -431,10 +492,11 @@ def _caveats(runs: Sequence[Run], dataset: str) -> tuple[str, ...]:
 
 def _by_env(values: Mapping[tuple[str, int, int], float], layout: _Layout) -> list[dict[int, float]]:
     """For every column of the table trial → value."""
+    own = layout.protocol.name
     by_env: dict[int, dict[int, float]] = {env: {} for env in layout.test_envs}
-    for dataset, env, trial in sorted(values, key=lambda key: key[2]):
-        if dataset == layout.dataset and env in by_env:
-            by_env[env][trial] = values[dataset, env, trial]
+    for name, env, trial in sorted(values, key=lambda key: key[2]):
+        if name == own and env in by_env:
+            by_env[env][trial] = values[name, env, trial]
     return list(by_env.values())
 
 

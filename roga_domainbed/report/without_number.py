@@ -18,6 +18,10 @@ NO_PAIRS = (
     "them)"
 )
 
+NO_FURTHER_RUNS = (
+    "this rule judges a run by others that hold out one environment more, and here all train on the same"
+)
+
 
 def why_no_number(
     runs: Sequence[Run], env: int, sets: Sequence[tuple[int, ...]], rule: Rule, metric: Metric

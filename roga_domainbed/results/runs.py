@@ -25,6 +25,9 @@ from roga_domainbed.results.rows import row_name
 #: (environment, split, metric) of a record key
 METRIC_KEY = re.compile(r"env(0|[1-9][0-9]{0,2})_(in|out)_(\w{1,100})")  # below records.MOST_ENVIRONMENTS
 
+#: Numbers of samples and videos; no metrics.
+COUNTS = ("n", "video_n")
+
 #: A metric is a share, a loss or a count; a larger number, or infinity, is taken for none: sums of it overflow.
 LARGEST_VALUE = 1e12
 
@@ -37,7 +40,8 @@ class Run:
         args: the arguments of the training.
         hparams: its hyper-parameters; empty if the records have none.
         steps: (n,) the step of every record.
-        columns: the record keys whose values were kept, such as ``env0_in_acc``.
+        columns: the record keys whose values were kept, such as ``env0_in_acc``, and ``env0_in_n`` of what was tested
+            on.
         values: (n, len(columns)) float64; NaN where a record has null, no number, or one beyond ``LARGEST_VALUE``.
         metrics: the (metric, split) pairs in the records, kept or not.
         source: the path of the run folder.
@@ -255,7 +259,8 @@ def as_number(value: object) -> float:
 def _run(records: Sequence[Record], metric: str | None, source: str, provenance: Mapping[str, Any]) -> Run:
     """The run of records with the same args, hparams and keys."""
     first = records[0]
-    columns, metrics = _layout(tuple(first), tuple(map(type, first.values())), metric)
+    tested = tuple(first["args"]["test_envs"])
+    columns, metrics = _layout(tuple(first), tuple(map(type, first.values())), metric, tested)
     numbers = [record[key] for record in records for key in columns]
     try:
         values = np.frombuffer(array("d", numbers))  # much faster than np.array, and refuses text and null
@@ -279,11 +284,15 @@ def _run(records: Sequence[Record], metric: str | None, source: str, provenance:
 
 @functools.lru_cache(maxsize=1024)
 def _layout(
-    keys: tuple[str, ...], kinds: tuple[type, ...], metric: str | None
+    keys: tuple[str, ...], kinds: tuple[type, ...], metric: str | None, test_envs: tuple[int, ...]
 ) -> tuple[tuple[str, ...], frozenset[tuple[str, str]]]:
-    """The keys whose values are kept, and the (metric, split) pairs that have a number or null."""
+    """The keys whose values are kept, and the (metric, split) pairs that have a number or null.
+
+    With the metric, the numbers of samples and videos that it was tested on are kept.
+    """
     found = {key: match for key in keys if (match := METRIC_KEY.fullmatch(key.removeprefix("fd_")))}
-    columns = tuple(key for key, match in found.items() if metric in (None, match[3]))
+    counts = {f"env{env}_in_{name}" for env in test_envs for name in COUNTS}
+    columns = tuple(key for key, match in found.items() if metric in (None, match[3]) or key in counts)
     numeric = {key for key, kind in zip(keys, kinds, strict=True) if kind in (float, int, type(None))}
     return columns, frozenset(
         (match[3], match[2]) for key, match in found.items() if key in numeric and not key.startswith("fd_")

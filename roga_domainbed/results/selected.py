@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
-from roga_domainbed.catalog import DATASETS
 from roga_domainbed.metrics import Metric
+from roga_domainbed.results.protocols import Group, by_test_env, environment_name, table_name
 from roga_domainbed.results.rows import rows_of
 from roga_domainbed.results.runs import Run
 from roga_domainbed.results.selection import (
@@ -17,11 +17,10 @@ from roga_domainbed.results.selection import (
     RankedRun,
     Rule,
     group_by_test_env,
-    held_out_with,
     rank_runs,
 )
 
-#: Dataset, row and test environment.
+#: Name of the table (the dataset's, unless the table is of one training set), row and test environment.
 CellKey = tuple[str, str, int]
 
 
@@ -43,6 +42,7 @@ class JudgedRun:
         test: the metric on the test environment, a fraction; may be NaN.
         source: the run's folder.
         is_chosen: whether the rule prefers it to all others of its cell and trial.
+        trained_on: the training environments, where the table is of one training set; else empty.
     """
 
     dataset: str
@@ -58,6 +58,12 @@ class JudgedRun:
     test: float
     source: str
     is_chosen: bool
+    trained_on: str = ""
+
+    @property
+    def table(self) -> str:
+        """The name of the table that it belongs to."""
+        return table_name(self.dataset, self.trained_on)
 
     @property
     def env_name(self) -> str:
@@ -79,15 +85,17 @@ class Selected:
         rule: the selection rule.
         metric: what was selected by and is shown.
         judged: every run the rule could judge, in the order of the records, the best of each cell and trial first.
-        values: row, in the order of the tables → (dataset, test environment, trial) → test metric of the chosen run, a
+        values: row, in the order of the tables → (table, test environment, trial) → test metric of the chosen run, a
             fraction; the mean where several sets of environments are held out with it. Empty where the rule chose
             nothing.
+        groups: the protocols of the runs, with a table each.
     """
 
     rule: Rule
     metric: Metric
     judged: tuple[JudgedRun, ...]
     values: dict[str, dict[tuple[str, int, int], float]]
+    groups: tuple[Group, ...] = field(repr=False)
 
     @cached_property
     def chosen(self) -> tuple[JudgedRun, ...]:
@@ -99,9 +107,19 @@ class Selected:
         """Cell → the chosen runs that its number is the mean of."""
         trials: dict[CellKey, list[JudgedRun]] = {}
         for run in self.chosen:
-            if not math.isnan(self.values[run.row].get((run.dataset, run.env, run.trial), math.nan)):
-                trials.setdefault((run.dataset, run.row, run.env), []).append(run)
+            if not math.isnan(self.values[run.row].get((run.table, run.env, run.trial), math.nan)):
+                trials.setdefault((run.table, run.row, run.env), []).append(run)
         return trials
+
+    def within(self, group: Group) -> Selected:
+        """What the rule makes of the runs of one group."""
+        names = {protocol.name for protocol in group.protocols}
+        judged = tuple(run for run in self.judged if run.table in names)
+        values = {
+            row: {place: value for place, value in self.values[row].items() if place[0] in names}
+            for row in rows_of(group.runs)
+        }
+        return replace(self, judged=judged, values=values, groups=(group,))
 
 
 def select(runs: Sequence[Run], rule: Rule, metric: Metric, *, compat: str | None = None) -> Selected:
@@ -110,53 +128,56 @@ def select(runs: Sequence[Run], rule: Rule, metric: Metric, *, compat: str | Non
 
 
 def select_each(
-    runs: Sequence[Run], rules: Sequence[Rule], metric: Metric, *, compat: str | None = None
+    runs: Sequence[Run],
+    rules: Sequence[Rule],
+    metric: Metric,
+    *,
+    compat: str | None = None,
+    groups: Sequence[Group] | None = None,
 ) -> list[Selected]:
-    """Apply each rule to every row, test environment and trial.
+    """Apply each rule to every row, test environment and trial of every protocol.
 
     Args:
         runs: all runs of a sweep.
         rules: entries of ``selection.RULES``.
         metric: what to select by and to show.
         compat: None or ``"upstream"``, which keeps a test metric that is NaN.
+        groups: the protocols of ``runs``, from ``protocols.grouped``; ``protocols.by_test_env`` by default.
     """
-    of_dataset: dict[str, list[Run]] = {}
-    for run in runs:
-        of_dataset.setdefault(run.args["dataset"], []).append(run)
-
-    @cache
-    def held_out(dataset: str, env: int) -> tuple[tuple[int, ...], ...]:
-        return ((env,),) if compat == UPSTREAM else held_out_with(of_dataset[dataset], env)
-
-    groups, rows = group_by_test_env(runs), rows_of(runs)
+    groups = tuple(by_test_env(runs) if groups is None else groups)
+    protocols = [protocol for group in groups for protocol in group.protocols]
+    of_protocol = [group_by_test_env(protocol.runs) for protocol in protocols]
+    rows = rows_of(runs)
     selected = []
     for rule in rules:
         judged: list[JudgedRun] = []
         values: dict[str, dict] = {row: {} for row in rows}
-        for (trial, dataset, row, env), group in groups.items():
-            tests = []
-            sets = held_out(dataset, env)
-            for tested in sets:
-                ranked = rank_runs(group, rule, env, metric, tested=tested, compat=compat)
-                if ranked:
-                    tests.append(ranked[0].choice.test)
-                for place, own in enumerate(ranked):
-                    judged.append(_judged((dataset, row, env, trial), own, tested, is_chosen=place == 0))
-            test = sum(tests) / len(sets) if sets and len(tests) == len(sets) else math.nan
-            if not math.isnan(test) or (compat == UPSTREAM and tests):
-                values[row][dataset, env, trial] = test
-        selected.append(Selected(rule, metric, tuple(judged), values))
+        for protocol, cells in zip(protocols, of_protocol, strict=True):
+            name, trained_on = protocol.name, protocol.trained_on
+            for (trial, dataset, row, env), group in cells.items():
+                tests = []
+                sets = ((env,),) if compat == UPSTREAM else protocol.sets(env)
+                for tested in sets:
+                    ranked = rank_runs(group, rule, env, metric, tested=tested, compat=compat)
+                    if ranked:
+                        tests.append(ranked[0].choice.test)
+                    for place, own in enumerate(ranked):
+                        judged.append(
+                            _judged((dataset, row, env, trial), own, tested, place == 0, trained_on)
+                        )
+                test = sum(tests) / len(sets) if sets and len(tests) == len(sets) else math.nan
+                if not math.isnan(test) or (compat == UPSTREAM and tests):
+                    values[row][name, env, trial] = test
+        selected.append(Selected(rule, metric, tuple(judged), values, groups))
     return selected
 
 
-def environment_name(dataset: str, env: int) -> str:
-    """The name of an environment, as the tables' columns have it: the catalog's, else ``env<index>``."""
-    names = DATASETS.get(dataset).environments if dataset in DATASETS else ()
-    return names[env] if env < len(names) else f"env{env}"
-
-
 def _judged(
-    place: tuple[str, str, int, int], ranked: RankedRun, tested: tuple[int, ...], *, is_chosen: bool
+    place: tuple[str, str, int, int],
+    ranked: RankedRun,
+    tested: tuple[int, ...],
+    is_chosen: bool,
+    trained_on: str,
 ) -> JudgedRun:
     """Of a step that was recorded in two folders, the later folder is the source."""
     own = [run for run in ranked.runs if run.held_out == tested]
@@ -165,5 +186,5 @@ def _judged(
     last_step = max(step for run in own if run.source == picked.source for step in run.steps)
     return JudgedRun(
         *place, ranked.hparams_seed, picked.hparams, tested, choice.step, last_step, choice.val, choice.test,
-        picked.source, is_chosen,
+        picked.source, is_chosen, trained_on,
     )  # fmt: skip

@@ -31,12 +31,11 @@ from roga_domainbed.catalog.registry import Registry
 from roga_domainbed.errors import unknown_name
 from roga_domainbed.metrics import ACCURACY, Metric
 from roga_domainbed.results.rows import row_name
-from roga_domainbed.results.runs import METRIC_KEY, Run
+from roga_domainbed.results.runs import COUNTS, METRIC_KEY, Run
 
 UPSTREAM = "upstream"
 
 GroupKey = tuple[int, str, str, int]
-_COUNTS = ("n", "video_n")
 
 
 class Candidates(NamedTuple):
@@ -133,7 +132,7 @@ def held_out_with(runs: Iterable[Run], test_env: int) -> tuple[tuple[int, ...], 
 def metrics_in(runs: Iterable[Run]) -> list[str]:
     """The metrics that these runs can be selected by: those of both the in- and the out-splits."""
     found = frozenset().union(*{run.metrics for run in runs})
-    names = {name for name, _ in found if name not in _COUNTS}
+    names = {name for name, _ in found if name not in COUNTS}
     return sorted(name for name in names if {(name, "in"), (name, "out")} <= found)
 
 

@@ -13,7 +13,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.errors import Problems, RogaError
@@ -23,6 +23,9 @@ from roga_domainbed.launch import Job
 from roga_domainbed.launch.folders import holds_no
 from roga_domainbed.launch.jobfile import read_job_file
 from roga_domainbed.sweep.plan import Plan
+
+if TYPE_CHECKING:
+    from roga_domainbed.results.protocols import Planned
 
 PLAN_FILE = "plan.json"
 _LOCK_FILE = "plan.lock"
@@ -55,23 +58,28 @@ def stored_plans(folder: str | os.PathLike) -> list[Plan]:
     return [plan for plan, _ in _stored(folder)]
 
 
-def planned_test_envs(folders: Iterable[str | os.PathLike]) -> dict[str, set[int]] | None:
-    """Dataset → the environments that the sweeps in ``folders`` hold out; None if the plan of one is not known."""
-    found: dict[str, set[int]] = {}
+def planned(folders: Iterable[str | os.PathLike]) -> Planned:
+    """What the sweeps in ``folders`` hold out, as far as their plans are known."""
+    from roga_domainbed.results.protocols import Planned  # numpy, which help texts do without
+
+    one_by_one: dict[str, set[tuple[int, ...]]] = {}
+    by_training_set: dict[str, set[tuple[int, ...]]] = {}
+    is_complete = True
     for folder in folders:
         try:
             plans = stored_plans(folder)
         except RogaError:  # damaged: its runs can still be read
-            return None
-        if not plans:
-            return None
+            plans = []
+        is_complete &= bool(plans)
         for plan in plans:
             for dataset in plan.datasets or ():
                 if dataset not in DATASETS:
-                    return None
-                envs = found.setdefault(dataset, set())
-                envs.update(env for held_out in plan.held_out(dataset) for env in held_out)
-    return found
+                    is_complete = False
+                    continue
+                sets = {tuple(sorted(envs)) for envs in plan.held_out(dataset)}
+                together = bool(plan.trains_on(dataset)) or all(len(envs) > 1 for envs in sets)
+                (by_training_set if together else one_by_one).setdefault(dataset, set()).update(sets)
+    return Planned(one_by_one, by_training_set, is_complete)
 
 
 def store_plan(folder: str | os.PathLike, plan: Plan) -> None:

@@ -7,12 +7,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from datasets_ext.training_options import LABEL_NOISE, TRAIN_FRACTION, TrainingOptions
 from roga_domainbed.catalog import DATASETS
-from roga_domainbed.catalog.datasets import EVAL_PARTS, SPLIT_MODES, TASKS, test_env_problems
+from roga_domainbed.catalog.datasets import (
+    EVAL_PARTS,
+    SPLIT_MODES,
+    TASKS,
+    DatasetInfo,
+    test_env_problems,
+    train_env_problems,
+)
 from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.catalog.values import MOST_STEPS, Allowed, argument, arguments_of, check_arguments, shown
 from roga_domainbed.errors import Problems, RogaError, unknown_name
@@ -22,6 +30,9 @@ from roga_domainbed.seeds import seed_hash
 from roga_domainbed.sweep.checked import checked
 from roga_domainbed.sweep.paper import PaperTable
 
+#: The arguments that say what each job holds out; those of the first two exclude those of the others.
+HELD_OUT = ("test_envs", "single_test_envs", "train_envs", "single_train_envs")
+_ENVS = ("test_envs", "train_envs")  # may be a mapping in a preset
 MOST_JOBS = 1_000_000  # all algorithms of a checkout on all datasets are 810,000
 
 
@@ -50,6 +61,7 @@ class Plan:
     Attributes:
         rows: named rows, beside ``algorithms`` or instead of them.
         test_envs_of: dataset → ``test_envs`` of its jobs, where datasets differ; a preset's ``test_envs`` as a mapping.
+        train_envs_of: likewise of ``train_envs``.
         paper: what a paper prints for these rows.
     """
 
@@ -73,6 +85,10 @@ class Plan:
     test_envs: list[int] | None = argument(
         None, "hold out these together, in every job; with single_test_envs, each of them alone"
     )
+    single_train_envs: bool = argument(False, "train on each environment alone and hold out the others")
+    train_envs: list[int] | None = argument(
+        None, "train on these together and hold out the others; with single_train_envs, on each of them alone"
+    )
     split: str | None = argument(
         None, "how training domains are split (default: train's)", choices=SPLIT_MODES
     )
@@ -91,6 +107,7 @@ class Plan:
     )
     rows: list[Row] = field(default_factory=list)
     test_envs_of: dict[str, list[int]] = field(default_factory=dict)
+    train_envs_of: dict[str, list[int]] = field(default_factory=dict)
     paper: PaperTable | None = None
 
     @property
@@ -124,8 +141,9 @@ class Plan:
         """The arguments that are not the default, as plain values: what ``of`` reads."""
         found = {name: getattr(self, name) for name in arguments_of(Plan)}
         found = {name: value for name, value in found.items() if value != getattr(_DEFAULT, name)}
-        if self.test_envs_of:
-            found["test_envs"] = dict(self.test_envs_of)
+        for name in _ENVS:
+            if of_datasets := getattr(self, f"{name}_of"):
+                found[name] = dict(of_datasets)
         if self.rows:
             found["rows"] = [
                 {
@@ -161,18 +179,19 @@ class Plan:
         if self.n_hparams_from >= self.n_hparams >= 1:
             problems.add(f"--n_hparams_from must be below --n_hparams; got {self.n_hparams_from}")
         known = [DATASETS.get(name) for name in dict.fromkeys(self.datasets or ()) if name in DATASETS]
+        given = [f"--{name}" for name in HELD_OUT if getattr(self, name) or getattr(self, f"{name}_of", None)]
+        if any("train" in name for name in given) and any("test" in name for name in given):
+            problems.add(
+                f"{' and '.join(given)}: what is not trained on is held out, so give one or the other"
+            )
         for info in known:
-            if self._test_envs(info.name) is not None:
-                for held_out in self.held_out(info.name):
-                    for message in test_env_problems(held_out, info.environments):
-                        problems.add(f"{info.name}: {message}")
-            elif len(info.environments) < 3 and not self.single_test_envs:
-                problems.add(
-                    f"{info.name} has too few environments to hold out pairs: use --single_test_envs"
-                )
-        for name in self.test_envs_of:
-            if name not in (self.datasets or ()):
-                problems.add(f"test_envs: {unknown_name('dataset of this plan', name, self.datasets or ())}")
+            self._check_envs(info, problems)
+        for name in _ENVS:
+            for dataset in getattr(self, f"{name}_of"):
+                if dataset not in (self.datasets or ()):
+                    problems.add(
+                        f"{name}: {unknown_name('dataset of this plan', dataset, self.datasets or ())}"
+                    )
         if self.paper is not None:
             self.paper.check(problems)
         needy = [info.name for info in known if info.needs_data_dir]
@@ -184,6 +203,18 @@ class Plan:
                 problems.add(
                     f"a sweep of {n_jobs:,} jobs: at most {MOST_JOBS:,} are allowed; lower --n_trials or --n_hparams"
                 )
+
+    def _check_envs(self, info: DatasetInfo, problems: Problems) -> None:
+        """Add what is wrong with the environments that are held out, or trained on, of one dataset."""
+        found = []
+        if trained := self.trains_on(info.name):
+            found = [train_env_problems(envs, info.environments) for envs in trained]
+        elif self._of(info.name, "test_envs") is not None:
+            found = [test_env_problems(envs, info.environments) for envs in self.held_out(info.name)]
+        elif len(info.environments) < 3 and not self.single_test_envs:
+            problems.add(f"{info.name} has too few environments to hold out pairs: use --single_test_envs")
+        for message in chain.from_iterable(found):
+            problems.add(f"{info.name}: {message}")
 
     def train_args(self) -> Iterator[dict[str, Any]]:
         """The arguments of ``train`` for every job: trial is the outermost loop, then dataset, row, test envs, hparams.
@@ -223,17 +254,28 @@ class Plan:
         }
         return {name: value for name, value in given.items() if value is not None}
 
+    def trains_on(self, dataset: str) -> list[list[int]]:
+        """The training environments of each of the dataset's jobs, where the plan names these; else empty."""
+        together = self._of(dataset, "train_envs")
+        if self.single_train_envs:
+            n = len(DATASETS.get(dataset).environments)
+            return [[env] for env in dict.fromkeys(range(n) if together is None else together)]
+        return [] if together is None else [list(together)]
+
     def held_out(self, dataset: str) -> list[list[int]]:
         """The test environments of each of the dataset's jobs, for one trial, row and hyper-parameter seed."""
-        together = self._test_envs(dataset)
+        n = len(DATASETS.get(dataset).environments)
+        if trained := self.trains_on(dataset):
+            return [[env for env in range(n) if env not in envs] for envs in trained]
+        together = self._of(dataset, "test_envs")
         if together is not None:
             alone = [[env] for env in dict.fromkeys(together)]
             return alone if self.single_test_envs else [list(together)]
-        n = len(DATASETS.get(dataset).environments)
         return [[i] for i in range(n)] if self.single_test_envs else all_test_env_combinations(n)
 
-    def _test_envs(self, dataset: str) -> list[int] | None:
-        return self.test_envs_of.get(dataset, self.test_envs)
+    def _of(self, dataset: str, name: str) -> list[int] | None:
+        """``test_envs`` or ``train_envs`` of one dataset."""
+        return getattr(self, f"{name}_of").get(dataset, getattr(self, name))
 
 
 def all_test_env_combinations(n: int) -> list[list[int]]:
@@ -295,11 +337,11 @@ def _plan_values(values: Mapping[str, Any], where: str, problems: Problems) -> d
     if isinstance(values.get("hparams"), dict):
         values["hparams"] = json.dumps(values["hparams"])
     rows, paper = values.pop("rows", None), values.pop("paper", None)
-    of_datasets = values.pop("test_envs") if isinstance(values.get("test_envs"), dict) else None
+    of_datasets = {name: values.pop(name) for name in _ENVS if isinstance(values.get(name), dict)}
     found = checked(values, arguments_of(Plan), where, problems)
-    if of_datasets is not None:
-        allowed = dict.fromkeys(of_datasets, arguments_of(Plan)["test_envs"])
-        found["test_envs_of"] = checked(of_datasets, allowed, f"{where}test_envs of ", problems)
+    for name, mapping in of_datasets.items():
+        allowed = dict.fromkeys(mapping, arguments_of(Plan)[name])
+        found[f"{name}_of"] = checked(mapping, allowed, f"{where}{name} of ", problems)
     if paper is not None:
         found["paper"] = PaperTable.of(paper, f"{where}paper: ", problems)
     if rows is not None:

@@ -30,6 +30,7 @@ from roga_domainbed.processes import keep_freed_memory
 from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import averaging, distributed
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.counts import split_counts
 from roga_domainbed.trainer.image_kind import image_kind
 from roga_domainbed.trainer.learning_rate import LearningRate
 from roga_domainbed.trainer.precision import autocast, prepare, resolve_precision
@@ -158,6 +159,7 @@ class Experiment:
             "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
             "torch_threads": torch.get_num_threads(),
             "environments": self.names,
+            "counts": split_counts(self.dataset, self.splits),
             "versions": library_versions(),
         }
         if distributed.n_processes() > 1:

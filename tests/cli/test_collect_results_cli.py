@@ -23,6 +23,11 @@ def vlcs(tmp_path):
     return tmp_path / "vlcs_sweep"
 
 
+def prose(out):
+    """The text without its line breaks."""
+    return " ".join(out.split())
+
+
 def collect(*argv):
     return main(["collect-results", *map(str, argv)])
 
@@ -441,7 +446,7 @@ def test_the_comparison_of_five_pairs_says_that_they_are_too_few(tmp_path, capsy
     out = capsys.readouterr().out
     assert (
         "Too few trials to compare SAM with ERM: with 5 pairs the test cannot reach p < 0.05. Add trials."
-        in out
+        in prose(out)
     )
 
 
@@ -597,7 +602,9 @@ def test_a_validation_part_of_one_class_is_the_reason_of_an_x(tmp_path, capsys):
         write_run(tmp_path / str(env), args={"test_envs": [env]}, **more)
     assert collect("--input_dir", tmp_path, "--metric", "auc", "--select", "iid") == 0
     out = capsys.readouterr().out
-    assert f"No number for ERM, 0; ERM, 2: there is no validation AUC of 1 (env1_out_auc: {said})\n" in out
+    assert f"No number for ERM, 0; ERM, 2: there is no validation AUC of 1 (env1_out_auc: {said}) X" in prose(
+        out
+    )
     assert "X under Avg: a cell of the row has no number\n" in out
     assert collect("--input_dir", tmp_path, "--metric", "auc", "--select", "iid", "--format", "csv") == 0
     import csv
@@ -616,32 +623,38 @@ def test_a_test_part_of_one_class_is_too_and_a_trial_that_lacks_a_number(tmp_pat
     assert "No number for ERM, 0 (trial 1): there is no test AUC (env0_in_auc: only reals)\n" in out
 
 
+def table_rows(out, *, beginning):
+    """The cells of each row of the tables whose title begins so, a list for each table."""
+    blocks = [block for block in out.split("\n-------- ")[1:] if block.startswith(beginning)]
+    rows = [
+        [re.split(r" {2,}", line.strip()) for line in block.split("\n\n")[0].splitlines()] for block in blocks
+    ]
+    return [[row for row in own[1:] if len(row) == len(own[1])] for own in rows]
+
+
 def test_single_source_sweeps_have_numbers(tmp_path, capsys):
-    """Environment 2 is tested by the runs that train on 0 and on 1: (0.2 + 0.6) / 2."""
+    """By test environment, 2 is tested by the runs that train on 0 and on 1: (0.2 + 0.6) / 2."""
     for source, value in ((0, 0.2), (1, 0.6), (2, 0.4)):
         others = [env for env in range(3) if env != source]
         values = {f"env{env}_in_acc": value for env in others}
         write_run(tmp_path / str(source), args={"test_envs": others}, **values)
-    assert collect("--input_dir", tmp_path, "--select", "iid") == 0
+    flags = ["--input_dir", tmp_path, "--select", "iid", "--by", "test_envs"]
+    assert collect(*flags) == 0
     out = capsys.readouterr().out
-    (row,) = [
-        line.split() for line in out.split("-------- Averages")[0].splitlines() if line.startswith("ERM")
-    ]
-    assert row == ["ERM", "50.0", "30.0", "40.0", "40.0"]
+    (table,) = table_rows(out, beginning="Dataset")
+    assert table == [["Algorithm", "0", "1", "2", "Avg"], ["ERM", "50.0", "30.0", "40.0", "40.0"]]
     assert (
         "a number is the mean over the runs that hold the environment out together with others (0 + 1, 0 + 2, 1 + 2)"
-        in out
+        in prose(out)
     )
     (tmp_path / "2" / "results.jsonl").unlink()
     write_run(
         tmp_path / "sam", args={"algorithm": "SAM", "test_envs": [0, 2]}, env0_in_acc=0.5, env2_in_acc=0.5
     )
-    assert collect("--input_dir", tmp_path, "--select", "iid") == 0
+    assert collect(*flags) == 0
     out = capsys.readouterr().out
-    (row,) = [
-        line.split() for line in out.split("-------- Averages")[0].splitlines() if line.startswith("SAM")
-    ]
-    assert row == ["SAM", "50.0", "X", "X", "X"]
+    (table,) = table_rows(out, beginning="Dataset")
+    assert table[2] == ["SAM", "50.0", "X", "X", "X"]
     assert "  SAM, 1: no run\n  SAM, 2: trial 0 has 1 of 2 runs\n" in out
 
 
@@ -660,7 +673,8 @@ def test_a_table_without_a_number_is_a_sentence(tmp_path, capsys, layout):
     out = capsys.readouterr().out
     assert " X " not in out
     assert (
-        "Debug28, leave-one-domain-out cross-validation: no table, because no run holds out a pair of" in out
+        "Debug28, leave-one-domain-out cross-validation: no table, because no run holds out a pair of"
+        in prose(out)
     )
     assert out.count("veraging") + out.count("verages") == 1, "of the rule that has numbers"
 
@@ -721,7 +735,9 @@ def test_names_are_only_names_in_every_format(tmp_path, capsys, name):
                 cell.startswith(("=", "-", "@", "+", "\t", "\r")) for cell in cells if not is_float(cell)
             )
         if layout == "text":
-            assert len(out.splitlines()) == 11
+            lines = out.splitlines()
+            assert len([line for line in lines if not line.startswith("  number in every")]) == 11
+            assert all(len(line) <= 80 for line in lines if "no table" in line), "prose fits a terminal"
     assert json.loads((tmp_path / "results.json").read_text())["cells"][0]["algorithm"] == name
 
 

@@ -281,6 +281,60 @@ def test_test_envs_are_checked_against_the_dataset(tmp_path, capsys):
     assert "--test_envs 1" not in err
 
 
+def test_training_sets_are_named_in_the_dry_run_by_what_they_hold_out(tmp_path, capsys):
+    each_alone = ["1 2", "0 2", "0 1"]
+    for flags, held_out in (
+        (["--single_train_envs"], each_alone),
+        (["--train_envs", 0], ["1 2"]),
+        (["--train_envs", 0, 1], ["2"]),
+        (["--train_envs", 0, 1, "--single_train_envs"], each_alone[:2]),
+    ):
+        assert sweep("launch", tmp_path, "--dry-run", *flags) == 0
+        out = capsys.readouterr().out
+        assert re.findall(r"--test_envs ([\d ]+) --", out) == held_out
+        assert "train_envs" not in out, "train has one way to say it"
+    preset = tmp_path / "single.yaml"
+    text = "datasets: [Debug28]\nalgorithms: [ERM]\nn_trials: 1\nn_hparams: 1\n"
+    for line, flags, held_out in (
+        ("single_train_envs: true", [], each_alone),
+        ("train_envs: {Debug28: [1, 2]}", [], ["0"]),
+        ("train_envs: [2]", ["--test_envs", 2], ["2"]),  # what is given here replaces the preset's
+        ("test_envs: [2]\nsingle_test_envs: true", ["--train_envs", 2], ["0 1"]),
+    ):
+        preset.write_text(text + line + "\n")
+        assert sweep("launch", tmp_path / "out", "--dry-run", "--preset", preset, *flags, jobs=[]) == 0
+        assert re.findall(r"--test_envs ([\d ]+) --", capsys.readouterr().out) == held_out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--train_envs", 0, "--test_envs", 1],
+            "--test_envs and --train_envs: what is not trained on is held out, so give one or the other",
+        ),
+        (
+            ["--single_train_envs", "--single_test_envs"],
+            "--single_test_envs and --single_train_envs: what is not trained on is held out",
+        ),
+        (
+            ["--train_envs", 0, 7],
+            "Debug28: --train_envs 7: there is no such environment; they are 0 0, 1 1, 2 2",
+        ),
+        (["--train_envs", 1, 1], "Debug28: --train_envs names 1 more than once"),
+        (
+            ["--train_envs", 0, 1, 2],
+            "Debug28: --train_envs names all 3 environments and leaves none to test on; they are 0 0, 1 1, 2 2",
+        ),
+    ],
+)
+def test_training_sets_that_cannot_be_are_refused_in_a_sentence(flags, message, tmp_path, capsys):
+    assert sweep("launch", tmp_path, "--dry-run", *flags) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "problems" not in err, "one fault, one sentence"
+
+
 def test_default_names_are_those_the_backend_can_run(tmp_path, capsys, on_engine, upstreams_own):
     flags = ["--data_dir", tmp_path, "--n_trials", 1, "--n_hparams", 1, "--single_test_envs"]
     assert sweep("status", tmp_path / "out", *flags, jobs=[]) == 0

@@ -97,8 +97,9 @@ def test_difference_and_inside_by_hand(paper, ours, low, high, difference, insid
 def test_a_number_without_an_interval_is_not_judged_and_the_reason_is_said(tmp_path, capsys):
     out = collected(capsys, sweep(tmp_path / "sweep", values=(0.7,)), "paper")
     assert lines_of(out)["RoGA", "DF AUC"] == ["90.00", "70.0", "-20.0"]
-    assert "No interval: no stored scores of the step" in out
-    assert "; an interval over trials needs 3, not 1" in out
+    prose = " ".join(out.split())
+    assert "No interval: no stored scores of the step" in prose
+    assert "; an interval over trials needs 3, not 1" in prose
     assert "is inside ours" not in out
 
 

@@ -160,7 +160,9 @@ def test_one_metric_is_kept_and_all_are_known(tmp_path):
     more = {"env0_in_auc": 0.7, "env0_out_auc": 0.8, "env0_in_n": 7, "env0_out_n": 7, "env1_in_x": 1.0}
     write(tmp_path, "run", [record(0, **more)])
     (run,) = load_runs(tmp_path, "auc").runs
-    assert run.columns == ("env0_in_auc", "env0_out_auc")
+    assert run.columns == ("env0_in_auc", "env0_out_auc", "env0_in_n"), (
+        "with the number of what was tested on"
+    )
     assert metrics_in([run]) == ["acc", "auc"]
 
 

@@ -80,3 +80,17 @@ def test_environments_can_be_held_out_together():
 def test_some_environments_can_be_held_out_each_alone():
     every = grid(["SynthFake"], single=True)
     assert grid(["SynthFake"], test_envs=[2, 3], single=True) == every[2:]
+
+
+def test_training_sets_can_be_named_and_the_jobs_hold_out_the_others():
+    held_out = [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
+    assert [one["test_envs"] for one in grid(["SynthFake"], single_train_envs=True)] == held_out
+    (together,) = grid(["SynthFake"], train_envs=[0, 3])
+    assert together["test_envs"] == [1, 2]
+    each = grid(["SynthFake"], train_envs=[3, 0], single_train_envs=True)
+    assert [one["test_envs"] for one in each] == [[0, 1, 2], [1, 2, 3]]
+    # The same runs, in the same folders, as those that are told what to hold out: DomainBed's pair, for one.
+    assert grid(["SynthFake"], train_envs=[0, 3]) == grid(["SynthFake"], test_envs=[1, 2])
+    pairs = [one for one in grid(["Debug28"]) if len(one["test_envs"]) == 2]
+    ours = grid(["Debug28"], single_train_envs=True)
+    assert sorted(train_job(one, "x").id for one in ours) == sorted(train_job(one, "x").id for one in pairs)

@@ -7,8 +7,9 @@ import pytest
 
 from roga_domainbed.launch.job import State, failure_line
 from roga_domainbed.launch.jobfile import JobFile, started_now, write_job_file
+from roga_domainbed.results.protocols import Planned
 from roga_domainbed.results.records import mark_done
-from roga_domainbed.sweep.folder import planned_test_envs, store_plan
+from roga_domainbed.sweep.folder import planned, store_plan
 from roga_domainbed.sweep.jobs import train_job
 from roga_domainbed.sweep.plan import Plan
 from roga_domainbed.sweep.status import status_table, summary_line
@@ -88,13 +89,18 @@ def test_status_table_has_a_row_for_each_dataset_and_algorithm():
     ]
 
 
-def test_the_plans_of_all_folders_tell_which_environments_are_held_out(tmp_path):
-    folders = [tmp_path / name for name in "ab"]
-    store_plan(
-        folders[0], Plan(datasets=["SynthFake"], algorithms=["ERM"], test_envs=[2, 3], single_test_envs=True)
-    )
-    store_plan(folders[1], Plan(datasets=["SynthFake"], algorithms=["SAM"], test_envs=[0]))
-    assert planned_test_envs(folders[:1]) == {"SynthFake": {2, 3}}
-    assert planned_test_envs(folders) == {"SynthFake": {0, 2, 3}}
-    (tmp_path / "c").mkdir()  # of upstream's sweep, which stores no plan
-    assert planned_test_envs([*folders, tmp_path / "c"]) is None
+def test_the_plans_of_all_folders_tell_what_is_held_out_and_how(tmp_path):
+    folders = [tmp_path / name for name in "abc"]
+    shared = {"datasets": ["SynthFake"], "algorithms": ["ERM"]}
+    store_plan(folders[0], Plan(**shared, test_envs=[2, 3], single_test_envs=True))
+    store_plan(folders[1], Plan(**shared, test_envs=[0]))
+    store_plan(folders[2], Plan(**shared, test_envs=[0, 1]))
+    store_plan(folders[2], Plan(**shared, train_envs_of={"SynthFake": [0, 1, 2]}))
+    found = planned(folders[:2])
+    assert found == Planned({"SynthFake": {(2,), (3,), (0,)}}, {}, True)
+    assert found.test_envs("SynthFake") == {0, 2, 3}
+    found = planned(folders)
+    assert found.by_training_set == {"SynthFake": {(0, 1), (3,)}}, "the last names what is trained on"
+    assert found.test_envs("SynthFake") == {0, 2, 3}
+    (tmp_path / "d").mkdir()  # of upstream's sweep, which stores no plan
+    assert planned([*folders, tmp_path / "d"]).test_envs("SynthFake") is None

@@ -11,7 +11,7 @@ from roga_domainbed.report.figures.figure import Figure, Panel
 from roga_domainbed.report.figures.style import INK, MUTED, RULE, SERIES
 from roga_domainbed.report.intervals import OVER, Interval
 from roga_domainbed.report.study import Study
-from roga_domainbed.results.selected import CellKey, environment_name
+from roga_domainbed.results.selected import CellKey
 
 LONGEST_NAME = 22  # letters; more would leave less than half of a panel for the points
 MOST_LINES = 48  # of one panel; longer figures get a panel for each environment, with the same scale
@@ -32,7 +32,7 @@ def by_environment(study: Study, dataset: str, intervals: Mapping[CellKey, Inter
     title = study.metric.title
     axis = f"{title} ({study.metric.unit})"
     groups = {
-        environment_name(dataset, env): {
+        study.environment_name(dataset, env): {
             row: (shown[row, env], intervals[dataset, row, env]) for row in rows if (row, env) in shown
         }
         for env in envs

@@ -13,7 +13,7 @@ from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import INK, point_style
 from roga_domainbed.report.study import Study
 from roga_domainbed.results.runs import as_number
-from roga_domainbed.results.selected import JudgedRun, environment_name
+from roga_domainbed.results.selected import JudgedRun
 
 MOST_POINTS = 1500  # of one figure: more make the page large and hide each other
 MOST_HPARAMS = 8
@@ -28,7 +28,7 @@ def search_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[Fi
     runs = [
         run
         for run in study.first.judged
-        if run.dataset == dataset and run.row in slots and math.isfinite(run.val) and math.isfinite(run.test)
+        if run.table == dataset and run.row in slots and math.isfinite(run.val) and math.isfinite(run.test)
     ]
     shown, thinned = _thinned(runs)
     drawn = tuple(line for line in lines if any(run.row == line.label for run in shown))
@@ -39,7 +39,7 @@ def search_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[Fi
         for env in sorted({run.env for run in shown}):
             own = [(run, 100 * run.val, 100 * run.test) for run in shown if run.env == env]
             tests.append(
-                Panel(environment_name(dataset, env), partial(_against_test, own, slots, study.metric))
+                Panel(study.environment_name(dataset, env), partial(_against_test, own, slots, study.metric))
             )
         for name in _varied(shown):
             own = [

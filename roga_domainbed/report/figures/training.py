@@ -15,7 +15,7 @@ from roga_domainbed.report.figures.style import line_style, point_style
 from roga_domainbed.report.study import Study
 from roga_domainbed.results.records import Record
 from roga_domainbed.results.runs import as_number
-from roga_domainbed.results.selected import JudgedRun, environment_name
+from roga_domainbed.results.selected import JudgedRun
 
 MOST_POINTS = 120
 _OUT = re.compile(r"env(\d+)_out_(\w+)")
@@ -29,7 +29,7 @@ Reading = Callable[[Record], float]
 def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[Figure]:
     """Curves of the chosen runs, the mean over trials at steps that all of them recorded."""
     envs = study.test_envs(dataset)
-    names = {env: environment_name(dataset, env) for env in envs}
+    names = {env: study.environment_name(dataset, env) for env in envs}
 
     def per_env(reading: Callable[[int], Reading]) -> dict[str, dict[Line, Curve]]:
         return {names[env]: _curves(study, dataset, lines, reading(env), env) for env in envs}

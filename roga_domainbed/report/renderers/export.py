@@ -14,22 +14,27 @@ from roga_domainbed.foreign import csv_cell
 from roga_domainbed.report.against import FIELDS as AGAINST_FIELDS
 from roga_domainbed.report.against import against_values
 from roga_domainbed.report.comparison import ComparisonTable
-from roga_domainbed.report.tables import Table, Tables
+from roga_domainbed.report.tables import Cell, Table, Tables
 
+_SIZES = ("samples", "videos", "real_videos", "fake_videos", "real_people", "fake_people", "few")
 FIELDS = (
     "dataset", "algorithm", "row", "column", "selection", "oracle", "metric", "mean", "standard_error", "trials",
-    "trials_of_the_sweep", "caveats", "reason",
+    "trials_of_the_sweep", "caveats", "reason", "trained_on", *_SIZES,
 )  # fmt: skip
 
 
 def values(tables: Tables) -> list[dict[str, Any]]:
     """One dict of ``FIELDS`` for each cell.
 
-    ``row`` is the algorithm, or the name of a row where one algorithm has several. ``dataset`` is None in the table of
-    averages, whose columns are datasets; column ``Avg`` is a row's average. ``mean`` and ``standard_error`` are
-    percentages, None where there is no value; a single trial has no ``standard_error``. ``selection`` is the rule's
-    title, with the word *oracle* where test data decided. ``caveats``: how the runs were made, where it is not the
-    default; empty otherwise. ``reason``: why there is no value; empty where there is one.
+    ``row`` is the algorithm, or the name of a row where one algorithm has several. ``trained_on`` is the training set
+    of a table of one, else empty. ``dataset`` is None in the table of averages, whose columns are datasets; averages
+    over training sets have one, and columns such as ``trained on DF``. Column ``Avg`` is a row's average. ``mean`` and
+    ``standard_error`` are percentages, None where there is no value; a single trial has no ``standard_error``.
+    ``selection`` is the rule's title, with the word *oracle* where test data decided. ``caveats``: how the runs were
+    made, where it is not the default; empty otherwise. ``reason``: why there is no value; empty where there is one.
+
+    ``samples`` to ``fake_people``: how many the value was tested on, the least over trials, None where that is not
+    known. ``few``: whether it is marked †.
     """
     return [value for table in tables.tables for value in _of_table(table)]
 
@@ -55,8 +60,8 @@ def render_json(tables: Tables, *, compat: str | None = None) -> str:
     of_datasets = [table for table in tables.tables if table.dataset is not None]
     content = {
         "n_records": tables.n_records,
-        "missing_runs": {table.dataset: list(table.missing) for table in of_datasets},
-        "unfinished_runs": {table.dataset: list(map(asdict, table.unfinished)) for table in of_datasets},
+        "missing_runs": {table.name: list(table.missing) for table in of_datasets},
+        "unfinished_runs": {table.name: list(map(asdict, table.unfinished)) for table in of_datasets},
         "cells": values(tables),
         "problems": list(tables.problems),
     }
@@ -77,6 +82,7 @@ def render_parquet(tables: Tables, *, compat: str | None = None) -> bytes:
 
     kinds = {"oracle": pa.bool_(), "mean": pa.float64(), "standard_error": pa.float64()}
     kinds |= {"trials": pa.int64(), "trials_of_the_sweep": pa.int64()}
+    kinds |= dict.fromkeys(_SIZES, pa.int64()) | {"few": pa.bool_()}
     schema = pa.schema([(field, kinds.get(field, pa.string())) for field in FIELDS])
     sink = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist(values(tables), schema=schema), sink)
@@ -87,7 +93,8 @@ def _of_table(table: Table) -> list[dict[str, Any]]:
     found = []
     for row in table.rows:
         shared = {
-            "dataset": table.dataset,
+            "dataset": table.dataset or table.averages_of or None,
+            "trained_on": table.trained_on,
             "algorithm": row.algorithm,
             "row": row.name,
             "selection": table.rule.title,
@@ -102,17 +109,29 @@ def _of_table(table: Table) -> list[dict[str, Any]]:
                 *((None, None, 0) if cell is None else (_finite(cell.mean), _finite(cell.error), cell.n)),
                 expected,
                 table.reason(row, place),
+                *_sizes(cell),
             )
             for place, (column, cell, expected) in enumerate(
                 zip(table.columns, row.cells, trials, strict=True)
             )
         ]
-        columns.append(("Avg", _finite(row.average), None, None, None, table.reason(row, -1)))
-        names = ("column", "mean", "standard_error", "trials", "trials_of_the_sweep", "reason")
+        columns.append(("Avg", _finite(row.average), None, None, None, table.reason(row, -1), *_sizes(None)))
+        names = ("column", "mean", "standard_error", "trials", "trials_of_the_sweep", "reason", *_SIZES)
         for own in columns:
             value = {**shared, **dict(zip(names, own, strict=True))}
             found.append({field: value[field] for field in FIELDS})
     return found
+
+
+def _sizes(cell: Cell | None) -> list[int | None]:
+    """The values of ``_SIZES``: the least over trials, None where it is not known of all."""
+    found = cell.tested_on if cell else ()
+    of_each = [
+        (own.n_samples, own.n_videos, *(own.videos or (None, None)), *(own.people or (None, None)))
+        for own in found
+    ]
+    least = [None if None in values else min(values) for values in zip(*of_each, strict=True)]
+    return [*(least or [None] * (len(_SIZES) - 1)), any(own.is_few for own in found) if found else None]
 
 
 def _of_comparison(table: ComparisonTable, algorithms: Mapping[str, str]) -> list[dict[str, Any]]:

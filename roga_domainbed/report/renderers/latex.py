@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from roga_domainbed.foreign import one_line
 from roga_domainbed.report.incomplete import unfinished_notes
 from roga_domainbed.report.renderers.text import AVERAGES_WIDTH, DATASET_WIDTH
+from roga_domainbed.report.sizes import FEW
 from roga_domainbed.report.tables import Table, Tables
 from roga_domainbed.results.selection import UPSTREAM
 
@@ -22,6 +23,7 @@ _SPECIAL = {
     "<": r"\textless{}",  # the document's font prints other characters for these three
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    FEW: r"\dag{}",
     "[": "{[}",  # at the beginning of a line it would belong to the end of the line before
     "]": "{]}",
     **{character: f"\\{character}" for character in "_%&#${}"},
@@ -65,7 +67,7 @@ def escape(text: str) -> str:
 
 
 def _title(table: Table, compat: str | None) -> str:
-    title = (table.dataset or "Averages") + table.remarks
+    title = table.name + table.remarks
     return title if compat == UPSTREAM else escape(title)
 
 
@@ -77,7 +79,10 @@ def _tabular(table: Table, compat: str | None) -> list[str]:
     else:
         labels = [escape(label) for label in table.labels]
         names = [escape(row.name) for row in table.rows]
-    rows = [[name, *table.texts(row, r"$\pm$")] for name, row in zip(names, table.rows, strict=True)]
+    rows = [
+        [name, *(text.replace(FEW, _SPECIAL[FEW]) for text in table.texts(row, r"$\pm$"))]
+        for name, row in zip(names, table.rows, strict=True)
+    ]
     notes = [*table.notes(), *unfinished_notes(table.unfinished)]
     return [*_layout([labels, *rows], width, compat), *_notes(notes)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from roga_domainbed.foreign import one_line
@@ -14,6 +15,7 @@ from roga_domainbed.results.text_table import text_table
 
 DATASET_WIDTH = 20
 AVERAGES_WIDTH = 25
+PROSE_WIDTH = 80
 
 
 def render_text(tables: Tables, *, compat: str | None = None) -> str:
@@ -24,7 +26,7 @@ def render_text(tables: Tables, *, compat: str | None = None) -> str:
     parts = [f"Total records: {tables.n_records}\n"]
     for table in tables.shown:
         if table.absent:
-            parts.append(f"\n{one_line(table.absent)}\n")
+            parts.append(f"\n{_prose(table.absent)}")
             continue
         width = AVERAGES_WIDTH if table.dataset is None else DATASET_WIDTH
         rows = [table.labels, *([row.name, *table.texts(row, "+/-")] for row in table.rows)]
@@ -33,7 +35,7 @@ def render_text(tables: Tables, *, compat: str | None = None) -> str:
             width = max(width, *(len(cell) for row in rows for cell in row))
         parts.append(f"\n-------- {one_line(table.title)}\n")
         parts += ["  ".join(cell.ljust(width)[:width] for cell in row) + " \n" for row in rows]
-        parts += [f"{one_line(line)}\n" for line in table.notes()]
+        parts += map(_prose, table.notes())
     parts.append(render_more(tables.more))
     if tables.problems:
         parts += ["\n", *(f"{one_line(line)}\n" for line in tables.problems)]
@@ -47,5 +49,15 @@ def render_more(tables: Sequence[IntervalTable | ComparisonTable | AgainstTable]
         parts.append(f"\n-------- {one_line(table.title)}\n")
         rows = [table.labels, *(list(map(one_line, row)) for row in table.rows())]
         parts.append(text_table(rows, table.n_left))
-        parts += [f"{one_line(line)}\n" for line in table.notes()]
+        parts += map(_prose, table.notes())
     return "".join(parts)
+
+
+def _prose(line: str) -> str:
+    """A line below a table, on as many lines as a terminal needs; the others are indented."""
+    line = one_line(line)
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    wrapped = textwrap.wrap(
+        line, PROSE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "".join(f"{part}\n" for part in wrapped or [""])
