@@ -11,7 +11,7 @@ The demo runs ordinary commands and prints each before it starts, so that you ca
     $ roga-domainbed sweep launch --preset demo --data_dir roga-demo/data --output_dir roga-demo/sweep ...
     $ roga-domainbed collect-results --input_dir roga-demo/sweep --metric auc --select iid --intervals
     $ roga-domainbed report --input_dir roga-demo/sweep --output roga-demo/report.html --metric auc
-    $ roga-domainbed predict roga-demo/sweep/... roga-demo/unseen --frames --no_detect
+    $ roga-domainbed predict roga-demo/sweep/... roga-demo/unseen --frames --no_detect --explain roga-demo/verdict.html
 """
 
 from __future__ import annotations
@@ -115,15 +115,19 @@ def _folder_problem(root: Path) -> str | None:
 def _report(sweep_dir: str, output: Path) -> int:
     """The HTML report where its libraries are installed; otherwise the line that installs them."""
     options = {"--input_dir": sweep_dir, "--output": str(output), "--metric": "auc"}
-    if all(importlib.util.find_spec(module) for module in ("matplotlib", "jinja2")):
+    if _are_there("matplotlib", "jinja2"):
         return own_command("report", options)
     command = shlex.join([word for option in options.items() for word in option])
     print(f"\nFor the HTML report: pip install 'roga-domainbed[report]'; roga-domainbed report {command}")
     return 0
 
 
+def _are_there(*modules: str) -> bool:
+    return all(importlib.util.find_spec(module) for module in modules)
+
+
 def _verdict(sweep_dir: str, unseen: Path, seed: int) -> int:
-    """What RoGA without NT says of clips of a person who is in no environment."""
+    """What RoGA without NT says of clips of a person who is in no environment, with heat maps where there is the extra."""
     from datasets_ext.synthfake.generate import write_clips
 
     write_clips(unseen, ("DF", "NT"), seed)
@@ -133,4 +137,13 @@ def _verdict(sweep_dir: str, unseen: Path, seed: int) -> int:
     )
     jobs = jobs_by_their_files(sweep_dir)[0]
     model = next(job for job in jobs if job.row == "RoGA" and job.train_args["test_envs"] == [3])
-    return own_command("predict", {}, model.output_dir, str(unseen), "--frames", "--no_detect")
+    words = [model.output_dir, str(unseen), "--frames", "--no_detect"]
+    explained = [*words, "--explain", str(unseen.with_name("verdict.html"))]
+    if _are_there("matplotlib", "jinja2", "pytorch_grad_cam"):
+        return own_command("predict", {}, *explained)
+    status = own_command("predict", {}, *words)
+    command = shlex.join(explained)
+    print(
+        f"\nFor a page with heat maps: pip install 'roga-domainbed[explain]'; roga-domainbed predict {command}"
+    )
+    return status

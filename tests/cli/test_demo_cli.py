@@ -63,10 +63,14 @@ def test_at_the_end_the_model_without_nt_judges_a_person_whom_no_training_saw(mo
     monkeypatch.setattr(demo, "jobs_by_their_files", lambda folder: (jobs, 0))
     called = []
     monkeypatch.setattr(demo, "own_command", lambda *words: called.append(words) or 0)
+    words = (jobs[-1].output_dir, str(tmp_path / "unseen"), "--frames", "--no_detect")
+    monkeypatch.setattr(demo, "_are_there", lambda *modules: True)
     assert demo._verdict("sweep", tmp_path / "unseen", seed=0) == 0
-    assert called == [
-        ("predict", {}, jobs[-1].output_dir, str(tmp_path / "unseen"), "--frames", "--no_detect")
-    ]
+    assert called.pop() == ("predict", {}, *words, "--explain", str(tmp_path / "verdict.html"))
+    monkeypatch.setattr(demo, "_are_there", lambda *modules: False)
+    assert demo._verdict("sweep", tmp_path / "unseen", seed=0) == 0
+    assert called == [("predict", {}, *words)]
+    assert "pip install 'roga-domainbed[explain]'" in capsys.readouterr().out
     assert {path.name: len(list(path.iterdir())) for path in (tmp_path / "unseen").iterdir()} == {
         "real": 8,
         "fake-DF": 8,
