@@ -127,7 +127,7 @@ def _are_there(*modules: str) -> bool:
 
 
 def _verdict(sweep_dir: str, unseen: Path, seed: int) -> int:
-    """What RoGA without NT says of clips of a person who is in no environment, with heat maps where there is the extra."""
+    """What RoGA without NT says of clips of a person who is in no environment; with heat maps if it can draw."""
     from datasets_ext.synthfake.generate import write_clips
 
     write_clips(unseen, ("DF", "NT"), seed)
