@@ -159,6 +159,9 @@ def test_all_that_is_missing_is_said_at_once(monkeypatch, capsys):
         assert f"needs the package '{package}': pip install 'roga-domainbed[export]'" in said
 
 
+LARGE = ("resnet34", "xception", "efficientnet_b4")
+
+
 def onnx_answers(path, images):
     import onnxruntime
 
@@ -167,9 +170,17 @@ def onnx_answers(path, images):
     return found, session.get_modelmeta()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("frequency", ["none", "phase", "srm"])
-@pytest.mark.parametrize("backbone", ["meso4", "mesoinception4", "resnet34", "xception", "efficientnet_b4"])
+@pytest.mark.parametrize(
+    ("backbone", "frequency"),
+    [
+        # the large ones with a stream more take minutes
+        pytest.param(
+            name, stream, marks=pytest.mark.long if stream != "none" and name in LARGE else pytest.mark.slow
+        )
+        for name in ("meso4", "mesoinception4", *LARGE)
+        for stream in ("none", "phase", "srm")
+    ],
+)
 def test_a_backbone_says_in_onnx_and_torchscript_what_it_says(
     backbone, frequency, tmp_path, monkeypatch, capsys
 ):
