@@ -71,7 +71,7 @@ class SavedRun:
         image_kind: how its images became inputs, as ``trainer.image_kind`` says; None if it does not say.
         calibration: thresholds and a temperature, from the validation data; None where there is none, as in models of
             other tasks and of earlier versions.
-        familiarity: what it was trained on, as its first convolutions see it; None likewise.
+        familiarity: how the images look that it was trained on; None likewise.
     """
 
     path: Path
@@ -426,7 +426,7 @@ def _require_layers(run: SavedRun) -> None:
     n_channels = sum(layer.out_channels for layer in layers if isinstance(layer, torch.nn.Conv2d))
     if (
         not all(isinstance(layer, torch.nn.Conv2d) for layer in layers)
-        or len(run.familiarity.mean) != 2 * n_channels
+        or len(run.familiarity.mean) != familiarity.FIELDS**2 + 2 * n_channels
     ):
         raise RogaError(f"{str(run.path)!r}: its {familiarity.KEY} is not of its network")
 

@@ -1,11 +1,17 @@
-"""How far an image is from those that a model was trained on, as the model's first convolutions see it.
+"""How far an image is from those that a model was trained on: in what is where in it, and to the first convolutions.
 
-An image is described by the mean and the logarithm of the standard deviation, over its positions, of each channel of
-the first convolutions that ``predict`` runs. A Gaussian is fitted to the training images, with Ledoit and Wolf's
-shrinkage, and the distance of an image is Mahalanobis' (as in Lee et al., arXiv:1807.03888, who use the features of
-all layers, and a mean for each class: one mean did as well here). The features that the classifier sees are not used:
-training leaves little in them but real and fake, and photographs look like generated faces there
-(``benchmarks/unlike_training.py``).
+An image is described by
+
+- its layout: the mean grey of 8 × 8 fields of the network's input, freed from brightness and contrast, as a distance
+  from "face space" sees it (Turk and Pentland, Eigenfaces for Recognition, J. Cognitive Neuroscience 3, 1991);
+- the mean and the logarithm of the standard deviation, over its positions, of each channel of the first convolutions
+  that ``predict`` runs: colours, sharpness, noise, compression.
+
+A Gaussian is fitted to the training images, with Ledoit and Wolf's shrinkage, and the distance of an image is
+Mahalanobis' (as in Lee et al., arXiv:1807.03888, who use the features of all layers, and a mean for each class: one
+mean did as well here). The features that the classifier sees are not used: training leaves little in them but real and
+fake, and photographs look like generated faces there. Without the layout, so do videos of real people to the
+convolutions (``benchmarks/unlike_training.py``).
 
 An image is called unlike the training data where its distance is above that of 99 % of the validation images.
 """
@@ -37,12 +43,16 @@ MOST_CHANNELS = 256
 
 FEWEST_IMAGES = 20  # of the training images and of the validation images
 _SMALLEST_VARIANCE = 1e-8
+FIELDS = 8  # a side
+_SMALLEST_CONTRAST = (
+    0.04  # of the fields, whose inputs lie within some units: a picture of one grey has no layout
+)
 _SMALLEST_DEVIATION = 1e-4  # of a channel, before the logarithm: flat images have none
 
 
 @dataclass(frozen=True)
 class Familiarity:
-    """The training images as a model's first convolutions see them.
+    """The training images, described.
 
     Attributes:
         layers: names of the convolutions, in the order in which they run.
@@ -116,7 +126,7 @@ def described(
         if not names:
             names.extend(_first({name: values.shape[1] // 2 for name, values in whole.items()}))
         if names and whole.keys() >= set(names):
-            found.append(torch.cat([seen[name] for name in names], 1).cpu())
+            found.append(torch.cat([_layout(x), *(seen[name] for name in names)], 1).cpu())
         return logits
 
     handles = [module.register_forward_hook(hook_of(name)) for name, module in convolutions.items()]
@@ -180,6 +190,13 @@ def gaussian(descriptions: Tensor) -> tuple[Tensor, Tensor]:
     # Shrunk, no variance is 0 unless all are.
     whitening = (axes / np.sqrt(np.maximum(variances, _SMALLEST_VARIANCE))).T / deviation
     return torch.from_numpy(mean).float(), torch.from_numpy(whitening).float()
+
+
+def _layout(x: Tensor) -> Tensor:
+    """(B, 64) of (B, C, H, W) inputs: fields of grey with the mean 0 and the standard deviation 1."""
+    fields = nn.functional.adaptive_avg_pool2d(x.detach().float().mean(1, keepdim=True), FIELDS).flatten(1)
+    fields = fields - fields.mean(1, keepdim=True)
+    return fields / (fields.std(1, keepdim=True, correction=0) + _SMALLEST_CONTRAST)
 
 
 def _of_channels(output: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class Network(nn.Module):
         return self.late(torch.relu(self.early(x))).mean((2, 3))[:, :2]
 
 
-def test_an_image_is_described_by_its_channels_in_the_order_of_the_convolutions():
+def test_an_image_is_described_by_its_layout_and_its_channels_in_the_order_of_the_convolutions():
     torch.manual_seed(0)
     network, x = Network(), torch.randn(5, 3, 8, 8)
     with torch.inference_mode(), described(network) as (names, found):
@@ -41,7 +41,9 @@ def test_an_image_is_described_by_its_channels_in_the_order_of_the_convolutions(
         expected = [
             part for m in maps for part in (m.mean((2, 3)), (m.std((2, 3), correction=0) + 1e-4).log())
         ]
-        torch.testing.assert_close(found[0], torch.cat(expected, 1))
+        grey = x.mean(1).flatten(1)  # of 8 x 8 pixels, each its own field
+        layout = (grey - grey.mean(1, keepdim=True)) / (grey.std(1, keepdim=True, correction=0) + 0.04)
+        torch.testing.assert_close(found[0], torch.cat([layout, *expected], 1))
         torch.testing.assert_close(found[1], found[0][:2])
         torch.testing.assert_close(network.predict(x), logits)
     assert "predict" not in vars(network), "nothing is left behind that a checkpoint would have to hold"
@@ -56,7 +58,25 @@ def test_convolutions_are_taken_up_to_256_channels_and_one_in_any_case(channels,
     with torch.inference_mode(), described(network) as (chosen, found):
         network.predict(torch.randn(2, 3, 8, 8))
     assert chosen == names
-    assert found[0].shape == (2, 2 * sum(channels[: len(names)]))
+    assert found[0].shape == (2, 64 + 2 * sum(channels[: len(names)]))
+
+
+def test_layout_is_what_is_where_whatever_the_light():
+    x = torch.rand(2, 1, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3).expand(2, 3, 32, 32)
+    _, found = _descriptions(torch.cat([x, 0.5 * x + 0.3, x.flip(3)]))
+    layout = found[:, :64]
+    # the least contrast weighs on half the contrast twice as much
+    torch.testing.assert_close(layout[:2], layout[2:4], atol=0.03, rtol=0.2)
+    fields = layout[:2].reshape(2, 8, 8)
+    torch.testing.assert_close(layout[4:].reshape(2, 8, 8), fields.flip(2))
+    assert not torch.allclose(fields, fields.flip(2), atol=0.3)
+
+
+def _descriptions(x):
+    network = Network()
+    with torch.inference_mode(), described(network) as (names, found):
+        network.predict(x)
+    return names, found[0]
 
 
 def test_a_network_without_convolutions_describes_nothing():

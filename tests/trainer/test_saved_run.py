@@ -234,10 +234,10 @@ def test_all_parts_of_another_kind_come_at_once(tmp_path):
 
 
 def detector_content():
-    """A model with thresholds and a familiarity, of the first of its convolutions, which has 64 channels."""
+    """A model with thresholds and a familiarity: 64 fields, and 64 channels of the first of its convolutions."""
     values = {"eer": 0.4, "fpr=0.01": 0.9, "fpr=0.05": 1}
     level = {"n_real": 3, "n_fake": 4, **values}
-    known = {"layers": ["featurizer.conv1"], "mean": torch.zeros(128), "whitening": torch.eye(128)}
+    known = {"layers": ["featurizer.conv1"], "mean": torch.zeros(192), "whitening": torch.eye(192)}
     return model_content() | {
         "model_calibration": {
             "temperature": 1.5,
@@ -255,7 +255,7 @@ def test_thresholds_and_what_is_familiar_come_back(tmp_path):
     run = load_run(tmp_path)
     assert run.calibration.as_plain() == content["model_calibration"]
     assert (run.familiarity.layers, run.familiarity.limit) == (("featurizer.conv1",), 2.5)
-    assert run.familiarity.distances(torch.eye(128)[:2] * 3).tolist() == [3.0, 3.0]
+    assert run.familiarity.distances(torch.eye(192)[:2] * 3).tolist() == [3.0, 3.0]
     del content["model_calibration"]["videos"]
     torch.save(content, tmp_path / "model.pkl")
     assert load_run(tmp_path).calibration.videos is None
@@ -275,7 +275,7 @@ FAULTS = {
     "model_familiarity": ("x", r"model_familiarity must be a mapping; got 'x'"),
     "model_familiarity.limit": (float("inf"), r"in model_familiarity, limit must be a finite number, at least 0"),
     "model_familiarity.layers": ("conv1", r"layers in model_familiarity must be names; got 'conv1'"),
-    "model_familiarity.mean": (torch.full((128,), torch.nan), r"mean in model_familiarity must be finite float32"),
+    "model_familiarity.mean": (torch.full((192,), torch.nan), r"mean in model_familiarity must be finite float32"),
     "model_familiarity.whitening": (torch.eye(5), r"whitening in model_familiarity must be finite float32 numbers"),
 }  # fmt: skip
 
