@@ -179,7 +179,7 @@ def test_a_video_over_time_has_its_scores_and_extreme_frames(explain, tmp_path):
         out = explain("video --run own.pkl --video clip.mp4 --output t.svg").splitlines()
         explain("video --run own.pkl --video clip.mp4 --output t.html")
         main(["predict", "own.pkl", "clip.mp4", "--format", "text"])
-    predicted = re.search(r"\d\.\d+ to .*", explain.printed())[0]
+    predicted = re.search(r"\d\.\d+ to \d\.\d+", explain.printed())[0]
     assert re.fullmatch(r"  p\(fake\) (0\.\d{3}) in the mean of 11 faces in 12 frames, " + predicted, out[1])
     assert out[2].startswith("most suspicious: ")
     assert out[2].count(" s") == 5
