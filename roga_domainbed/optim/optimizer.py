@@ -189,7 +189,7 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         params = self._trainable()
         if not params:
             raise ValueError("no parameter requires a gradient")
-        if "grad_scale" in vars(self):  # which a GradScaler sets where it calls the step of such an optimizer
+        if self._was_called_by_scaler():
             raise TypeError(
                 f"a GradScaler called {type(self).__name__}.step: pass scaler=scaler to it in place of scaler.step; "
                 "where a host owns the scaler, train in bf16, which needs none"
@@ -203,12 +203,17 @@ class SharpnessOptimizer(torch.optim.Optimizer):
     def _one_closure(self, closure: Any) -> Closure:
         """The closure of a method that takes one."""
         if not callable(closure):
+            self._was_called_by_scaler()
             raise TypeError(
                 f"{type(self).__name__}.step needs a closure that returns the loss: optimizer.step(closure), with a "
                 "GradScaler optimizer.step(closure, scaler=scaler) in place of scaler.step(optimizer); got "
                 f"{type(closure).__name__}"
             )
         return closure
+
+    def _was_called_by_scaler(self) -> bool:
+        """Whether a ``GradScaler`` calls this step; what it left on the optimizer is removed, as it will not be."""
+        return [vars(self).pop(name, None) for name in ("grad_scale", "found_inf")] != [None, None]
 
     def _scale(self, params: list[Tensor], loss_scale: float, scaler: Any) -> Scale:
         """What the losses of a step are scaled with.

@@ -62,6 +62,7 @@ class PerDomain(SharpnessOptimizer):
         if callable(given):
             given = self._called(given)
         if not isinstance(given, Sequence):
+            self._was_called_by_scaler()
             raise TypeError(
                 f"{type(self).__name__}.step needs one closure a domain, in a list, or a callable that returns it: "
                 "optimizer.step(closures), with a GradScaler optimizer.step(closures, scaler=scaler) in place of "
