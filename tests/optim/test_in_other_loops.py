@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from test_properties import ALL, PER_DOMAIN, ROGA, SINGLE, step
 
-from roga_domainbed.optim import GSAM, SAGM, SAM, NonFiniteError, RoGA
+from roga_domainbed.optim import GSAM, SAGM, SAM, LookSAM, NonFiniteError, RoGA
 from roga_domainbed.optim.cheaper import CheaperRoGA
 
 # --- the scaler of fp16 ------------------------------------------------------------------------------------
@@ -212,6 +212,21 @@ def test_displacements_of_other_parameters_or_domains_are_not_reused():
     assert taken([*P.closures(net, domains)[:2], None]) == 4  # every fourth step measures anyway
     assert taken([*P.closures(net, domains)[:2], None]) == 2
     assert taken(P.closures(net, domains)) == 6
+
+
+def test_looksam_reuses_nothing_of_other_parameters():
+    (closure,) = P.closures(net := P.make_net(), P.make_domains(1))
+    optimizer = LookSAM(net.layers[4].parameters(), lr=0.1, rho=0.2, every=5)
+    calls = []
+
+    def passes():
+        calls.clear()
+        optimizer.step(lambda: calls.append(1) or closure())
+        return len(calls)
+
+    assert [passes(), passes()] == [2, 1]
+    optimizer.add_param_group({"params": list(net.layers[0].parameters())})
+    assert [passes(), passes()] == [2, 1]
 
 
 # --- what a step takes -------------------------------------------------------------------------------------
