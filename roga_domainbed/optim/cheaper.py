@@ -92,7 +92,7 @@ class CheaperRoGA(RoGA):
         return self._step(ascent_closures, closures, loss_scale, weights, scaler)
 
     def _add_directions(self, domains: Domains) -> None:
-        now = list(domains.indices), list(map(id, domains.params))
+        now = list(domains.indices), self._places()
         if self.steps_taken % self.every > 0 and self._displacements and self._displaced == now:
             domains.counts_first_passes = True
             for i in domains.own:
@@ -131,7 +131,7 @@ class CheaperRoGA(RoGA):
         saved = state_dict.pop("displacements", [])
         super().load_state_dict(state_dict)
         self._displacements = [self._copied(domain, "displacements") for domain in saved]
-        self._displaced = list(range(len(saved))), list(map(id, self._trainable()))
+        self._displaced = list(range(len(saved))), self._places()
 
 
 def _added(params: list[Tensor], displacement: list[Tensor]) -> list[Tensor]:

@@ -49,17 +49,17 @@ class LookSAM(TwoPass):
             raise ValueError(f"every must be a whole number of at least 1; got {every!r}")
         self.every = int(every)
         self._kept: list[Tensor] = []  # v/‖v‖
-        self._kept_of: list[int] = []  # the parameters that it is of, by their ids
+        self._kept_of: list[int] = []  # where the parameters stand that it is of
 
     _ascent_point = SAM._ascent_point
 
     def _takes_second_pass(self) -> bool:
-        now = list(map(id, self._trainable()))
-        return self.steps_taken % self.every == 0 or not self._kept or self._kept_of != now
+        fits = bool(self._kept) and self._kept_of == self._places()
+        return self.steps_taken % self.every == 0 or not fits
 
     def _direction(self, grads: list[Tensor], perturbed: list[Tensor]) -> list[Tensor]:
         if self.every > 1:
-            self._kept, self._kept_of = orthogonal(perturbed, grads), list(map(id, self._trainable()))
+            self._kept, self._kept_of = orthogonal(perturbed, grads), self._places()
             norm = global_norm(self._kept)
             # Where h and g are parallel, the rest is rounding: nothing to look along.
             rounding = torch.finfo(norm.dtype).eps ** 0.5 * global_norm(perturbed)
@@ -81,4 +81,4 @@ class LookSAM(TwoPass):
         saved = state_dict.pop("kept", [])
         super().load_state_dict(state_dict)
         self._kept = self._copied(saved, "parts of the gradient") if saved else []
-        self._kept_of = list(map(id, self._trainable()))
+        self._kept_of = self._places()

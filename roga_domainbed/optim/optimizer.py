@@ -184,6 +184,11 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         """The parameters that require a gradient, in the order of the groups."""
         return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
 
+    def _places(self) -> list[int]:
+        """Where the trainable parameters stand among all: what is kept of them from step to step belongs to these."""
+        everything = [p for group in self.param_groups for p in group["params"]]
+        return [place for place, p in enumerate(everything) if p.requires_grad]
+
     def _begin(self) -> list[Tensor]:
         """The trainable parameters, without the last step's gradients."""
         params = self._trainable()
