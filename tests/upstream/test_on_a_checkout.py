@@ -33,7 +33,7 @@ def test_our_names_are_appended_once_and_upstreams_stay_in_place(host):
     assert host.algorithms.ALGORITHMS[0] == "ERM"
     assert host.algorithms.ALGORITHMS[34:] == [info.name for info in ALGORITHMS if info.plugin]
     assert host.datasets.DATASETS[18:] == [info.name for info in DATASETS if info.plugin]
-    assert host.algorithms.get_algorithm_class("RoGA").__mro__[2] is host.algorithms.ERM
+    assert issubclass(host.algorithms.get_algorithm_class("RoGA"), host.algorithms.ERM)
 
 
 @pytest.mark.parametrize("dataset", ["Debug28", "RotatedMNIST", "PACS", "DomainNet", "SynthFake"])
