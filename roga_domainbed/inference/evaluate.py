@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from roga_domainbed.errors import Failed, Problems, RogaError, shortened
-from roga_domainbed.foreign import csv_cell
 from roga_domainbed.inference.clips import score_clips, with_clips
 from roga_domainbed.inference.contamination import Contamination, contamination, own_contamination
 from roga_domainbed.inference.detector import require_fake_is_1
@@ -30,8 +27,9 @@ from roga_domainbed.inference.saved_run import SavedRun
 from roga_domainbed.inference.unlike import distances, shares
 from roga_domainbed.inference.verdicts import Verdicts, at_threshold, verdicts
 from roga_domainbed.input.image_files import UnreadableImage
-from roga_domainbed.metrics import ACCURACY, METRICS, Metric
+from roga_domainbed.metrics import ACCURACY, METRICS
 from roga_domainbed.metrics.split import SplitScores, split_metrics
+from roga_domainbed.results.csv_table import csv_table
 from roga_domainbed.results.text_table import text_table
 from roga_domainbed.trainer.evaluation import EvaluatedSplit, score_parts
 
@@ -76,12 +74,7 @@ class Evaluation:
 
     def as_csv(self) -> str:
         """The rows; the notes are left out."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row if name != "why_null"))
-        file = io.StringIO()
-        writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in self.rows)
-        return file.getvalue()
+        return csv_table(self.rows, without=("why_null",))
 
     def as_text(self) -> str:
         """A table, then the notes and why values are missing."""
@@ -93,8 +86,8 @@ class Evaluation:
         table, before = [["", "", "", "level", "n", *heads]], None
         for row in self.rows:
             part = [row["env_name"], row["part"], row["role"] or ""]
-            cells = [_cell(row.get(metric.name), metric) for metric in metrics]
-            cells += [_cell(row[name], ACCURACY) for name in extra]
+            cells = [metric.text(row.get(metric.name)) for metric in metrics]
+            cells += [ACCURACY.text(row[name]) for name in extra]
             table.append([*(part if part != before else ["", "", ""]), row["level"], str(row["n"]), *cells])
             before = part
         head = f"{self.run.describe()}\nevaluated on {self.data}; in %, log_loss in nats\n"
@@ -312,9 +305,3 @@ def _missing_values(rows: Sequence[dict[str, Any]]) -> list[str]:
         where = f"{row['env_name']} {row['part']}, {row['level']} level"
         sentences += [f"{where}: no {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
     return sentences
-
-
-def _cell(value: float | None, metric: Metric) -> str:
-    if value is None:
-        return "-"
-    return f"{100 * value:.1f}" if metric.unit == "%" else f"{value:.3f}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,7 +14,6 @@ import torch
 from datasets_ext.prepare.options import CropOptions
 from roga_domainbed.engine.lib.misc import evaluation_mode
 from roga_domainbed.errors import Problems
-from roga_domainbed.foreign import csv_cell
 from roga_domainbed.inference.detector import as_detector, check_said
 from roga_domainbed.inference.faces import (
     Face,
@@ -30,6 +27,7 @@ from roga_domainbed.inference.model_inputs import to_tensor
 from roga_domainbed.inference.saved_run import SavedRun, load_run
 from roga_domainbed.inference.unlike import UNLIKE, distances
 from roga_domainbed.inference.verdicts import UNDECIDED, Verdicts, verdicts
+from roga_domainbed.results.csv_table import csv_table
 from roga_domainbed.trainer.calibration import calibrated
 from roga_domainbed.trainer.evaluation import decide
 
@@ -107,8 +105,6 @@ class Predictions:
 
     def as_csv(self) -> str:
         """A row a face, and a row a video with its mean."""
-        file = io.StringIO()
-        writer = csv.DictWriter(file, _CSV_COLUMNS, lineterminator="\n")
         rows: list[dict[str, Any]] = []
         for prediction in self.files:
             common = {"path": prediction.path, "kind": prediction.kind}
@@ -123,9 +119,7 @@ class Predictions:
             if prediction.probability is not None:
                 row = {"level": "video", "unlike": prediction.unlike, "error": prediction.note}
                 rows.append({**common, **row, **self._of_video(prediction)})
-        writer.writeheader()
-        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
-        return file.getvalue()
+        return csv_table(rows, _CSV_COLUMNS)
 
     def as_text(self) -> str:
         """A line a face of an image, a line a video; before them the thresholds, behind them what is unlike."""

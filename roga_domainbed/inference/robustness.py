@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from roga_domainbed.errors import RogaError
-from roga_domainbed.foreign import csv_cell, one_line
+from roga_domainbed.foreign import one_line
 from roga_domainbed.inference.corruptions import STRENGTHS, Corruption
 from roga_domainbed.inference.evaluate import metric_rows, require_finite, score_images, sets_to_evaluate
 from roga_domainbed.inference.evaluation_sets import Evaluated, unreadable_images
@@ -25,6 +23,7 @@ from roga_domainbed.input.environment import Environment
 from roga_domainbed.input.image_files import UnreadableImage, read_image
 from roga_domainbed.input.path import InputOptions, InputPath
 from roga_domainbed.metrics.split import SplitScores
+from roga_domainbed.results.csv_table import csv_table
 from roga_domainbed.results.text_table import text_table
 from roga_domainbed.seeds import generator
 from roga_domainbed.trainer.evaluation import EvaluatedSplit, adapts, score_parts
@@ -99,12 +98,7 @@ class Robustness:
 
     def as_csv(self) -> str:
         """The rows; the notes are left out."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row if name != "why_null"))
-        file = io.StringIO()
-        writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in self.rows)
-        return file.getvalue()
+        return csv_table(self.rows, without=("why_null",))
 
     def as_text(self) -> str:
         """AUC by corruption and strength, then what the strengths are."""

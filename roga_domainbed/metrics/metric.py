@@ -47,6 +47,12 @@ class Metric:
         """The title."""
         return self.title
 
+    def text(self, value: float | None) -> str:
+        """``value`` as tables have it: with one decimal in percent, with three in nats; ``-`` for None."""
+        if value is None:
+            return "-"
+        return f"{100 * value:.1f}" if self.unit == "%" else f"{value:.3f}"
+
     def rank(self, value: float) -> float:
         """``value``, a number or an array, on a scale where larger is better."""
         return -value if self.lower_is_better else value

@@ -46,10 +46,8 @@ class CheaperRoGA(RoGA):
             )
         self.every = int(every)
         self._displacements: list[list[Tensor]] = []  # d_i of each domain, where every > 1
-        self._displaced: tuple[list[int], list[int]] = (
-            [],
-            [],
-        )  # which domains and which parameters they are of
+        #: of which domains and which parameters, by their places
+        self._displaced: tuple[list[int], list[int]] = ([], [])
 
     def step(
         self,

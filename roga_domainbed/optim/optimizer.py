@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -236,11 +236,9 @@ class SharpnessOptimizer(torch.optim.Optimizer):
         of_scaler = scaler.scale(one) if scaler is not None and scaler.is_enabled() else None
         return Scale(loss_scale, of_scaler, -1.0 if self._maximizes else 1.0)
 
-    @contextmanager
-    def _together(self) -> Iterator[None]:
+    def _together(self) -> AbstractContextManager:
         """Around the passes of a step: what ``DistributedDataParallel`` does in a backward pass is left to us."""
-        with self._replicas.without_reducer() if self._replicas is not None else nullcontext():
-            yield
+        return nullcontext() if self._replicas is None else self._replicas.without_reducer()
 
     def _checked_numbers(self, values: Tensor, labels: list[Label], scale: Scale, losses: Tensor) -> bool:
         """Whether the numbers of a step were read; with a scaler they are.

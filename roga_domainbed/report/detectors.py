@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from roga_domainbed.errors import Problems, unknown_name
-from roga_domainbed.foreign import csv_cell, one_line
+from roga_domainbed.foreign import one_line
 from roga_domainbed.metrics import METRICS, Metric
 from roga_domainbed.metrics.split import SplitScores, split_metrics
 from roga_domainbed.metrics.video import video_scores
 from roga_domainbed.report.intervals import OVER
 from roga_domainbed.report.score_files import ScoredPart, ScoreFile
+from roga_domainbed.results.csv_table import csv_table
 from roga_domainbed.results.statistics import roc_intervals
 from roga_domainbed.results.text_table import text_table
 
@@ -55,12 +54,7 @@ class DetectorMetrics:
 
     def as_csv(self) -> str:
         """The rows; the notes are left out."""
-        file = io.StringIO()
-        names = [name for name in self.rows[0] if name != "why_null"]
-        writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in self.rows)
-        return file.getvalue()
+        return csv_table(self.rows, without=("why_null",))
 
     def as_text(self) -> str:
         """A table of AUC and EER with their intervals, one of the other metrics, notes, and why values are missing."""
@@ -77,9 +71,9 @@ class DetectorMetrics:
                 row["detector"],
             ]
             names = list(map(one_line, names))
-            ends = [(shown(row[name], METRICS.get(name)), interval_text(row, name)) for name in INTERVALS]
+            ends = [(METRICS.get(name).text(row[name]), interval_text(row, name)) for name in INTERVALS]
             tables[0].append([*names, str(row["n"]), *(cell for pair in ends for cell in pair)])
-            tables[1].append([*names, *(shown(row[metric.name], metric) for metric in others)])
+            tables[1].append([*names, *(metric.text(row[metric.name]) for metric in others)])
             before = place
         head = "".join(f"{one_line(file.name)}: {one_line(file.path)}\n" for file in self.files)
         parts = [head + "in %, log_loss in nats\n", *(text_table(table, n_left=3) for table in tables)]
@@ -191,13 +185,6 @@ def clusters(part: ScoredPart) -> list[str]:
 def other_metrics() -> list[Metric]:
     """The metrics of the second table."""
     return [metric for metric in _metrics() if metric.heading and metric.name not in INTERVALS]
-
-
-def shown(value: float | None, metric: Metric) -> str:
-    """A number as the tables have it: percent, or nats."""
-    if value is None:
-        return "-"
-    return f"{100 * value:.1f}" if metric.unit == "%" else f"{value:.3f}"
 
 
 def interval_text(row: Mapping[str, Any], name: str) -> str:

@@ -17,7 +17,6 @@ from roga_domainbed.report.detectors import (
     clusters,
     interval_text,
     other_metrics,
-    shown,
     together,
 )
 from roga_domainbed.report.figures.detection import score_figures
@@ -63,7 +62,7 @@ def _tables(rows: Sequence[Mapping[str, Any]]) -> list[PageTable]:
         for row in own:
             values = [
                 Value(
-                    shown(row[metric.name], metric),
+                    metric.text(row[metric.name]),
                     row[metric.name],
                     interval_text(row, metric.name) if metric.name in INTERVALS else "",
                     len(own) > 1 and row[metric.name] is not None and row[metric.name] == best[metric.name],

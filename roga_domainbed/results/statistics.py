@@ -97,15 +97,20 @@ def auc_interval(
     pairs = np.outer([len(video) for video in reals], [len(video) for video in fakes]).astype(float)
 
     rng = np.random.RandomState(seed)
-    counts = [np.empty((resamples, len(reals))), np.empty((resamples, len(fakes)))]
+    real, fake = _draws(rng, (len(reals), len(fakes)), resamples)
+    drawn = ((real @ right) * fake).sum(1) / ((real @ pairs) * fake).sum(1)
+    left_out = [(right.sum() - right.sum(axis)) / (pairs.sum() - pairs.sum(axis)) for axis in (1, 0)]
+    return _bca(right.sum() / pairs.sum(), drawn, left_out, level)
+
+
+def _draws(rng: np.random.RandomState, sizes: Sequence[int], resamples: int) -> list[np.ndarray]:
+    """For each size n a (resamples, n) array: how often each of n was drawn in n draws with replacement."""
+    counts = [np.empty((resamples, n)) for n in sizes]
     for i in range(resamples):
         for own in counts:
             n = own.shape[1]
             own[i] = np.bincount(rng.randint(0, n, n), minlength=n)
-    real, fake = counts
-    drawn = ((real @ right) * fake).sum(1) / ((real @ pairs) * fake).sum(1)
-    left_out = [(right.sum() - right.sum(axis)) / (pairs.sum() - pairs.sum(axis)) for axis in (1, 0)]
-    return _bca(right.sum() / pairs.sum(), drawn, left_out, level)
+    return counts
 
 
 def roc_intervals(
@@ -143,12 +148,7 @@ def roc_intervals(
     at_once = max(1, _AT_ONCE // len(curve.labels))
     aucs, eers = [], []
     for start in range(0, resamples, at_once):
-        counts = [np.empty((min(at_once, resamples - start), n)) for n in curve.n_clusters]
-        for i in range(len(counts[0])):
-            for own in counts:
-                n = own.shape[1]
-                own[i] = np.bincount(rng.randint(0, n, n), minlength=n)
-        auc, eer = curve.auc_and_eer(*counts)
+        auc, eer = curve.auc_and_eer(*_draws(rng, curve.n_clusters, min(at_once, resamples - start)))
         aucs.append(auc)
         eers.append(eer)
     observed, left_out = curve.auc_and_left_out()

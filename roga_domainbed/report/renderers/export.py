@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -10,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from roga_domainbed.foreign import csv_cell
 from roga_domainbed.report.against import FIELDS as AGAINST_FIELDS
 from roga_domainbed.report.against import against_values
 from roga_domainbed.report.comparison import ComparisonTable
 from roga_domainbed.report.tables import Cell, Table, Tables
+from roga_domainbed.results.csv_table import csv_table
 
 _SIZES = ("samples", "videos", "real_videos", "fake_videos", "real_people", "fake_people", "few")
 FIELDS = (
@@ -44,12 +43,9 @@ def render_csv(tables: Tables, *, compat: str | None = None) -> str:
 
     If a comparison with a paper was wanted, its cells, with ``against.FIELDS``.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, AGAINST_FIELDS if tables.against else FIELDS, lineterminator="\n")
-    writer.writeheader()
-    lines = against_values(tables.against) if tables.against else values(tables)
-    writer.writerows({name: csv_cell(value) for name, value in own.items()} for own in lines)
-    return text.getvalue()
+    if tables.against:
+        return csv_table(against_values(tables.against), AGAINST_FIELDS)
+    return csv_table(values(tables), FIELDS)
 
 
 def render_json(tables: Tables, *, compat: str | None = None) -> str:
