@@ -50,6 +50,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets_ext import trees
 from roga_domainbed.cli.arguments import add_class_names, add_threshold, parsed_threshold
+from roga_domainbed.cli.output_files import FIGURES, PAGES, check_file, check_output
 from roga_domainbed.errors import MissingExtra, Problems, RogaError, unknown_name
 from roga_domainbed.files import replacement_problem, replacing
 from roga_domainbed.foreign import one_line
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from roga_domainbed.inference.saved_run import SavedRun
 
 FORMATS = ("text", "json", "csv")
-FIGURES = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 MOST_DETECTORS = 8  # lines that can be told apart in a figure
 _PARTS = ("test", "val", "all")
 
@@ -249,17 +249,7 @@ def _check_files(args: argparse.Namespace, problems: Problems) -> None:
     if len(args.scores) > MOST_DETECTORS:
         problems.add(f"--scores takes at most {MOST_DETECTORS} files: more are not read side by side")
     if args.report is not None:
-        _check_output("--report", args.report, b"<!doctype html", problems)
-
-
-def _check_output(flag: str, name: str, begin: bytes, problems: Problems) -> None:
-    path = Path(name)
-    if path.is_dir():
-        problems.add(f"{flag} {name!r} is a folder; give the name of a file")
-    elif not path.parent.is_dir():
-        problems.add(f"{flag} {name!r}: the folder {str(path.parent)!r} does not exist")
-    elif (other := replacement_problem(path, begin)) is not None:
-        problems.add(f"{flag} {name!r} {other}")
+        check_output("--report", args.report, PAGES[".html"], problems)
 
 
 def _check_damage(args: argparse.Namespace, problems: Problems) -> None:
@@ -277,11 +267,7 @@ def _check_damage(args: argparse.Namespace, problems: Problems) -> None:
     if useless:
         problems.add(f"--corruptions does not go with {', '.join(useless)}")
     if args.figure is not None:
-        begin = FIGURES.get(Path(args.figure).suffix)
-        if begin is None:
-            problems.add(f"--figure {args.figure!r} must end in {', '.join(FIGURES)}")
-        else:
-            _check_output("--figure", args.figure, begin, problems)
+        check_file("--figure", args.figure, FIGURES, problems)
 
 
 def _check_run(args: argparse.Namespace, problems: Problems) -> None:

@@ -37,8 +37,9 @@ from typing import TYPE_CHECKING
 
 from datasets_ext import trees
 from roga_domainbed.cli.arguments import add_class_names, command_of
+from roga_domainbed.cli.output_files import FIGURES, PAGES, check_file
 from roga_domainbed.errors import MissingExtra, Problems, unknown_name
-from roga_domainbed.files import replacement_problem, replacing
+from roga_domainbed.files import replacing
 from roga_domainbed.foreign import csv_cell, one_line
 from roga_domainbed.inference.explain.methods import METHODS as HEAT_MAPS
 
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from roga_domainbed.report.explained import Explained
     from roga_domainbed.report.page_tables import PageTable
 
-FORMATS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF", ".html": b"<!doctype html"}
+FORMATS = {**FIGURES, **PAGES}
 _TABLES = {".parquet": b"PAR1", ".csv": b"run,"}
 PACKAGES = {"matplotlib": "matplotlib", "grad-cam": "pytorch_grad_cam", "Jinja2": "jinja2"}
 METHODS = tuple(HEAT_MAPS)
@@ -419,16 +420,3 @@ def _check_tsne(args: argparse.Namespace, problems: Problems) -> None:
     _check_draw(args, problems)
     if args.coordinates is not None:
         check_file("--coordinates", args.coordinates, _TABLES, problems)
-
-
-def check_file(flag: str, name: str, kinds: Mapping[str, bytes], problems: Problems) -> None:
-    """Whether ``name`` can be written as one of ``kinds``, suffix → how such files begin."""
-    path = Path(name)
-    if path.suffix not in kinds:
-        problems.add(f"{flag} {name!r} must end in {', '.join(kinds)}")
-    elif path.is_dir():
-        problems.add(f"{flag} {name!r} is a folder; give the name of a file")
-    elif not path.parent.is_dir():
-        problems.add(f"{flag} {name!r}: the folder {str(path.parent)!r} does not exist")
-    elif (other := replacement_problem(path, kinds[path.suffix])) is not None:
-        problems.add(f"{flag} {name!r} {other}")

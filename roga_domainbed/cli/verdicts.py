@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from roga_domainbed.cli.arguments import command_of
-from roga_domainbed.cli.explain import FORMATS, PACKAGES, check_file
+from roga_domainbed.cli.explain import FORMATS, PACKAGES
+from roga_domainbed.cli.output_files import check_file
 from roga_domainbed.errors import MissingExtra, Problems
 from roga_domainbed.foreign import one_line
 

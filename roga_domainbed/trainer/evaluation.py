@@ -135,15 +135,19 @@ def record_values(evaluated: Sequence[EvaluatedSplit]) -> dict[str, Any]:
     return values
 
 
+def validation_splits(evaluated: Sequence[EvaluatedSplit], train_envs: Sequence[int]) -> list[EvaluatedSplit]:
+    """The out-splits of ``train_envs``: what selection looks at, and no test environment."""
+    return [split for split in evaluated if split.part == "out" and split.env in train_envs]
+
+
 def validation_loss(evaluated: Sequence[EvaluatedSplit], train_envs: Sequence[int]) -> float:
     """The mean cross-entropy of the out-splits of ``train_envs``, one environment as much as another."""
     losses = []
-    for split in evaluated:
-        if split.part == "out" and split.env in train_envs:
-            probabilities, labels = split.scores.probabilities, split.scores.labels
-            of_label = probabilities[np.arange(len(labels)), labels]
-            # a probability that rounds to 0 has a large loss, not an infinite one
-            losses.append(-np.log(np.maximum(of_label, np.finfo(of_label.dtype).tiny), dtype=float).mean())
+    for split in validation_splits(evaluated, train_envs):
+        probabilities, labels = split.scores.probabilities, split.scores.labels
+        of_label = probabilities[np.arange(len(labels)), labels]
+        # a probability that rounds to 0 has a large loss, not an infinite one
+        losses.append(-np.log(np.maximum(of_label, np.finfo(of_label.dtype).tiny), dtype=float).mean())
     return float(np.mean(losses))
 
 

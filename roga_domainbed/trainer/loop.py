@@ -23,7 +23,13 @@ from roga_domainbed.seeds import derive
 from roga_domainbed.trainer import averaging, calibration, checkpoint, distributed, familiarity, roga_notices
 from roga_domainbed.trainer.batch_statistics import N_MINIBATCHES
 from roga_domainbed.trainer.checkpoint import Checkpoint, write_durably
-from roga_domainbed.trainer.evaluation import EvaluatedSplit, evaluate, record_values, validation_loss
+from roga_domainbed.trainer.evaluation import (
+    EvaluatedSplit,
+    evaluate,
+    record_values,
+    validation_loss,
+    validation_splits,
+)
 from roga_domainbed.trainer.experiment import Experiment
 from roga_domainbed.trainer.object_state import CannotRestore, ObjectState
 from roga_domainbed.trainer.profile import Profile
@@ -173,7 +179,7 @@ class TrainingLoop:
             record["hparams"], record["args"] = experiment.hparams, config.record_args()
             if self._provenance_due:
                 record["provenance"] = self._made_by
-            self._validation = self._validation_of(evaluated)
+            self._validation = validation_splits(evaluated, experiment.train_envs)
             of_detector = self._of_detector() if config.save_model_every_checkpoint else {}
             with self.signals.held():
                 # A selection rule may choose this step: then the tables show its held-out environments.
@@ -192,16 +198,11 @@ class TrainingLoop:
     def _save_trained(self) -> None:
         with self._averaged_weights():
             if self._validation is None:  # the last record was made before this process resumed the run
-                self._validation = self._validation_of(self._evaluated(self.steps_done - 1))
+                evaluated = self._evaluated(self.steps_done - 1)
+                self._validation = validation_splits(evaluated, self.experiment.train_envs)
             of_detector = self._of_detector()
             with self.signals.held():
                 save_model(self.experiment, self.output_dir / "model.pkl", of_detector)
-
-    def _validation_of(self, evaluated: Sequence[EvaluatedSplit]) -> list[EvaluatedSplit]:
-        """What selection looks at, and no test environment."""
-        return [
-            split for split in evaluated if split.part == "out" and split.env in self.experiment.train_envs
-        ]
 
     def _of_detector(self) -> dict[str, Any]:
         """What a model's file has of the model as it is now, if it tells real from fake; see ``save_model``."""
