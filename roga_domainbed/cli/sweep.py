@@ -69,7 +69,7 @@ from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.foreign import one_line
 from roga_domainbed.host import backend
 from roga_domainbed.launch import LAUNCHERS, MOST_WORKERS, Job, LauncherInfo, Options, Outcome
-from roga_domainbed.launch.folders import delete_unfinished
+from roga_domainbed.launch.deletion import delete_unfinished
 from roga_domainbed.launch.job import UNFINISHED, State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED
 from roga_domainbed.processes import STOP_SIGNALS
@@ -225,7 +225,7 @@ def _status(
     print(status_table(listed), end="")
     for job, state in listed:
         exit_code = packed[job.id].exit_code if job.id in packed else job.exit_code
-        code = exit_code if state in (State.FAILED, State.INCOMPLETE) else None
+        code = exit_code if state in (State.FAILED, State.INTERRUPTED) else None
         if state is State.FAILED or (code or 0) < 0:
             print(failure_line(job, code))
     unknown = _are_given(args) and all(state is State.NOT_LAUNCHED for _, state in listed)
@@ -241,7 +241,7 @@ def _launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job,
         if _is_relaunched(job, state, args.retry)
     ]
     jobs = again + [job for job, state in listed if state is State.NOT_LAUNCHED]
-    left = sum(state in (State.FAILED, State.INCOMPLETE) for _, state in listed) - len(again)
+    left = sum(state in (State.FAILED, State.INTERRUPTED) for _, state in listed) - len(again)
     if again:
         print(f"{len(again)} jobs resume from their last checkpoint.")
     if left:
@@ -300,7 +300,7 @@ def _run(launcher: LauncherInfo, jobs: list[Job], n_workers: int | None) -> tupl
 _REMEDIES = {
     State.RUNNING: "running now, started by another command",
     State.FAILED: "failed; --retry starts them again",
-    State.INCOMPLETE: "incomplete; the same command resumes those of ours, --retry all",
+    State.INTERRUPTED: "incomplete; the same command resumes those of ours, --retry all",
     State.NOT_LAUNCHED: "not launched",
 }
 
@@ -319,7 +319,7 @@ def _undone(listed: list[tuple[Job, State]]) -> list[State]:
 def _is_relaunched(job: Job, state: State, retry: bool) -> bool:
     if state is State.FAILED:
         return retry
-    return state is State.INCOMPLETE and (retry or job.is_ours)
+    return state is State.INTERRUPTED and (retry or job.is_ours or job.is_empty)
 
 
 def _delete_incomplete(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:

@@ -9,7 +9,7 @@ from roga_domainbed.launch import Job
 from roga_domainbed.launch.job import UNFINISHED, State
 from roga_domainbed.results.text_table import text_table
 
-_COLUMNS = (State.DONE, State.RUNNING, State.FAILED, State.INCOMPLETE, State.NOT_LAUNCHED)
+_COLUMNS = (State.DONE, State.RUNNING, State.FAILED, State.INTERRUPTED, State.NOT_LAUNCHED)
 
 
 def summary_line(states: Iterable[State]) -> str:
