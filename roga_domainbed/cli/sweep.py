@@ -83,7 +83,8 @@ from roga_domainbed.sweep.folder import (
 )
 from roga_domainbed.sweep.jobs import train_job
 from roga_domainbed.sweep.plan import HELD_OUT, Plan, load_preset, preset_names
-from roga_domainbed.sweep.status import status_table, summary_line
+from roga_domainbed.sweep.status import job_states, status_table, summary_line, trouble_lines
+from roga_domainbed.sweep.watch import EVERY_S, watch
 
 #: What a training imports, so that jobs start warm. A module that cannot be imported is skipped.
 _PRELOAD = ("torch", "torchvision", "timm", "sklearn.metrics", "roga_domainbed.trainer.run")
@@ -112,8 +113,8 @@ _PACKING = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Upstream's flags, then ours."""
-    parser.usage = "%(prog)s launch|status|delete_incomplete|pack|unpack --output_dir FOLDER [options]"
-    parser.add_argument("command", choices=["launch", "status", "delete_incomplete", *_PACKING])
+    parser.usage = "%(prog)s launch|status|watch|delete_incomplete|pack|unpack --output_dir FOLDER [options]"
+    parser.add_argument("command", choices=["launch", "status", "watch", "delete_incomplete", *_PACKING])
     parser.add_argument("--output_dir", required=True, help="folder of the sweep")
     for command, (option, text) in _PACKING.items():
         parser.add_argument(f"--{option}", dest=command, metavar="FOLDER", help=f"{command}: {text}")
@@ -148,6 +149,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--skip_confirmation", action="store_true", help="do not ask before starting or deleting"
     )
     group.add_argument(
+        "--every",
+        type=float,
+        default=EVERY_S,
+        metavar="SECONDS",
+        help="watch: between looks (default: %(default)g)",
+    )
+    group.add_argument("--all", action="store_true", help="status: a line for each failed job, however many")
+    group.add_argument(
         "--dry-run", action="store_true", help="print the jobs and their commands; change nothing"
     )
 
@@ -164,6 +173,8 @@ def run(args: argparse.Namespace) -> int:
     if args.command in _PACKING:
         return _pack_or_unpack(args, problems)
     packed = packed_runs(args.output_dir)
+    if args.every <= 0:
+        raise RogaError(f"--every must be above 0; got {args.every}")
     if packed and args.command != "status":
         raise RogaError(
             f"--output_dir {args.output_dir!r} holds a packed sweep: 'roga-domainbed sweep unpack --from "
@@ -175,10 +186,13 @@ def run(args: argparse.Namespace) -> int:
     jobs = jobs or [
         train_job(train_args, args.output_dir) for plan in plans for train_args in plan.train_args()
     ]
-    listed = [(job, job.state) for job in {job.output_dir: job for job in jobs}.values()]
+    listed = job_states(jobs, args.output_dir)
     if args.command == "status":
         listed = [(job, State(packed[job.id].state) if job.id in packed else state) for job, state in listed]
         return _status(args, listed, packed)
+    if args.command == "watch":
+        watch(lambda: job_states(jobs, args.output_dir), args.every)
+        return 0
     for job, state in listed:
         print(job.describe(state))
     print(summary_line(state for _, state in listed))
@@ -223,11 +237,9 @@ def _status(
     args: argparse.Namespace, listed: list[tuple[Job, State]], packed: Mapping[str, PackedRun]
 ) -> int:
     print(status_table(listed), end="")
-    for job, state in listed:
-        exit_code = packed[job.id].exit_code if job.id in packed else job.exit_code
-        code = exit_code if state in (State.FAILED, State.INTERRUPTED) else None
-        if state is State.FAILED or (code or 0) < 0:
-            print(failure_line(job, code))
+    codes = {name: run.exit_code for name, run in packed.items()}
+    for line in trouble_lines(listed, lambda job: codes.get(job.id, job.exit_code), every=args.all):
+        print(line)
     unknown = _are_given(args) and all(state is State.NOT_LAUNCHED for _, state in listed)
     if unknown and os.path.exists(os.path.join(args.output_dir, PLAN_FILE)):
         print("None of them was launched; without other arguments --output_dir says which jobs there are.")
@@ -319,7 +331,7 @@ def _undone(listed: list[tuple[Job, State]]) -> list[State]:
 def _is_relaunched(job: Job, state: State, retry: bool) -> bool:
     if state is State.FAILED:
         return retry
-    return state is State.INTERRUPTED and (retry or job.is_ours or job.is_empty)
+    return state is State.INTERRUPTED and (retry or job.is_ours)
 
 
 def _delete_incomplete(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:

@@ -181,10 +181,10 @@ def test_status_counts_and_names_failures(tmp_path, capsys):
     (failed / "job.log").touch()
     assert sweep("status", tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["Debug28", "ERM", "1", "1", "1", "3", "0", "6"]
+    assert "Debug28     1        1       1           3             0     6" in lines
     assert (
-        lines[-1]
-        == f"Job {failed.name[:6]} (Debug28, ERM, test envs [0, 2]) exited with 137; log: {failed}/job.log"
+        f"Job {failed.name[:6]} (Debug28, ERM, test envs [0, 2]) exited with 137; log: {failed}/job.log"
+        in lines
     )
 
 
@@ -339,7 +339,7 @@ def test_default_names_are_those_the_backend_can_run(tmp_path, capsys, on_engine
     flags = ["--data_dir", tmp_path, "--n_trials", 1, "--n_hparams", 1, "--single_test_envs"]
     assert sweep("status", tmp_path / "out", *flags, jobs=[]) == 0
     out = capsys.readouterr().out
-    for names in (r"SynthFake +RoGA ", r"PACS +ERM "):
+    for names in (r"(?s)SynthFake\n.*RoGA ", r"(?s)PACS\n.*ERM "):
         assert re.search(names, out)
     for name in ("Debug", "UpstreamsOwn", "WILDS"):
         assert name not in out
@@ -436,9 +436,9 @@ def test_later_commands_need_the_folder_alone(tmp_path, capsys, stand_in):
     assert sweep("status", out, jobs=[]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines[1:4]] == [
-        ["Debug28", "ERM", "5", "0", "0", "1", "0", "6"],
-        ["Debug28", "SAM", "1", "0", "0", "0", "0", "1"],
-        ["total", "6", "0", "0", "1", "0", "7"],
+        ["Algorithm", "0", "1", "2", "pairs"],
+        ["ERM", "1/1", "1/1", "0/1~", "3/3"],
+        ["SAM", "1/1"],
     ]
     assert sweep("launch", out, "--retry", *stand_in, jobs=[]) == 1
     assert "About to launch 1 jobs." in capsys.readouterr().out
@@ -480,9 +480,9 @@ def test_a_folder_of_0_1_0_is_read_by_its_job_files(tmp_path, capsys):
     captured = capsys.readouterr()
     assert "1 more folders have no readable job.json" in captured.err
     assert [line.split() for line in captured.out.splitlines()[1:4]] == [
-        ["Debug28", "ERM", "0", "0", "1", "0", "0", "1"],
-        ["Debug28", "SAM,", "rho", "1", "1", "0", "0", "0", "0", "1"],
-        ["total", "1", "0", "1", "0", "0", "2"],
+        ["Row", "on", "2"],
+        ["ERM", "0/1!"],
+        ["SAM,", "rho", "1", "1/1"],
     ]
     assert sweep("launch", out, "--dry-run", jobs=[]) == 0
     assert f"--output_dir {out / ('0' * 32)}" in capsys.readouterr().out
@@ -524,7 +524,7 @@ def test_one_unreadable_job_folder_does_not_cost_the_status(tmp_path, capsys):
     file.touch()
     (wrong / "job.json").write_text(json.dumps({**vars(started_now((), os.getpid())), "argv": [], "pid": -1}))
     assert sweep("status", tmp_path) == 0
-    assert capsys.readouterr().out.splitlines()[1].split() == ["Debug28", "ERM", "0", "0", "0", "4", "2", "6"]
+    assert "Debug28     0        0       0           4             2     6" in capsys.readouterr().out
 
 
 # --- folders of others ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from roga_domainbed.results.records import mark_done
 from roga_domainbed.sweep.folder import planned, store_plan
 from roga_domainbed.sweep.jobs import train_job
 from roga_domainbed.sweep.plan import Plan
-from roga_domainbed.sweep.status import status_table, summary_line
+from roga_domainbed.sweep.status import summary_line
 
 ORACLE = json.loads((Path(__file__).parents[1] / "data" / "sweep" / "jobs.json").read_text())
 ARGS: Mapping = {"dataset": "SynthFake", "algorithm": "RoGA", "test_envs": [2], "hparams_seed": 0}
@@ -76,17 +76,6 @@ def test_summary_counts_as_upstream_does():
     assert summary_line([State.NOT_LAUNCHED] * 6) == "6 jobs: 0 done, 0 incomplete, 6 not launched."
     states = [State.DONE, State.RUNNING, State.FAILED, State.FAILED, State.INTERRUPTED]
     assert summary_line(states) == "5 jobs: 1 done, 4 incomplete (1 running, 2 failed), 0 not launched."
-
-
-def test_status_table_has_a_row_for_each_dataset_and_algorithm():
-    other = train_job({**ARGS, "algorithm": "ERM"}, "x")
-    listed = [(train_job(ARGS, "x"), State.DONE), (other, State.FAILED), (other, State.NOT_LAUNCHED)]
-    assert status_table(listed).splitlines() == [
-        "Dataset    Algorithm  done  running  failed  interrupted  not launched  jobs",
-        "SynthFake  RoGA          1        0       0            0             0     1",
-        "SynthFake  ERM           0        0       1            0             1     2",
-        "total                    1        0       1            0             1     3",
-    ]
 
 
 def test_the_plans_of_all_folders_tell_what_is_held_out_and_how(tmp_path):
