@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-#: SIGUSR1 is what Slurm can be told to send some time before the end (``--signal=USR1@120``).
-STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
+#: Slurm can be told to send SIGUSR1 or SIGUSR2 some time before the end (``--signal=USR1@120``), submitit's default is
+#: the second.
+STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # names of glibc's malloc.h
 

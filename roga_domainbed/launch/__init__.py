@@ -64,7 +64,8 @@ class Options:
         wait: whether a launcher that could leave its jobs to a queue waits for them.
         owner: the place in a queue that this process is; its jobs are taken from an earlier run of the same place.
         grace_s: seconds that jobs have for a checkpoint when they are told to stop.
-        slurm: parameters of Slurm by submitit's names, such as ``partition`` and ``timeout_min``.
+        cpus: processors of a place in Ray's queue.
+        slurm: what ``slurm_options`` of ``launch/slurm.py`` gives: long options of ``sbatch`` without their dashes.
         address: of a Ray cluster; None starts one on this machine.
     """
 
@@ -78,6 +79,7 @@ class Options:
     wait: bool = False
     owner: str = ""
     grace_s: float = 60.0
+    cpus: int = 1
     slurm: Mapping[str, Any] = field(default_factory=dict)
     address: str | None = None
 
@@ -121,5 +123,7 @@ for _info in (
         "dummy", "roga_domainbed.launch.dummy:launch_dummy", "print the commands, run nothing", runs=False
     ),
     LauncherInfo("multi_gpu", "roga_domainbed.launch.multi_gpu:launch_multi_gpu", "as local, on GPUs alone"),
+    LauncherInfo("slurm", "roga_domainbed.launch.slurm:launch_slurm", "as job arrays of a Slurm cluster"),
+    LauncherInfo("ray", "roga_domainbed.launch.ray:launch_ray", "as tasks of a Ray cluster"),
 ):
     LAUNCHERS.add(_info)

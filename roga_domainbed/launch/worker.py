@@ -30,6 +30,8 @@ from roga_domainbed.launch.jobfile import LOG_FILE, started_now
 from roga_domainbed.launch.lease import TAKEN_OVER, Lease, claim, held
 
 _POLL_S = 0.005
+#: Slurm sends them to every process of a place in its queue.
+_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2")
 _GRACE_S = 60.0  # for a checkpoint, when nobody is left who could be more patient
 
 
@@ -54,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
     worker = _Worker(args.entry, args.owner, (_forked if fork else _spawned)(args.entry))
-    signal.signal(signal.SIGTERM, worker.stop)
+    for name in _SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), worker.stop)
     _answer(answers, {"ready": True})
     for line in sys.stdin:
         worker.is_waiting = False
@@ -76,7 +80,7 @@ class _Worker:
         self._parent = os.getppid()
 
     def stop(self, number: int, frame: object) -> None:
-        """Handle SIGTERM: pass it on to the job, and take no other."""
+        """Handle a signal: ask the job to stop, and take no other."""
         self.told = True
         if self._pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -128,7 +132,8 @@ def _forked(entry: str) -> Callable[[Lease, list[str], int], tuple]:
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for name in _SIGNALS:
+                signal.signal(getattr(signal, name), signal.SIG_DFL)
             _redirect(log)
             os.environ.update(lease.environment())
             sys.exit(run_entry(entry, argv, lease))
