@@ -137,17 +137,15 @@ class SlurmCluster:
                     os.kill(pid, signal.SIGKILL)
         os.kill(daemon, signal.SIGKILL)
 
-    def _steps(self, node: str = "") -> list[int]:
-        """The daemons of steps that run, of one node or of all: they have the node's spool folder in their arguments."""
+    def _steps(self, node: str = "*") -> list[int]:
+        """The daemons of the steps that run on a node, or on all: they have the node's log open."""
+        logs = {str(path) for path in self.folder.glob(f"slurmd-{node}.log")}
         found = []
-        for path in Path("/proc").glob("[0-9]*/comm"):
+        for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if path.read_text().startswith("slurmstepd"):
-                    environment = (path.parent / "environ").read_bytes().split(b"\0")
-                    here = f"SLURM_CONF={self.folder}/slurm.conf".encode() in environment
-                    nodes = _node_of(int(path.parent.name))
-                    if here and (not node or node == nodes):
-                        found.append(int(path.parent.name))
+                is_step = (process / "comm").read_text().startswith("slurmstepd")
+                if is_step and any(os.readlink(file) in logs for file in (process / "fd").iterdir()):
+                    found.append(int(process.name))
         return found
 
     def run(self, *command: str) -> str:
@@ -157,15 +155,6 @@ class SlurmCluster:
             command, env=environment, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
         )
         return done.stdout
-
-
-def _node_of(step: int) -> str:
-    for pid in _descendants(step):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                if line.startswith(b"SLURMD_NODENAME="):
-                    return line.partition(b"=")[2].decode()
-    return ""
 
 
 def _descendants(pid: int) -> list[int]:
