@@ -26,13 +26,17 @@ from roga_domainbed.results.rows import row_name
 
 
 class State(enum.Enum):
-    """What a job's folder shows; ``WAITING`` is what a cluster's queue says of a job that does not run."""
+    """What a job's folder shows; ``WAITING`` is what a cluster's queue says of a job that does not run.
+
+    ``DROPPED``: successive halving ended the search of its hyper-parameters early.
+    """
 
     DONE = "Done"
     RUNNING = "Running"
     WAITING = "Waiting"
     FAILED = "Failed"
     INTERRUPTED = "Interrupted"
+    DROPPED = "Dropped"
     NOT_LAUNCHED = "Not launched"
 
 

@@ -107,6 +107,12 @@ def _emptied(waiting: deque) -> Iterator[Job]:
 def _stop(slots: Sequence[_Slot], grace_s: float) -> None:
     """Ask every worker's job to stop, and end what still runs after ``grace_s`` seconds, or at a second Ctrl-C."""
     try:
+        n_busy = sum(slot.is_busy for slot in slots)
+        if n_busy:
+            print(
+                f"\nAsked {n_busy} running jobs for a checkpoint; Ctrl-C ends them at once.",
+                file=sys.stderr,
+            )
         for slot in slots:
             slot.ask()
         deadline = time.monotonic() + grace_s
@@ -129,6 +135,7 @@ class _Slot:
         self._worker: subprocess.Popen | None = None
         self._lock = threading.Lock()
         self._stopping = False
+        self.is_busy = False  # a job runs
 
     def ask(self) -> None:
         """Ask the worker's job to stop; the worker and its thread end after it."""
@@ -152,7 +159,10 @@ class _Slot:
                     job = self._waiting.popleft()
                 except IndexError:
                     break
-                self._outcomes.put(self._run(job))
+                self.is_busy = True
+                outcome = self._run(job)
+                self.is_busy = False
+                self._outcomes.put(outcome)
         except Exception as error:
             self._outcomes.put(error)
         finally:
