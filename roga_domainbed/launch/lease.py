@@ -13,6 +13,7 @@ and dates that are a minute old, as NFS's do: a holder is taken for dead after t
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -111,7 +112,13 @@ class Lease:
 
 
 def claim(
-    output_dir: str, argv: Sequence[str], *, retry: bool, owner: str = "", delete: bool = False
+    output_dir: str,
+    argv: Sequence[str],
+    *,
+    retry: bool,
+    owner: str = "",
+    since: float = math.inf,
+    delete: bool = False,
 ) -> Lease | None:
     """Make the job's folder and the next attempt in it; None if another process has the job, or it is done.
 
@@ -123,6 +130,7 @@ def claim(
         retry: whether the folder may exist already.
         owner: see ``JobFile``. The lease of the same owner's earlier attempt is taken at once: a queue that starts a
             place again has given up on what ran there.
+        since: when this run of the owner's place began, Unix time: attempts after it are those of a later run.
         delete: whether it is claimed to be deleted.
 
     Raises:
@@ -148,7 +156,7 @@ def claim(
     try:
         partial.write_text(job_file_text(mine), encoding="utf-8")
         before = read_job_file(output_dir, newest) if newest else None
-        is_own = bool(owner) and before is not None and before.owner == owner
+        is_own = bool(owner) and before is not None and before.owner == owner and before.started < since
         if not is_own and is_live(output_dir, newest, now=partial.stat().st_mtime):
             return None
         if is_locked(os.path.join(output_dir, LOCK_FILE)) or is_done(output_dir):

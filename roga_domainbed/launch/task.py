@@ -27,7 +27,7 @@ from roga_domainbed.foreign import Malformed, read_json
 from roga_domainbed.launch import Job, Options, Outcome, cancellation, slurm_commands
 from roga_domainbed.launch.gpus import visible_gpus
 from roga_domainbed.launch.job import State, failure_line
-from roga_domainbed.launch.jobfile import STOPPED
+from roga_domainbed.launch.jobfile import STOPPED, read_job_file
 from roga_domainbed.launch.local import run_in_pool
 
 #: Where launchers keep what is about the queue; below the sweep's folder, with no records in it.
@@ -128,6 +128,8 @@ def run_task(
     with contextlib.closing(run_in_pool(jobs, options, environments)) as outcomes:
         for outcome in outcomes:
             print(_line(outcome), flush=True)
+            if outcome.skipped and owner and _is_taken_over(outcome.job, owner):
+                return STOPPED  # the queue has started this place again, and that run has the rest, too
             codes.append(1 if outcome.failed else STOPPED if outcome.stopped else 0)
     return STOPPED if STOPPED in codes else max(codes)
 
@@ -141,6 +143,11 @@ def _job_to_run(*, argv, output_dir, text, retry, attempts) -> Job | None:
     # A folder of upstream's may be at work unseen.
     may_resume = retry or state is State.NOT_LAUNCHED or job.is_ours or job.is_empty
     return job if state is not State.DONE and may_resume and not has_failed else None
+
+
+def _is_taken_over(job: Job, owner: str) -> bool:
+    file = read_job_file(job.output_dir)
+    return file is not None and file.owner == owner
 
 
 def _environments(jobs_per_gpu: int, n_jobs: int) -> list[dict[str, str]]:

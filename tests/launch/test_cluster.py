@@ -1,0 +1,219 @@
+"""Sweeps on a real Slurm cluster of two nodes on this machine: what ends a task, and what is left of it."""
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from slurm_cluster import missing, slurm_cluster
+
+from datasets_ext.synthfake.generate import generate
+from roga_domainbed.errors import RogaError
+from roga_domainbed.launch import Job, Options
+from roga_domainbed.launch.job import State
+from roga_domainbed.launch.jobfile import STOPPED
+from roga_domainbed.launch.local import launch_local
+from roga_domainbed.launch.slurm import launch_slurm, sbatch_script
+from roga_domainbed.launch.submissions import cancel, submissions, waiting
+
+pytestmark = pytest.mark.cluster
+
+PATIENCE_S = float(os.environ.get("ROGA_DOMAINBED_TEST_PATIENCE_S", "120"))  # for what takes seconds
+ENTRY = {"entry": "held_entry:main", "preload": ("torch", "timm", "roga_domainbed.trainer.run")}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    pytest.importorskip("submitit")
+    if reason := missing():
+        pytest.skip(reason)
+    folder = os.path.dirname(__file__)
+    with pytest.MonkeyPatch.context() as patch:
+        root = os.path.dirname(os.path.dirname(folder))
+        patch.setenv("PYTHONPATH", os.pathsep.join([folder, root]))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        with slurm_cluster(n_nodes=2, n_cpus=2) as started:
+            yield started
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch, cluster):
+    """Make jobs of a sweep, whose paths are relative."""
+    monkeypatch.chdir(tmp_path)
+    generate("data", n_identities=4, n_frames=1)
+    hparams = json.dumps({"backbone": "meso4", "batch_size": 4})
+
+    def make(n, folder, steps=40):
+        jobs = []
+        for index in range(n):
+            out = f"{folder}/{index:032x}"
+            argv = f"train --data_dir data --dataset SynthFake --algorithm ERM --test_envs 3 --seed {index}"
+            argv += f" --steps {steps} --checkpoint_freq {steps} --checkpoint_every 10 --skip_model_save --hparams"
+            jobs.append(Job((*argv.split(), hparams, "--output_dir", out), out))
+        return jobs
+
+    yield make
+    cluster.run("scancel", "--user=root")
+    wait_for(lambda: not cluster.run("squeue", "-h"))
+
+
+def wait_for(condition, patience_s=PATIENCE_S):
+    deadline = time.monotonic() + patience_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return found
+
+
+def hold(job):
+    """Have the training wait at a step; the file that it waits for."""
+    path = Path(job.output_dir + ".hold")
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    return path
+
+
+def is_held(job):
+    return os.path.exists(f"{job.output_dir}/checkpoint_20.pt") and job.state is State.RUNNING
+
+
+def place_of(cluster, sweep_folder, job):
+    """Slurm's name of the place that has a job, and its node."""
+    (submission,) = submissions(sweep_folder)
+    (index,) = (index for index, names in enumerate(submission.tasks) if job.id in names)
+    place = f"{submission.id}_{index}"
+    node = cluster.run("squeue", "-h", "--array", "-j", place, "-o", "%N").strip()
+    return place, node
+
+
+def is_pending(cluster, place):
+    return cluster.run("squeue", "-h", "--array", "-j", place, "-o", "%T").strip() == "PENDING"
+
+
+def start_now(cluster, place):
+    """Slurm lets a place that was put back wait for two minutes."""
+    wait_for(lambda: is_pending(cluster, place))
+    cluster.run("scontrol", "update", f"JobId={place}", "StartTime=now", "TimeLimit=20")
+
+
+def records(job):
+    """Its records without clocks and the folder's name."""
+    lines = [json.loads(line) for line in Path(job.output_dir, "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["args"].pop("output_dir")
+    return [
+        {key: value for key, value in line.items() if key not in ("step_time", "data_time")} for line in lines
+    ]
+
+
+def test_24_jobs_survive_a_dead_node_a_time_limit_and_preemption(cluster, sweep):
+    jobs = sweep(24, "out")
+    holds = {index: hold(jobs[index]) for index in (0, 6, 12)}
+    options = Options(folder="out", jobs_per_task=6, wait=True, slurm={"time": 20}, **ENTRY)
+    outcomes = []
+    launch = threading.Thread(target=lambda: outcomes.extend(launch_slurm(jobs, options)))
+    launch.start()
+    for index in holds:
+        wait_for(lambda index=index: is_held(jobs[index]))
+    places = {index: place_of(cluster, "out", jobs[index]) for index in holds}
+
+    # The daemons of a node die, and the training goes on unseen, as on a node that is cut off.
+    lost, node = places[0]
+    cluster.kill_daemons(node)
+    wait_for(lambda: is_pending(cluster, lost))
+    cluster.start_node(node)
+    start_now(cluster, lost)
+    wait_for(lambda: jobs[0].attempts == 2)
+    holds[0].unlink()
+
+    # A time limit. The others on the node may have been lost with it.
+    for index in (6, 12):
+        if is_pending(cluster, places[index][0]):
+            start_now(cluster, places[index][0])
+        wait_for(lambda index=index: is_held(jobs[index]))
+    limited, preempted = places[6][0], places[12][0]
+    before = jobs[6].attempts
+    cluster.run("scontrol", "update", f"JobId={limited}", "TimeLimit=1")
+    wait_for(lambda: is_pending(cluster, limited))
+    assert jobs[6].exit_code == STOPPED, "a checkpoint was written"
+    holds[6].unlink()
+    start_now(cluster, limited)
+    wait_for(lambda: jobs[6].attempts > before)
+
+    # A job of a higher partition takes the node.
+    node = place_of(cluster, "out", jobs[12])[1]
+    urgent = cluster.run(
+        "sbatch",
+        "--parsable",
+        "-p",
+        "urgent",
+        "-w",
+        node,
+        "--exclusive",
+        "-o",
+        "/dev/null",
+        "--wrap",
+        "sleep 2",
+    )
+    wait_for(lambda: is_pending(cluster, preempted))
+    assert jobs[12].exit_code == STOPPED
+    holds[12].unlink()
+    wait_for(lambda: not cluster.run("squeue", "-h", "-j", urgent.strip(), "-t", "PENDING,RUNNING"))
+    while launch.is_alive():
+        for place in cluster.run("squeue", "-h", "--array", "-t", "PENDING", "-o", "%i").split():
+            cluster.run("scontrol", "update", f"JobId={place}", "StartTime=now")
+        launch.join(1)
+
+    assert sorted((outcome.job.id, outcome.exit_code) for outcome in outcomes) == [
+        (job.id, 0) for job in jobs
+    ]
+    assert all(job.state is State.DONE for job in jobs)
+    assert waiting("out") == set()
+    local = sweep(24, "local")
+    list(launch_local(local, Options(n_workers=2, folder="local", **ENTRY)))
+    assert [records(job) for job in jobs] == [records(job) for job in local]
+
+
+def test_a_printed_script_stops_resumes_and_is_cancelled(cluster, sweep):
+    jobs = sweep(2, "out")
+    holds = [hold(job) for job in jobs]
+    script = Path("array.sh")
+    script.write_text(sbatch_script(jobs, Options(folder="out", slurm={"time": 20}, **ENTRY)))
+    array = cluster.run("sbatch", "--parsable", str(script)).strip()
+    for job in jobs:
+        wait_for(lambda job=job: is_held(job))
+    cluster.run("scancel", "--batch", "--signal=USR1", f"{array}_0")  # what comes before a time limit
+    cluster.run("scancel", f"{array}_1")
+    holds[0].unlink()
+    start_now(cluster, f"{array}_0")
+    wait_for(lambda: jobs[0].state is State.DONE)
+    wait_for(lambda: not cluster.run("squeue", "-h"))
+    assert jobs[1].exit_code == STOPPED, "it wrote a checkpoint, and stays out of the queue"
+
+
+def test_cancel_empties_the_queue_and_leaves_checkpoints(cluster, sweep):
+    jobs = sweep(6, "out")
+    for job in jobs:
+        hold(job)
+    options = Options(folder="out", max_parallel=2, slurm={"time": 20}, **ENTRY)
+    outcomes = list(launch_slurm(jobs, options))
+    assert all(outcome.submitted and not outcome.failed for outcome in outcomes)
+    assert waiting("out") == {job.id for job in jobs}
+    again = list(launch_slurm(jobs, options))
+    assert all(outcome.skipped for outcome in again)
+    for job in jobs[:2]:
+        wait_for(lambda job=job: is_held(job))
+    assert jobs[2].state is State.NOT_LAUNCHED, "two at a time"
+    assert cancel("out") == 1
+    wait_for(lambda: waiting("out") == set() and not cluster.run("squeue", "-h"))
+    assert [job.exit_code for job in jobs] == [STOPPED] * 2 + [None] * 4
+
+
+def test_what_sbatch_refuses_is_said_in_its_words_and_nothing_is_left(cluster, sweep):
+    jobs = sweep(2, "out")
+    with pytest.raises(RogaError, match=r"sbatch: .*nvalid partition"):
+        list(launch_slurm(jobs, Options(folder="out", slurm={"time": 20, "partition": "nope"})))
+    assert submissions("out") == []
+    assert cluster.run("squeue", "-h") == ""
