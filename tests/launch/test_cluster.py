@@ -55,6 +55,8 @@ def sweep(tmp_path, monkeypatch, cluster):
         return jobs
 
     yield make
+    for path in tmp_path.glob("*/*.hold"):
+        path.unlink()
     cluster.run("scancel", "--user=root")
     wait_for(lambda: not cluster.run("squeue", "-h"))
 
@@ -113,7 +115,7 @@ def test_24_jobs_survive_a_dead_node_a_time_limit_and_preemption(cluster, sweep)
     holds = {index: hold(jobs[index]) for index in (0, 6, 12)}
     options = Options(folder="out", jobs_per_task=6, wait=True, slurm={"time": 20}, **ENTRY)
     outcomes = []
-    launch = threading.Thread(target=lambda: outcomes.extend(launch_slurm(jobs, options)))
+    launch = threading.Thread(target=lambda: outcomes.extend(launch_slurm(jobs, options)), daemon=True)
     launch.start()
     for index in holds:
         wait_for(lambda index=index: is_held(jobs[index]))
@@ -124,6 +126,10 @@ def test_24_jobs_survive_a_dead_node_a_time_limit_and_preemption(cluster, sweep)
     cluster.kill_daemons(node)
     wait_for(lambda: is_pending(cluster, lost))
     cluster.start_node(node)
+    wait_for(lambda: "down" not in cluster.run("sinfo", "-h", "-n", node, "-o", "%T"))
+    time.sleep(
+        10
+    )  # the controller still ends on the node what it lost there: a run that began now would be meant, too
     start_now(cluster, lost)
     wait_for(lambda: jobs[0].attempts == 2)
     holds[0].unlink()
