@@ -11,9 +11,9 @@ from slurm_cluster import missing, slurm_cluster
 
 from datasets_ext.synthfake.generate import generate
 from roga_domainbed.errors import RogaError
-from roga_domainbed.launch import Job, Options
+from roga_domainbed.launch import Job, Options, cancellation
 from roga_domainbed.launch.job import State
-from roga_domainbed.launch.jobfile import STOPPED
+from roga_domainbed.launch.jobfile import STOPPED, is_running
 from roga_domainbed.launch.local import launch_local
 from roga_domainbed.launch.slurm import launch_slurm, sbatch_script
 from roga_domainbed.launch.submissions import cancel, submissions, waiting
@@ -55,10 +55,10 @@ def sweep(tmp_path, monkeypatch, cluster):
         return jobs
 
     yield make
-    for path in tmp_path.glob("*/*.hold"):
-        path.unlink()
     cluster.run("scancel", "--user=root")
+    cancellation.cancel("out")  # for those that Slurm does not see any more
     wait_for(lambda: not cluster.run("squeue", "-h"))
+    wait_for(lambda: not any(map(is_running, tmp_path.glob("out/*"))))
 
 
 def wait_for(condition, patience_s=PATIENCE_S):
@@ -78,7 +78,11 @@ def hold(job):
 
 
 def is_held(job):
-    return os.path.exists(f"{job.output_dir}/checkpoint_20.pt") and job.state is State.RUNNING
+    """Whether its newest attempt waits at its step."""
+    path = Path(job.log_path)
+    resumed = path.read_text().count("Continued after") if path.exists() else 0
+    at_step = os.path.exists(f"{job.output_dir}/checkpoint_20.pt")
+    return at_step and resumed == job.attempts - 1 and job.state is State.RUNNING
 
 
 def place_of(cluster, sweep_folder, job):
@@ -121,32 +125,29 @@ def test_24_jobs_survive_a_dead_node_a_time_limit_and_preemption(cluster, sweep)
         wait_for(lambda index=index: is_held(jobs[index]))
     places = {index: place_of(cluster, "out", jobs[index]) for index in holds}
 
-    # The daemons of a node die, and the training goes on unseen, as on a node that is cut off.
-    lost, node = places[0]
+    # The daemons of a node die, and its trainings go on unseen, as on a node that is cut off.
+    node = places[0][1]
+    lost = [index for index in holds if places[index][1] == node]
     cluster.kill_daemons(node)
-    wait_for(lambda: is_pending(cluster, lost))
+    wait_for(lambda: all(is_pending(cluster, places[index][0]) for index in lost))
     cluster.start_node(node)
     wait_for(lambda: "down" not in cluster.run("sinfo", "-h", "-n", node, "-o", "%T"))
-    time.sleep(
-        10
-    )  # the controller still ends on the node what it lost there: a run that began now would be meant, too
-    start_now(cluster, lost)
-    wait_for(lambda: jobs[0].attempts == 2)
+    # The controller still ends on the node what it lost there: a run that began at once would be meant, too.
+    time.sleep(10)
+    for index in lost:
+        start_now(cluster, places[index][0])
+    for index in holds:
+        wait_for(lambda index=index: is_held(jobs[index]))
+    assert [jobs[index].attempts for index in lost] == [2] * len(lost)
     holds[0].unlink()
 
-    # A time limit. The others on the node may have been lost with it.
-    for index in (6, 12):
-        if is_pending(cluster, places[index][0]):
-            start_now(cluster, places[index][0])
-        wait_for(lambda index=index: is_held(jobs[index]))
+    # A time limit.
     limited, preempted = places[6][0], places[12][0]
-    before = jobs[6].attempts
     cluster.run("scontrol", "update", f"JobId={limited}", "TimeLimit=1")
     wait_for(lambda: is_pending(cluster, limited))
     assert jobs[6].exit_code == STOPPED, "a checkpoint was written"
     holds[6].unlink()
     start_now(cluster, limited)
-    wait_for(lambda: jobs[6].attempts > before)
 
     # A job of a higher partition takes the node.
     node = place_of(cluster, "out", jobs[12])[1]

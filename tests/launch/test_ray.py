@@ -47,6 +47,7 @@ def jobs(tmp_path, monkeypatch):
     root = Path(__file__).resolve().parents[2]
     monkeypatch.setenv("PYTHONPATH", f"{modules}{os.pathsep}{root}")
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")  # a busy machine takes more than Ray's 30
+    monkeypatch.setenv("RAY_agent_register_timeout_ms", "120000")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.chdir(tmp_path)
 
