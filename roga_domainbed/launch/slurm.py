@@ -93,8 +93,6 @@ def slurm_options(
         problems.add(f"--memory {memory!r}: give a number of megabytes, or with a unit, such as 16G")
     if gpus is not None and not _GPUS.fullmatch(gpus):
         problems.add(f"--gpus {gpus!r}: give a number, or a kind and a number, such as a100:1")
-    if cpus is not None and cpus < 1:
-        problems.add(f"--cpus must be at least 1; got {cpus}")
     given = {
         "partition": partition,
         "account": account,
