@@ -35,10 +35,10 @@ def add(data_dir: str | os.PathLike | None, names: Iterable[str | None]) -> None
     Raises:
         RogaError: a manifest cannot be read.
     """
-    from datasets_ext import manifest  # not above: commands show --help without pandas
-
     for name in names:
         if name and (name not in DATASETS or DATASETS.get(name).is_tree) and _is_tree(data_dir, name):
+            from datasets_ext import manifest  # not above: most commands, and --help, do without pandas
+
             rows = manifest.read(Path(data_dir or "", name))
             add_tree(name, dict.fromkeys(rows["env"]))
 

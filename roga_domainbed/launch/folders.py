@@ -6,17 +6,15 @@ somebody else's, whatever its files are called. Only files of the names below ar
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from roga_domainbed.errors import RogaError, shortened
-from roga_domainbed.files import locked
+from roga_domainbed.errors import shortened
 from roga_domainbed.foreign import Malformed, check_regular, open_regular, parse_json
-from roga_domainbed.launch.jobfile import CLAIM_FILE, JOB_FILE, LOCK_FILE, LOG_FILE, is_running, read_job_file
-from roga_domainbed.results.records import DONE, ERRORS, LONGEST_LINE, RECORDS, SCORES, is_done
+from roga_domainbed.launch.jobfile import LOCK_FILE, LOG_FILE, read_job_file
+from roga_domainbed.results.records import DONE, ERRORS, LONGEST_LINE, RECORDS, SCORES
 
 OUTPUT = "out.txt"
 TRACE = "trace.json.gz"
@@ -25,7 +23,10 @@ _NAMES = [re.escape(name) for name in (DONE, RECORDS, SCORES, TRACE, OUTPUT, ERR
 #: What a training makes anew when it starts anew.
 RESULTS = re.compile(rf"({'|'.join(_NAMES)}|model_step\d+\.pkl|checkpoint_\d+\.pt)(\.part)?")
 DAMAGED = re.compile(r"damaged_checkpoint_\d+\.pt")
-_JOB = re.compile(rf"{re.escape(LOCK_FILE)}|({re.escape(JOB_FILE)}|{LOG_FILE}|{CLAIM_FILE})(\.part)?")
+_CLAIM = "job.claim"  # of versions before leases
+_JOB = re.compile(
+    rf"{re.escape(LOCK_FILE)}|{re.escape(LOG_FILE)}|{re.escape(_CLAIM)}|job(\.\d+)?\.json((\..*)?\.part)?"
+)
 
 
 def other_files(names: Iterable[str]) -> list[str]:
@@ -52,13 +53,22 @@ def run_folder_problem(folder: str | os.PathLike) -> str | None:
             if os.path.islink(path):  # what it leads to is somebody else's
                 return f"has a {name} that is no file of a run: a link to {os.readlink(path)}"
             check_regular(path)
+        except FileNotFoundError:  # a temporary one, of whoever works there
+            continue
         except OSError as error:
             return f"has a {name} that is no file of a run: {error.strerror}"
-    if len(own) == len(names) and not any(os.path.getsize(os.path.join(folder, name)) for name in own):
+    if len(own) == len(names) and not any(_size(os.path.join(folder, name)) for name in own):
         return None  # nothing is there that could be lost
     if not _is_a_runs(Path(folder), names):
         return holds_no("run", names)
     return None
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
 
 
 def holds_no(kind: str, names: Iterable[str]) -> str:
@@ -68,29 +78,6 @@ def holds_no(kind: str, names: Iterable[str]) -> str:
     )
 
 
-def delete_unfinished(folder: str) -> bool:
-    """Delete the folder of a job that is not done and does not run now; whether it was there to delete.
-
-    Raises:
-        RogaError: it holds files that no run gives, or is no run's; nothing is deleted then.
-        OSError: it cannot be deleted.
-    """
-    problem = run_folder_problem(folder)
-    if problem is not None:
-        raise RogaError(problem)
-    others = other_files(os.listdir(folder))
-    if others:
-        raise RogaError(f"it holds other files too ({shortened(others)}); move them, then delete again")
-    # Nobody starts the job while we hold this; minutes may lie between the list and the answer to the question.
-    with locked(Path(folder, CLAIM_FILE), patience_s=math.inf):
-        if is_done(folder) or is_running(folder):
-            return False
-        for name in os.listdir(folder):
-            os.unlink(os.path.join(folder, name))
-        os.rmdir(folder)
-    return True
-
-
 def _is_own(name: str) -> bool:
     return any(kind.fullmatch(name) for kind in (RESULTS, DAMAGED, _JOB))
 
@@ -98,7 +85,7 @@ def _is_own(name: str) -> bool:
 def _is_a_runs(folder: Path, names: list[str]) -> bool:
     if names == [LOG_FILE]:  # a log alone is what another package's launcher leaves
         return True
-    if LOCK_FILE in names or CLAIM_FILE in names or read_job_file(folder) is not None:
+    if LOCK_FILE in names or _CLAIM in names or read_job_file(folder) is not None:
         return True
     # DomainBed's, and finished ones of version 0.1.0
     return _begins_like_records(folder / RECORDS) or _begins_like_output(folder / OUTPUT)

@@ -11,11 +11,25 @@ from roga_domainbed.errors import RogaError
 def visible_gpus() -> list[str]:
     """Values for ``CUDA_VISIBLE_DEVICES``, one a GPU.
 
-    Those of that variable if it is set, else the indices of what ``nvidia-smi -L`` lists.
+    Those of that variable if it is set, else the indices of what ``nvidia-smi -L`` lists; none if there are none.
+    """
+    return _found()[0]
+
+
+def required_gpus() -> list[str]:
+    """``visible_gpus()``.
 
     Raises:
         RogaError: if there is none.
     """
+    gpus, reason = _found()
+    if not gpus:
+        raise RogaError(f"no GPU for the launcher 'multi_gpu': {reason}. Use --command_launcher local")
+    return gpus
+
+
+def _found() -> tuple[list[str], str]:
+    """The GPUs, and the reason if there are none."""
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is not None:
         gpus = [gpu.strip() for gpu in wanted.split(",") if gpu.strip()]
@@ -25,9 +39,7 @@ def visible_gpus() -> list[str]:
     else:
         listed, reason = _list_gpus()
         gpus = [str(index) for index in range(listed)]
-    if not gpus:
-        raise RogaError(f"no GPU for the launcher 'multi_gpu': {reason}. Use --command_launcher local")
-    return gpus
+    return gpus, reason
 
 
 def _list_gpus() -> tuple[int, str]:

@@ -13,10 +13,10 @@ from typing import Any
 from roga_domainbed.foreign import open_regular, printable
 from roga_domainbed.launch.jobfile import (
     INTERRUPTED,
-    JOB_FILE,
     LOCK_FILE,
     LOG_FILE,
     STOPPED,
+    attempts,
     describe_exit,
     is_running,
     read_job_file,
@@ -26,17 +26,22 @@ from roga_domainbed.results.rows import row_name
 
 
 class State(enum.Enum):
-    """What a job's folder shows."""
+    """What a job's folder shows; ``WAITING`` is what a cluster's queue says of a job that does not run.
+
+    ``DROPPED``: successive halving ended the search of its hyper-parameters early.
+    """
 
     DONE = "Done"
     RUNNING = "Running"
+    WAITING = "Waiting"
     FAILED = "Failed"
-    INCOMPLETE = "Incomplete"
+    INTERRUPTED = "Interrupted"
+    DROPPED = "Dropped"
     NOT_LAUNCHED = "Not launched"
 
 
 #: States that upstream calls Incomplete: a folder without the ``done`` marker.
-UNFINISHED = (State.RUNNING, State.FAILED, State.INCOMPLETE)
+UNFINISHED = (State.RUNNING, State.FAILED, State.INTERRUPTED)
 
 
 _END = 2**16  # bytes at the end of a log that are looked through
@@ -76,7 +81,20 @@ class Job:
     @property
     def is_ours(self) -> bool:
         """Whether our trainer or launcher has worked in the folder; one of upstream's may be at work unseen."""
-        return any(os.path.exists(os.path.join(self.output_dir, name)) for name in (JOB_FILE, LOCK_FILE))
+        return bool(attempts(self.output_dir)) or os.path.exists(os.path.join(self.output_dir, LOCK_FILE))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the folder is there and has nothing in it: whoever made it was killed in that instant."""
+        try:
+            return not os.listdir(self.output_dir)
+        except OSError:
+            return False
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts a launcher of ours has made."""
+        return attempts(self.output_dir)
 
     @property
     def exit_code(self) -> int | None:
@@ -146,7 +164,7 @@ def folder_state(folder: str | os.PathLike) -> State:
     job = read_job_file(folder)
     # Killed by a signal is not failed: the next launch goes on with it.
     failed = job is not None and (job.exit_code or 0) > 0 and job.exit_code not in (STOPPED, INTERRUPTED)
-    return State.FAILED if failed else State.INCOMPLETE
+    return State.FAILED if failed else State.INTERRUPTED
 
 
 def failure_line(job: Job, exit_code: int | None, note: str = "") -> str:

@@ -1,9 +1,14 @@
-"""``job.json`` and ``job.log``: which process works in a job's folder, or how it ended."""
+"""The attempts at a job: ``job.json``, ``job.2.json`` and so on in its folder, and ``job.log``.
+
+Each says which process runs the job, or how it ended. The newest is the job's lease (``lease.py``): whoever holds it
+may write in the folder.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -13,31 +18,34 @@ from pathlib import Path
 from roga_domainbed.files import is_locked, replacing
 from roga_domainbed.foreign import Malformed, read_json
 
+#: The first attempt's; it is also what versions before leases wrote.
 JOB_FILE = "job.json"
 LOG_FILE = "job.log"
-#: Whoever holds this lock may start the folder's job.
-CLAIM_FILE = "job.claim"
-#: One process trains in a folder at a time: the one that holds this lock. The file stays when the run is done: whoever
-#: waits for it would hold a lock that nobody else sees, and it says that the folder is a run's.
+#: A training that no launcher started holds this lock. The file stays when the run is done: whoever waits for it would
+#: hold a lock that nobody else sees, and it says that the folder is a run's.
 LOCK_FILE = "train.lock"
 
-#: A worker touches the job file this often; one on another machine that is silent for longer than
-#: STALE_AFTER_S is taken for dead.
-HEARTBEAT_S = 20.0
-STALE_AFTER_S = 180.0
-
+_ATTEMPT = re.compile(r"job(?:\.([1-9]\d{0,8}))?\.json")
 _LARGEST = 2**20  # bytes of a job file
 
 #: Exit status of a training that was told to stop and has written a checkpoint: "temporary failure, try again" of
-#: sysexits.h. Such a job is incomplete, not failed.
+#: sysexits.h. Such a job is interrupted, not failed.
 STOPPED = 75
 #: That of one that Ctrl-C stopped.
 INTERRUPTED = 130
 
 
+def lease_seconds() -> float:
+    """How long a lease lasts without a sign of life: 180 seconds, or ``ROGA_DOMAINBED_LEASE_S``."""
+    try:
+        return max(0.5, float(os.environ["ROGA_DOMAINBED_LEASE_S"]))
+    except (KeyError, ValueError):
+        return 180.0
+
+
 @dataclass(frozen=True)
 class JobFile:
-    """What ``job.json`` holds.
+    """What the file of an attempt holds.
 
     Attributes:
         argv: the job's arguments.
@@ -48,6 +56,7 @@ class JobFile:
         pid: of the job's process on that machine.
         process_started: the kernel's start time of that process, which tells a pid that was used again; None
             where it is not known.
+        owner: the place in a cluster's queue that runs the job, such as ``slurm:12_3``; else empty.
     """
 
     argv: tuple[str, ...]
@@ -57,23 +66,49 @@ class JobFile:
     host: str
     pid: int
     process_started: int | None = None
+    owner: str = ""
 
 
-def started_now(argv: tuple[str, ...], pid: int) -> JobFile:
+def started_now(argv: tuple[str, ...], pid: int, owner: str = "") -> JobFile:
     """The file of a job that starts now as process ``pid`` of this machine."""
-    return JobFile(argv, None, time.time(), None, socket.gethostname(), pid, _process_started(pid))
+    return JobFile(argv, None, time.time(), None, socket.gethostname(), pid, _process_started(pid), owner)
 
 
-def write_job_file(folder: str | os.PathLike, job: JobFile) -> None:
-    """Write ``job.json``, atomically."""
-    with replacing(Path(folder) / JOB_FILE) as partial:
-        partial.write_text(json.dumps(asdict(job), indent=1) + "\n", encoding="utf-8")
+def attempt_name(number: int) -> str:
+    """The name of the file of attempt ``number``, the first of which is 1."""
+    return JOB_FILE if number == 1 else f"job.{number}.json"
 
 
-def read_job_file(folder: str | os.PathLike) -> JobFile | None:
-    """The folder's job file; None if there is none or it cannot be read as one."""
+def attempts(folder: str | os.PathLike) -> int:
+    """How many attempts there were, the present one included: 0 where no launcher was."""
     try:
-        fields = read_json(os.path.join(folder, JOB_FILE), dict, at_most=_LARGEST)
+        found = map(_ATTEMPT.fullmatch, os.listdir(folder))
+    except OSError:
+        return 0
+    return max((int(match[1] or 1) for match in found if match), default=0)
+
+
+def is_job_file(name: str) -> bool:
+    """Whether a file of this name is that of an attempt."""
+    return _ATTEMPT.fullmatch(name) is not None
+
+
+def job_file_text(job: JobFile) -> str:
+    """The content of an attempt's file."""
+    return json.dumps(asdict(job), indent=1) + "\n"
+
+
+def write_job_file(folder: str | os.PathLike, job: JobFile, number: int = 1) -> None:
+    """Write the file of attempt ``number``, atomically."""
+    with replacing(Path(folder) / attempt_name(number)) as partial:
+        partial.write_text(job_file_text(job), encoding="utf-8")
+
+
+def read_job_file(folder: str | os.PathLike, number: int | None = None) -> JobFile | None:
+    """The file of attempt ``number``, or of the newest; None if there is none or it cannot be read as one."""
+    name = attempt_name((attempts(folder) or 1) if number is None else number)
+    try:
+        fields = read_json(os.path.join(folder, name), dict, at_most=_LARGEST)
         job = JobFile(**{**fields, "argv": tuple(fields["argv"])})
     except (OSError, Malformed, TypeError, KeyError):
         return None
@@ -91,29 +126,38 @@ def _is_sound(job: JobFile) -> bool:
         and type(job.pid) is int
         and 0 < job.pid < 2**31  # os.kill takes others for groups of processes
         and type(job.process_started) in whole
+        and type(job.owner) is str
     )
 
 
 def is_running(folder: str | os.PathLike) -> bool:
-    """Whether a process works in ``folder`` now.
+    """Whether a process works in ``folder`` now: the newest attempt has shown a sign of life, or a lock is held."""
+    return is_live(folder, attempts(folder)) or is_locked(os.path.join(folder, LOCK_FILE))
 
-    A training holds the folder's lock, whoever started it. A job on this machine: its process is alive and is the one
-    that the file speaks of. On another machine: its worker has touched the file within ``STALE_AFTER_S`` seconds of
-    now.
+
+def is_live(folder: str | os.PathLike, number: int, now: float | None = None) -> bool:
+    """Whether attempt ``number`` runs.
+
+    It has no exit status and has touched its file within the last ``lease_seconds()``. On this machine its process must
+    exist, too.
+
+    Args:
+        folder: the job's.
+        number: of the attempt; 0 is none.
+        now: Unix time by the clock that dates the files; None for this machine's.
     """
-    job = read_job_file(folder)
-    return (job is not None and job.exit_code is None and _is_at_work(folder, job)) or is_locked(
-        os.path.join(folder, LOCK_FILE)
-    )
-
-
-def _is_at_work(folder: str | os.PathLike, job: JobFile) -> bool:
+    job = read_job_file(folder, number) if number else None
+    if job is None or job.exit_code is not None:
+        return False
+    try:
+        touched = os.stat(os.path.join(folder, attempt_name(number))).st_mtime
+    except OSError:
+        return False
+    # A time to come is no sign of life: a clock was wrong, or the file was copied.
+    if abs((time.time() if now is None else now) - touched) >= lease_seconds():
+        return False
     if job.host != socket.gethostname():
-        try:
-            # A time to come is no sign of life: a clock was wrong, or the file was copied.
-            return abs(time.time() - (Path(folder) / JOB_FILE).stat().st_mtime) < STALE_AFTER_S
-        except OSError:
-            return False
+        return True
     if job.process_started is not None:
         return job.process_started == _process_started(job.pid)
     return _is_alive(job.pid)

@@ -1,9 +1,9 @@
 """A warm worker: imports once, then forks a child for each job it reads from stdin.
 
 Protocol, one JSON object a line. To the worker: ``{"argv", "output_dir", "retry"}``. From it: ``{"ready": true}``
-once, then for each job ``{"exit_code"}``, with ``"error"`` if its folder cannot be written, or
-``{"skipped": true}``. Closing its stdin ends it. If the launcher
-dies, the worker ends its job and itself.
+once, then for each job ``{"exit_code"}``, with ``"error"`` if its folder cannot be written, or ``{"skipped": true}``.
+Closing its stdin ends it. After SIGTERM, and if its launcher dies, it asks its job to stop, which a training does with
+a checkpoint, and ends with it. If the worker dies, its job stops by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import importlib
 import json
-import math
 import os
 import signal
 import subprocess
@@ -23,36 +22,28 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
-from roga_domainbed.files import locked
-from roga_domainbed.launch.folders import run_folder_problem
-from roga_domainbed.launch.jobfile import (
-    CLAIM_FILE,
-    HEARTBEAT_S,
-    JOB_FILE,
-    LOG_FILE,
-    JobFile,
-    is_running,
-    started_now,
-    write_job_file,
-)
-from roga_domainbed.results.records import is_done
+from roga_domainbed.launch.jobfile import LOG_FILE, started_now
+from roga_domainbed.launch.lease import TAKEN_OVER, Lease, claim, held
 
-_POLL_S = 0.02
+_POLL_S = 0.005
+_GRACE_S = 60.0  # for a checkpoint, when nobody is left who could be more patient
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve jobs until stdin ends; returns, in a forked child, the job's exit code."""
+    """Serve jobs until stdin ends; raises ``SystemExit`` in a forked child."""
     parser = argparse.ArgumentParser(prog="python -m roga_domainbed.launch.worker")
     parser.add_argument("--entry", required=True, metavar="MODULE:FUNCTION")
     parser.add_argument("--preload", nargs="*", default=[], metavar="MODULE")
+    parser.add_argument("--owner", default="", help="the place in a queue that runs the jobs")
     parser.add_argument("--no_fork", action="store_true", help="a fresh interpreter for each job")
     parser.add_argument("--run", metavar="JSON", help="run this one argv list and exit")
     args = parser.parse_args(argv)
     if args.run is not None:
-        return run_entry(args.entry, json.loads(args.run))
+        return run_entry(args.entry, json.loads(args.run), held())
     fork = hasattr(os, "fork") and not args.no_fork
     # Only this descriptor speaks the protocol: whatever an import prints must not be read as an answer.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -62,75 +53,109 @@ def main(argv: Sequence[str] | None = None) -> int:
             # A job that needs the module fails by itself, with the reason in its own log.
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
-    parent = os.getppid()
+    worker = _Worker(args.entry, args.owner, (_forked if fork else _spawned)(args.entry))
+    signal.signal(signal.SIGTERM, worker.stop)
     _answer(answers, {"ready": True})
     for line in sys.stdin:
-        job = json.loads(line)
-        folder, job_argv = job["output_dir"], job["argv"]
-        start = time.monotonic()
-        try:
-            if not claim(folder, job_argv, retry=job["retry"]):
-                _answer(answers, {"skipped": True})
-                continue
-            log = os.open(Path(folder) / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        except (OSError, RogaError) as error:
-            _answer(answers, {"exit_code": None, "error": str(error)})
-            continue
-        if fork:
-            with warnings.catch_warnings():
-                # Python 3.12 warns of threads that libraries keep (pyarrow's allocator); they hold no lock here.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                pid = os.fork()
-            if pid == 0:
-                answers.close()
-                _redirect(log)
-                return run_entry(args.entry, job_argv)
-            poll = _poll_child(pid)
-        else:
-            command = [
-                sys.executable,
-                "-m",
-                __spec__.name,
-                "--entry",
-                args.entry,
-                "--run",
-                json.dumps(job_argv),
-            ]
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            pid, poll = child.pid, child.poll
-        os.close(log)
-        exit_code = _watch(folder, started_now(tuple(job_argv), pid), poll, parent, start)
-        _answer(answers, {"exit_code": exit_code})
+        worker.is_waiting = False
+        _answer(answers, worker.run(**json.loads(line)))
+        worker.is_waiting = True
+        if worker.told:
+            break
     return 0
 
 
-def claim(output_dir: str, argv: Sequence[str], *, retry: bool) -> bool:
-    """Make the job's folder and put our name in it; False if another launch of the sweep has the job.
+class _Worker:
+    """Runs jobs one after the other."""
 
-    Of several that ask at once, on one machine or over a network file system, one gets it.
+    def __init__(self, entry: str, owner: str, start: Callable[[Lease, list[str], int], tuple]):
+        self.told = False  # to stop
+        self.is_waiting = True  # for a job
+        self._owner, self._start = owner, start
+        self._pid: int | None = None  # of the job's process
+        self._parent = os.getppid()
 
-    Raises:
-        OSError: the folder cannot be made or written.
-        RogaError: what is there is no job's folder.
-    """
-    Path(output_dir).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.mkdir(output_dir)
-    except FileExistsError:
-        problem = run_folder_problem(output_dir)
-        if problem is not None:
-            raise RogaError(f"{output_dir!r} {problem}") from None
-        if not retry:
-            return False
-    with locked(Path(output_dir, CLAIM_FILE), patience_s=math.inf):
-        if is_running(output_dir) or is_done(output_dir):
-            return False
-        write_job_file(output_dir, started_now(tuple(argv), os.getpid()))
-    return True
+    def stop(self, number: int, frame: object) -> None:
+        """Handle SIGTERM: pass it on to the job, and take no other."""
+        self.told = True
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGTERM)
+        elif self.is_waiting:
+            raise SystemExit(0)
+
+    def run(self, argv: list[str], output_dir: str, retry: bool) -> dict[str, Any]:
+        """Run one job; the answer about it."""
+        start = time.monotonic()
+        try:
+            lease = claim(output_dir, argv, retry=retry, owner=self._owner)
+            if lease is None:
+                return {"skipped": True}
+            log = os.open(Path(output_dir) / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        except (OSError, RogaError) as error:
+            return {"exit_code": None, "error": str(error)}
+        pid, poll = self._start(lease, argv, log)
+        os.close(log)
+        self._pid = pid
+        if self.told:  # in this instant
+            self.stop(signal.SIGTERM, None)
+        file = started_now(tuple(argv), pid, self._owner)
+        lease.note(file)
+        exit_code = self._wait(poll)
+        self._pid = None
+        if exit_code == TAKEN_OVER:
+            return {"skipped": True}
+        lease.note(replace(file, exit_code=exit_code, seconds=round(time.monotonic() - start, 3)))
+        return {"exit_code": exit_code}
+
+    def _wait(self, poll: Callable[[], int | None]) -> int:
+        """Wait for the job; without a launcher, not for long."""
+        deadline = None
+        while (exit_code := poll()) is None:
+            if deadline is None and os.getppid() != self._parent:
+                deadline = time.monotonic() + _GRACE_S
+                self.stop(signal.SIGTERM, None)
+            if deadline is not None and time.monotonic() > deadline and hasattr(os, "killpg"):
+                os.killpg(os.getpgrp(), signal.SIGKILL)
+            time.sleep(_POLL_S)
+        return exit_code
 
 
-def run_entry(entry: str, argv: Sequence[str]) -> int:
+def _forked(entry: str) -> Callable[[Lease, list[str], int], tuple]:
+    def start(lease: Lease, argv: list[str], log: int) -> tuple[int, Callable[[], int | None]]:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of threads that libraries keep (pyarrow's allocator); they hold no lock here.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _redirect(log)
+            os.environ.update(lease.environment())
+            sys.exit(run_entry(entry, argv, lease))
+
+        def poll() -> int | None:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            return None if done == 0 else os.waitstatus_to_exitcode(status)
+
+        return pid, poll
+
+    return start
+
+
+def _spawned(entry: str) -> Callable[[Lease, list[str], int], tuple]:
+    def start(lease: Lease, argv: list[str], log: int) -> tuple[int, Callable[[], int | None]]:
+        words = [sys.executable, "-m", __spec__.name, "--entry", entry, "--run", json.dumps(argv)]
+        environment = {**os.environ, **lease.environment()}
+        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        return child.pid, child.poll
+
+    return start
+
+
+def run_entry(entry: str, argv: Sequence[str], lease: Lease | None) -> int:
     """Call the entry and turn whatever comes into an exit code; tracebacks go to stderr."""
+    if lease is not None:
+        lease.keep()
     sys.argv = ["roga-domainbed", *argv]  # what the job's log shows as its command
     try:
         code = load(entry)(list(argv))
@@ -155,38 +180,7 @@ def _redirect(log: int) -> None:
     sys.stdout.reconfigure(line_buffering=True)
 
 
-def _poll_child(pid: int) -> Callable[[], int | None]:
-    def poll() -> int | None:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        return None if done == 0 else os.waitstatus_to_exitcode(status)
-
-    return poll
-
-
-def _watch(folder: str, file: JobFile, poll: Callable[[], int | None], parent: int, start: float) -> int:
-    """Wait for the child, keep its job file, and end everything if the launcher is gone."""
-    _note(folder, file)
-    beat = time.monotonic()
-    while (exit_code := poll()) is None:
-        if os.getppid() != parent and hasattr(os, "killpg"):
-            os.killpg(os.getpgrp(), signal.SIGKILL)
-        if time.monotonic() - beat > HEARTBEAT_S:
-            beat = time.monotonic()
-            with contextlib.suppress(OSError):
-                os.utime(Path(folder) / JOB_FILE)
-        time.sleep(_POLL_S)
-    _note(folder, replace(file, exit_code=exit_code, seconds=round(time.monotonic() - start, 3)))
-    return exit_code
-
-
-def _note(folder: str, file: JobFile) -> None:
-    # The folder may be deleted, or the disk full, under a running job: it ends as it ends, and the launcher
-    # still learns its exit code.
-    with contextlib.suppress(OSError):
-        write_job_file(folder, file)
-
-
-def _answer(stream, message: dict) -> None:
+def _answer(stream: Any, message: dict[str, Any]) -> None:
     stream.write(json.dumps(message) + "\n")
     stream.flush()
 

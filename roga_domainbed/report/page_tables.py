@@ -25,7 +25,7 @@ from roga_domainbed.results.runs import as_number, is_number
 from roga_domainbed.results.selected import CellKey, JudgedRun, Selected
 from roga_domainbed.sweep.jobs import train_job
 
-_STATES = (State.DONE, State.RUNNING, State.FAILED, State.INCOMPLETE)
+_STATES = (State.DONE, State.RUNNING, State.FAILED, State.INTERRUPTED)
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def _not_finished(health: Sequence[RunHealth]) -> list[Sentence]:
     sentences = []
     for state, verb in (
         (State.FAILED, "failed"),
-        (State.INCOMPLETE, "did not finish"),
+        (State.INTERRUPTED, "did not finish"),
         (State.RUNNING, "are still running"),
     ):
         count = sum(run.state is state for run in health)

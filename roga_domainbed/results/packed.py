@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 PACKED_RECORDS = "records.parquet"
 RUN = "run"  # the column of both files that names the run's folder
-STATES = ("Done", "Failed", "Incomplete")  # as ``launch.State`` calls them; none runs, there is no process
+STATES = ("Done", "Failed", "Interrupted")  # as ``launch.State`` calls them; none runs, there is no process
+_FORMERLY = {"Incomplete": "Interrupted"}
 _LONGEST_NAME = 255  # of a folder, in most file systems
 
 
@@ -145,6 +146,7 @@ def _runs(table: pa.Table) -> Iterator[tuple[str, PackedRun]]:
     for start, end in zip(starts, [*starts[1:], len(names)], strict=True):
         name, lines = names[start], table["record"].slice(start, end - start)
         row: dict[str, Any] = about.slice(start, 1).to_pylist()[0]
+        row["state"] = _FORMERLY.get(row["state"], row["state"])
         if not _is_a_folders(name):
             raise Malformed(f"a run is called {name!r:.80}, which is no name of a folder")
         if row["state"] not in STATES:

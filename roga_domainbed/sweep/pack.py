@@ -154,7 +154,7 @@ def _check_target(folder: Path, done: set[str]) -> None:
 
 def _rows(folder: Path, state: State) -> Iterator[dict[str, object]]:
     """The rows of one run: one for each line of its records, or one without."""
-    state = State.INCOMPLETE if state is State.RUNNING else state
+    state = State.INTERRUPTED if state is State.RUNNING else state
     job = None if state is State.DONE else read_job_file(folder)
     row = {RUN: folder.name, "state": state.value}
     if job is not None:

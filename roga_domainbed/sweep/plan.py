@@ -222,10 +222,13 @@ class Plan:
         Order and seeds are upstream's. What is not given does not enter the dicts: the folder of a job is a hash of
         its dict, and upstream's arguments must give upstream's folders. Rows of one algorithm have the same seeds.
         """
+        # Once a row, as a sweep may have many thousands of jobs.
+        rows = [(row, self._optional(row)) for row in self.all_rows]
+        held_out = {dataset: self.held_out(dataset) for dataset in self.datasets or ()}
         for trial_seed in range(self.n_trials):
             for dataset in self.datasets or ():
-                for row in self.all_rows:
-                    for envs in self.held_out(dataset):
+                for row, optional in rows:
+                    for envs in held_out[dataset]:
                         for hparams_seed in range(self.n_hparams_from, self.n_hparams):
                             args = {
                                 "dataset": dataset,
@@ -238,7 +241,7 @@ class Plan:
                                 "trial_seed": trial_seed,
                                 "seed": seed_hash(dataset, row.algorithm, envs, hparams_seed, trial_seed),
                             }
-                            yield args | self._optional(row)
+                            yield args | optional
 
     def _optional(self, row: Row) -> dict[str, Any]:
         given = {

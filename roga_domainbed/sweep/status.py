@@ -1,15 +1,41 @@
-"""Where a sweep stands: jobs counted by dataset, algorithm and state."""
+"""Where a sweep stands: the jobs' states, as a table of rows by test environments, and why jobs did not finish."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+from roga_domainbed.catalog import DATASETS
 from roga_domainbed.launch import Job
 from roga_domainbed.launch.job import UNFINISHED, State
+from roga_domainbed.launch.jobfile import INTERRUPTED, STOPPED, describe_exit
 from roga_domainbed.results.text_table import text_table
 
-_COLUMNS = (State.DONE, State.RUNNING, State.FAILED, State.INCOMPLETE, State.NOT_LAUNCHED)
+Listed = tuple[Job, State]
+
+MOST_LINES = 10  # about jobs that did not finish
+_LONGEST_COLUMN = 18  # letters of a column's head
+
+#: What a cell shows beside its numbers, by the names of the states; a state without a mark is one of ``_PLAIN``.
+_MARKS = {"Running": ">", "Failed": "!", "Interrupted": "~", "Waiting": ":", "Dropped": "-"}
+_PLAIN = (State.DONE, State.NOT_LAUNCHED)
+#: States that need no line of their own: nothing went wrong.
+_WELL = ("Done", "Running", "Waiting", "Dropped", "Not launched")
+#: States that most sweeps never have: their column of the totals is left out where it is empty.
+_RARE = ("Waiting", "Dropped")
+
+
+def job_states(jobs: Iterable[Job], folder: str | os.PathLike) -> list[Listed]:
+    """Each job once, with its state; of jobs without a folder in the sweep's ``folder`` nothing more is looked at."""
+    try:
+        with os.scandir(folder) as entries:
+            present = {entry.name for entry in entries}
+    except OSError:
+        present = set()
+    jobs = {job.output_dir: job for job in jobs}.values()
+    return [(job, job.state if job.id in present else State.NOT_LAUNCHED) for job in jobs]
 
 
 def summary_line(states: Iterable[State]) -> str:
@@ -29,17 +55,157 @@ def summary_line(states: Iterable[State]) -> str:
     )
 
 
-def status_table(jobs: Iterable[tuple[Job, State]]) -> str:
-    """A row for each dataset and row of the plan, in the order of the jobs, then the totals."""
-    jobs = list(jobs)
-    counts: dict[tuple[str, str], Counter] = {}
+def status_table(listed: Iterable[Listed]) -> str:
+    """For each dataset, rows by test environments, a cell as ``12/20!``: done of all, and marks; then the totals.
+
+    Jobs that hold out a pair, beside those that hold out each alone, are in one column; jobs of a training set, in
+    one that is called after it. Jobs that halving dropped count in no cell: nothing of them is left to do.
+    """
+    cells: dict[str, dict[str, dict[str, Counter]]] = {}  # dataset → row → column → states
+    jobs = list(listed)
+    columns = _columns(jobs)
     for job, state in jobs:
-        counts.setdefault((job.train_args["dataset"], job.row), Counter())[state] += 1
-    total = sum(counts.values(), Counter())
+        dataset, envs = job.train_args["dataset"], tuple(job.train_args["test_envs"])
+        of_row = cells.setdefault(dataset, {}).setdefault(job.row, {})
+        of_row.setdefault(columns[dataset][envs], Counter())[state] += 1
     named = any("row" in job.train_args for job, _ in jobs)
-    rows = [
-        ["Dataset", "Row" if named else "Algorithm", *(state.value.lower() for state in _COLUMNS), "jobs"]
+    blocks = [
+        f"{dataset}\n" + _grid(rows, list(dict.fromkeys(columns[dataset].values())), named)
+        for dataset, rows in cells.items()
     ]
-    for names, count in [*counts.items(), (("total", ""), total)]:
-        rows.append([*names, *(str(count[state]) for state in _COLUMNS), str(count.total())])
-    return text_table(rows, n_left=2)
+    present = {state for _, state in jobs}
+    marks = [
+        f"{_mark(state)} {state.value.lower()}" for state in State if state in present and state not in _PLAIN
+    ]
+    legend = f"done/all jobs{'; some are: ' * bool(marks)}{', '.join(marks)}\n"
+    counts = {
+        dataset: sum((count for row in rows.values() for count in row.values()), Counter())
+        for dataset, rows in cells.items()
+    }
+    return "\n".join([*blocks, legend]) + "\n" + _totals(counts)
+
+
+def _grid(rows: dict[str, dict[str, Counter]], columns: Sequence[str], named: bool) -> str:
+    """One dataset's table. The numbers are aligned to the right, the marks stand beyond them."""
+    table = [["Row" if named else "Algorithm", *columns]]
+    marks = [max(len(_marks_of(row[column])) for row in rows.values() if column in row) for column in columns]
+    for name, row in rows.items():
+        cells = []
+        for column, width in zip(columns, marks, strict=True):
+            count = row.get(column)
+            text = "" if count is None else f"{count[State.DONE]}/{_to_do(count)}{_marks_of(count):<{width}}"
+            cells.append(text)
+        table.append([name, *cells])
+    table[0][1:] = [column + " " * width for column, width in zip(columns, marks, strict=True)]
+    return text_table(table)
+
+
+def _totals(counts: dict[str, Counter]) -> str:
+    """The jobs of each dataset by state, and of all."""
+    total = sum(counts.values(), Counter())
+    states = [state for state in State if total[state] or state.value not in _RARE]
+    rows = [["", *(state.value.lower() for state in states), "jobs"]]
+    every = {**counts, "total": total} if len(counts) > 1 else counts
+    for name, count in every.items():
+        rows.append([name, *(str(count[state]) for state in states), str(count.total())])
+    return text_table(rows)
+
+
+def _mark(state: State) -> str:
+    return "" if state in _PLAIN else _MARKS.get(state.value, "~")
+
+
+def _marks_of(count: Counter) -> str:
+    return "".join(dict.fromkeys(_mark(state) for state in State if count[state]))
+
+
+def _to_do(count: Counter) -> int:
+    return sum(n for state, n in count.items() if state.value != "Dropped")
+
+
+def _columns(jobs: Iterable[Listed]) -> dict[str, dict[tuple[int, ...], str]]:
+    """Dataset → test environments of a job → the column that it counts in, in the order of the columns."""
+    found: dict[str, dict[tuple[int, ...], str]] = {}
+    for job, _ in jobs:
+        found.setdefault(job.train_args["dataset"], {})[tuple(job.train_args["test_envs"])] = ""
+    for dataset, sets in found.items():
+        names = _environments(dataset)
+        single = {
+            envs: names[envs[0]] if envs[0] < len(names) else f"env{envs[0]}"
+            for envs in sorted(sets)
+            if len(envs) == 1
+        }
+        pairs = [envs for envs in sets if len(envs) == 2 and any((env,) in single for env in envs)]
+        others = {envs: _training_set(dataset, envs) for envs in sets if envs not in {*single, *pairs}}
+        found[dataset] = single | dict.fromkeys(pairs, "pairs") | others
+    return found
+
+
+def _training_set(dataset: str, test_envs: Sequence[int]) -> str:
+    """``on DF``, ``on DF+F2F``: the environments that are not held out; one that the catalog lacks has no names."""
+    names = enumerate(_environments(dataset))
+    trained = "+".join(name for env, name in names if env not in test_envs)
+    text = f"on {trained}" if trained else f"not {'+'.join(map(str, test_envs))}"
+    return text if len(text) <= _LONGEST_COLUMN else f"{text[: _LONGEST_COLUMN - 1]}…"
+
+
+def _environments(dataset: str) -> tuple[str, ...]:
+    return DATASETS.get(dataset).environments if dataset in DATASETS else ()
+
+
+# --- what went wrong --------------------------------------------------------------------------------------
+
+
+def trouble_lines(
+    listed: Iterable[Listed],
+    exit_code: Callable[[Job], int | None] = lambda job: job.exit_code,
+    *,
+    every: bool = False,
+) -> list[str]:
+    """A line for each reason why jobs failed or were interrupted, with the log of the first; failed jobs come first.
+
+    Args:
+        listed: jobs and states.
+        exit_code: of a job that did not finish.
+        every: one line for each job, however many there are.
+    """
+    alike: dict[tuple, list[tuple[Job, str]]] = {}
+    for job, state in listed:
+        if state.value in _WELL:
+            continue
+        code = exit_code(job)
+        text = _how_it_ended(code, state) + _reason(job, code)
+        # Jobs fail alike at other steps and sizes: 'step 3: loss is nan', 'step 7: loss is nan'.
+        kind = job.id if every else _NUMBER.sub("0", text)
+        alike.setdefault((state is not State.FAILED, kind), []).append((job, text))
+    groups = [alike[key] for key in sorted(alike, key=lambda key: key[0])]
+    shown = groups if every else groups[:MOST_LINES]
+    lines = []
+    for (job, text), *others in shown:
+        log = f"; log: {job.log_path}" if os.path.exists(job.log_path) else ""
+        if others:
+            lines.append(f"{1 + len(others)} jobs {text}; first: {job.label}{log}")
+        else:
+            lines.append(f"Job {job.label} {text}{log}")
+    more = sum(map(len, groups[len(shown) :]))
+    return [*lines, f"… and {more} more; --all shows them"] if more else lines
+
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+
+
+def _how_it_ended(code: int | None, state: State) -> str:
+    if state is State.FAILED or (code or 0) < 0:
+        return describe_exit(code)
+    if code == STOPPED:
+        return "told to stop"
+    if code == INTERRUPTED:
+        return "stopped by Ctrl-C"
+    # A job of DomainBed's own train, or one whose machine went down, left none.
+    return "ended without the marker 'done'" if code is not None else "ended without an exit status"
+
+
+def _reason(job: Job, code: int | None) -> str:
+    has_one = code is not None and code > 0 and code not in (STOPPED, INTERRUPTED)
+    reason = job.reason if has_one else ""
+    return f" ({reason})" if reason else ""

@@ -15,6 +15,7 @@ from roga_domainbed.engine.lib.misc import balanced_weights
 from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.files import sync_folder
 from roga_domainbed.input.minibatches import IndexSampler, seed_everything
+from roga_domainbed.launch import lease
 from roga_domainbed.launch.folders import OUTPUT
 from roga_domainbed.networks.weights import first_weights
 from roga_domainbed.optim.optimizer import SharpnessOptimizer
@@ -104,6 +105,7 @@ class TrainingLoop:
             if not self.experiment.config.skip_model_save:
                 self._save_trained()
         except StopRequested:
+            lease.require(self.output_dir)
             if not self._schedule.is_off:
                 self._write_checkpoint()
             raise
@@ -113,6 +115,7 @@ class TrainingLoop:
                 "the last step: train longer, or evaluate more often (--checkpoint_freq)."
             )
         with self.signals.held():
+            lease.require(self.output_dir)
             mark_done(self.output_dir)
             sync_folder(self.output_dir)
             checkpoint.delete_all(self.output_dir)
@@ -182,6 +185,7 @@ class TrainingLoop:
             self._validation = validation_splits(evaluated, experiment.train_envs)
             of_detector = self._of_detector() if config.save_model_every_checkpoint else {}
             with self.signals.held():
+                lease.require(self.output_dir)
                 # A selection rule may choose this step: then the tables show its held-out environments.
                 is_last = self.steps_done == experiment.n_steps
                 self._store(
@@ -202,6 +206,7 @@ class TrainingLoop:
                 self._validation = validation_splits(evaluated, self.experiment.train_envs)
             of_detector = self._of_detector()
             with self.signals.held():
+                lease.require(self.output_dir)
                 save_model(self.experiment, self.output_dir / "model.pkl", of_detector)
 
     def _of_detector(self) -> dict[str, Any]:
@@ -292,6 +297,7 @@ class TrainingLoop:
 
     def _write_checkpoint(self) -> None:
         experiment, folder = self.experiment, self.output_dir
+        lease.require(self.output_dir)
         if self.averaging is not None:
             self.averaging.put_back()  # whatever was interrupted
         with self._schedule.timed():

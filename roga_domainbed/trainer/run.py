@@ -10,6 +10,7 @@ import shlex
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,8 +23,9 @@ from roga_domainbed.files import Busy, locked
 from roga_domainbed.host.backend import host
 from roga_domainbed.input.image_files import UnreadableImage
 from roga_domainbed.input.prefetch import ReaderDied
+from roga_domainbed.launch import lease
 from roga_domainbed.launch.folders import DAMAGED, OUTPUT, RESULTS, run_folder_problem
-from roga_domainbed.launch.jobfile import LOCK_FILE
+from roga_domainbed.launch.jobfile import LOCK_FILE, attempts, is_live
 from roga_domainbed.optim import NonFiniteError
 from roga_domainbed.optim.collectives import PeerStopped, together
 from roga_domainbed.results.records import ERRORS, RECORDS, is_done, read_records
@@ -74,7 +76,7 @@ def train(config: TrainConfig) -> Path:
             if not is_first:
                 _follow(config, hparams, signals)
                 return output_dir
-            with locked(output_dir / LOCK_FILE):
+            with _alone_in(output_dir):
                 _check_folder(
                     config, problems
                 )  # again: the process that had the lock may have finished the run
@@ -87,6 +89,25 @@ def train(config: TrainConfig) -> Path:
             raise KeyboardInterrupt from None
         raise Stopped(f"stopped by {stop.name}; {_what_then(output_dir)}") from None
     return output_dir
+
+
+@contextlib.contextmanager
+def _alone_in(output_dir: Path) -> Iterator[None]:
+    """Inside, no other training of ours works in the folder.
+
+    A launcher has made an attempt at the job for this process, and before each file the training finds that it is still
+    the newest. A training that no launcher started holds a lock.
+
+    Raises:
+        Busy: another one works there.
+    """
+    if lease.held_in(output_dir) is not None:
+        yield
+    elif is_live(output_dir, attempts(output_dir)):
+        raise Busy
+    else:
+        with locked(output_dir / LOCK_FILE):
+            yield
 
 
 def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signals: StopSignals) -> None:
@@ -103,6 +124,7 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
     distributed.share(experiment)
     # An earlier run is removed only now, when nothing but the training itself can fail.
     with signals.held():
+        lease.require(output_dir)
         notices += [checkpoint.set_aside(path) for path in damaged]
         if start is None:
             _clear_folder(output_dir, with_damaged=config.overwrite)
@@ -119,6 +141,7 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
             print(f"Stopped by {stop.name}; {_what_then(output_dir)}.")
             raise
         except RogaError as error:
+            lease.require(output_dir)
             message = str(error)
             if isinstance(error, UnreadableImage):
                 print("An image cannot be read; looking for others.")
@@ -130,6 +153,7 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
                 error = (Failed if isinstance(error, Failed) else RogaError)(message)
             raise error from error.__cause__
         except Exception:
+            lease.require(output_dir)
             _note(err.file, traceback.format_exc())
             raise
 

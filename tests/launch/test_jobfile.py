@@ -10,10 +10,10 @@ import pytest
 from roga_domainbed.launch.jobfile import (
     JOB_FILE,
     LOCK_FILE,
-    STALE_AFTER_S,
     JobFile,
     describe_exit,
     is_running,
+    lease_seconds,
     read_job_file,
     started_now,
     write_job_file,
@@ -48,10 +48,10 @@ def test_our_own_process_runs_and_one_that_reuses_its_pid_is_another(tmp_path):
 def test_a_job_of_another_machine_runs_while_its_file_is_touched(tmp_path):
     write_job_file(tmp_path, JobFile((), None, 0.0, None, "another-machine.invalid", 1))
     assert is_running(tmp_path)
-    long_ago = time.time() - STALE_AFTER_S - 1
+    long_ago = time.time() - lease_seconds() - 1
     os.utime(tmp_path / JOB_FILE, (long_ago, long_ago))
     assert not is_running(tmp_path)
-    to_come = time.time() + 10 * STALE_AFTER_S
+    to_come = time.time() + 10 * lease_seconds()
     os.utime(tmp_path / JOB_FILE, (to_come, to_come))
     assert not is_running(tmp_path), "a clock was wrong, or the file was copied: no sign of life"
 

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
-from roga_domainbed.launch import LAUNCHERS, Job, Options
-from roga_domainbed.launch.gpus import visible_gpus
-from roga_domainbed.launch.jobfile import is_running, read_job_file
+from roga_domainbed.launch import LAUNCHERS, Job, Options, local
+from roga_domainbed.launch.cancellation import cancel
+from roga_domainbed.launch.gpus import required_gpus, visible_gpus
+from roga_domainbed.launch.jobfile import STOPPED, is_running, read_job_file
+from roga_domainbed.launch.local import environments_for
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers fork")
 
@@ -119,9 +122,10 @@ def test_a_file_or_somebody_elses_folder_in_place_of_a_jobs_fails_and_stays(laun
     assert os.listdir(folder) == ["thesis.tex"]
 
 
-def test_multi_gpu_shows_each_worker_one_gpu(launch, tmp_path, monkeypatch):
+@pytest.mark.parametrize("launcher", ["local", "multi_gpu"])
+def test_each_worker_sees_one_gpu(launcher, launch, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    outcomes = launch(["0", "0", "0"], launcher="multi_gpu", n_workers=None)
+    outcomes = launch(["0", "0", "0"], launcher=launcher, n_workers=None)
     assert not any(outcome.failed for outcome in outcomes)
     seen = {(job_folder(tmp_path, i) / "seen").read_text().split()[0] for i in range(3)}
     assert seen <= {"5", "7"}
@@ -158,7 +162,7 @@ def test_an_interrupted_launch_ends_everything_and_leaves_jobs_incomplete(tmp_pa
     assert "KeyboardInterrupt" in launcher.communicate(timeout=20)[1]
     assert time.monotonic() - start < 5
     wait_for(lambda: is_gone(pid))
-    assert read_job_file(out).exit_code is None
+    assert read_job_file(out).exit_code == -signal.SIGTERM, "it was asked first"
     assert not is_running(out)
 
 
@@ -195,46 +199,58 @@ def test_visible_gpus_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", " 2, GPU-8f ,,-1,3")
     assert visible_gpus() == ["2", "GPU-8f"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
     with pytest.raises(RogaError, match="CUDA_VISIBLE_DEVICES is ''"):
-        visible_gpus()
+        required_gpus()
 
 
 def test_visible_gpus_are_counted_by_nvidia_smi(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == []
     with pytest.raises(RogaError, match="nvidia-smi -L: "):
-        visible_gpus()
+        required_gpus()
     program = tmp_path / "nvidia-smi"
     program.touch(0o755)
     program.write_text("#!/bin/sh\nexit 9\n")
     with pytest.raises(RogaError, match="exit code 9"):
-        visible_gpus()
+        required_gpus()
     program.write_text("#!/bin/sh\necho GPU 0: a; echo GPU 1: b\n")
     assert visible_gpus() == ["0", "1"]
 
 
-def test_of_many_that_claim_a_job_at_once_one_gets_it(tmp_path):
-    from roga_domainbed.launch.worker import claim
+@pytest.mark.parametrize(
+    ("gpus", "options", "n_jobs", "expected"),
+    [
+        (["0", "1"], Options(), 9, ["0", "1"]),
+        (["0", "1"], Options(jobs_per_gpu=2), 9, ["0", "1", "0", "1"]),
+        (["0", "1"], Options(jobs_per_gpu=2), 3, ["0", "1", "0"]),
+        (["5", "7"], Options(n_workers=3), 9, ["5", "7", "5"]),
+        ([], Options(n_workers=3), 9, [None] * 3),
+    ],
+)
+def test_workers_are_spread_over_the_gpus(gpus, options, n_jobs, expected):
+    environments = environments_for(gpus, options, n_jobs)
+    assert [environment.get("CUDA_VISIBLE_DEVICES") for environment in environments] == expected
 
-    folder = tmp_path / "job"
-    folder.mkdir()  # left by an earlier attempt
-    stay, leave = os.pipe()
-    got, say = os.pipe()
-    children = []
-    for _ in range(8):
-        pid = os.fork()
-        if pid == 0:
-            os.close(leave)
-            os.write(say, b"1" if claim(str(folder), ("train",), retry=True) else b"0")
-            os.read(stay, 1)  # an owner that is gone owns nothing
-            os._exit(0)
-        children.append(pid)
-    answers = b""
-    while len(answers) < 8:
-        answers += os.read(got, 8)
-    os.close(leave)
-    for pid in children:
-        os.waitpid(pid, 0)
-    assert sorted(answers.decode()) == list("00000001")
-    assert claim(str(folder), ("train",), retry=True), "the owner has died: the job is free again"
-    assert not claim(str(folder), ("train",), retry=False)
+
+def test_without_a_gpu_there_is_a_worker_for_each_processor_up_to_eight(monkeypatch):
+    for cpus, expected in ((2, 2), (64, 8)):
+        monkeypatch.setattr(local, "usable_cpus", lambda cpus=cpus: cpus)
+        assert len(environments_for([], Options(), 100)) == expected
+
+
+def test_a_cancelled_sweep_ends_the_jobs_that_run_and_starts_no_other(tmp_path, entry):
+    jobs = []
+    for index in range(3):
+        out = str(tmp_path / "sweep" / str(index))
+        jobs.append(Job(("train", "--do", "sleep", "--output_dir", out), out))
+    outcomes = local.launch_local(jobs, Options(1, entry, folder=str(tmp_path / "sweep")))
+    cancelling = threading.Timer(
+        0, lambda: (wait_for(lambda: is_running(jobs[0].output_dir)), cancel(tmp_path / "sweep"))
+    )
+    cancelling.start()
+    found = {outcome.job.id: outcome.exit_code for outcome in outcomes}
+    cancelling.join()
+    assert found == {"0": -signal.SIGTERM, "1": STOPPED, "2": STOPPED}
+    assert not (tmp_path / "sweep" / "1").exists()

@@ -76,7 +76,7 @@ def test_every_line_comes_back_and_how_each_run_ended(sweep, tmp_path):
     runs = packed_runs(packed(folder, tmp_path))
     assert {name: (found.state, found.exit_code) for name, found in runs.items()} == {
         done.name: ("Done", None),
-        killed.name: ("Incomplete", -9),
+        killed.name: ("Interrupted", -9),
     }
     for job in (done, killed):
         assert runs[job.name].content == (job / "results.jsonl").read_bytes()
@@ -200,7 +200,7 @@ def row(name="a", state="Done", record=b"{}\n"):
         (rows(row("..")), "which is no name of a folder"),
         (rows(row("")), "which is no name of a folder"),
         (rows(row(None)), "which is no name of a folder"),
-        (rows(row(state="done")), "the run a is 'done'; expected Done, Failed, Incomplete"),
+        (rows(row(state="done")), "the run a is 'done'; expected Done, Failed, Interrupted"),
         (rows(row(), row("b"), row()), "rows of a run stand apart"),
         (rows(row(), row(record=None)), "rows without a record"),
         (rows(row()).drop_columns("state"), "its columns are not run, state"),

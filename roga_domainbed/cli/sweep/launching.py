@@ -1,0 +1,174 @@
+"""``sweep launch`` and ``sweep retry``: the jobs that are to run go to a launcher, and what became of them is said."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+from roga_domainbed.catalog.registry import load
+from roga_domainbed.cli.lasting import lasting_output
+from roga_domainbed.cli.sweep.asking import confirmed
+from roga_domainbed.cli.sweep.which import are_given
+from roga_domainbed.launch import LAUNCHERS, Job, LauncherInfo, Options, Outcome
+from roga_domainbed.launch.job import State, failure_line
+from roga_domainbed.launch.jobfile import STOPPED
+from roga_domainbed.processes import STOP_SIGNALS
+from roga_domainbed.sweep.folder import PLAN_FILE, store_plan
+from roga_domainbed.sweep.plan import Plan
+
+#: What a training imports, so that jobs start warm. A module that cannot be imported is skipped.
+_PRELOAD = ("torch", "torchvision", "timm", "sklearn.metrics", "roga_domainbed.trainer.run")
+
+
+def launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job, State]]) -> int:
+    """Run the jobs that have no folder yet, and those that were interrupted; ``retry`` runs what failed instead."""
+    was_planned = os.path.exists(os.path.join(args.output_dir, PLAN_FILE))
+    retry = args.retry or args.command == "retry"
+    again = [
+        dataclasses.replace(job, retry=True)
+        for job, state in listed
+        if _is_relaunched(job, state, retry, was_planned)
+    ]
+    new = [job for job, state in listed if state is State.NOT_LAUNCHED and args.command == "launch"]
+    left = sum(state in (State.FAILED, State.INTERRUPTED) for _, state in listed) - len(again)
+    if again:
+        print(f"{len(again)} jobs resume from their last checkpoint.")
+    if left:
+        print(f"{left} jobs failed or were interrupted and stay as they are; --retry starts them again.")
+    jobs = again + new
+    if not confirmed(args, args.command, jobs):
+        return 0
+    launcher = LAUNCHERS.get(args.command_launcher)
+    ended = _Ended()
+    if jobs:
+        if launcher.runs and not (was_planned and not are_given(args)):
+            for plan in plans:
+                store_plan(args.output_dir, plan)
+        print("Launching...")
+        print("Making job directories:", flush=True)
+        try:
+            with _stop_signals(), lasting_output():
+                _run(launcher, jobs, _options(args), ended)
+        except _Told as told:
+            print(
+                f"roga-domainbed sweep: told to stop by {told}; the same command resumes the jobs",
+                file=sys.stderr,
+            )
+            return STOPPED
+    undone = _undone(listed, ended.submitted) if launcher.runs else []
+    for outcome in ended.failures:
+        print(failure_line(outcome.job, outcome.exit_code, outcome.note), file=sys.stderr)
+    if ended.failures or len(undone) > ended.stopped:
+        return 1
+    return STOPPED if ended.stopped else 0
+
+
+def _options(args: argparse.Namespace) -> Options:
+    return Options(
+        args.n_workers, preload=_PRELOAD, folder=args.output_dir, jobs_per_gpu=args.jobs_per_gpu or 1
+    )
+
+
+@dataclasses.dataclass
+class _Ended:
+    """How the jobs of a launch ended."""
+
+    failures: list[Outcome] = dataclasses.field(default_factory=list)
+    skipped: int = 0
+    stopped: int = 0
+    submitted: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        self.skipped += outcome.skipped
+        self.stopped += outcome.stopped
+        self.submitted += outcome.submitted
+        if outcome.failed:
+            self.failures.append(outcome)
+
+
+def _run(launcher: LauncherInfo, jobs: Sequence[Job], options: Options, ended: _Ended) -> None:
+    outcomes = load(launcher.target)(jobs, options)
+    with contextlib.closing(outcomes), _progress(launcher, len(jobs)) as bar:
+        for outcome in outcomes:
+            ended.add(outcome)
+            if bar is not None:
+                bar.set_postfix(failed=len(ended.failures), refresh=False)
+                bar.update()
+    print(f"Launched {len(jobs) - ended.skipped} jobs!")
+    if ended.skipped:
+        print(f"{ended.skipped} jobs were left to another launch of this sweep.")
+    if ended.stopped:
+        print(f"{ended.stopped} jobs were told to stop; the same command resumes them.")
+    if ended.submitted:
+        print(
+            f"{ended.submitted} jobs wait in the queue; 'sweep status' and 'sweep watch' show what becomes of them."
+        )
+
+
+#: What an unfinished job waits for.
+_REMEDIES = {
+    State.RUNNING: "running now, started by another command",
+    State.FAILED: "failed; 'sweep retry' starts them again",
+    State.INTERRUPTED: "interrupted; the same command resumes those of ours, 'sweep retry' all",
+    State.NOT_LAUNCHED: "not launched",
+}
+
+
+def _undone(listed: Sequence[tuple[Job, State]], n_submitted: int) -> list[State]:
+    """The states of the jobs that are not done, after a sentence about them; none if a queue has some of them."""
+    if n_submitted:
+        return []
+    states = [state for job, _ in listed if (state := job.state) is not State.DONE]
+    if states:
+        counted = "; ".join(
+            f"{states.count(state)} {what}" for state, what in _REMEDIES.items() if state in states
+        )
+        print(f"{len(states)} of {len(listed)} jobs are not done: {counted}.", file=sys.stderr)
+    return states
+
+
+def _is_relaunched(job: Job, state: State, retry: bool, was_planned: bool) -> bool:
+    if state is State.FAILED:
+        return retry
+    # DomainBed makes empty folders for jobs that it will run; a launch of ours that was killed may leave one.
+    ours = job.is_ours or (was_planned and job.is_empty)
+    return state is State.INTERRUPTED and (retry or ours)
+
+
+@contextlib.contextmanager
+def _progress(launcher: LauncherInfo, n_jobs: int) -> Iterator:
+    if not launcher.runs:
+        yield None
+        return
+    from tqdm import tqdm  # only launching needs it
+
+    with tqdm(total=n_jobs, unit="job", file=sys.stderr, smoothing=0) as bar:
+        yield bar
+
+
+class _Told(BaseException):
+    """A signal told this process to stop; its name."""
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[None]:
+    """Let SIGTERM, SIGUSR1 and a closed terminal end the jobs too, as Ctrl-C does."""
+
+    def stop(number: int, frame: object) -> None:
+        raise _Told(signal.Signals(number).name)
+
+    names = [getattr(signal, name) for name in (*STOP_SIGNALS, "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        names = []  # only the main thread may set handlers
+    before = {name: signal.signal(name, stop) for name in names if name != signal.SIGINT}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
