@@ -7,8 +7,7 @@ imported inside the functions: it takes a second, and reading the rows does not 
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -238,10 +237,23 @@ def _probabilities(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np
     return scores, labels
 
 
-def _roc_curve(labels: np.ndarray, scores: np.ndarray, **options: Any) -> tuple[np.ndarray, ...]:
+def _roc_curve(
+    labels: np.ndarray, scores: np.ndarray, *, drop_intermediate: bool = True
+) -> tuple[np.ndarray, ...]:
+    """scikit-learn's curve, read-only."""
+    return _curve_of_bytes(labels.astype(np.int8).tobytes(), scores.tobytes(), drop_intermediate)
+
+
+@lru_cache(maxsize=2)  # five metrics of a split look at these two, and a curve takes as long as all the rest
+def _curve_of_bytes(labels: bytes, scores: bytes, drop_intermediate: bool) -> tuple[np.ndarray, ...]:
     from sklearn.metrics import roc_curve
 
-    return roc_curve(labels, scores, **options)
+    curve = roc_curve(
+        np.frombuffer(labels, np.int8), np.frombuffer(scores), drop_intermediate=drop_intermediate
+    )
+    for values in curve:
+        values.flags.writeable = False
+    return curve
 
 
 ACCURACY = Metric("acc", accuracy, "accuracy", "acc")
