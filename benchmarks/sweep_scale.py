@@ -106,9 +106,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--delay_ms", type=float, default=1.0)
     args = parser.parse_args()
-    print(
-        f"{'jobs':>7}  {'phase':<9}  {'calls a job':>11}  {'at ' + format(args.delay_ms, 'g') + ' ms a call':>15}  ms a job"
-    )
+    waiting = f"at {args.delay_ms:g} ms a call"
+    print(f"{'jobs':>7}  {'phase':<9}  {'calls a job':>11}  {waiting:>15}  ms a job")
     found: dict[str, list[float]] = {}
     for n_jobs in args.jobs:
         # In memory: the disk of this machine is not what is measured.

@@ -11,7 +11,6 @@ import contextlib
 import pyarrow.pandas_compat  # noqa: F401
 import torch.utils.serialization.config  # noqa: F401
 
-import roga_domainbed.cli.train
 import roga_domainbed.engine.algorithms
 import roga_domainbed.engine.networks
 import roga_domainbed.trainer.run  # noqa: F401
