@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 
 import pyarrow.pandas_compat  # noqa: F401
+import sklearn.covariance  # noqa: F401
 import torch.utils.serialization.config  # noqa: F401
 
 import roga_domainbed.engine.algorithms
 import roga_domainbed.engine.networks
 import roga_domainbed.trainer.run  # noqa: F401
 from roga_domainbed.catalog import ALGORITHMS
-from roga_domainbed.metrics.binary import auc
 from roga_domainbed.trainer.experiment import library_versions
 from roga_domainbed.upstream import bridge
 
-auc([0.0, 1.0], [0, 1])  # scikit-learn looks for the plugins of a package of its own
 library_versions()  # cuDNN is loaded to know its own
 with contextlib.suppress(Exception, SystemExit):
     ALGORITHMS.names()
