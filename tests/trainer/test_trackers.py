@@ -61,7 +61,7 @@ def kill_and_resume(folder, monkeypatch, tracker):
     run(folder, checkpoint_every=3, track=[tracker])
     output = (folder / "out.txt").read_text()
     assert "Continued after 3 of 9 steps." in output
-    assert "is off" not in output
+    assert "is off from here on" not in output
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and forks of POSIX")
@@ -190,6 +190,7 @@ def test_tensorboard_has_every_point_once_and_changes_no_number(tmp_path, monkey
     assert comparable(tmp_path / "run") == comparable(tmp_path / "without")
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_what_a_killed_run_could_not_send(tmp_path):
     pytest.importorskip("tensorboard")
     run(tmp_path, track=["tensorboard"])
@@ -285,7 +286,8 @@ def read_mlflow(uri):
 
 @needs_fork
 @pytest.mark.slow
-@pytest.mark.parametrize("uri", [None, "sqlite:///elsewhere.db"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
+@pytest.mark.parametrize("uri", [None, pytest.param("sqlite:///elsewhere.db", marks=pytest.mark.long)])
 def test_mlflow_has_every_point_once_in_one_run(uri, tmp_path, monkeypatch):
     pytest.importorskip("mlflow")
     if uri:

@@ -37,7 +37,7 @@ _LAST_S = 600.0
 
 
 class Tracker(Protocol):
-    """One of the trackers. It is made with a ``RunInfo`` and the steps of the records that are stored already."""
+    """One of the trackers. It is made with a ``RunInfo`` and the steps of the records that the run resumes from."""
 
     def has(self, step: int) -> bool:
         """Whether it has the record of that step, from the run before it was resumed."""
@@ -77,9 +77,9 @@ def main() -> None:
 
 def follow(run: RunInfo, training_ended: threading.Event) -> None:
     """Send the records that are stored and those that come, until the training has ended."""
-    path, offset = Path(run.folder, RECORDS), 0
-    records, offset = _records(path, offset)
+    path = Path(run.folder, RECORDS)
     module = importlib.import_module(MODULES[run.tracker])
+    records, offset = _records(path, 0, run.kept_bytes)
     tracker: Tracker = module.Tracker(run, [record["step"] for record in records])
     while True:
         for record in records:
@@ -92,12 +92,12 @@ def follow(run: RunInfo, training_ended: threading.Event) -> None:
     tracker.finish(is_done(run.folder))
 
 
-def _records(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """The whole records after ``offset`` bytes, and where the last of them ends."""
+def _records(path: Path, offset: int, n_bytes: int = -1) -> tuple[list[dict[str, Any]], int]:
+    """The whole records in the ``n_bytes`` after ``offset``, -1 for all there are, and where the last of them ends."""
     try:
         with open(path, "rb") as file:
             file.seek(offset)
-            content = file.read()
+            content = file.read(n_bytes)
     except FileNotFoundError:
         return [], offset
     end = content.rfind(b"\n") + 1

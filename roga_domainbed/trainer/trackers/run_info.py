@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from roga_domainbed.files import replacing
 from roga_domainbed.foreign import Malformed, read_json
+from roga_domainbed.results.records import RECORDS
 from roga_domainbed.results.rows import row_name
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class RunInfo:
         environments: names of all environments, in index order.
         config: the arguments, and under ``hparams`` the hyper-parameters.
         pid: of the process that trains.
+        kept_bytes: length of ``results.jsonl`` as the training begins or resumes; what was there after it is gone.
     """
 
     tracker: str
@@ -41,6 +43,7 @@ class RunInfo:
     environments: list[str]
     config: dict[str, Any]
     pid: int
+    kept_bytes: int
 
     @classmethod
     def of(cls, experiment: Experiment, folder: Path, tracker: str) -> RunInfo:
@@ -51,7 +54,9 @@ class RunInfo:
         held_out = [experiment.names[env] for env in args["test_envs"]]
         config = {**args, "row": row_name(args), "test_env_names": held_out, "hparams": experiment.hparams}
         name = _name(config, is_job=group is not None)
-        return cls(tracker, str(folder), name, group, list(experiment.names), config, os.getpid())
+        records = folder / RECORDS
+        kept = records.stat().st_size if records.exists() else 0
+        return cls(tracker, str(folder), name, group, list(experiment.names), config, os.getpid(), kept)
 
     def flat_config(self) -> dict[str, Any]:
         """Name → value of all that is not None: ``dataset``, ``hparams.lr`` and so on."""
