@@ -28,7 +28,6 @@ from roga_domainbed.cli.own_command import own_command
 from roga_domainbed.errors import Problems
 from roga_domainbed.launch import MOST_WORKERS
 from roga_domainbed.launch.folders import holds_no
-from roga_domainbed.processes import usable_cpus
 from roga_domainbed.sweep.folder import jobs_by_their_files, sweep_folder_problem
 from roga_domainbed.sweep.plan import Plan
 
@@ -66,7 +65,6 @@ def run(args: argparse.Namespace) -> int:
     sweep_dir = str(root / "sweep")
     # One thread a training: sums then add up in one order whatever the number of cores.
     os.environ["OMP_NUM_THREADS"] = "1"
-    n_workers = args.n_workers or min(usable_cpus(), 8)
     status = own_command(
         "sweep launch",
         {
@@ -78,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             "--checkpoint_freq": max(1, args.steps // 2),
             # The preset's, with a warm-up that fits into any number of steps.
             "--hparams": json.dumps({"lr_schedule": "cosine", "warmup_steps": args.steps // 4}),
-            "--n_workers": n_workers,
+            **({} if args.n_workers is None else {"--n_workers": args.n_workers}),
         },
         "--retry",  # so that the same command finishes a demo that was interrupted
         "--skip_confirmation",

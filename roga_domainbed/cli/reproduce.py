@@ -39,7 +39,6 @@ from roga_domainbed.cli.own_command import own_command
 from roga_domainbed.errors import Problems, RogaError, shortened, unknown_name
 from roga_domainbed.launch import LAUNCHERS, Job
 from roga_domainbed.launch.job import State
-from roga_domainbed.processes import usable_cpus
 from roga_domainbed.sweep.folder import PLAN_FILE, store_plan, stored_plans, sweep_folder_problem
 from roga_domainbed.sweep.jobs import train_job
 from roga_domainbed.sweep.plan import Plan, load_preset, preset_names
@@ -76,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="|".join(info.name for info in LAUNCHERS if info.runs),
         help="as of sweep launch (default %(default)s)",
     )
-    parser.add_argument("--n_workers", type=int, help="jobs at a time (local: 1, multi_gpu: one a GPU)")
+    parser.add_argument("--n_workers", type=int, help="jobs at a time (default: as of sweep launch)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -144,7 +143,6 @@ def _launch(args: argparse.Namespace, plan: Plan, jobs: Sequence[Job]) -> int:
     """Run what is not done, as ``sweep launch`` does; its exit status."""
     options = {"--output_dir": args.output_dir, "--command_launcher": args.command_launcher}
     if args.smoke:
-        options["--n_workers"] = min(usable_cpus(), 8)
         os.environ["OMP_NUM_THREADS"] = "1"  # or the small jobs wait for each other
     if args.n_workers is not None:
         options["--n_workers"] = args.n_workers

@@ -35,6 +35,7 @@ class Environment(torch.utils.data.Dataset):
         recipe: what ``environment[i]`` does to ``pixels(i)``, for reading in batches; None if no ``Recipe`` can say it.
         pixels_shape: (H, W, 3) if all images have the same shape; None otherwise.
         may_draw: whether reading a sample may draw random numbers; if not, nothing is seeded for it.
+        in_memory: whether samples are kept as ``environment[i]`` gives them.
     """
 
     labels: np.ndarray | None = None
@@ -44,6 +45,7 @@ class Environment(torch.utils.data.Dataset):
     recipe: Recipe | None = None
     pixels_shape: tuple[int, int, int] | None = None
     may_draw: bool = True
+    in_memory: bool = False
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -186,6 +188,8 @@ class _Foreign(Environment):
             self.relative_paths = _relative_paths(environment.root, environment.samples)
         if not same_class_defines(environment, "pixels", "__getitem__"):
             self.recipe = None
+        if type(environment) is torch.utils.data.TensorDataset:
+            self.may_draw, self.in_memory = False, True
 
     def __len__(self) -> int:
         return len(self._environment)

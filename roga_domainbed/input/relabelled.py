@@ -24,7 +24,7 @@ class Relabelled(Environment):
     def __init__(self, environment: Environment, labels: np.ndarray):
         self._environment, self.labels = environment, labels
         self.videos, self.pixels_shape = environment.videos, environment.pixels_shape
-        self.may_draw = environment.may_draw
+        self.may_draw, self.in_memory = environment.may_draw, environment.in_memory
         # A subclass with a __getitem__ of its own has other samples than the pixels of the class above.
         if same_class_defines(environment, "pixels", "__getitem__"):
             self.recipe = environment.recipe

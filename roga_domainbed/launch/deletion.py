@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from roga_domainbed.errors import RogaError, shortened
-from roga_domainbed.launch.folders import other_files, run_folder_problem
+from roga_domainbed.launch.folders import foreign_files, remove_own, run_folder_problem
 from roga_domainbed.launch.lease import claim
 
 
@@ -20,7 +20,7 @@ def delete_unfinished(folder: str) -> bool:
     problem = run_folder_problem(folder)
     if problem is not None:
         raise RogaError(problem)
-    others = other_files(os.listdir(folder))
+    others = foreign_files(folder)
     if others:
         raise RogaError(f"it holds other files too ({shortened(others)}); move them, then delete again")
     # Nobody starts the job while we hold it; minutes may lie between the list and the answer to the question.
@@ -29,7 +29,7 @@ def delete_unfinished(folder: str) -> bool:
         return False
     for name in os.listdir(folder):
         if name != os.path.basename(lease.path):
-            os.unlink(os.path.join(folder, name))
+            remove_own(os.path.join(folder, name))
     os.unlink(lease.path)
     with contextlib.suppress(OSError):  # somebody has begun the job anew in this instant
         os.rmdir(folder)

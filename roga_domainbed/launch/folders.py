@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,10 +19,20 @@ from roga_domainbed.results.records import DONE, ERRORS, LONGEST_LINE, RECORDS, 
 
 OUTPUT = "out.txt"
 TRACE = "trace.json.gz"
+TENSORBOARD = "tensorboard"
+
+#: Folder of an experiment tracker → what the tracker gives the names of in it.
+_OF_TRACKERS = {
+    TENSORBOARD: re.compile(r"events\.out\.tfevents\.\d+\..+"),
+    "wandb": re.compile(r"(offline-)?run-\d{8}_\d{6}-\w+|debug(-internal|-cli\..+|-core)?\.log"),
+}
 
 _NAMES = [re.escape(name) for name in (DONE, RECORDS, SCORES, TRACE, OUTPUT, ERRORS, "model.pkl")]
 #: What a training makes anew when it starts anew.
-RESULTS = re.compile(rf"({'|'.join(_NAMES)}|model_step\d+\.pkl|checkpoint_\d+\.pt)(\.part)?")
+RESULTS = re.compile(
+    rf"({'|'.join(_NAMES)}|model_step\d+\.pkl|checkpoint_\d+\.pt|track_[a-z]+\.(log|json))(\.part)?"
+    rf"|{'|'.join(_OF_TRACKERS)}"
+)
 DAMAGED = re.compile(r"damaged_checkpoint_\d+\.pt")
 _CLAIM = "job.claim"  # of versions before leases
 _JOB = re.compile(
@@ -52,7 +63,10 @@ def run_folder_problem(folder: str | os.PathLike) -> str | None:
         try:
             if os.path.islink(path):  # what it leads to is somebody else's
                 return f"has a {name} that is no file of a run: a link to {os.readlink(path)}"
-            check_regular(path)
+            if name not in _OF_TRACKERS:
+                check_regular(path)
+            elif not os.path.isdir(path):
+                return f"has a {name} that is no folder of a run"
         except FileNotFoundError:  # a temporary one, of whoever works there
             continue
         except OSError as error:
@@ -75,6 +89,45 @@ def holds_no(kind: str, names: Iterable[str]) -> str:
     """The end of a sentence about a folder with files called ``names`` that is somebody else's."""
     return (
         f"holds other files and no {kind} ({shortened(sorted(names))}): choose a new folder or an empty one"
+    )
+
+
+def foreign_files(folder: str | os.PathLike) -> list[str]:
+    """What lies in a run's folder, and in its trackers' folders, and is neither the run's nor theirs."""
+    names = os.listdir(folder)
+    others = other_files(names)
+    for name in sorted(_OF_TRACKERS.keys() & set(names)):
+        others += [os.path.join(name, inner) for inner in _others_within(os.path.join(folder, name))]
+    return others
+
+
+def remove_own(path: str | os.PathLike) -> None:
+    """Remove a file of a run, or the folder of a tracker; what is not the tracker's stays in it.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if os.path.basename(path) not in _OF_TRACKERS:
+        os.unlink(path)
+        return
+    others = _others_within(path)
+    for name in set(os.listdir(path)).difference(others):
+        inner = os.path.join(path, name)
+        if os.path.isdir(inner):
+            shutil.rmtree(inner)  # follows no link
+        else:
+            os.unlink(inner)
+    if not others:
+        os.rmdir(path)
+
+
+def _others_within(path: str | os.PathLike) -> list[str]:
+    """What lies in the folder of a tracker and is not the tracker's, by its name or because it is a link."""
+    own = _OF_TRACKERS[os.path.basename(path)]
+    return sorted(
+        name
+        for name in os.listdir(path)
+        if not own.fullmatch(name) or os.path.islink(os.path.join(path, name))
     )
 
 

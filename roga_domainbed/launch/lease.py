@@ -142,13 +142,13 @@ def claim(
         try:
             os.mkdir(output_dir)
         except FileExistsError:
+            if is_done(output_dir):
+                return None
             problem = run_folder_problem(output_dir)
             if problem is not None:
                 raise RogaError(f"{output_dir!r} {problem}") from None
             if not retry:
                 return None
-    if is_done(output_dir):
-        return None
     newest = attempts(output_dir)
     mine = started_now(tuple(argv), os.getpid(), owner)
     # A name of its own for each process, so that none writes into another's. Its date is the server's time.

@@ -17,13 +17,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
@@ -37,7 +38,7 @@ _GRACE_S = 60.0  # for a checkpoint, when nobody is left who could be more patie
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve jobs until stdin ends; does not return in a forked child."""
+    """Serve jobs until stdin ends; a forked child ends here."""
     parser = argparse.ArgumentParser(prog="python -m roga_domainbed.launch.worker")
     parser.add_argument("--entry", required=True, metavar="MODULE:FUNCTION")
     parser.add_argument("--preload", nargs="*", default=[], metavar="MODULE")
@@ -137,7 +138,7 @@ def _forked(entry: str) -> Callable[[Lease, list[str], int], tuple]:
                 signal.signal(getattr(signal, name), signal.SIG_DFL)
             _redirect(log)
             os.environ.update(lease.environment())
-            _leave(run_entry(entry, argv, lease))
+            _end(run_entry(entry, argv, lease))
 
         def poll() -> int | None:
             done, status = os.waitpid(pid, os.WNOHANG)
@@ -146,15 +147,6 @@ def _forked(entry: str) -> Callable[[Lease, list[str], int], tuple]:
         return pid, poll
 
     return start
-
-
-def _leave(exit_code: int) -> None:
-    """End a forked process without taking its copies of all modules apart, which takes seconds."""
-    atexit._run_exitfuncs()  # as multiprocessing ends what it has forked
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(exit_code)
 
 
 def _spawned(entry: str) -> Callable[[Lease, list[str], int], tuple]:
@@ -183,6 +175,19 @@ def run_entry(entry: str, argv: Sequence[str], lease: Lease | None) -> int:
         traceback.print_exc()
         code = 1
     return int(code or 0)
+
+
+def _end(code: int) -> NoReturn:
+    """End a forked job: with all that is registered for its end, but without the end of the interpreter.
+
+    That takes apart every module, and so copies the memory that they share with the worker's: seconds of each job.
+    """
+    threading._shutdown()  # as ``multiprocessing`` ends what it forked
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _redirect(log: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -380,8 +381,6 @@ def _bca(
         left_out: for each group that was resampled, the values with one member left out.
         level: nominal coverage.
     """
-    from scipy.stats import norm
-
     below = (np.mean(drawn < observed) + np.mean(drawn <= observed)) / 2
     if below in (0.0, 1.0) or np.ptp(drawn) == 0:
         return float(drawn.min()), float(drawn.max())
@@ -392,7 +391,8 @@ def _bca(
         skews += np.sum(influence**3) / n**3
         spreads += np.sum(influence**2) / n**2
     acceleration = skews / (6 * spreads**1.5) if spreads > 0 else 0.0
-    bias = norm.ppf(below)
-    z = bias + norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(drawn, norm.cdf(bias + z / (1 - acceleration * z)))
+    normal = NormalDist()  # scipy.stats has the same functions, and takes a second to import
+    bias = normal.inv_cdf(below)
+    ends = [bias + normal.inv_cdf(share) for share in ((1 - level) / 2, (1 + level) / 2)]
+    low, high = np.quantile(drawn, [normal.cdf(bias + z / (1 - acceleration * z)) for z in ends])
     return float(low), float(high)

@@ -28,6 +28,7 @@ from roga_domainbed.trainer.object_state import Captured
 
 KEPT = 2
 EVERY_S = 60.0
+FIRST_S = 5.0
 COST_SHARE = 0.01
 
 _FORMAT = 1
@@ -183,13 +184,14 @@ class Schedule:
 
     Args:
         every: after every so many steps, 0 for never. None for the default: after a record, or ``EVERY_S``
-            seconds after the last one, but never so soon that writing takes more than ``COST_SHARE`` of the time.
+            seconds after the last one, but never so soon that writing takes more than ``COST_SHARE`` of the time,
+            nor before ``FIRST_S`` seconds.
     """
 
     def __init__(self, every: int | None):
         self.every = every
         self._last = time.monotonic()
-        self._wait = 0.0
+        self._wait = FIRST_S  # until it is known what one takes
 
     @property
     def is_off(self) -> bool:

@@ -13,6 +13,7 @@ from roga_domainbed.catalog import ALGORITHMS, DATASETS
 from roga_domainbed.catalog.datasets import EVAL_PARTS, SPLIT_MODES, TASKS, test_env_problems
 from roga_domainbed.catalog.values import MOST_STEPS, argument, arguments_of, check_arguments
 from roga_domainbed.errors import Failed, Problems, unknown_name
+from roga_domainbed.trainer import trackers
 
 #: The arguments upstream's ``train`` has; the others are ours.
 UPSTREAM_ARGS = (
@@ -117,6 +118,9 @@ class TrainConfig:
         choices=EVAL_PARTS,
     )
     overwrite: bool = argument(False, "replace a run that --output_dir already holds, finished or not")
+    track: list[str] | None = argument(
+        None, "show the records in these experiment trackers too, as they come", choices=trackers.NAMES
+    )
 
     def record_args(self) -> dict[str, Any]:
         """What a record carries as ``args``: upstream's sixteen, and of ours those that change numbers."""
@@ -147,6 +151,8 @@ class TrainConfig:
                 problems.add(message)
         check_arguments(asdict(self), arguments_of(TrainConfig), problems)
         for message in self.training_options.problems(self.split):
+            problems.add(message)
+        for message in trackers.problems(self.track or ()):
             problems.add(message)
         if self.task == "domain_adaptation" and self.uda_holdout_fraction == 0:
             problems.add(

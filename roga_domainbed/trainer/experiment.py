@@ -86,6 +86,9 @@ class Experiment:
         if self.n_workers is None:
             # A sweep gives each job its share of the cores as threads: as many readers, not more.
             self.n_workers = min(self.dataset.n_workers, torch.get_num_threads())
+            in_memory = all(environment.in_memory for environment in self.dataset.environments)
+            if self.n_workers == 1 and in_memory and self.device.type == "cpu":
+                self.n_workers = 0  # nothing to decode, and the reader would share the network's core
         self.input = InputPath(
             self.dataset.environments,
             InputOptions(config.input, config.cache, hparams.get("augmentation") or None),

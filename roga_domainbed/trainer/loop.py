@@ -38,6 +38,7 @@ from roga_domainbed.trainer.progress import RecordTable
 from roga_domainbed.trainer.running_means import RunningMeans
 from roga_domainbed.trainer.scores import add_scores
 from roga_domainbed.trainer.stop import StopRequested, StopSignals
+from roga_domainbed.trainer.trackers.tracking import Tracking
 from roga_domainbed.upstream import defects
 
 
@@ -88,6 +89,10 @@ class TrainingLoop:
         Raises:
             StopRequested: a signal came; unless checkpoints are off, one was written.
         """
+        with Tracking(self.experiment, self.output_dir) as self.tracking:
+            self._run()
+
+    def _run(self) -> None:
         print(self.experiment.input.sentence())
         if self.averaging is not None:
             print(self.averaging.sentence())
@@ -231,7 +236,7 @@ class TrainingLoop:
             return evaluate(experiment, complete=self.steps_done == experiment.n_steps)
 
     def _new_notices(self, record: dict[str, Any]) -> list[str]:
-        found = []
+        found = self.tracking.notices()
         if record["step"] == 0:
             found += roga_notices.at_first_record(record, self.experiment.hparams)
         if self.averaging is not None:

@@ -24,7 +24,7 @@ from roga_domainbed.host.backend import host
 from roga_domainbed.input.image_files import UnreadableImage
 from roga_domainbed.input.prefetch import ReaderDied
 from roga_domainbed.launch import lease
-from roga_domainbed.launch.folders import DAMAGED, OUTPUT, RESULTS, run_folder_problem
+from roga_domainbed.launch.folders import DAMAGED, OUTPUT, RESULTS, remove_own, run_folder_problem
 from roga_domainbed.launch.jobfile import LOCK_FILE, attempts, is_live
 from roga_domainbed.optim import NonFiniteError
 from roga_domainbed.optim.collectives import PeerStopped, together
@@ -164,7 +164,7 @@ def _follow(config: TrainConfig, hparams: dict[str, Any], signals: StopSignals) 
     Raises:
         SystemExit: the run has ended early, for a reason that another process gives.
     """
-    config = dataclasses.replace(config, skip_model_save=True, checkpoint_every=0, profile=False)
+    config = dataclasses.replace(config, skip_model_save=True, checkpoint_every=0, profile=False, track=None)
     try:
         together(torch.distributed.barrier)
         with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
@@ -247,7 +247,7 @@ def _make_folder(output_dir: Path) -> None:
 def _clear_folder(output_dir: Path, *, with_damaged: bool) -> None:
     for path in list(output_dir.iterdir()):
         if RESULTS.fullmatch(path.name) or (with_damaged and DAMAGED.fullmatch(path.name)):
-            path.unlink()
+            remove_own(path)
 
 
 def _print_header(config: TrainConfig, hparams: dict[str, Any]) -> None:

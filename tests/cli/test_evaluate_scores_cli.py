@@ -389,12 +389,22 @@ def test_a_runs_own_file_is_read_at_its_last_step_and_by_split(run):
     assert "a: of 2 steps the last, 2" in json.loads(printed.out)["notes"]
 
 
+def test_it_loads_numpy_and_no_other_large_library(tmp_path):
+    """scikit-learn, scipy.stats and pandas take two seconds to import, the numbers half of one."""
+    made(4).to_csv(tmp_path / "a.csv", index=False)
+    code = (
+        "import sys; from roga_domainbed.cli import main; main(sys.argv[1:]);"
+        "print(*(name for name in ('numpy', 'scipy', 'sklearn', 'pandas', 'pyarrow', 'torch') if name in sys.modules))"
+    )
+    command = [sys.executable, "-c", code, "evaluate", "--scores", tmp_path / "a.csv"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "numpy"
+
+
 @pytest.mark.slow
-def test_15000_scores_take_little_more_than_the_import_of_scikit_learn(tmp_path):
-    """3 s in all is what a user may wait; the import is most of it."""
+def test_15000_scores_take_no_more_than_a_user_waits(tmp_path):
     made(250, 30).to_csv(tmp_path / "a.csv", index=False)
-    whole = processor_seconds("-m", "roga_domainbed", "evaluate", "--scores", tmp_path / "a.csv")
-    assert whole - processor_seconds("-c", "import sklearn.metrics") < 1.8
+    assert processor_seconds("-m", "roga_domainbed", "evaluate", "--scores", tmp_path / "a.csv") < 3.0
 
 
 def processor_seconds(*argv):

@@ -5,7 +5,7 @@ import pytest
 
 #: Stands in for the real entry: does what the word after --do says.
 ENTRY = """
-    import os, signal, sys, time
+    import atexit, os, signal, sys, threading, time
 
     def main(argv):
         value = lambda flag: argv[argv.index(flag) + 1]
@@ -22,6 +22,11 @@ ENTRY = """
         if what == "kill_worker":
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(60)
+        if what == "at_exit":
+            threading.Thread(target=lambda: (time.sleep(0.5), print("a thread", end=" "))).start()
+            atexit.register(print, "and a function at the end", end="")
+            sys.stdout.reconfigure(line_buffering=False)
+            return 4
         if what == "sleep":
             open(out + "/pid", "w").write(str(os.getpid()))
             time.sleep(60)

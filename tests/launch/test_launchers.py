@@ -76,6 +76,12 @@ def test_each_job_gives_one_outcome_with_its_exit_code_log_and_job_file(launch, 
     assert not is_running(job_folder(tmp_path, 1))
 
 
+def test_a_job_ends_with_its_threads_and_with_what_is_registered_for_the_end_of_its_process(launch):
+    (outcome,) = launch(["at_exit"])
+    assert outcome.exit_code == 4
+    assert Path(outcome.job.log_path).read_text().endswith("to stderr\na thread and a function at the end")
+
+
 def test_a_dead_worker_fails_its_job_alone(launch, tmp_path):
     outcomes = launch(["kill_worker", "0", "0"], n_workers=1)
     assert [outcome.exit_code for outcome in outcomes] == [None, 0, 0]

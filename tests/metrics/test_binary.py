@@ -25,6 +25,15 @@ def test_auc_and_average_precision_equal_scikit_learn(seed):
     assert average_precision(scores, labels) == average_precision_score(labels, scores)
 
 
+def test_the_curve_of_the_same_scores_is_another_with_other_labels_and_the_same_with_labels_of_any_type():
+    scores = [0.1, 0.2, 0.3, 0.4]
+    assert auc(scores, [0, 0, 1, 1]) == 1
+    assert auc(scores, [0, 1, 0, 1]) == 0.75  # three of four pairs
+    assert auc(scores, np.array([False, True, False, True])) == 0.75
+    assert auc(scores, np.array([0, 1, 0, 1], dtype=object)) == 0.75
+    assert auc([0.4, 0.2, 0.3, 0.1], [0, 1, 0, 1]) == 0
+
+
 @pytest.mark.parametrize(
     ("scores", "labels", "expected"),
     [

@@ -484,6 +484,9 @@ def clock(monkeypatch):
 
 def test_checkpoints_come_at_records_and_take_at_most_a_percent_of_the_time(clock):
     schedule = checkpoint.Schedule(None)
+    clock.now += 4.9
+    assert not schedule.is_due(1, recorded=True), "a run of some seconds starts anew"
+    clock.now += 0.1
     assert schedule.is_due(1, recorded=True)
     with schedule.timed():
         clock.now += 2.0  # so two hundred seconds of training must follow

@@ -1,6 +1,9 @@
 """``scores.parquet``: the numbers of records can be made from it, with scikit-learn and without a model."""
 
 import json
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -136,6 +139,27 @@ def test_steps_that_a_resumed_run_comes_to_again_are_replaced(tmp_path, monkeypa
         add_scores(paths["resumed"], [split], step)
     assert paths["resumed"].read_bytes() == paths["unbroken"].read_bytes()
     assert pd.read_parquet(paths["resumed"])["step"].value_counts().to_dict() == dict.fromkeys(range(7), 4)
+
+
+def test_adding_a_step_imports_no_pyarrow_dataset(tmp_path):
+    code = """
+        import sys
+        from pathlib import Path
+        from types import SimpleNamespace
+        import numpy as np
+        from roga_domainbed.metrics.split import SplitScores
+        from roga_domainbed.trainer.scores import add_scores
+
+        found = SplitScores(np.array([1]), np.array([1]), np.array([[0.2, 0.8]]), [0])
+        split = SimpleNamespace(
+            env=0, env_name="0", part="in", environment=SimpleNamespace(relative_paths=None), scores=found
+        )
+        for step in range(2):
+            add_scores(Path(sys.argv[1]), [split], step)
+        assert "pyarrow.dataset" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "file")], check=True)
+    assert pd.read_parquet(tmp_path / "file")["step"].tolist() == [0, 1]
 
 
 def test_scores_of_the_first_version_are_replaced_and_damaged_ones_are_not(tmp_path):

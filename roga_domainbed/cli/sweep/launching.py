@@ -23,7 +23,7 @@ from roga_domainbed.sweep.folder import PLAN_FILE, store_plan
 from roga_domainbed.sweep.plan import Plan
 
 #: What a training imports, so that jobs start warm. A module that cannot be imported is skipped.
-_PRELOAD = ("torch", "torchvision", "timm", "sklearn.metrics", "roga_domainbed.trainer.run")
+_PRELOAD = ("torch", "torchvision", "timm", "roga_domainbed.cli.train", "roga_domainbed.trainer.warm")
 
 
 def launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job, State]]) -> int:

@@ -30,7 +30,7 @@ class TensorEnvironment(Environment):
     ):
         self.images = images
         self.labels = np.asarray(labels, dtype=np.int64)
-        self._read = read
+        self._read, self.in_memory = read, read is None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy.stats import norm
 
+from roga_domainbed.metrics.binary import roc_curve
 from roga_domainbed.report.figures.figure import Figure, Line, Panel
 from roga_domainbed.report.figures.style import DASHES, MUTED, SERIES, line_style
 from roga_domainbed.report.scores import Scores
@@ -97,12 +98,10 @@ def mean_roc(trials: Sequence[Scores]) -> np.ndarray | None:
 
     Between two points of a trial's curve the rates are interpolated linearly.
     """
-    from sklearn.metrics import roc_curve
-
     rates = []
     for trial in trials:
         if len(np.unique(trial.labels)) == 2:
-            fpr, tpr, _ = roc_curve(trial.labels, trial.scores)
+            fpr, tpr = roc_curve(trial.scores, trial.labels)
             at = np.interp(FALSE_POSITIVE_RATES, fpr, tpr)
             at[0] = tpr[fpr == 0].max()  # np.interp takes the first of the points above 0
             rates.append(at)
