@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 PACKED_RECORDS = "records.parquet"
 RUN = "run"  # the column of both files that names the run's folder
-STATES = ("Done", "Failed", "Incomplete")  # as ``launch.State`` calls them; none runs, there is no process
+DROPPED = "Dropped"
+STATES = (
+    "Done",
+    "Failed",
+    "Incomplete",
+    DROPPED,
+)  # as ``launch.State`` calls them; none runs, there is no process
 _LONGEST_NAME = 255  # of a folder, in most file systems
 
 

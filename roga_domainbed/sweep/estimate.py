@@ -14,7 +14,7 @@ import math
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +26,7 @@ from roga_domainbed.launch import Job, Outcome
 from roga_domainbed.launch.jobfile import describe_exit, read_job_file
 from roga_domainbed.results.records import RECORDS, SCORES, read_records
 from roga_domainbed.results.text_table import text_table
-from roga_domainbed.sweep.jobs import train_job
+from roga_domainbed.sweep.jobs import Launch, length_of, train_job
 from roga_domainbed.sweep.status import Listed
 from roga_domainbed.sweep.watch import spoken
 
@@ -38,8 +38,6 @@ _POLL_S = 0.01
 _HOUR = 3600.0
 #: Hyper-parameters that short runs do without: few steps are too few for them, and they cost no time.
 _LEFT_OUT = ("warmup_steps",)
-
-Launch = Callable[[Sequence[Job]], Iterator[Outcome]]
 
 
 class Kind(NamedTuple):
@@ -163,8 +161,7 @@ def estimate(
         found = []
         for kind, jobs in kinds.items():
             args = jobs[0][0].train_args
-            default = default_length(kind.dataset)
-            n_steps, every = args.get("steps") or default[0], args.get("checkpoint_freq") or default[1]
+            n_steps, every = length_of(args, default_length)
             cost, failure = _cost(pairs[kind], outcomes, seen)
             n_left = sum(state.value not in ("Done", "Dropped") for _, state in jobs)
             found.append(Estimate(kind, len(jobs), n_left, n_steps, n_records(n_steps, every), cost, failure))
