@@ -156,8 +156,11 @@ def estimate(
         kinds.setdefault(kind, []).append((job, state))
     with tempfile.TemporaryDirectory(prefix="roga_domainbed_estimate_") as folder:
         pairs = {kind: short_jobs(jobs[0][0].train_args, folder) for kind, jobs in kinds.items()}
-        with _Watching([job for pair in pairs.values() for job in pair]) as seen:
-            outcomes = {outcome.job.id: outcome for outcome in launch(seen.jobs)}
+        with (
+            _Watching([job for pair in pairs.values() for job in pair]) as seen,
+            contextlib.closing(launch(seen.jobs)) as ended,  # ended before its folder is removed
+        ):
+            outcomes = {outcome.job.id: outcome for outcome in ended}
         found = []
         for kind, jobs in kinds.items():
             args = jobs[0][0].train_args

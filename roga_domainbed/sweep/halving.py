@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from roga_domainbed.errors import Problems
+from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.files import replacing
 from roga_domainbed.launch import Job, Outcome
 from roga_domainbed.launch.job import State
@@ -126,6 +126,9 @@ def launch_with_halving(
         launch: runs jobs, as ``Launcher`` does.
         halving: how.
         default_length: dataset → steps, and steps between records, of a job that is not told.
+
+    Raises:
+        RogaError: jobs are of a folder without a plan, so that their groups are not known.
     """
     waiting = {job.output_dir: job for job in jobs}
     groups = _groups([*every_job, *waiting.values()], halving, default_length)
@@ -160,11 +163,16 @@ class _Group:
 def _groups(
     jobs: Iterable[Job], halving: Halving, default_length: Callable[[str], tuple[int, int]]
 ) -> list[_Group]:
-    found: dict[tuple, dict[str, Job]] = {}
+    found: dict[str, dict[str, Job]] = {}
     for job in jobs:
-        args = job.train_args
-        key = (args.get("trial_seed"), args["dataset"], job.row, tuple(args["test_envs"]))
-        found.setdefault(key, {})[job.output_dir] = job
+        if "trial_seed" not in job.train_args:
+            raise RogaError(
+                "--halving needs the sweep's plan: give the arguments that say which jobs there are"
+            )
+        alike = {
+            name: value for name, value in job.train_args.items() if name not in ("hparams_seed", "seed")
+        }
+        found.setdefault(json.dumps(alike, sort_keys=True), {})[job.output_dir] = job
     groups = []
     for own in found.values():
         n_steps, every = length_of(next(iter(own.values())).train_args, default_length)
@@ -210,6 +218,8 @@ def _judged(group: _Group, rung: int, waiting: dict[str, Job], halving: Halving)
     verdict = judge(_ranks(values, halving.metric), n_kept, beyond)
     for seed in verdict.dropped:
         job, value = there[seed], values[seed]
+        if job.state is State.RUNNING:  # another launch goes on with it
+            continue
         found = {
             "eta": halving.eta,
             "rung": step,

@@ -135,5 +135,5 @@ def test_the_table_and_its_totals():
     )
     assert lines[5] == "Disk: 120 MB when all are done, and 160 MB of checkpoints until then."
     only = estimate_text([Estimate(one.kind, 40, 1, 101, 5, cost)], 4)
-    assert "--n_workers 4: about 6 min." in only, "one job cannot be shared"
+    assert "--n_workers 4: about 6 min 00 s." in only, "one job cannot be shared"
     assert ", 1 held out" not in only

@@ -1,5 +1,6 @@
 """Successive halving: who goes on, and what is left in the folders of those who do not."""
 
+import dataclasses
 import json
 import math
 import os
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from roga_domainbed.cli import main
-from roga_domainbed.errors import Problems
+from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.launch import Outcome
-from roga_domainbed.launch.jobfile import STOPPED, JobFile, write_job_file
+from roga_domainbed.launch.jobfile import STOPPED, JobFile, started_now, write_job_file
 from roga_domainbed.results.records import is_done, is_dropped, mark_done
 from roga_domainbed.results.runs import load_runs
 from roga_domainbed.sweep.halving import Halving, judge, launch_with_halving, validation_at
@@ -149,12 +150,12 @@ def test_a_group_is_halved_at_each_rung(tmp_path):
     assert {outcome.exit_code for outcome in outcomes.values()} == {0}
     assert outcomes[5].note == "dropped after step 10, as number 4 of 9"
     assert outcomes[6].note == ""
-    assert outcomes[6].job == jobs[6].__class__(**{**vars(jobs[6]), "retry": True}), "without --until"
+    assert outcomes[6].job == dataclasses.replace(jobs[6], retry=True), "without --until"
     assert [record["step"] for record in records(jobs[6])] == [*range(0, STEPS, EVERY)], "each record once"
 
 
 def test_groups_are_apart(tmp_path):
-    one, other = jobs_of(tmp_path), jobs_of(tmp_path, range(3), trial_seed=1)
+    one, other = jobs_of(tmp_path), jobs_of(tmp_path, range(3), hparams='{"rho": 1}')
     trainings = Trainings()
     both = [*one, *other]
     assert (
@@ -162,6 +163,22 @@ def test_groups_are_apart(tmp_path):
     )
     assert [job.train_args["hparams_seed"] for job in other if is_done(job.output_dir)] == [0, 2]
     assert [job.train_args["hparams_seed"] for job in one if is_done(job.output_dir)] == [0, 6]
+
+
+def test_jobs_whose_trial_is_not_known_have_no_group(tmp_path):
+    job = train_job({"dataset": "SynthFake", "algorithm": "ERM", "test_envs": [3], "hparams_seed": 0}, "x")
+    with pytest.raises(RogaError, match="--halving needs the sweep's plan"):
+        launched([job], Trainings())
+
+
+def test_a_job_that_another_launch_runs_is_not_dropped(tmp_path):
+    jobs, trainings = jobs_of(tmp_path), Trainings()
+    for job in jobs:
+        trainings.train(dataclasses.replace(job, argv=(*job.argv, "--until", "10")))
+    write_job_file(jobs[1].output_dir, started_now((), os.getpid()))
+    outcomes = launched([dataclasses.replace(jobs[2], retry=True)], trainings, every=jobs)
+    assert outcomes[2].note == "dropped after step 10, as number 7 of 9"
+    assert not is_dropped(jobs[1].output_dir)
 
 
 def test_jobs_that_failed_are_judged_by_nobody(tmp_path):
@@ -180,7 +197,7 @@ def test_a_group_that_is_not_complete_waits_for_the_next_launch(tmp_path):
     assert outcomes[5].note == "waits for 1 others of its group, which are not at step 10 yet"
     assert not any(is_dropped(job.output_dir) for job in jobs)
     trainings.stopped.clear()
-    again = [job.__class__(**{**vars(job), "retry": True}) for job in jobs]
+    again = [dataclasses.replace(job, retry=True) for job in jobs]
     launched(again, trainings)
     assert trainings.batches[1:] == [[4], [0, 6, 7, 8], [0, 6]], "those that paused stay where they are"
 
@@ -189,9 +206,7 @@ def test_a_second_launch_drops_nobody_else(tmp_path):
     jobs, trainings = jobs_of(tmp_path), Trainings()
     launched(jobs, trainings)
     Path(jobs[6].output_dir, "done").unlink()  # as if it had been killed just before
-    again = [
-        job.__class__(**{**vars(job), "retry": True}) for job in jobs if job.train_args["hparams_seed"] == 6
-    ]
+    again = [dataclasses.replace(job, retry=True) for job in jobs if job.train_args["hparams_seed"] == 6]
     launched(again, trainings, every=jobs)
     assert trainings.batches[3:] == [[6]]
     assert is_done(jobs[6].output_dir)
@@ -201,7 +216,7 @@ def test_a_marker_that_is_removed_revives_a_job(tmp_path):
     jobs, trainings = jobs_of(tmp_path), Trainings()
     launched(jobs, trainings)
     os.unlink(Path(jobs[8].output_dir, "dropped.json"))
-    again = [job.__class__(**{**vars(jobs[8]), "retry": True}) for job in jobs[8:]]
+    again = [dataclasses.replace(jobs[8], retry=True) for job in jobs[8:]]
     list(trainings(again))  # a launch without halving
     assert is_done(jobs[8].output_dir)
 
