@@ -74,6 +74,8 @@ from roga_domainbed.launch.job import UNFINISHED, State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED
 from roga_domainbed.processes import STOP_SIGNALS
 from roga_domainbed.results.packed import PackedRun, packed_runs
+from roga_domainbed.results.records import is_dropped
+from roga_domainbed.sweep.estimate import estimate, estimate_text
 from roga_domainbed.sweep.folder import (
     PLAN_FILE,
     jobs_by_their_files,
@@ -81,7 +83,9 @@ from roga_domainbed.sweep.folder import (
     stored_plans,
     sweep_folder_problem,
 )
-from roga_domainbed.sweep.jobs import train_job
+from roga_domainbed.sweep.halving import METRICS as HALVING_METRICS
+from roga_domainbed.sweep.halving import Halving, launch_with_halving
+from roga_domainbed.sweep.jobs import Launch, train_job
 from roga_domainbed.sweep.plan import HELD_OUT, Plan, load_preset, preset_names
 from roga_domainbed.sweep.status import job_states, status_table, summary_line, trouble_lines
 from roga_domainbed.sweep.watch import EVERY_S, watch
@@ -113,8 +117,12 @@ _PACKING = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Upstream's flags, then ours."""
-    parser.usage = "%(prog)s launch|status|watch|delete_incomplete|pack|unpack --output_dir FOLDER [options]"
-    parser.add_argument("command", choices=["launch", "status", "watch", "delete_incomplete", *_PACKING])
+    parser.usage = (
+        "%(prog)s launch|status|watch|estimate|delete_incomplete|pack|unpack --output_dir FOLDER [options]"
+    )
+    parser.add_argument(
+        "command", choices=["launch", "status", "watch", "estimate", "delete_incomplete", *_PACKING]
+    )
     parser.add_argument("--output_dir", required=True, help="folder of the sweep")
     for command, (option, text) in _PACKING.items():
         parser.add_argument(f"--{option}", dest=command, metavar="FOLDER", help=f"{command}: {text}")
@@ -140,6 +148,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="; ".join(f"{info.name}: {info.summary}" for info in LAUNCHERS) + " (default: %(default)s)",
     )
     group.add_argument("--n_workers", type=int, help="jobs at a time (local: 1, multi_gpu: one a GPU)")
+    group.add_argument(
+        "--halving",
+        type=int,
+        metavar="ETA",
+        help="launch: at steps/ETA², steps/ETA, let the best 1/ETA of the hyper-parameter seeds go on, by validation",
+    )
+    group.add_argument("--halving_metric", choices=HALVING_METRICS, default=HALVING_METRICS[0])
     group.add_argument(
         "--retry",
         action="store_true",
@@ -190,6 +205,10 @@ def run(args: argparse.Namespace) -> int:
     if args.command == "status":
         listed = [(job, State(packed[job.id].state) if job.id in packed else state) for job, state in listed]
         return _status(args, listed, packed)
+    if args.command == "estimate":
+        found = estimate(listed, _launch_of(LAUNCHERS.get(args.command_launcher), args), _default_length)
+        print(estimate_text(found, args.n_workers or 1), end="")
+        return int(any(one.cost is None for one in found))
     if args.command == "watch":
         watch(lambda: job_states(jobs, args.output_dir), args.every)
         return 0
@@ -272,7 +291,7 @@ def _launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job,
         print("Making job directories:", flush=True)
         try:
             with _stop_signals(), lasting_output():
-                failures, stopped = _run(launcher, jobs, args.n_workers)
+                failures, stopped = _run(launcher, jobs, args, [job for job, _ in listed])
         except _Told as told:
             print(
                 f"roga-domainbed sweep: told to stop by {told}; the same command resumes the jobs",
@@ -287,14 +306,22 @@ def _launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job,
     return STOPPED if stopped else 0
 
 
-def _run(launcher: LauncherInfo, jobs: list[Job], n_workers: int | None) -> tuple[list[Outcome], int]:
+def _run(
+    launcher: LauncherInfo, jobs: list[Job], args: argparse.Namespace, every_job: list[Job]
+) -> tuple[list[Outcome], int]:
     """Run ``jobs``; the outcomes that are failures, and how many jobs were told to stop."""
-    failures, skipped, stopped = [], 0, 0
-    outcomes = load(launcher.target)(jobs, Options(n_workers, preload=_PRELOAD))
+    failures, skipped, stopped, dropped, waiting = [], 0, 0, 0, 0
+    if args.halving and launcher.runs:
+        halving = Halving(args.halving, args.halving_metric)
+        outcomes = launch_with_halving(jobs, every_job, _launch_of(launcher, args), halving, _default_length)
+    else:
+        outcomes = _launch_of(launcher, args)(jobs)
     with contextlib.closing(outcomes), _progress(launcher, len(jobs)) as bar:
         for outcome in outcomes:
             skipped += outcome.skipped
+            dropped += is_dropped(outcome.job.output_dir)
             stopped += outcome.stopped
+            waiting += bool(outcome.stopped and outcome.note)
             if outcome.failed:
                 failures.append(outcome)
             if bar is not None:
@@ -303,9 +330,24 @@ def _run(launcher: LauncherInfo, jobs: list[Job], n_workers: int | None) -> tupl
     print(f"Launched {len(jobs) - skipped} jobs!")
     if skipped:
         print(f"{skipped} jobs were left to another launch of this sweep.")
-    if stopped:
-        print(f"{stopped} jobs were told to stop; the same command resumes them.")
+    if dropped:
+        print(f"{dropped} jobs were dropped by successive halving.")
+    if waiting:
+        print(f"{waiting} jobs wait at a rung for others of their group; the same command goes on with them.")
+    if stopped > waiting:
+        print(f"{stopped - waiting} jobs were told to stop; the same command resumes them.")
     return failures, stopped
+
+
+def _launch_of(launcher: LauncherInfo, args: argparse.Namespace) -> Launch:
+    options = Options(args.n_workers, preload=_PRELOAD)
+    return lambda jobs: load(launcher.target)(jobs, options)
+
+
+def _default_length(dataset: str) -> tuple[int, int]:
+    from roga_domainbed.trainer.length import default_length  # torch: only for jobs that are not told
+
+    return default_length(dataset)
 
 
 #: What an unfinished job waits for.
@@ -319,7 +361,7 @@ _REMEDIES = {
 
 def _undone(listed: list[tuple[Job, State]]) -> list[State]:
     """The states of the jobs that are not done, after a sentence about them."""
-    states = [state for job, _ in listed if (state := job.state) is not State.DONE]
+    states = [state for job, _ in listed if (state := job.state) not in (State.DONE, State.DROPPED)]
     if states:
         counted = "; ".join(
             f"{states.count(state)} {what}" for state, what in _REMEDIES.items() if state in states
@@ -472,6 +514,8 @@ def _check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> N
         problems.add(
             f"--n_workers must be at least 1 and at most {MOST_WORKERS}; got {shown(args.n_workers)}"
         )
+    if args.halving is not None:
+        Halving(args.halving).check(problems)
     for plan in plans:
         before = len(problems.messages)
         check_names(plan, problems)

@@ -16,12 +16,12 @@ from roga_domainbed.errors import RogaError, shortened
 from roga_domainbed.files import locked
 from roga_domainbed.foreign import Malformed, check_regular, open_regular, parse_json
 from roga_domainbed.launch.jobfile import CLAIM_FILE, JOB_FILE, LOCK_FILE, LOG_FILE, is_running, read_job_file
-from roga_domainbed.results.records import DONE, ERRORS, LONGEST_LINE, RECORDS, SCORES, is_done
+from roga_domainbed.results.records import DONE, DROPPED, ERRORS, LONGEST_LINE, RECORDS, SCORES, is_done
 
 OUTPUT = "out.txt"
 TRACE = "trace.json.gz"
 
-_NAMES = [re.escape(name) for name in (DONE, RECORDS, SCORES, TRACE, OUTPUT, ERRORS, "model.pkl")]
+_NAMES = [re.escape(name) for name in (DONE, DROPPED, RECORDS, SCORES, TRACE, OUTPUT, ERRORS, "model.pkl")]
 #: What a training makes anew when it starts anew.
 RESULTS = re.compile(rf"({'|'.join(_NAMES)}|model_step\d+\.pkl|checkpoint_\d+\.pt)(\.part)?")
 DAMAGED = re.compile(r"damaged_checkpoint_\d+\.pt")

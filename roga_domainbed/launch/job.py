@@ -21,7 +21,7 @@ from roga_domainbed.launch.jobfile import (
     is_running,
     read_job_file,
 )
-from roga_domainbed.results.records import ERRORS, is_done
+from roga_domainbed.results.records import ERRORS, is_done, is_dropped
 from roga_domainbed.results.rows import row_name
 
 
@@ -31,6 +31,7 @@ class State(enum.Enum):
     DONE = "Done"
     RUNNING = "Running"
     FAILED = "Failed"
+    DROPPED = "Dropped"  # by successive halving: an end, as done
     INCOMPLETE = "Incomplete"
     NOT_LAUNCHED = "Not launched"
 
@@ -143,6 +144,8 @@ def folder_state(folder: str | os.PathLike) -> State:
         return State.NOT_LAUNCHED
     if is_running(folder):
         return State.RUNNING
+    if is_dropped(folder):
+        return State.DROPPED
     job = read_job_file(folder)
     # Killed by a signal is not failed: the next launch goes on with it.
     failed = job is not None and (job.exit_code or 0) > 0 and job.exit_code not in (STOPPED, INTERRUPTED)
