@@ -26,7 +26,7 @@ from roga_domainbed.launch import Job, Outcome
 from roga_domainbed.launch.jobfile import describe_exit, read_job_file
 from roga_domainbed.results.records import RECORDS, SCORES, read_records
 from roga_domainbed.results.text_table import text_table
-from roga_domainbed.sweep.jobs import Launch, length_of, train_job
+from roga_domainbed.sweep.jobs import Launch, length_of, require_plan, train_job
 from roga_domainbed.sweep.status import Listed
 from roga_domainbed.sweep.watch import spoken
 
@@ -148,7 +148,12 @@ def estimate(
         listed: jobs and states.
         launch: runs jobs, as the sweep's would be run.
         default_length: dataset → steps, and steps between records, of a job that is not told.
+
+    Raises:
+        RogaError: jobs are of a folder without a plan, so that their arguments are not known.
     """
+    listed = list(listed)
+    require_plan([job for job, _ in listed], "An estimate")
     kinds: dict[Kind, list[Listed]] = {}
     for job, state in listed:
         args = job.train_args

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from roga_domainbed.errors import Problems, RogaError
+from roga_domainbed.errors import Problems
 from roga_domainbed.files import replacing
 from roga_domainbed.launch import Job, Outcome
 from roga_domainbed.launch.job import State
 from roga_domainbed.launch.jobfile import STOPPED
 from roga_domainbed.results.records import DROPPED, RECORDS, Record, is_done, is_dropped, read_records
-from roga_domainbed.sweep.jobs import Launch, length_of
+from roga_domainbed.sweep.jobs import Launch, length_of, require_plan
 
 #: The metrics that ``--halving_metric`` may be.
 METRICS = ("acc", "auc")
@@ -161,14 +161,11 @@ class _Group:
 
 
 def _groups(
-    jobs: Iterable[Job], halving: Halving, default_length: Callable[[str], tuple[int, int]]
+    jobs: Sequence[Job], halving: Halving, default_length: Callable[[str], tuple[int, int]]
 ) -> list[_Group]:
+    require_plan(jobs, "--halving")
     found: dict[str, dict[str, Job]] = {}
     for job in jobs:
-        if "trial_seed" not in job.train_args:
-            raise RogaError(
-                "--halving needs the sweep's plan: give the arguments that say which jobs there are"
-            )
         alike = {
             name: value for name, value in job.train_args.items() if name not in ("hparams_seed", "seed")
         }

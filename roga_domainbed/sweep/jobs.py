@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from roga_domainbed.errors import RogaError
 from roga_domainbed.launch import Job, Outcome
 
 #: Runs jobs, as a ``Launcher`` does.
@@ -33,6 +34,16 @@ def train_job(train_args: Mapping[str, Any], sweep_output_dir: str) -> Job:
 
 #: The jobs of a sweep share most of their words, and quoting is the slowest part of making a job.
 _quoted = functools.lru_cache(maxsize=4096)(shlex.quote)
+
+
+def require_plan(jobs: Iterable[Job], purpose: str) -> None:
+    """Refuse jobs of which only the job files are known: these do not say all that a training is told.
+
+    Raises:
+        RogaError: there is one; ``purpose`` begins the sentence.
+    """
+    if any("trial_seed" not in job.train_args for job in jobs):
+        raise RogaError(f"{purpose} needs the sweep's plan: give the arguments that say which jobs there are")
 
 
 def length_of(

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from roga_domainbed.errors import RogaError
 from roga_domainbed.launch import Outcome
 from roga_domainbed.launch.job import State
 from roga_domainbed.launch.jobfile import JobFile, write_job_file
@@ -24,7 +25,7 @@ from roga_domainbed.sweep.estimate import (
 )
 from roga_domainbed.sweep.jobs import train_job
 
-ARGS = {"dataset": "SynthFake", "algorithm": "ERM", "test_envs": [2], "hparams_seed": 0}
+ARGS = {"dataset": "SynthFake", "algorithm": "ERM", "test_envs": [2], "hparams_seed": 0, "trial_seed": 0}
 
 
 def test_a_step_is_told_from_an_evaluation():
@@ -92,8 +93,7 @@ def launch(jobs):
                 with open(os.path.join(job.output_dir, "scores.parquet"), "a") as file:
                     file.write("x" * 500)
                 with open(os.path.join(job.output_dir, "results.jsonl"), "a") as file:
-                    args = {**job.train_args, "trial_seed": 0}
-                    line = {"args": args, "step": step, "provenance": {"device": "a machine"}}
+                    line = {"args": job.train_args, "step": step, "provenance": {"device": "a machine"}}
                     file.write(json.dumps(line) + "\n")
         mark_done(job.output_dir)
         write_job_file(job.output_dir, JobFile((), 0, started, time.time() - started, "here", 1))
@@ -117,6 +117,12 @@ def test_jobs_of_a_kind_are_measured_once_and_those_done_are_not_left(tmp_path):
     assert alone.cost.device == "a machine"
     assert (roga.cost, roga.failure) == (None, "no data")
     assert not list(tmp_path.iterdir()), "the sweep's folder stays as it is"
+
+
+def test_jobs_that_only_their_files_tell_of_are_refused():
+    args = {name: ARGS[name] for name in ARGS if name != "trial_seed"}
+    with pytest.raises(RogaError, match="An estimate needs the sweep's plan"):
+        estimate([(train_job(args, "x"), State.DONE)], launch, lambda dataset: (401, 100))
 
 
 def test_the_table_and_its_totals():
