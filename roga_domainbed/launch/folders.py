@@ -15,7 +15,7 @@ from pathlib import Path
 from roga_domainbed.errors import shortened
 from roga_domainbed.foreign import Malformed, check_regular, open_regular, parse_json
 from roga_domainbed.launch.jobfile import LOCK_FILE, LOG_FILE, read_job_file
-from roga_domainbed.results.records import DONE, ERRORS, LONGEST_LINE, RECORDS, SCORES
+from roga_domainbed.results.records import DONE, DROPPED, ERRORS, LONGEST_LINE, RECORDS, SCORES
 
 OUTPUT = "out.txt"
 TRACE = "trace.json.gz"
@@ -27,7 +27,7 @@ _OF_TRACKERS = {
     "wandb": re.compile(r"(offline-)?run-\d{8}_\d{6}-\w+|debug(-internal|-cli\..+|-core)?\.log"),
 }
 
-_NAMES = [re.escape(name) for name in (DONE, RECORDS, SCORES, TRACE, OUTPUT, ERRORS, "model.pkl")]
+_NAMES = [re.escape(name) for name in (DONE, DROPPED, RECORDS, SCORES, TRACE, OUTPUT, ERRORS, "model.pkl")]
 #: What a training makes anew when it starts anew.
 RESULTS = re.compile(
     rf"({'|'.join(_NAMES)}|model_step\d+\.pkl|checkpoint_\d+\.pt|track_[a-z]+\.(log|json))(\.part)?"

@@ -21,7 +21,7 @@ from roga_domainbed.launch.jobfile import (
     is_running,
     read_job_file,
 )
-from roga_domainbed.results.records import ERRORS, is_done
+from roga_domainbed.results.records import ERRORS, is_done, is_dropped
 from roga_domainbed.results.rows import row_name
 
 
@@ -161,6 +161,8 @@ def folder_state(folder: str | os.PathLike) -> State:
         return State.NOT_LAUNCHED
     if is_running(folder):
         return State.RUNNING
+    if is_dropped(folder):
+        return State.DROPPED
     job = read_job_file(folder)
     # Killed by a signal is not failed: the next launch goes on with it.
     failed = job is not None and (job.exit_code or 0) > 0 and job.exit_code not in (STOPPED, INTERRUPTED)

@@ -38,7 +38,7 @@ from roga_domainbed.launch.jobfile import (
     started_now,
     write_job_file,
 )
-from roga_domainbed.results.records import is_done
+from roga_domainbed.results.records import is_done, is_dropped
 
 #: Exit status of a process that found its attempt replaced; it has written nothing since.
 TAKEN_OVER = 76
@@ -142,7 +142,7 @@ def claim(
         try:
             os.mkdir(output_dir)
         except FileExistsError:
-            if is_done(output_dir):
+            if is_done(output_dir) or is_dropped(output_dir):
                 return None
             problem = run_folder_problem(output_dir)
             if problem is not None:

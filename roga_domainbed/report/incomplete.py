@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from roga_domainbed.results.rows import row_name
-from roga_domainbed.results.runs import Run, RunKey
+from roga_domainbed.results.runs import Run, RunKey, is_number
 
 MOST_NAMED = 5
 
@@ -78,6 +78,36 @@ def missing_runs(
             if lacking:
                 lines.append(f"{row}, {name}: {', '.join(lacking)}")
     return tuple(lines)
+
+
+def search_note(runs: Iterable[Run]) -> str:
+    """How successive halving cut the search short, where it did: ``… 14 of 20 runs a group were stopped early …``.
+
+    A group has the runs that differ in their hyper-parameters alone. Groups of which no run was stopped are left out.
+
+    Args:
+        runs: all runs of one dataset.
+    """
+    stopped: dict[tuple, set[int]] = {}
+    every: dict[tuple, set[int]] = {}
+    etas = set()
+    for run in runs:
+        args = run.args
+        group = row_name(args), run.held_out, args["trial_seed"]
+        every.setdefault(group, set()).add(args["hparams_seed"])
+        if run.dropped is not None:
+            stopped.setdefault(group, set()).add(args["hparams_seed"])
+            etas.add(run.dropped.get("eta"))
+    if not stopped:
+        return ""
+    known = sorted(eta for eta in etas if is_number(eta))
+    how = f" (η = {', '.join(map(str, known))})" if known else ""
+    counts = [{len(found[group]) for group in stopped} for found in (stopped, every)]
+    n_stopped, n_every = ("-".join(map(str, sorted({min(found), max(found)}))) for found in counts)
+    return (
+        f"Hyper-parameters searched by successive halving{how}: {n_stopped} of {n_every} runs a group were stopped "
+        "early, by validation"
+    )
 
 
 def unfinished_runs(runs: Iterable[Run], folders: Collection[str]) -> tuple[UnfinishedRun, ...]:

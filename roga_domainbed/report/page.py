@@ -137,7 +137,9 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         title=f"{', '.join(datasets)}: {study.metric.title}" + " (oracle)" * study.has_oracle,
         health_table=page_tables.health_table(report.health),
         troubled=[
-            run for run in report.health if run.state is not page_tables.State.DONE or not run.has_records
+            run
+            for run in report.health
+            if run.state not in (page_tables.State.DONE, page_tables.State.DROPPED) or not run.has_records
         ],
         missing=[(table.name, line) for table in study.tables_of(study.rule) for line in table.missing],
         provenance=page_tables.provenance_table(study),

@@ -25,7 +25,13 @@ from roga_domainbed.results.runs import as_number, is_number
 from roga_domainbed.results.selected import CellKey, JudgedRun, Selected
 from roga_domainbed.sweep.jobs import train_job
 
-_STATES = (State.DONE, State.RUNNING, State.FAILED, State.INTERRUPTED)
+_STATES = {
+    State.DONE: "Finished",
+    State.DROPPED: "Dropped by halving",
+    State.RUNNING: "Running",
+    State.FAILED: "Failed",
+    State.INTERRUPTED: "Unfinished",
+}
 
 
 @dataclass(frozen=True)
@@ -245,16 +251,18 @@ def health_table(health: Sequence[RunHealth]) -> PageTable:
         count = counts.setdefault((run.dataset, run.row), Counter())
         count[run.state] += 1
         count["without"] += not run.has_records
+    halved = any(count[State.DROPPED] for count in counts.values())
+    states = [state for state in _STATES if state is not State.DROPPED or halved]
     rows = [
         (
             text(row),
             text(dataset),
-            *(Value(str(count[state]), count[state]) for state in _STATES),
+            *(Value(str(count[state]), count[state]) for state in states),
             Value(str(count["without"]), count["without"]),
         )
         for (dataset, row), count in counts.items()
     ]
-    columns = ("Algorithm", "Dataset", "Finished", "Running", "Failed", "Unfinished", "Without records")
+    columns = ("Algorithm", "Dataset", *(_STATES[state] for state in states), "Without records")
     return PageTable("Runs by state", columns, tuple(rows))
 
 

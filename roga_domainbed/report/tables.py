@@ -27,7 +27,7 @@ from roga_domainbed.errors import shortened
 from roga_domainbed.metrics import Metric
 from roga_domainbed.report.against import AgainstTable
 from roga_domainbed.report.comparison import ComparisonTable
-from roga_domainbed.report.incomplete import UnfinishedRun, missing_runs
+from roga_domainbed.report.incomplete import UnfinishedRun, missing_runs, search_note
 from roga_domainbed.report.interval_table import IntervalTable
 from roga_domainbed.report.sizes import FEW, size_notes
 from roga_domainbed.report.without_number import NO_FURTHER_RUNS, NO_RUN, why_no_number
@@ -101,6 +101,7 @@ class Table:
         missing: the missing runs, one line a cell; empty for upstream's tables.
         lacks: why cells have no number though there are runs; empty for upstream's tables.
         remark: how numbers came about, where runs hold out several environments in different combinations.
+        search: how the search for hyper-parameters was cut short; empty if it was not.
         absent: a sentence in the place of a table without a number; None if the table is shown.
         unfinished: runs that count and have not finished; empty for upstream's tables.
         trained_on: the training environments, where the table is of one training set; else empty.
@@ -118,6 +119,7 @@ class Table:
     unfinished: tuple[UnfinishedRun, ...] = ()
     lacks: tuple[Lack, ...] = ()
     remark: str = ""
+    search: str = ""
     absent: str | None = None
     trained_on: str = ""
     averages_of: str = ""
@@ -198,7 +200,7 @@ class Table:
 
     def notes(self) -> list[str]:
         """The lines below the table: what it was tested on, what marks mean, missing runs, and why there is an X."""
-        notes = ([self.remark] if self.remark else []) + size_notes(self.sizes)
+        notes = [text for text in (self.search, self.remark) if text] + size_notes(self.sizes)
         if any(self.is_short(row, -1) for row in self.rows):
             trials = " or ".join(map(str, sorted(set(self.trials))))
             notes.append(f"* mean of fewer trials than the sweep has ({trials})")
@@ -328,7 +330,7 @@ def _tables(own: Selected, group: _OfGroup, compat: str | None) -> list[Table]:
             layout.protocol.dataset, own.rule, own.metric, layout.columns, tuple(found), layout.caveats,
             (len(layout.trials),) * len(layout.columns) if layout.trials else (), layout.missing, layout.unfinished,
             () if compat == UPSTREAM else _lacks(own, layout, found), layout.remark,
-            trained_on=layout.protocol.trained_on,
+            layout.search, trained_on=layout.protocol.trained_on,
         )  # fmt: skip
         tables.append(table)
     of = group.training_sets_of
@@ -410,6 +412,7 @@ class _Layout:
     missing: tuple[str, ...] = ()
     unfinished: tuple[UnfinishedRun, ...] = ()
     remark: str = ""
+    search: str = ""
 
     @cached_property
     def groups(self) -> dict[GroupKey, list[Run]]:
@@ -453,6 +456,7 @@ def _layout(
             run for run in unfinished if run.dataset == dataset and tuple(sorted(run.test_envs)) in together
         ),
         "" if protocol.held_out else _remark(dataset, sets, len(every_env)),
+        search_note(runs),
     )
 
 

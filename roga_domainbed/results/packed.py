@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 PACKED_RECORDS = "records.parquet"
 RUN = "run"  # the column of both files that names the run's folder
-STATES = ("Done", "Failed", "Interrupted")  # as ``launch.State`` calls them; none runs, there is no process
+DROPPED = "Dropped"
+#: As ``launch.State`` calls them; none runs, there is no process.
+STATES = ("Done", "Failed", "Interrupted", DROPPED)
 _FORMERLY = {"Incomplete": "Interrupted"}
 _LONGEST_NAME = 255  # of a folder, in most file systems
 

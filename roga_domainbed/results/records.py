@@ -27,6 +27,7 @@ except ImportError:
 RECORDS = "results.jsonl"
 SCORES = "scores.parquet"  # in the same folder; trainer.scores documents its columns
 DONE = "done"
+DROPPED = "dropped.json"  # why successive halving stopped the run; ``sweep.halving`` writes it
 ERRORS = "err.txt"
 LARGEST_FILE = 2**29  # bytes; a run of a thousand records has some millions
 LONGEST_LINE = 16 * 2**20  # bytes; a record has some thousands
@@ -86,6 +87,11 @@ def is_done(folder: str | os.PathLike) -> bool:
     """Whether the run in ``folder`` has finished."""
     # Without Path, which is slow for the thousands of folders of a sweep.
     return os.path.exists(os.path.join(folder, DONE))
+
+
+def is_dropped(folder: str | os.PathLike) -> bool:
+    """Whether successive halving has stopped the run in ``folder``, which has not finished."""
+    return os.path.exists(os.path.join(folder, DROPPED)) and not is_done(folder)
 
 
 def data_options(args: Mapping[str, Any], hparams: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,10 @@ import numpy as np
 
 from roga_domainbed.catalog.datasets import add_tree
 from roga_domainbed.errors import RogaError
-from roga_domainbed.results.packed import packed_runs, read_run
-from roga_domainbed.results.records import RECORDS, Record, data_options, is_done
+from roga_domainbed.foreign import Malformed, read_json
+from roga_domainbed.results.packed import DROPPED as PACKED_DROPPED
+from roga_domainbed.results.packed import PackedRun, packed_runs, read_run
+from roga_domainbed.results.records import DROPPED, RECORDS, Record, data_options, is_done, is_dropped
 from roga_domainbed.results.rows import row_name
 
 #: (environment, split, metric) of a record key
@@ -47,6 +49,8 @@ class Run:
         source: the path of the run folder.
         provenance: what its records say of how it was made; empty if they do not.
         why_null: record key → why its value is null, from the first record.
+        dropped: what successive halving noted when it stopped the run, empty where that cannot be read; None for any
+            other run. No selection looks at a run that was dropped.
     """
 
     args: dict[str, Any]
@@ -58,6 +62,7 @@ class Run:
     source: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     why_null: Mapping[str, Any] = field(default_factory=dict)
+    dropped: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -91,7 +96,7 @@ class LoadedRuns:
         problems: one sentence for every line or file that was skipped.
         notes: one sentence for every file that is empty or has NaN in it.
         folders: the names of the run folders with a records file.
-        unfinished: the paths of those without the marker ``done``.
+        unfinished: the paths of those that have neither the marker ``done`` nor were dropped.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -151,13 +156,29 @@ def load_runs(folder: str | os.PathLike, metric: str) -> LoadedRuns:
         except OSError as error:
             loaded.problems.append(f"{path}: {error.strerror or error}, skipped")
             continue
-        loaded.runs += as_runs(file.records, metric, source)
+        runs = as_runs(file.records, metric, source)
+        dropped = None if finished else _dropped(source, packed.get(name))
+        for run in runs if dropped is not None else ():
+            run.dropped = dropped
+        loaded.runs += runs
         loaded.problems += file.problems
         loaded.notes += file.notes
         loaded.folders.append(name)
-        if not finished:
+        if not finished and dropped is None:
             loaded.unfinished.append(source)
     return loaded
+
+
+def _dropped(source: str, packed: PackedRun | None) -> Mapping[str, Any] | None:
+    """What successive halving noted of a run that has not finished; None if it did not stop it."""
+    if packed is not None:
+        return {} if packed.state == PACKED_DROPPED else None
+    if not is_dropped(source):
+        return None
+    try:
+        return read_json(f"{source}/{DROPPED}", dict)
+    except (OSError, Malformed):
+        return {}
 
 
 def load_sweeps(folders: Iterable[str | os.PathLike], metric: str) -> LoadedRuns:

@@ -97,10 +97,12 @@ class RankedRun:
 def group_by_test_env(runs: Iterable[Run]) -> dict[GroupKey, list[Run]]:
     """(trial_seed, dataset, row, test_env) → runs, in order of first appearance.
 
-    A run with several test environments is in the group of each.
+    A run with several test environments is in the group of each; one that successive halving dropped is in none.
     """
     groups: dict[GroupKey, list[Run]] = {}
     for run in runs:
+        if run.dropped is not None:
+            continue
         args = run.args
         for env in args["test_envs"]:
             key = (args["trial_seed"], args["dataset"], row_name(args), env)

@@ -143,6 +143,7 @@ def _job(folder: str) -> Job | None:
         return None
     if flags.get("row"):
         train_args["row"] = flags["row"][0]
+    flags.pop("until", None)  # where its last start was to pause
     flags["output_dir"] = [folder]  # the sweep may have been moved
     words = [word for name, values in flags.items() for word in (f"--{name}", *values)]
     argv = (*prefix, *words)

@@ -10,10 +10,14 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from roga_domainbed.launch import Job
+from roga_domainbed.errors import RogaError
+from roga_domainbed.launch import Job, Outcome
+
+#: Runs jobs, as a ``Launcher`` does.
+Launch = Callable[[Sequence[Job]], Iterator[Outcome]]
 
 
 def train_job(train_args: Mapping[str, Any], sweep_output_dir: str) -> Job:
@@ -30,6 +34,32 @@ def train_job(train_args: Mapping[str, Any], sweep_output_dir: str) -> Job:
 
 #: The jobs of a sweep share most of their words, and quoting is the slowest part of making a job.
 _quoted = functools.lru_cache(maxsize=4096)(shlex.quote)
+
+
+def require_plan(jobs: Iterable[Job], purpose: str) -> None:
+    """Refuse jobs of which only the job files are known: these do not say all that a training is told.
+
+    Raises:
+        RogaError: there is one; ``purpose`` begins the sentence.
+    """
+    if any("trial_seed" not in job.train_args for job in jobs):
+        raise RogaError(f"{purpose} needs the sweep's plan: give the arguments that say which jobs there are")
+
+
+def length_of(
+    train_args: Mapping[str, Any], default_length: Callable[[str], tuple[int, int]]
+) -> tuple[int, int]:
+    """The steps of a training, and its steps between records.
+
+    Args:
+        train_args: of the training.
+        default_length: dataset → both, of a training that is not told.
+    """
+    steps, every = train_args.get("steps"), train_args.get("checkpoint_freq")
+    if steps is None or every is None:
+        default = default_length(train_args["dataset"])
+        steps, every = steps or default[0], every or default[1]
+    return steps, every
 
 
 def _words(flags: Mapping[str, Any]) -> Iterator[str]:

@@ -49,9 +49,11 @@ def summary_line(states: Iterable[State]) -> str:
         f"{count[state]} {state.value.lower()}" for state in (State.RUNNING, State.FAILED) if count[state]
     ]
     detail = f" ({', '.join(parts)})" if parts else ""
+    dropped = sum(n for state, n in count.items() if state.value == "Dropped")
+    ended = f", {dropped} dropped" if dropped else ""
     return (
         f"{count.total()} jobs: {count[State.DONE]} done, {incomplete} incomplete{detail}, "
-        f"{count[State.NOT_LAUNCHED]} not launched."
+        f"{count[State.NOT_LAUNCHED]} not launched{ended}."
     )
 
 
@@ -75,7 +77,9 @@ def status_table(listed: Iterable[Listed]) -> str:
     ]
     present = {state for _, state in jobs}
     marks = [
-        f"{_mark(state)} {state.value.lower()}" for state in State if state in present and state not in _PLAIN
+        f"{_mark(state)} {state.value.lower()}{' (not counted)' * (state.value == 'Dropped')}"
+        for state in State
+        if state in present and state not in _PLAIN
     ]
     legend = f"done/all jobs{'; some are: ' * bool(marks)}{', '.join(marks)}\n"
     counts = {

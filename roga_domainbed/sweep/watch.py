@@ -132,9 +132,10 @@ def time_left(
 
 
 def spoken(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3 h 05 min``, ``2 d 03 h``."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
+    """``45 s``, ``2 min 30 s``, ``12 min``, ``3 h 05 min``, ``2 d 03 h``."""
+    if seconds < 600:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"

@@ -82,6 +82,13 @@ class TrainConfig:
         at_least=0,
         at_most=MOST_STEPS,
     )
+    until: int | None = argument(
+        None,
+        "pause after the first record at or after this step: write a checkpoint and exit with 75; without it, the same "
+        "command goes on",
+        at_least=0,
+        at_most=MOST_STEPS,
+    )
     skip_unreadable: bool = False
     input: str = argument(
         "fast",
@@ -154,6 +161,10 @@ class TrainConfig:
             problems.add(message)
         for message in trackers.problems(self.track or ()):
             problems.add(message)
+        if self.until is not None and self.checkpoint_every == 0:
+            problems.add(
+                "--until pauses with a checkpoint, and --checkpoint_every 0 writes none: leave one out"
+            )
         if self.task == "domain_adaptation" and self.uda_holdout_fraction == 0:
             problems.add(
                 "--task domain_adaptation needs unlabelled data: give --uda_holdout_fraction above 0, for example 0.5"

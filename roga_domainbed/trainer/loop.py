@@ -37,7 +37,7 @@ from roga_domainbed.trainer.profile import Profile
 from roga_domainbed.trainer.progress import RecordTable
 from roga_domainbed.trainer.running_means import RunningMeans
 from roga_domainbed.trainer.scores import add_scores
-from roga_domainbed.trainer.stop import StopRequested, StopSignals
+from roga_domainbed.trainer.stop import Paused, StopRequested, StopSignals
 from roga_domainbed.trainer.trackers.tracking import Tracking
 from roga_domainbed.upstream import defects
 
@@ -88,6 +88,7 @@ class TrainingLoop:
 
         Raises:
             StopRequested: a signal came; unless checkpoints are off, one was written.
+            Paused: the step of ``--until`` has its record, and one was written.
         """
         with Tracking(self.experiment, self.output_dir) as self.tracking:
             self._run()
@@ -109,6 +110,8 @@ class TrainingLoop:
             self._train()
             if not self.experiment.config.skip_model_save:
                 self._save_trained()
+        except Paused:
+            raise
         except StopRequested:
             lease.require(self.output_dir)
             if not self._schedule.is_off:
@@ -134,6 +137,7 @@ class TrainingLoop:
         unlabelled = self._unlabelled(steps)
         if self.record_due:
             self._record(self.steps_done - 1)
+        self._pause_if_due()
         with Profile(experiment.config.profile, self.output_dir, len(steps), experiment.device) as profile:
             for step in steps:
                 with record_function("step"):
@@ -141,6 +145,7 @@ class TrainingLoop:
                     recorded = self.record_due
                     if recorded:
                         self._record(step)
+                        self._pause_if_due()
                     if self._schedule.is_due(step + 1, recorded) and step + 1 < experiment.n_steps:
                         with self.signals.held(), record_function("checkpoint"):
                             self._write_checkpoint()
@@ -169,6 +174,24 @@ class TrainingLoop:
             self.running_means.add(step, {**clocks, **values})
             self.steps_done = step + 1
             self.record_due = step % experiment.checkpoint_freq == 0 or self.steps_done == experiment.n_steps
+
+    def _pause_if_due(self) -> None:
+        """Leave a run that has its record of the step of ``--until``, or of a later one, but not all its steps.
+
+        A run that cannot write a checkpoint does not pause: it would have to start anew.
+
+        Raises:
+            Paused: with a checkpoint written.
+        """
+        until, every = self.experiment.config.until, self.experiment.checkpoint_freq
+        recorded = (self.steps_done - 1) // every * every
+        if until is None or recorded < until or self.steps_done == self.experiment.n_steps:
+            return
+        if not self._schedule.is_off:
+            with self.signals.held():
+                self._write_checkpoint()
+        if not self._schedule.is_off:  # writing it may show that it cannot be restored
+            raise Paused(f"after step {recorded}, as --until {until} says")
 
     def _record(self, step: int) -> None:
         experiment, config = self.experiment, self.experiment.config

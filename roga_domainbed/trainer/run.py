@@ -36,7 +36,7 @@ from roga_domainbed.trainer.hyperparameters import resolve_hparams
 from roga_domainbed.trainer.loop import TrainingLoop
 from roga_domainbed.trainer.running_means import RunningMeans
 from roga_domainbed.trainer.splits import unreadable_message
-from roga_domainbed.trainer.stop import Stopped, StopRequested, StopSignals
+from roga_domainbed.trainer.stop import Paused, Stopped, StopRequested, StopSignals
 from roga_domainbed.upstream import bridge
 
 
@@ -87,7 +87,7 @@ def train(config: TrainConfig) -> Path:
     except StopRequested as stop:
         if stop.name == "SIGINT":
             raise KeyboardInterrupt from None
-        raise Stopped(f"stopped by {stop.name}; {_what_then(output_dir)}") from None
+        raise Stopped(_how_it_stopped(stop, output_dir)) from None
     return output_dir
 
 
@@ -138,7 +138,8 @@ def _train(config: TrainConfig, hparams: dict[str, Any], output_dir: Path, signa
         try:
             TrainingLoop(experiment, output_dir, signals, start).run()
         except StopRequested as stop:
-            print(f"Stopped by {stop.name}; {_what_then(output_dir)}.")
+            sentence = _how_it_stopped(stop, output_dir)
+            print(f"{sentence[0].upper()}{sentence[1:]}.")
             raise
         except RogaError as error:
             lease.require(output_dir)
@@ -184,6 +185,12 @@ class _FollowingLoop(TrainingLoop):
 
     def _record(self, step: int) -> None:
         self.running_means, self.record_due = RunningMeans(), False
+
+
+def _how_it_stopped(stop: StopRequested, output_dir: Path) -> str:
+    if isinstance(stop, Paused):
+        return f"paused {stop.name}; the same command without --until goes on"
+    return f"stopped by {stop.name}; {_what_then(output_dir)}"
 
 
 def _what_then(output_dir: Path) -> str:

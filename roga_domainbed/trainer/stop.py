@@ -27,6 +27,10 @@ class StopRequested(BaseException):
         super().__init__(name)
 
 
+class Paused(StopRequested):
+    """The run came to the step of ``--until``, and has its checkpoint."""
+
+
 class Stopped(RogaError):
     """A run ended because it was told to; the same command resumes it."""
 

@@ -55,7 +55,15 @@ def test_time_left_is_by_row_and_shared_by_the_jobs_that_run():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(45, "45 s"), (90, "2 min"), (3599, "1 h 00 min"), (3900, "1 h 05 min"), (183600, "2 d 03 h")],
+    [
+        (45, "45 s"),
+        (59.7, "1 min 00 s"),
+        (90, "1 min 30 s"),
+        (630, "10 min"),
+        (3599, "1 h 00 min"),
+        (3900, "1 h 05 min"),
+        (183600, "2 d 03 h"),
+    ],
 )
 def test_durations_are_spoken(seconds, text):
     assert spoken(seconds) == text
@@ -74,8 +82,8 @@ def test_pace_reads_the_folders(tmp_path):
     pace = Pace()
     # 3 left of 150 s each, 30 of them gone: 420 s
     expected = [
-        "2 jobs were done in the last 7 min: 18.0 an hour.",
-        "3 jobs are left: about 7 min with 1 at a time.",
+        "2 jobs were done in the last 6 min 40 s: 18.0 an hour.",
+        "3 jobs are left: about 7 min 00 s with 1 at a time.",
     ]
     assert pace.lines(job_states(jobs, tmp_path), NOW) == expected
     for made in jobs[:2]:

@@ -6,6 +6,7 @@ job with a folder of its own.
   launch             run the jobs that have no folder yet, and resume those that were stopped or killed
   status             rows by test environments: what is done, and why other jobs are not
   watch              the status again and again, with throughput and time left
+  estimate           device-hours and disk of the whole sweep, from a few steps of a job of each row
   retry              run the jobs that failed, and all that were interrupted
   cancel             stop what runs or waits, on whatever machine; launch resumes it
   delete_incomplete  delete the folders of unfinished jobs that are not running
@@ -60,7 +61,7 @@ from collections.abc import Mapping
 from roga_domainbed.cli import arguments, data_options
 from roga_domainbed.cli.checkout_names import add_checkout_names
 from roga_domainbed.cli.sweep.ending import cancel, delete_incomplete
-from roga_domainbed.cli.sweep.launching import launch
+from roga_domainbed.cli.sweep.launching import estimated, launch
 from roga_domainbed.cli.sweep.which import OURS, SELECTION_RULES, UPSTREAMS, are_given, check, plans_and_jobs
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.foreign import one_line
@@ -68,12 +69,14 @@ from roga_domainbed.launch import LAUNCHERS, Job
 from roga_domainbed.launch.job import State
 from roga_domainbed.results.packed import PackedRun, packed_runs
 from roga_domainbed.sweep.folder import PLAN_FILE, sweep_folder_problem
+from roga_domainbed.sweep.halving import METRICS as HALVING_METRICS
 from roga_domainbed.sweep.jobs import train_job
 from roga_domainbed.sweep.plan import Plan, preset_names
 from roga_domainbed.sweep.status import job_states, status_table, summary_line, trouble_lines
 from roga_domainbed.sweep.watch import EVERY_S, watch
+from roga_domainbed.trainer import trackers
 
-_COMMANDS = ("launch", "status", "watch", "retry", "cancel", "delete_incomplete")
+_COMMANDS = ("launch", "status", "watch", "estimate", "retry", "cancel", "delete_incomplete")
 #: Command → its option, the folder of the packed sweep.
 _PACKING = {
     "pack": ("to", "write the files here; those of an earlier pack are replaced"),
@@ -131,6 +134,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--jobs_per_gpu", type=int, metavar="N", help="jobs that share a GPU (default: 1)")
     group.add_argument(
+        "--halving",
+        type=int,
+        metavar="ETA",
+        help="launch: at steps/ETA², steps/ETA, let the best 1/ETA of the hyper-parameter seeds go on, by validation",
+    )
+    group.add_argument("--halving_metric", choices=HALVING_METRICS, default=HALVING_METRICS[0])
+    group.add_argument(
+        "--track",
+        nargs="+",
+        metavar="|".join(trackers.NAMES),
+        help="launch: show the runs in these trackers too (docs/trackers.md)",
+    )
+    group.add_argument(
         "--retry",
         action="store_true",
         help="launch failed jobs too, from their last checkpoint, and DomainBed's folders, from the start",
@@ -180,6 +196,8 @@ def run(args: argparse.Namespace) -> int:
     if args.command == "status":
         listed = [(job, State(packed[job.id].state) if job.id in packed else state) for job, state in listed]
         return _status(args, listed, packed)
+    if args.command == "estimate":
+        return estimated(args, listed)
     if args.command == "watch":
         watch(lambda: job_states(jobs, args.output_dir), args.every)
         return 0

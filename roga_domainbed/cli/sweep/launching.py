@@ -15,11 +15,18 @@ from roga_domainbed.catalog.registry import load
 from roga_domainbed.cli.lasting import lasting_output
 from roga_domainbed.cli.sweep.asking import confirmed
 from roga_domainbed.cli.sweep.which import are_given
+from roga_domainbed.errors import RogaError
 from roga_domainbed.launch import LAUNCHERS, Job, LauncherInfo, Options, Outcome
+from roga_domainbed.launch.gpus import visible_gpus
 from roga_domainbed.launch.job import State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED
+from roga_domainbed.launch.local import environments_for
 from roga_domainbed.processes import STOP_SIGNALS
+from roga_domainbed.results.records import is_dropped
+from roga_domainbed.sweep.estimate import estimate, estimate_text
 from roga_domainbed.sweep.folder import PLAN_FILE, store_plan
+from roga_domainbed.sweep.halving import Halving, launch_with_halving
+from roga_domainbed.sweep.jobs import Launch
 from roga_domainbed.sweep.plan import Plan
 
 #: What a training imports, so that jobs start warm. A module that cannot be imported is skipped.
@@ -54,7 +61,7 @@ def launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job, 
         print("Making job directories:", flush=True)
         try:
             with _stop_signals(), lasting_output():
-                _run(launcher, jobs, _options(args), ended)
+                _run(launcher, jobs, args, [job for job, _ in listed], ended)
         except _Told as told:
             print(
                 f"roga-domainbed sweep: told to stop by {told}; the same command resumes the jobs",
@@ -82,33 +89,85 @@ class _Ended:
     failures: list[Outcome] = dataclasses.field(default_factory=list)
     skipped: int = 0
     stopped: int = 0
+    at_a_rung: int = 0
+    dropped: int = 0
     submitted: int = 0
 
     def add(self, outcome: Outcome) -> None:
         self.skipped += outcome.skipped
         self.stopped += outcome.stopped
+        self.at_a_rung += bool(outcome.stopped and outcome.note)
+        self.dropped += is_dropped(outcome.job.output_dir)
         self.submitted += outcome.submitted
         if outcome.failed:
             self.failures.append(outcome)
 
+    def lines(self, n_jobs: int) -> Iterator[str]:
+        """What to say of it."""
+        yield f"Launched {n_jobs - self.skipped} jobs!"
+        for number, what in (
+            (self.skipped, "were left to another launch of this sweep"),
+            (self.dropped, "were dropped by successive halving"),
+            (self.at_a_rung, "wait at a rung for others of their group; the same command goes on with them"),
+            (self.stopped - self.at_a_rung, "were told to stop; the same command resumes them"),
+            (self.submitted, "are in the queue; 'sweep status' and 'sweep watch' show what becomes of them"),
+        ):
+            if number:
+                yield f"{number} jobs {what}."
 
-def _run(launcher: LauncherInfo, jobs: Sequence[Job], options: Options, ended: _Ended) -> None:
-    outcomes = load(launcher.target)(jobs, options)
+
+def _run(
+    launcher: LauncherInfo,
+    jobs: Sequence[Job],
+    args: argparse.Namespace,
+    every_job: Sequence[Job],
+    ended: _Ended,
+) -> None:
+    launch = _launch_of(launcher, args)
+    outcomes = launch(jobs)
+    if args.halving and launcher.runs:
+        halving = Halving(args.halving, args.halving_metric)
+        outcomes = launch_with_halving(jobs, every_job, launch, halving, _default_length)
     with contextlib.closing(outcomes), _progress(launcher, len(jobs)) as bar:
         for outcome in outcomes:
             ended.add(outcome)
             if bar is not None:
                 bar.set_postfix(failed=len(ended.failures), refresh=False)
                 bar.update()
-    print(f"Launched {len(jobs) - ended.skipped} jobs!")
-    if ended.skipped:
-        print(f"{ended.skipped} jobs were left to another launch of this sweep.")
-    if ended.stopped:
-        print(f"{ended.stopped} jobs were told to stop; the same command resumes them.")
-    if ended.submitted:
-        print(
-            f"{ended.submitted} jobs wait in the queue; 'sweep status' and 'sweep watch' show what becomes of them."
+    for line in ended.lines(len(jobs)):
+        print(line)
+
+
+def _launch_of(launcher: LauncherInfo, args: argparse.Namespace) -> Launch:
+    options = _options(args)
+    tracked = ("--track", *args.track) if args.track else ()
+
+    def launch(jobs: Sequence[Job]) -> Iterator[Outcome]:
+        # After the folders have their names: a tracker changes no result.
+        jobs = [dataclasses.replace(job, argv=(*job.argv, *tracked)) for job in jobs]
+        return load(launcher.target)(jobs, options)
+
+    return launch
+
+
+def _default_length(dataset: str) -> tuple[int, int]:
+    from roga_domainbed.trainer.length import default_length  # torch: only for jobs that are not told
+
+    return default_length(dataset)
+
+
+def estimated(args: argparse.Namespace, listed: Sequence[tuple[Job, State]]) -> int:
+    """``sweep estimate``: run a few steps of a job of each kind as the sweep's would be run, and say what all take."""
+    launcher = LAUNCHERS.get(args.command_launcher)
+    if not launcher.runs:
+        raise RogaError(
+            f"estimate runs a few steps of jobs, which --command_launcher {launcher.name} does not"
         )
+    with _stop_signals(), lasting_output():
+        found = estimate(listed, _launch_of(launcher, args), _default_length)
+    n_at_a_time = args.n_workers or len(environments_for(visible_gpus(), _options(args), len(listed)))
+    print(estimate_text(found, n_at_a_time), end="")
+    return int(any(one.cost is None for one in found))
 
 
 #: What an unfinished job waits for.
@@ -124,7 +183,7 @@ def _undone(listed: Sequence[tuple[Job, State]], n_submitted: int) -> list[State
     """The states of the jobs that are not done, after a sentence about them; none if a queue has some of them."""
     if n_submitted:
         return []
-    states = [state for job, _ in listed if (state := job.state) is not State.DONE]
+    states = [state for job, _ in listed if (state := job.state) not in (State.DONE, State.DROPPED)]
     if states:
         counted = "; ".join(
             f"{states.count(state)} {what}" for state, what in _REMEDIES.items() if state in states

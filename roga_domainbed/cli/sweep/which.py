@@ -22,7 +22,9 @@ from roga_domainbed.host import backend
 from roga_domainbed.launch import LAUNCHERS, MOST_WORKERS, Job
 from roga_domainbed.sweep.checked import checked
 from roga_domainbed.sweep.folder import PLAN_FILE, jobs_by_their_files, stored_plans, sweep_folder_problem
+from roga_domainbed.sweep.halving import Halving
 from roga_domainbed.sweep.plan import HELD_OUT, Plan, load_preset
+from roga_domainbed.trainer import trackers
 
 #: The fields of ``Plan`` that upstream's sweep has as flags.
 UPSTREAMS = (
@@ -141,6 +143,14 @@ def check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> No
         number = getattr(args, name)
         if number is not None and not 1 <= number <= MOST_WORKERS:
             problems.add(f"--{name} must be at least 1 and at most {MOST_WORKERS}; got {shown(number)}")
+    if args.halving is not None:
+        Halving(args.halving).check(problems)
+    unknown = [name for name in args.track or () if name not in trackers.NAMES]
+    for message in (
+        *(unknown_name("tracker", name, trackers.NAMES) for name in unknown),
+        *trackers.problems(args.track or ()),
+    ):
+        problems.add(message)
     for rule in args.select:
         if rule not in SELECTION_RULES:
             problems.add(unknown_name("selection rule", rule, SELECTION_RULES))
