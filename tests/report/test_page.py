@@ -373,7 +373,7 @@ def test_an_unfinished_run_is_noted_below_its_table_and_named_with_the_step_of_i
     run = write_run(folder, arguments("SynthFake", "SAM"), steps=(0, 40), scores=False, done=False)
     page = page_of(folder)
     assert "1 run has not finished: see Sweep health." in page.text
-    assert f"{run} : SAM on SynthFake, test envs 0: incomplete; last record at step 40" in page.text
+    assert f"{run} : SAM on SynthFake, test envs 0: interrupted; last record at step 40" in page.text
 
 
 def test_a_folder_without_records_is_one_sentence(tmp_path, capsys):
