@@ -256,7 +256,7 @@ TRAINING = (
         "--checkpoint_freq",
         "10",
     ),
-    *("--checkpoint_every", "10", "--hparams", '{"batch_size": 8}'),
+    *("--checkpoint_every", "5", "--hparams", '{"batch_size": 8}'),
 )
 
 
@@ -272,7 +272,7 @@ def test_a_training_whose_machine_hung_writes_nothing_more_and_the_next_ends_as_
     assert answer_of(start("alone")) == {"exit_code": 0}
     folder = tmp_path / "sweep" / "job"
     first = start("job")
-    wait_for((folder / "checkpoint_20.pt").exists, seconds=100)
+    wait_for((folder / "checkpoint_10.pt").exists, seconds=100)
     os.killpg(first.pid, signal.SIGSTOP)
     assert not (folder / "done").exists(), "it was too fast to be stopped on its way"
     wait_for(lambda: not is_running(folder))
