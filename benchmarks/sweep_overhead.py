@@ -10,8 +10,8 @@ launcher ``local`` and its defaults. The sides take turns, a whole sweep each:
     engine     roga-domainbed sweep launch                without a checkout
 
 A job's seconds are those of the command, divided by its jobs: start, imports and all. CPU is processor time, of all
-processes of the command that were waited for. "further job" leaves out what a sweep has once: the time from the start of
-its first job to the end of its last, divided by their number. The bound is on the wall time of the whole.
+processes of the command that were waited for. "further job" leaves out what a sweep has once: the time from the start
+of its first job to the end of its last, divided by their number. The bound is on the wall time of the whole.
 
 Then one warm worker runs jobs of ours alone, and each part of a job is timed in its process: wall seconds, processor
 seconds. "process" is what the launcher adds: fork, job file and exit. What is neither steps nor evaluation is overhead.
