@@ -12,9 +12,12 @@ from torch.utils.data import TensorDataset
 
 from roga_domainbed.engine.datasets.mnist import _coloured
 from roga_domainbed.engine.datasets.tensors import TensorEnvironment
+from roga_domainbed.errors import Problems
+from roga_domainbed.host.backend import host
 from roga_domainbed.input.environment import environment_of
 from roga_domainbed.trainer.config import TrainConfig
 from roga_domainbed.trainer.experiment import Experiment
+from roga_domainbed.trainer.hyperparameters import resolve_hparams
 
 #: Trains in a forked process, and says what that imported, and whether a GPU was touched before.
 FORKED = """
@@ -55,6 +58,9 @@ def test_a_training_forked_from_a_warm_process_imports_nothing_of_ours_and_finds
 
 
 def test_what_is_wrong_with_a_checkout_is_left_to_the_trainings_to_say(tmp_path):
+    (tmp_path / "domainbed").mkdir()
+    (tmp_path / "domainbed" / "algorithms.py").write_text("raise RuntimeError('broken')\n")
+    (tmp_path / "domainbed" / "datasets.py").write_text("class MultipleDomainDataset: pass\n")
     done = run("import roga_domainbed.trainer.warm", DOMAINBED_HOME=str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -66,10 +72,7 @@ def readers(monkeypatch):
     def count(n_threads, dataset="Debug28", **kwargs):
         monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
         config = TrainConfig(dataset=dataset, algorithm="ERM", test_envs=[0], steps=1, **kwargs)
-        from roga_domainbed.host.backend import host
-        from roga_domainbed.trainer.hyperparameters import resolve_hparams
-
-        return Experiment(config, resolve_hparams(config, host(), None), host()).n_workers
+        return Experiment(config, resolve_hparams(config, host(), Problems()), host()).n_workers
 
     return count
 
