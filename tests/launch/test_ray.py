@@ -152,6 +152,7 @@ def test_closing_the_launch_stops_what_runs_and_starts_nothing_more(jobs):
     stop = threading.Timer(
         0, lambda: (wait_for(lambda: node_of(made[0])), os.kill(os.getpid(), signal.SIGINT))
     )
+    stop.daemon = True
     stop.start()
     with pytest.raises(KeyboardInterrupt):
         next(launch)
