@@ -341,7 +341,9 @@ def _print_counts(folders: list[str], loaded: LoadedRuns) -> None:
     from roga_domainbed.results.records import RECORDS
 
     n_unfinished = len(loaded.unfinished)
-    counts = f"{len(loaded.folders) - n_unfinished} finished, {n_unfinished} unfinished"
+    n_dropped = len({run.source for run in loaded.runs if run.dropped is not None})
+    counts = f"{len(loaded.folders) - n_unfinished - n_dropped} finished, {n_unfinished} unfinished"
+    counts += f", {n_dropped} dropped by halving" if n_dropped else ""
     lines = f"{len(loaded.problems)} lines skipped."
     print(f"{len(loaded.folders)} runs found: {counts}; {lines}", file=sys.stderr)
     empty = []

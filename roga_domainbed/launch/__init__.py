@@ -104,12 +104,14 @@ class LauncherInfo:
         target: ``"module:function"``, a ``Launcher``.
         summary: one line.
         runs: whether the jobs run; False where they are only shown.
+        is_queue: whether it needs options of a cluster, which DomainBed's own sweep does not have.
     """
 
     name: str
     target: str
     summary: str
     runs: bool = True
+    is_queue: bool = False
 
 
 LAUNCHERS: Registry[LauncherInfo] = Registry("launcher")
@@ -123,7 +125,9 @@ for _info in (
         "dummy", "roga_domainbed.launch.dummy:launch_dummy", "print the commands, run nothing", runs=False
     ),
     LauncherInfo("multi_gpu", "roga_domainbed.launch.multi_gpu:launch_multi_gpu", "as local, on GPUs alone"),
-    LauncherInfo("slurm", "roga_domainbed.launch.slurm:launch_slurm", "as job arrays of a Slurm cluster"),
-    LauncherInfo("ray", "roga_domainbed.launch.ray:launch_ray", "as tasks of a Ray cluster"),
+    LauncherInfo(
+        "slurm", "roga_domainbed.launch.slurm:launch_slurm", "as job arrays of a Slurm cluster", is_queue=True
+    ),
+    LauncherInfo("ray", "roga_domainbed.launch.ray:launch_ray", "as tasks of a Ray cluster", is_queue=True),
 ):
     LAUNCHERS.add(_info)

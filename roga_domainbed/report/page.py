@@ -11,7 +11,7 @@ from roga_domainbed.report.against import AgainstTable
 from roga_domainbed.report.figures.detection import detection_figures
 from roga_domainbed.report.figures.drawing import file_name, save_figure
 from roga_domainbed.report.figures.environments import by_environment
-from roga_domainbed.report.figures.figure import Figure, Line, lines_for
+from roga_domainbed.report.figures.figure import MOST_LINES, Figure, Line, lines_for
 from roga_domainbed.report.figures.search import search_figures
 from roga_domainbed.report.figures.training import training_figures
 from roga_domainbed.report.health import RunHealth
@@ -135,7 +135,9 @@ def render_page(report: Report, tick: Callable[[], object] = lambda: None) -> st
         report=report,
         study=study,
         title=f"{', '.join(datasets)}: {study.metric.title}" + " (oracle)" * study.has_oracle,
-        health_table=page_tables.health_table(report.health),
+        health_table=page_tables.health_table(report.health, study.rows),
+        n_rows={dataset: len(_rows_in(study, dataset)) for dataset in study.datasets},
+        most_lines=MOST_LINES,
         troubled=[
             run
             for run in report.health
@@ -168,8 +170,11 @@ def _merge_missing(figures: Sequence[Figure]) -> list[tuple[Figure, list[str]]]:
 
 def _lines(study: Study, dataset: str) -> tuple[Line, ...]:
     averages = {name: study.metric.rank(value) for name, value in ranking(study.table(dataset))}
-    present = [row for row in study.rows if study.chosen_in(dataset, row=row)]
-    return lines_for(present, averages, study.baseline)
+    return lines_for(_rows_in(study, dataset), averages, study.baseline)
+
+
+def _rows_in(study: Study, dataset: str) -> list[str]:
+    return [row for row in study.rows if study.chosen_in(dataset, row=row)]
 
 
 def _by_cell(study: Study, dataset: str, stored: StoredScores) -> dict[tuple[str, int], list[Scores]]:

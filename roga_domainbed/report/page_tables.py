@@ -244,8 +244,9 @@ def cost_table(study: Study, dataset: str) -> PageTable:
     ).without_empty_columns()
 
 
-def health_table(health: Sequence[RunHealth]) -> PageTable:
-    """The number of runs in each state, by row and dataset."""
+def health_table(health: Sequence[RunHealth], names: Sequence[str]) -> PageTable:
+    """The number of runs in each state, by dataset and row, the rows in the order of ``names``; others come last."""
+    place = {name: number for number, name in enumerate(names)}
     counts: dict[tuple[str, str], Counter] = {}
     for run in health:
         count = counts.setdefault((run.dataset, run.row), Counter())
@@ -260,7 +261,9 @@ def health_table(health: Sequence[RunHealth]) -> PageTable:
             *(Value(str(count[state]), count[state]) for state in states),
             Value(str(count["without"]), count["without"]),
         )
-        for (dataset, row), count in counts.items()
+        for (dataset, row), count in sorted(
+            counts.items(), key=lambda item: (item[0][0], place.get(item[0][1], len(place)), item[0][1])
+        )
     ]
     columns = ("Algorithm", "Dataset", *(_STATES[state] for state in states), "Without records")
     return PageTable("Runs by state", columns, tuple(rows))
@@ -286,7 +289,7 @@ def provenance_table(study: Study) -> PageTable | None:
     more = len(kinds) - len(answers)
     return PageTable(
         "Versions, backend and data of the runs",
-        ("", *(f"{count} runs" for _, count in answers)),
+        ("", *(f"{count} run{'s' * (count > 1)}" for _, count in answers)),
         tuple(rows),
         (f"{more} more combinations are not shown.",) if more else (),
     )

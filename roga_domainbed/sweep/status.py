@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from roga_domainbed.catalog import DATASETS
-from roga_domainbed.launch import Job
+from roga_domainbed.launch import Job, submissions
 from roga_domainbed.launch.job import UNFINISHED, State
 from roga_domainbed.launch.jobfile import INTERRUPTED, STOPPED, describe_exit
 from roga_domainbed.results.text_table import text_table
@@ -28,14 +28,24 @@ _RARE = ("Waiting", "Dropped")
 
 
 def job_states(jobs: Iterable[Job], folder: str | os.PathLike) -> list[Listed]:
-    """Each job once, with its state; of jobs without a folder in the sweep's ``folder`` nothing more is looked at."""
+    """Each job once, with its state, and whether it waits in a cluster's queue.
+
+    Of jobs without a folder in the sweep's ``folder`` nothing more is looked at.
+    """
     try:
         with os.scandir(folder) as entries:
             present = {entry.name for entry in entries}
     except OSError:
         present = set()
     jobs = {job.output_dir: job for job in jobs}.values()
-    return [(job, job.state if job.id in present else State.NOT_LAUNCHED) for job in jobs]
+    queued = submissions.waiting(folder)
+
+    def state_of(job: Job) -> State:
+        state = job.state if job.id in present else State.NOT_LAUNCHED
+        is_next = state in (State.NOT_LAUNCHED, State.INTERRUPTED)
+        return State.WAITING if is_next and job.id in queued else state
+
+    return [(job, state_of(job)) for job in jobs]
 
 
 def summary_line(states: Iterable[State]) -> str:

@@ -28,7 +28,9 @@ def upstream_launchers(present: Mapping[str, UpstreamLauncher]) -> dict[str, Ups
     """Those of ``present`` with their commands rewritten, and ours: ``roga_<name>`` where a name is taken."""
     rewritten = {name: _rewriting(launcher) for name, launcher in present.items()}
     ours = {
-        (f"roga_{info.name}" if info.name in present else info.name): _adapted(info) for info in LAUNCHERS
+        (f"roga_{info.name}" if info.name in present else info.name): _adapted(info)
+        for info in LAUNCHERS
+        if not info.is_queue
     }
     return {**rewritten, **ours}
 

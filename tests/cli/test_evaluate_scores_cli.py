@@ -403,8 +403,10 @@ def test_it_loads_numpy_and_no_other_large_library(tmp_path):
 
 @pytest.mark.slow
 def test_15000_scores_take_no_more_than_a_user_waits(tmp_path):
+    """Three seconds of a free core; the import of scikit-learn takes two there, and more as the machine is busier."""
     made(250, 30).to_csv(tmp_path / "a.csv", index=False)
-    assert processor_seconds("-m", "roga_domainbed", "evaluate", "--scores", tmp_path / "a.csv") < 3.0
+    whole = processor_seconds("-m", "roga_domainbed", "evaluate", "--scores", tmp_path / "a.csv")
+    assert whole < 1.5 * processor_seconds("-c", "import sklearn.metrics")
 
 
 def processor_seconds(*argv):

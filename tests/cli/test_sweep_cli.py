@@ -618,6 +618,50 @@ def test_an_empty_folder_that_a_killed_launch_left_is_launched(tmp_path, capsys,
     assert "1 jobs resume" in capsys.readouterr().out
 
 
+def test_print_sbatch_prints_a_script_and_nothing_else(tmp_path, capsys):
+    flags = ["--command_launcher", "slurm", "--print_sbatch", "--time_limit", "4:00:00", "--jobs_per_task", 4]
+    assert sweep("launch", tmp_path / "out", *flags) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("#!/bin/bash\n#SBATCH ")
+    assert "#SBATCH --array=0-1\n" in out
+    assert "#SBATCH --time=240\n" in out
+    assert (tmp_path / "out" / "plan.json").exists()
+    assert sweep("status", tmp_path / "out", jobs=[]) == 0
+    assert "Not launched".lower() in capsys.readouterr().out
+
+
+def test_flags_of_another_launcher_and_unknown_trackers_are_refused(tmp_path, capsys):
+    flags = ["--partition", "gpu", "--halving", 1, "--track", "tensorbord", "--jobs_per_gpu", 0]
+    assert sweep("launch", tmp_path / "out", "--dry-run", *flags) == 2
+    err = capsys.readouterr().err
+    for part in (
+        "4 problems",
+        "--partition is not for --command_launcher local",
+        "--halving must be at least 2",
+        "unknown tracker 'tensorbord' (did you mean 'tensorboard'?)",
+        "--jobs_per_gpu must be at least 1",
+    ):
+        assert part in err
+
+
+def test_a_tracker_reaches_the_jobs_and_not_the_names_of_their_folders(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("roga_domainbed.trainer.trackers.problems", lambda names: [])
+    seen = []
+
+    def launch(jobs, options):
+        seen.extend(jobs)
+        return launch_stand_in(jobs, options)
+
+    monkeypatch.setitem(globals(), "launch_watched", launch)
+    with LAUNCHERS.temporarily(LauncherInfo("watched", f"{__name__}:launch_watched", "")):
+        sweep("launch", tmp_path, "--command_launcher", "watched", "--skip_confirmation", "--track", "wandb")
+    plain = [
+        line.split()[2] for line in capsys.readouterr().out.splitlines() if line.startswith("Not launched")
+    ]
+    assert [job.output_dir for job in seen] == plain
+    assert all(job.argv[-2:] == ("--track", "wandb") for job in seen)
+
+
 # --- folders of others ------------------------------------------------------------------------------------
 
 

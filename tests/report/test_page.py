@@ -150,14 +150,27 @@ def test_equal_panels_are_equal_to_the_byte():
     assert inline_svg(panel, "a-") == inline_svg(panel, "a-")
 
 
+@pytest.mark.parametrize("height", [1.6, 1.7, 1.8, 1.9])
+def test_a_label_stays_within_its_panel_where_the_final_size_has_longer_numbers(height):
+    def draw(axes):
+        axes.set(ylim=(-0.03, 1.03), ylabel="p(fake)", xlabel="time in s")
+        axes.annotate("1", (0.5, 1.02), xycoords="axes fraction", va="bottom", fontsize=7)
+
+    svg = inline_svg(Panel("over time", draw, height), "a-")
+    baseline = float(re.search(r'x="([^"]*)"[^>]*>p\(fake\)', svg)[1])
+    assert baseline > 0.76 * 8, (
+        "letters of 8 points rise by 0.76 of that from their baseline, towards the left edge"
+    )
+
+
 @pytest.mark.usefixtures("no_drawing")
 def test_where_records_hold_no_more_than_upstreams_each_section_says_so(tmp_path, sweep_folder):
     page = page_of(sweep_folder("vlcs_sweep"))
     for sentence in (
         "Numbers are the accuracy on the held-out environment",
         "have no stored scores (scores.parquet in the run's folder)",
-        "No record has a perturbed loss",
-        "No record has a cosine between the domains' gradients",
+        "No row that is drawn has a perturbed loss",
+        "No row that is drawn has a cosine between the domains' gradients",
         "recorded no versions, backend or split, as with DomainBed's own scripts",
         "No run recorded a hash of its data",
         "There is only one algorithm, so there is no comparison",
@@ -169,6 +182,16 @@ def test_where_records_hold_no_more_than_upstreams_each_section_says_so(tmp_path
     cells = next(line for line in oracle if line.startswith("ERM")).split("  ")
     for cell in filter(None, (cell.strip().replace("+/-", "±") for cell in cells)):
         assert cell in page.text
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_rows_that_curves_leave_out_are_told(tmp_path):
+    for name in ("ERM", *(f"Made{number}" for number in range(MOST_LINES))):
+        write_run(tmp_path / "sweep", arguments(algorithm=name), steps=(0,), videos=2, scores=False)
+    page = page_of(tmp_path / "sweep")
+    assert "show 8 of the 9 rows: ERM and the best by their average" in page.text
+    places = [page.source.rindex(f">{name}<") for name in ("ERM", "Made0", "Made7")]  # in the table of states
+    assert places == sorted(places)
 
 
 @pytest.mark.usefixtures("no_drawing")
@@ -350,7 +373,7 @@ def test_an_unfinished_run_is_noted_below_its_table_and_named_with_the_step_of_i
     run = write_run(folder, arguments("SynthFake", "SAM"), steps=(0, 40), scores=False, done=False)
     page = page_of(folder)
     assert "1 run has not finished: see Sweep health." in page.text
-    assert f"{run} : SAM on SynthFake, test envs 0: incomplete; last record at step 40" in page.text
+    assert f"{run} : SAM on SynthFake, test envs 0: interrupted; last record at step 40" in page.text
 
 
 def test_a_folder_without_records_is_one_sentence(tmp_path, capsys):

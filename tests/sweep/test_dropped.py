@@ -1,5 +1,6 @@
 """A job that successive halving dropped: an end, which no launch and no deletion touches."""
 
+import json
 import os
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from roga_domainbed.launch.folders import run_folder_problem
 from roga_domainbed.launch.job import State
 from roga_domainbed.launch.jobfile import STOPPED, JobFile, write_job_file
 from roga_domainbed.results.records import mark_done
+from roga_domainbed.results.runs import load_runs
+from roga_domainbed.results.selection import group_by_test_env
 from roga_domainbed.sweep.folder import stored_plans
 from roga_domainbed.sweep.jobs import train_job
+from roga_domainbed.sweep.pack import pack
 from roga_domainbed.sweep.plan import Plan
 from roga_domainbed.sweep.status import summary_line
 
@@ -79,3 +83,23 @@ def test_no_launch_runs_it_and_nothing_is_left_to_do(dropped, tmp_path, capsys):
 def test_halving_is_checked_before_the_launch(tmp_path, capsys):
     assert main(["sweep", "launch", *ARGS, "--output_dir", str(tmp_path / "out"), "--halving", "1"]) == 2
     assert "--halving must be at least 2" in capsys.readouterr().err
+
+
+def test_it_stays_dropped_where_it_is_packed(dropped, tmp_path):
+    args = {**dropped.train_args, "output_dir": dropped.output_dir}
+    record = {"step": 0, "args": args, "env1_out_acc": 0.5, "env1_in_acc": 0.5}
+    Path(dropped.output_dir, "results.jsonl").write_text(json.dumps(record) + "\n")
+    target = tmp_path / "packed"
+    pack(tmp_path, target)
+    loaded = load_runs(target, "acc")
+    assert [run.dropped for run in loaded.runs] == [{}]
+    assert not loaded.unfinished
+    (run,) = load_runs(tmp_path, "acc").runs
+    assert run.dropped == {}
+    Path(dropped.output_dir, "dropped.json").write_text('{"eta": 3}')
+    (run,) = load_runs(tmp_path, "acc").runs
+    assert run.dropped == {"eta": 3}
+    assert group_by_test_env([run]) == {}
+    mark_done(dropped.output_dir)
+    (run,) = load_runs(tmp_path, "acc").runs
+    assert run.dropped is None, "it has been revived"

@@ -243,7 +243,9 @@ def test_tables_are_without_what_was_dropped_and_say_so(tmp_path, capsys):
     assert not loaded.unfinished
     options = ["--input_dir", str(tmp_path / "out"), "--select", "iid", "last", "oracle"]
     assert main(["collect-results", *options]) == 0
-    out = re.sub(r"\s+", " ", capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert "9 runs found: 2 finished, 0 unfinished, 7 dropped by halving" in printed.err
+    out = re.sub(r"\s+", " ", printed.out)
     sentence = (
         "Hyper-parameters searched by successive halving (η = 3): 7 of 9 runs a group were stopped early, by "
         "validation"

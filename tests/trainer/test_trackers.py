@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,8 +18,11 @@ from roga_domainbed.cli import main
 from roga_domainbed.errors import RogaError
 from roga_domainbed.files import locked
 from roga_domainbed.launch.folders import delete_unfinished, other_files, run_folder_problem
+from roga_domainbed.optim.collectives import PeerStopped
+from roga_domainbed.trainer import run as run_of_trainer
 from roga_domainbed.trainer import trackers
 from roga_domainbed.trainer.config import TrainConfig
+from roga_domainbed.trainer.stop import StopSignals
 from roga_domainbed.trainer.trackers import follow, tracking
 from roga_domainbed.trainer.trackers.run_info import RunInfo
 from roga_domainbed.trainer.trackers.scalars import scalars
@@ -150,9 +154,12 @@ def test_a_folder_of_the_package_s_name_is_not_the_package(tmp_path, monkeypatch
     assert trackers._is_installed("json")
 
 
-def test_no_tracker_is_imported_by_a_training():
-    assert not {"tensorboard", "wandb", "mlflow"} & {name.partition(".")[0] for name in vars(tracking)}
-    assert "roga_domainbed.trainer.trackers.to_wandb" not in sys.modules
+def test_no_training_imports_a_tracker(monkeypatch):
+    script = "import sys, roga_domainbed.trainer.run; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    modules = done.stdout.split()
+    assert "roga_domainbed.trainer.trackers.tracking" in modules
+    assert not {"tensorboard", "wandb", "mlflow"} & set(modules)
 
 
 # --- the trackers, read back with their own readers --------------------------------------------------------
@@ -392,6 +399,20 @@ def test_a_half_written_record_is_waited_for(tmp_path):
     assert records == [{"step": 0}, {"step": 5}]
     path.write_bytes(path.read_bytes() + b'p": 9}\n')
     assert follow._records(path, offset) == ([{"step": 9}], len(path.read_bytes()))
+
+
+def test_of_several_processes_the_first_alone_has_trackers(monkeypatch):
+    seen = []
+
+    def experiment(config, hparams, host):
+        seen.append(config)
+        raise PeerStopped("the first has ended")
+
+    monkeypatch.setattr(run_of_trainer, "Experiment", experiment)
+    monkeypatch.setattr(run_of_trainer, "together", lambda wait: None)
+    with pytest.raises(SystemExit):
+        run_of_trainer._follow(TrainConfig(dataset="Debug28", track=["wandb"]), {}, StopSignals())
+    assert seen[0].track is None
 
 
 # --- the run's folder --------------------------------------------------------------------------------------

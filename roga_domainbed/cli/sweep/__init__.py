@@ -31,11 +31,16 @@ result tables then have a line for each row, beside those of "algorithms":
 --hparams are for every row. One that a row's algorithm lacks belongs into the hparams of the rows that have it.
 
   $ roga-domainbed sweep status --output_dir out
-  Dataset    Algorithm  done  running  failed  incomplete  not launched  jobs
-  SynthFake  ERM           4        0       0           0             0     4
-  SynthFake  RoGA          2        1       1           0             0     4
-  total                    6        1       1           0             0     8
-  Job 1f3a9c (SynthFake, RoGA, test envs [2]) exited with 137; log: out/1f3a9c…/job.log
+  SynthFake
+  Algorithm    DF   F2F    FS    NT
+  ERM         3/3   3/3   3/3   3/3
+  RoGA        3/3   2/3!  1/3>  0/3
+
+  done/all jobs; some are: > running, ! failed
+
+             done  running  failed  interrupted  not launched  jobs
+  SynthFake    18        1       1            0             4    24
+  Job 1f3a9c (SynthFake, RoGA, test envs [1]) exited with 1 (step 3: loss is nan …); log: out/1f3a9c…/job.log
 
 A packed sweep is small enough to commit, and collect-results, report and status read it like the folders. Models,
 checkpoints and logs are not in it. To go on with a sweep on another machine, unpack it there and launch: what was done
@@ -60,6 +65,7 @@ from collections.abc import Mapping
 
 from roga_domainbed.cli import arguments, data_options
 from roga_domainbed.cli.checkout_names import add_checkout_names
+from roga_domainbed.cli.sweep import places
 from roga_domainbed.cli.sweep.ending import cancel, delete_incomplete
 from roga_domainbed.cli.sweep.launching import estimated, launch
 from roga_domainbed.cli.sweep.which import OURS, SELECTION_RULES, UPSTREAMS, are_given, check, plans_and_jobs
@@ -146,6 +152,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="|".join(trackers.NAMES),
         help="launch: show the runs in these trackers too (docs/trackers.md)",
     )
+    places.add_arguments(group)
     group.add_argument(
         "--retry",
         action="store_true",
@@ -201,9 +208,10 @@ def run(args: argparse.Namespace) -> int:
     if args.command == "watch":
         watch(lambda: job_states(jobs, args.output_dir), args.every)
         return 0
-    for job, state in listed:
-        print(job.describe(state))
-    print(summary_line(state for _, state in listed))
+    if not args.print_sbatch:  # which goes into a file
+        for job, state in listed:
+            print(job.describe(state))
+        print(summary_line(state for _, state in listed))
     if args.dry_run:
         for job, _ in listed:
             print(shlex.join(["roga-domainbed", *job.argv]))

@@ -7,7 +7,7 @@ import sys
 
 from roga_domainbed.cli.sweep.asking import confirmed
 from roga_domainbed.errors import RogaError
-from roga_domainbed.launch import Job, cancellation
+from roga_domainbed.launch import Job, cancellation, submissions
 from roga_domainbed.launch.deletion import delete_unfinished
 from roga_domainbed.launch.job import UNFINISHED, State
 from roga_domainbed.launch.jobfile import lease_seconds
@@ -20,9 +20,10 @@ def cancel(args: argparse.Namespace, listed: list[tuple[Job, State]]) -> int:
         return 0
     cancellation.cancel(args.output_dir)
     print(
-        f"Told them to stop. Those that run write a checkpoint first; on other machines they notice within "
+        "Told them to stop. Those that run write a checkpoint first; on other machines they notice within "
         f"{lease_seconds() / 9:.0f} seconds. 'sweep launch' resumes them."
     )
+    submissions.cancel(args.output_dir)
     return 0
 
 

@@ -14,13 +14,15 @@ from collections.abc import Iterator, Sequence
 from roga_domainbed.catalog.registry import load
 from roga_domainbed.cli.lasting import lasting_output
 from roga_domainbed.cli.sweep.asking import confirmed
+from roga_domainbed.cli.sweep.places import option_fields
 from roga_domainbed.cli.sweep.which import are_given
-from roga_domainbed.errors import RogaError
+from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.launch import LAUNCHERS, Job, LauncherInfo, Options, Outcome
 from roga_domainbed.launch.gpus import visible_gpus
 from roga_domainbed.launch.job import State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED
 from roga_domainbed.launch.local import environments_for
+from roga_domainbed.launch.slurm import sbatch_script
 from roga_domainbed.processes import STOP_SIGNALS
 from roga_domainbed.results.records import is_dropped
 from roga_domainbed.sweep.estimate import estimate, estimate_text
@@ -28,6 +30,7 @@ from roga_domainbed.sweep.folder import PLAN_FILE, store_plan
 from roga_domainbed.sweep.halving import Halving, launch_with_halving
 from roga_domainbed.sweep.jobs import Launch
 from roga_domainbed.sweep.plan import Plan
+from roga_domainbed.sweep.status import job_states
 
 #: What a training imports, so that jobs start warm. A module that cannot be imported is skipped.
 _PRELOAD = ("torch", "torchvision", "timm", "roga_domainbed.cli.train", "roga_domainbed.trainer.warm")
@@ -44,19 +47,25 @@ def launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job, 
     ]
     new = [job for job, state in listed if state is State.NOT_LAUNCHED and args.command == "launch"]
     left = sum(state in (State.FAILED, State.INTERRUPTED) for _, state in listed) - len(again)
+    jobs = again + new
+    launcher = LAUNCHERS.get(args.command_launcher)
+    if args.print_sbatch:
+        if jobs:
+            _store_plans(args, plans, was_planned)
+            print(sbatch_script(_tracked(jobs, args), _options(args)), end="")
+        else:
+            print("no job is left to run", file=sys.stderr)
+        return 0
     if again:
         print(f"{len(again)} jobs resume from their last checkpoint.")
     if left:
         print(f"{left} jobs failed or were interrupted and stay as they are; --retry starts them again.")
-    jobs = again + new
     if not confirmed(args, args.command, jobs):
         return 0
-    launcher = LAUNCHERS.get(args.command_launcher)
     ended = _Ended()
     if jobs:
-        if launcher.runs and not (was_planned and not are_given(args)):
-            for plan in plans:
-                store_plan(args.output_dir, plan)
+        if launcher.runs:
+            _store_plans(args, plans, was_planned)
         print("Launching...")
         print("Making job directories:", flush=True)
         try:
@@ -68,7 +77,7 @@ def launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job, 
                 file=sys.stderr,
             )
             return STOPPED
-    undone = _undone(listed, ended.submitted) if launcher.runs else []
+    undone = _undone(listed, args.output_dir) if launcher.runs and not ended.submitted else []
     for outcome in ended.failures:
         print(failure_line(outcome.job, outcome.exit_code, outcome.note), file=sys.stderr)
     if ended.failures or len(undone) > ended.stopped:
@@ -76,9 +85,20 @@ def launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job, 
     return STOPPED if ended.stopped else 0
 
 
+def _store_plans(args: argparse.Namespace, plans: Sequence[Plan], was_planned: bool) -> None:
+    if not was_planned or are_given(args):
+        for plan in plans:
+            store_plan(args.output_dir, plan)
+
+
 def _options(args: argparse.Namespace) -> Options:
+    fields = option_fields(args, Problems())  # checked before
     return Options(
-        args.n_workers, preload=_PRELOAD, folder=args.output_dir, jobs_per_gpu=args.jobs_per_gpu or 1
+        args.n_workers,
+        preload=_PRELOAD,
+        folder=args.output_dir,
+        jobs_per_gpu=args.jobs_per_gpu or 1,
+        **fields,
     )
 
 
@@ -140,14 +160,13 @@ def _run(
 
 def _launch_of(launcher: LauncherInfo, args: argparse.Namespace) -> Launch:
     options = _options(args)
-    tracked = ("--track", *args.track) if args.track else ()
+    return lambda jobs: load(launcher.target)(_tracked(jobs, args), options)
 
-    def launch(jobs: Sequence[Job]) -> Iterator[Outcome]:
-        # After the folders have their names: a tracker changes no result.
-        jobs = [dataclasses.replace(job, argv=(*job.argv, *tracked)) for job in jobs]
-        return load(launcher.target)(jobs, options)
 
-    return launch
+def _tracked(jobs: Sequence[Job], args: argparse.Namespace) -> list[Job]:
+    # After the folders have their names: a tracker changes no result.
+    words = ("--track", *args.track) if args.track else ()
+    return [dataclasses.replace(job, argv=(*job.argv, *words)) for job in jobs]
 
 
 def _default_length(dataset: str) -> tuple[int, int]:
@@ -179,11 +198,10 @@ _REMEDIES = {
 }
 
 
-def _undone(listed: Sequence[tuple[Job, State]], n_submitted: int) -> list[State]:
-    """The states of the jobs that are not done, after a sentence about them; none if a queue has some of them."""
-    if n_submitted:
-        return []
-    states = [state for job, _ in listed if (state := job.state) not in (State.DONE, State.DROPPED)]
+def _undone(listed: Sequence[tuple[Job, State]], folder: str) -> list[State]:
+    """The states of the jobs that are not done, and are in no queue, after a sentence about them."""
+    now = job_states((job for job, _ in listed), folder)
+    states = [state for _, state in now if state not in (State.DONE, State.DROPPED, State.WAITING)]
     if states:
         counted = "; ".join(
             f"{states.count(state)} {what}" for state, what in _REMEDIES.items() if state in states

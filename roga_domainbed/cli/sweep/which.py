@@ -16,6 +16,7 @@ from roga_domainbed.catalog.values import arguments_of, shown
 from roga_domainbed.cli import data_options
 from roga_domainbed.cli.checkout_names import available, check_names
 from roga_domainbed.cli.row_hparams import check_hparams
+from roga_domainbed.cli.sweep.places import option_fields
 from roga_domainbed.errors import Problems, RogaError, unknown_name
 from roga_domainbed.foreign import Malformed, parse_yaml
 from roga_domainbed.host import backend
@@ -143,8 +144,11 @@ def check(args: argparse.Namespace, plans: list[Plan], problems: Problems) -> No
         number = getattr(args, name)
         if number is not None and not 1 <= number <= MOST_WORKERS:
             problems.add(f"--{name} must be at least 1 and at most {MOST_WORKERS}; got {shown(number)}")
+    option_fields(args, problems)
     if args.halving is not None:
         Halving(args.halving).check(problems)
+        if args.command_launcher == "slurm" and not args.wait:
+            problems.add("--halving judges jobs as they end: give --wait, too, or another launcher")
     unknown = [name for name in args.track or () if name not in trackers.NAMES]
     for message in (
         *(unknown_name("tracker", name, trackers.NAMES) for name in unknown),

@@ -36,5 +36,6 @@ def _draw(axes: Axes, found: Sharpness, own: list[tuple[Line, Curve]]) -> None:
     for line, curve in own:
         axes.plot(found.distances, curve.losses, **line_style(line))
     axes.set(xlabel="distance t from θ", ylabel="loss", xlim=(0, found.distances[-1]))
+    axes.locator_params(axis="x", nbins=5)  # numbers of three decimals are wide
     low, high = axes.get_ylim()
     axes.set_ylim(min(0.0, low) if low < 0.3 * high else low, high)

@@ -164,12 +164,13 @@ def _fit(axes: Axes) -> None:
     """
     canvas = axes.figure
     renderer = FigureCanvasAgg(canvas).get_renderer()
-    taken = axes.get_tightbbox(renderer).transformed(canvas.transFigure.inverted())
     pad_x, pad_y = (0.03 / inches for inches in canvas.get_size_inches())
-    here = axes.get_position()
-    left, bottom = here.x0 + pad_x - taken.x0, here.y0 + pad_y - taken.y0
-    right, top = here.x1 + 1 - pad_x - taken.x1, here.y1 + 1 - pad_y - taken.y1
-    axes.set_position((left, bottom, right - left, top - bottom))
+    for _ in range(2):  # axes of another size may have other ticks, with longer numbers
+        taken = axes.get_tightbbox(renderer).transformed(canvas.transFigure.inverted())
+        here = axes.get_position()
+        left, bottom = here.x0 + pad_x - taken.x0, here.y0 + pad_y - taken.y0
+        right, top = here.x1 + 1 - pad_x - taken.x1, here.y1 + 1 - pad_y - taken.y1
+        axes.set_position((left, bottom, right - left, top - bottom))
 
 
 def _for_the_page(svg: str, prefix: str, colors: Sequence[str] = tuple(CSS_VARIABLES)) -> str:

@@ -71,8 +71,8 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
                 ("sharpness", over_envs(_sharpness), "perturbed loss − loss", {}),
                 ("gradient norm at θ", over_envs(lambda r: as_number(r.get("grad_norm"))), "‖g‖", {}),
             ],
-            "No record has a perturbed loss: only RoGA, SAM and their kin have one, and DomainBed's own trainer does "
-            "not record it.",
+            "No row that is drawn has a perturbed loss: only RoGA, SAM and their kin have one, and DomainBed's own "
+            "trainer does not record it.",
         ),
         _figure(
             "alignment",
@@ -86,7 +86,7 @@ def training_figures(study: Study, dataset: str, lines: Sequence[Line]) -> list[
                 ("cosine between domains", over_envs(lambda r: as_number(r.get("cosine"))), "cosine", {}),
                 ("α‖g‖ / ρ, mean over domains", over_envs(_alpha_ratio), "α‖g‖ / ρ", {}),
             ],
-            "No record has a cosine between the domains' gradients: only RoGA records it.",
+            "No row that is drawn has a cosine between the domains' gradients: only RoGA records it.",
         ),
         _cost(study, dataset, lines),
     ]
@@ -191,6 +191,7 @@ def _cost(study: Study, dataset: str, lines: Sequence[Line]) -> Figure:
         axes.set(xlabel="ms per step", ylabel=f"mean {title} ({study.metric.unit})")
         axes.margins(0.15)
         axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=6)  # numbers of four digits are wide
 
     return Figure(
         "cost",
