@@ -6,6 +6,7 @@ may write in the folder.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -57,6 +58,7 @@ class JobFile:
         process_started: the kernel's start time of that process, which tells a pid that was used again; None
             where it is not known.
         owner: the place in a cluster's queue that runs the job, such as ``slurm:12_3``; else empty.
+        boot: the kernel's id of the start of that machine, which tells machines of one name; empty if not known.
     """
 
     argv: tuple[str, ...]
@@ -67,11 +69,13 @@ class JobFile:
     pid: int
     process_started: int | None = None
     owner: str = ""
+    boot: str = ""
 
 
 def started_now(argv: tuple[str, ...], pid: int, owner: str = "") -> JobFile:
     """The file of a job that starts now as process ``pid`` of this machine."""
-    return JobFile(argv, None, time.time(), None, socket.gethostname(), pid, _process_started(pid), owner)
+    started = _process_started(pid)
+    return JobFile(argv, None, time.time(), None, socket.gethostname(), pid, started, owner, _boot())
 
 
 def attempt_name(number: int) -> str:
@@ -127,6 +131,7 @@ def _is_sound(job: JobFile) -> bool:
         and 0 < job.pid < 2**31  # os.kill takes others for groups of processes
         and type(job.process_started) in whole
         and type(job.owner) is str
+        and type(job.boot) is str
     )
 
 
@@ -156,7 +161,7 @@ def is_live(folder: str | os.PathLike, number: int, now: float | None = None) ->
     # A time to come is no sign of life: a clock was wrong, or the file was copied.
     if abs((time.time() if now is None else now) - touched) >= lease_seconds():
         return False
-    if job.host != socket.gethostname():
+    if job.host != socket.gethostname() or (job.boot and job.boot != _boot()):
         return True
     if job.process_started is not None:
         return job.process_started == _process_started(job.pid)
@@ -186,6 +191,14 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@functools.cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _process_started(pid: int) -> int | None:

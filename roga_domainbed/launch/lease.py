@@ -82,7 +82,7 @@ class Lease:
 
     def environment(self) -> dict[str, str]:
         """What tells the job's process that it holds this."""
-        return {_HELD: f"{self.number}:{os.path.abspath(self.folder)}"}
+        return {_HELD: f"{self.number}:{self.folder}"}
 
     def keep(self) -> None:
         """Show signs of life from now on, from a thread; stop the job if it is cancelled or its worker is gone.
@@ -161,7 +161,7 @@ def claim(
             return None
         if is_locked(os.path.join(output_dir, LOCK_FILE)) or is_done(output_dir):
             return None
-        lease = Lease(output_dir, newest + 1)
+        lease = Lease(os.path.abspath(output_dir), newest + 1)  # the job may go to another folder
         return lease if _made_alone(partial, lease.path) else None
     finally:
         with contextlib.suppress(OSError):

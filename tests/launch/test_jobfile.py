@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -54,6 +54,17 @@ def test_a_job_of_another_machine_runs_while_its_file_is_touched(tmp_path):
     to_come = time.time() + 10 * lease_seconds()
     os.utime(tmp_path / JOB_FILE, (to_come, to_come))
     assert not is_running(tmp_path), "a clock was wrong, or the file was copied: no sign of life"
+
+
+def test_of_another_machine_of_the_same_name_the_signs_of_life_count(tmp_path):
+    here = started_now((), os.getpid())
+    if not here.boot:
+        pytest.skip("no /proc")
+    write_job_file(tmp_path, replace(here, boot="another", process_started=1))
+    assert is_running(tmp_path)
+    long_ago = time.time() - lease_seconds() - 1
+    os.utime(tmp_path / JOB_FILE, (long_ago, long_ago))
+    assert not is_running(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -182,14 +182,14 @@ def worker(tmp_path, monkeypatch):
     monkeypatch.setenv("ROGA_DOMAINBED_LEASE_S", "3")
     started = []
 
-    def start(folder, name):
-        command = [sys.executable, "-m", "roga_domainbed.launch.worker", "--entry", "writer_entry:main"]
+    def start(folder, *words, entry="writer_entry:main"):
+        command = [sys.executable, "-m", "roga_domainbed.launch.worker", "--entry", entry]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         started.append(process)
         request = {
-            "argv": ["train", name, "--output_dir", str(folder)],
+            "argv": ["train", *words, "--output_dir", str(folder)],
             "output_dir": str(folder),
             "retry": True,
         }
@@ -241,3 +241,59 @@ def test_a_job_that_is_cancelled_stops(tmp_path, worker):
     process.stdout.readline()
     assert json.loads(process.stdout.readline()) == {"exit_code": -signal.SIGTERM}
     assert read_job_file(tmp_path / "sweep" / "job").exit_code == -signal.SIGTERM
+
+
+TRAINING = (
+    *(
+        "--dataset",
+        "Debug28",
+        "--algorithm",
+        "RoGA",
+        "--test_envs",
+        "0",
+        "--steps",
+        "200",
+        "--checkpoint_freq",
+        "10",
+    ),
+    *("--checkpoint_every", "5", "--hparams", '{"batch_size": 8}'),
+)
+
+
+@pytest.mark.slow
+def test_a_training_whose_machine_hung_writes_nothing_more_and_the_next_ends_as_if_alone(tmp_path, worker):
+    def start(name):
+        return worker(tmp_path / "sweep" / name, *TRAINING, entry="roga_domainbed.cli:main")
+
+    def answer_of(process):
+        process.stdout.readline()  # ready
+        return json.loads(process.stdout.readline())
+
+    assert answer_of(start("alone")) == {"exit_code": 0}
+    folder = tmp_path / "sweep" / "job"
+    first = start("job")
+    wait_for((folder / "checkpoint_10.pt").exists, seconds=100)
+    os.killpg(first.pid, signal.SIGSTOP)
+    assert not (folder / "done").exists(), "it was too fast to be stopped on its way"
+    wait_for(lambda: not is_running(folder))
+    second = start("job")
+    wait_for(lambda: attempts(folder) == 2 and len(records(folder)) > 4, seconds=100)
+    os.killpg(first.pid, signal.SIGCONT)  # while the other one trains
+    assert answer_of(first) == {"skipped": True}
+    assert answer_of(second) == {"exit_code": 0}
+    assert records(folder) == records(tmp_path / "sweep" / "alone")
+    assert (folder / "out.txt").read_text().count("Continued after") == 1
+    assert read_job_file(folder, 1).exit_code is None
+    assert read_job_file(folder, 2).exit_code == 0
+
+
+def records(folder):
+    """The records, without clocks and the folder's name."""
+    found = []
+    for line in (folder / "results.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        record["args"].pop("output_dir")
+        found.append(
+            {name: value for name, value in record.items() if name not in ("step_time", "data_time")}
+        )
+    return found
