@@ -13,8 +13,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-#: Slurm can be told to send SIGUSR1 or SIGUSR2 some time before the end (``--signal=USR1@120``), submitit's default is
-#: the second.
+#: Slurm can be told to send SIGUSR1 some time before the end (``--signal=USR1@120``); submitit has it send SIGUSR2.
 STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # names of glibc's malloc.h

@@ -50,6 +50,7 @@ _EXTRAS = {
     "pytorch_grad_cam": ("explain", "heat maps"),
     "onnxscript": ("export", "ONNX files"),
     "submitit": ("cluster", "Slurm"),
+    "ray": ("ray", "Ray"),
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from roga_domainbed.launch.task import outcome_of, run_task, tasks_of, write_tas
 
 _LOSSES = 10  # of machines under one task, after which its jobs are left to the next launch
 _PASSED_ON = ("DOMAINBED_HOME",)
+_PATIENCE_S = 20
 _PREFIX = "ROGA_DOMAINBED_"
 
 
@@ -38,9 +40,11 @@ def launch_ray(jobs: Sequence[Job], options: Options) -> Iterator[Outcome]:
         import ray
     except ImportError:
         raise MissingExtra("ray", "ray", "--command_launcher ray") from None
+    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    _check(address)
     tasks = tasks_of(jobs, options)
     file = write_tasks(tasks, replace(options, jobs_per_gpu=1))
-    with _cluster(ray, options):
+    with _cluster(ray, address, options.n_workers):
         n_gpus = 1 / options.jobs_per_gpu if ray.cluster_resources().get("GPU") else 0
         run = ray.remote(num_cpus=options.cpus, num_gpus=n_gpus, max_retries=_LOSSES)(_run)
         launch, environment = uuid.uuid4().hex, _environment()
@@ -73,11 +77,25 @@ def _environment() -> dict[str, str]:
     }
 
 
+def _check(address: str) -> None:
+    """Refuse an address where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Failed(
+            f"no Ray cluster at {address!r}: {reason}. Give the address that 'ray start --head' has printed there, or "
+            "none, to start one on this machine"
+        ) from None
+
+
 @contextlib.contextmanager
-def _cluster(ray: Any, options: Options) -> Iterator[None]:
+def _cluster(ray: Any, address: str, n_workers: int | None) -> Iterator[None]:
     """Be connected to a cluster; without an address, to one on this machine that ends with the block."""
-    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
-    local = {"include_dashboard": False, "num_cpus": options.n_workers} if address == "local" else {}
+    local = {"include_dashboard": False, "num_cpus": n_workers} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except Exception as error:  # of many kinds

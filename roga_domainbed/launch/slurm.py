@@ -7,9 +7,11 @@ then writes a checkpoint, the place goes back into the queue under the same numb
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -194,7 +196,7 @@ def _submit(tasks: Sequence[Sequence[Job]], options: Options, cluster: str) -> S
     flags = dict(options.slurm)
     minutes = flags.pop("time")
     cpus = flags.get("cpus-per-task")
-    executor = submitit.SlurmExecutor(file.parent, max_num_timeout=_TIME_OUTS)
+    executor = submitit.SlurmExecutor(file.with_suffix(""), max_num_timeout=_TIME_OUTS)
     executor.update_parameters(
         time=minutes,
         job_name=flags.pop("job-name", _name(options)),
@@ -206,9 +208,11 @@ def _submit(tasks: Sequence[Sequence[Job]], options: Options, cluster: str) -> S
         additional_parameters={**flags, "requeue": True},
     )
     try:
-        first = executor.map_array(_Place(str(file)), range(len(tasks)))[0]
+        with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says is in the exception, too
+            first = executor.map_array(_Place(str(file)), range(len(tasks)))[0]
     except FailedJobError as error:
         file.unlink()
+        shutil.rmtree(file.with_suffix(""), ignore_errors=True)
         raise RogaError(f"sbatch: {slurm_commands.error_line(str(error))}") from None
     return keep(options.folder, first.job_id.partition("_")[0], cluster, tasks)
 
@@ -266,8 +270,9 @@ def _outcomes(submitted: Sequence[tuple[Sequence[Sequence[Job]], Submission]]) -
                 failed = state is State.FAILED and job.attempts > before
                 if state is State.DONE or failed or job in gone:
                     del left[job]
-                    log = os.path.join(os.path.dirname(job.output_dir), FOLDER, f"{submission.id}_*_log.err")
-                    yield outcome_of(job, f"its task {submission.id}_{index} has left the queue; log: {log}")
+                    place = f"{submission.id}_{index}"
+                    log = os.path.join(os.path.dirname(job.output_dir), FOLDER, "*", f"{place}*_log.err")
+                    yield outcome_of(job, f"its task {place} has left the queue; what Slurm says: {log}")
         time.sleep(pause)
         pause = min(2 * pause, 15.0)
 

@@ -79,19 +79,20 @@ def waiting(folder: str | os.PathLike) -> set[str]:
     found = submissions(folder)
     if not found:
         return set()
-    here, places = _here(), None
+    here = _here()
     ours = [submission for submission in found if submission.cluster == here]
     try:
         places = slurm_commands.queued(submission.id for submission in ours)
     except slurm_commands.NoAnswer:
-        ours = []
-    return {
-        name
-        for submission in found
-        for index, task in enumerate(submission.tasks)
-        if submission not in ours or submission.is_queued(index, places)
-        for name in task
-    }
+        ours, places = [], set()
+    is_ours = {submission.id for submission in ours}
+    names: set[str] = set()
+    for submission in found:
+        unknown = submission.cluster != here or submission.id not in is_ours
+        for index, task in enumerate(submission.tasks):
+            if unknown or submission.is_queued(index, places):
+                names.update(task)
+    return names
 
 
 def cancel(folder: str | os.PathLike) -> int:

@@ -142,7 +142,8 @@ def _job_to_run(*, argv, output_dir, text, retry, attempts) -> Job | None:
     has_failed = state is State.FAILED and job.attempts > attempts
     # A folder of upstream's may be at work unseen.
     may_resume = retry or state is State.NOT_LAUNCHED or job.is_ours or job.is_empty
-    return job if state is not State.DONE and may_resume and not has_failed else None
+    has_ended = has_failed or state in (State.DONE, State.DROPPED)
+    return job if may_resume and not has_ended else None
 
 
 def _is_taken_over(job: Job, owner: str) -> bool:
@@ -183,6 +184,8 @@ def outcome_of(job: Job, note: str) -> Outcome:
         return Outcome(job, 0)
     if state is State.RUNNING:
         return Outcome(job, None, "another launch of this sweep has it", skipped=True)
+    if state is State.DROPPED:
+        return Outcome(job, None, "successive halving dropped it", skipped=True)
     # Without an exit status, or with one of an attempt that was killed, the job goes on with the next launch.
     return Outcome(job, code, "" if code else note)
 

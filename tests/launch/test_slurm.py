@@ -228,7 +228,7 @@ def test_waiting_for_the_end_gives_what_the_folders_show(pretended, jobs, entry,
     pretended.say("squeue", "1_0\n1_1\n1_2\n")
 
     def work():
-        (file,) = Path("sweep", "queue").glob("tasks-*")
+        (file,) = Path("sweep", "queue").glob("tasks-*.json")
         run_task(file, 0)
         Path("sweep", "0", "done").touch()
         pretended.say("squeue", "1_1\n")
@@ -255,13 +255,14 @@ def test_waiting_for_the_end_gives_what_the_folders_show(pretended, jobs, entry,
         ("sbatch: fatal: something\n\n", "sbatch: fatal: something"),
     ],
 )
-def test_what_sbatch_refuses_is_one_line(pretended, jobs, entry, said, expected):
+def test_what_sbatch_refuses_is_one_line(pretended, jobs, entry, capfd, said, expected):
     pytest.importorskip("submitit")
     pretended.say("sbatch.err", said)
     with pytest.raises(RogaError) as caught:
         list(launch_slurm(jobs[:2], options(entry)))
     assert str(caught.value) == expected
-    assert list(Path("sweep", "queue").glob("tasks-*")) == []
+    assert capfd.readouterr() == ("", "")
+    assert os.listdir(Path("sweep", "queue")) == []
     assert submissions("sweep") == []
 
 
