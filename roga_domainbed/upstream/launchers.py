@@ -21,7 +21,7 @@ UpstreamLauncher = Callable[[list[str]], None]
 
 _SCRIPTS = "python -m domainbed.scripts."
 #: What a job of upstream's train imports, so that our workers run it warm.
-_PRELOAD = ("torch", "torchvision", "timm")
+_PRELOAD = ("torch", "torchvision", "timm", "roga_domainbed.trainer.warm")
 
 
 def upstream_launchers(present: Mapping[str, UpstreamLauncher]) -> dict[str, UpstreamLauncher]:
