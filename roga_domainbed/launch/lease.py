@@ -13,7 +13,6 @@ and dates that are a minute old, as NFS's do: a holder is taken for dead after t
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import socket
@@ -117,7 +116,6 @@ def claim(
     *,
     retry: bool,
     owner: str = "",
-    since: float = math.inf,
     delete: bool = False,
 ) -> Lease | None:
     """Make the job's folder and the next attempt in it; None if another process has the job, or it is done.
@@ -130,7 +128,7 @@ def claim(
         retry: whether the folder may exist already.
         owner: see ``JobFile``. The lease of the same owner's earlier attempt is taken at once: a queue that starts a
             place again has given up on what ran there.
-        since: when this run of the owner's place began, Unix time: attempts after it are those of a later run.
+            ``place#2`` is the second run of a place: it succeeds the first, never the other way round.
         delete: whether it is claimed to be deleted.
 
     Raises:
@@ -156,7 +154,7 @@ def claim(
     try:
         partial.write_text(job_file_text(mine), encoding="utf-8")
         before = read_job_file(output_dir, newest) if newest else None
-        is_own = bool(owner) and before is not None and before.owner == owner and before.started < since
+        is_own = before is not None and succeeds(owner, before.owner)
         if not is_own and is_live(output_dir, newest, now=partial.stat().st_mtime):
             return None
         if is_locked(os.path.join(output_dir, LOCK_FILE)) or is_done(output_dir):
@@ -166,6 +164,15 @@ def claim(
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def succeeds(owner: str, earlier: str) -> bool:
+    """Whether ``owner`` is the same run of a place as ``earlier``, or a later one: ``place#3`` after ``place#2``."""
+    place, _, run = owner.rpartition("#")
+    earlier_place, _, earlier_run = earlier.rpartition("#")
+    if place and place == earlier_place and run.isdecimal() and earlier_run.isdecimal():
+        return int(run) >= int(earlier_run)
+    return bool(owner) and owner == earlier
 
 
 def _made_alone(partial: Path, path: str) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from roga_domainbed.launch import Job, Options, Outcome, cancellation, slurm_com
 from roga_domainbed.launch.gpus import visible_gpus
 from roga_domainbed.launch.job import State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED, read_job_file
+from roga_domainbed.launch.lease import succeeds
 from roga_domainbed.launch.local import run_in_pool
 
 #: Where launchers keep what is about the queue; below the sweep's folder, with no records in it.
@@ -97,7 +99,7 @@ def run_task(
     Args:
         file: what ``write_tasks`` wrote.
         index: of the task in it.
-        owner: see ``Options``.
+        owner: the place in the queue, see ``Options``.
         environment: variables of the jobs.
 
     Returns:
@@ -122,6 +124,8 @@ def run_task(
         ) from None
     if not jobs or cancelled:
         return STOPPED if jobs else 0
+    if owner:
+        owner = f"{owner}#{_run_number(file, index)}"
     options = Options(entry=entry, preload=preload, folder=str(folder), owner=owner)
     environments = [{**each, **(environment or {})} for each in _environments(at_a_time, len(jobs))]
     codes = []
@@ -146,9 +150,21 @@ def _job_to_run(*, argv, output_dir, text, retry, attempts) -> Job | None:
     return job if may_resume and not has_ended else None
 
 
+def _run_number(file: str | os.PathLike, index: int) -> int:
+    """The number of this run of the task, larger than those of earlier runs, which may still be there unseen."""
+    folder = Path(file).with_suffix("")
+    folder.mkdir(exist_ok=True)
+    earlier = [int(path.name.rpartition("-")[2]) for path in folder.glob(f"run-{index}-*")]
+    for number in itertools.count(max(earlier, default=0) + 1):
+        with contextlib.suppress(FileExistsError):
+            (folder / f"run-{index}-{number}").touch(exist_ok=False)
+            return number
+
+
 def _is_taken_over(job: Job, owner: str) -> bool:
+    """Whether a later run of the place ``owner`` has the job."""
     file = read_job_file(job.output_dir)
-    return file is not None and file.owner == owner
+    return file is not None and file.owner != owner and succeeds(file.owner, owner)
 
 
 def _environments(jobs_per_gpu: int, n_jobs: int) -> list[dict[str, str]]:

@@ -77,7 +77,7 @@ class _Worker:
     def __init__(self, entry: str, owner: str, start: Callable[[Lease, list[str], int], tuple]):
         self.told = False  # to stop
         self.is_waiting = True  # for a job
-        self._owner, self._start, self._began = owner, start, time.time()
+        self._owner, self._start = owner, start
         self._pid: int | None = None  # of the job's process
         self._parent = os.getppid()
 
@@ -94,7 +94,7 @@ class _Worker:
         """Run one job; the answer about it."""
         start = time.monotonic()
         try:
-            lease = claim(output_dir, argv, retry=retry, owner=self._owner, since=self._began)
+            lease = claim(output_dir, argv, retry=retry, owner=self._owner)
             if lease is None:
                 return {"skipped": True}
             log = os.open(Path(output_dir) / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

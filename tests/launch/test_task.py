@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_a_task_runs_its_own_jobs_in_turn_from_any_folder(write, monkeypatch, tm
     assert [job.exit_code for job in jobs] == [0, 3, 0, None]
     assert jobs[3].state is State.NOT_LAUNCHED
     files = [read_job_file(job.output_dir) for job in jobs[:3]]
-    assert [file.owner for file in files] == ["a place"] * 3
+    assert [file.owner for file in files] == ["a place#1"] * 3
     assert files[0].started <= files[1].started <= files[2].started
     assert run_task(file, 1) == 0
 
@@ -106,8 +107,10 @@ def test_the_same_place_takes_over_what_its_earlier_run_held(write):
     for job in jobs:
         os.mkdir(job.output_dir)
     elsewhere = {**vars(started_now((), os.getpid())), "host": "another"}
-    for job, owner in zip(jobs, ("a place", "another place"), strict=True):
+    for job, owner in zip(jobs, ("a place#1", "another place#1"), strict=True):
         write_job_file(job.output_dir, type(started_now((), 1))(**{**elsewhere, "owner": owner}))
+    file.with_suffix("").mkdir()
+    Path(file.with_suffix(""), "run-0-1").touch()
     assert run_task(file, 0, "a place") == 0
     assert [job.attempts for job in jobs] == [2, 1]
     assert jobs[1].state is State.RUNNING, "it is another place's, and that may be at work"
@@ -140,11 +143,30 @@ def test_an_earlier_run_of_the_place_ends_when_a_later_one_has_its_job(write, mo
     orphan = subprocess.Popen(command, stdout=subprocess.PIPE)
     pid = Path(jobs[0].output_dir, "pid")
     wait_for(lambda: pid.exists() and pid.read_text())
-    later = started_now((), os.getpid(), "p")
+    later = started_now((), os.getpid(), "p#2")
     write_job_file(jobs[0].output_dir, later, 2)
     assert "left to another launch" in orphan.communicate(timeout=60)[0].decode()
     assert read_job_file(jobs[0].output_dir) == later
     assert runs_of(jobs[1]) <= 1
+
+
+def test_a_later_run_takes_over_what_an_earlier_one_has_begun_since(write):
+    file, jobs = write(["0", "sleep"])
+    code = f"from roga_domainbed.launch.task import run_task; run_task({str(file)!r}, 0, 'p')"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as orphan:
+        pid = Path(jobs[1].output_dir, "pid")
+        wait_for(lambda: pid.exists() and pid.read_text())
+        content = json.loads(file.read_text())
+        content["tasks"][0][1]["argv"][2] = "0"
+        file.write_text(json.dumps(content))
+        # It began after the later run, as an orphan does that goes on with its list.
+        os.rename(file.with_suffix("") / "run-0-1", file.with_suffix("") / "run-0-7")
+        first = read_job_file(jobs[1].output_dir)
+        write_job_file(jobs[1].output_dir, replace(first, started=time.time() + 1000))
+        assert run_task(file, 0, "p") == 0
+        orphan.kill()
+    assert jobs[1].exit_code == 0
+    assert [read_job_file(jobs[1].output_dir, number).owner for number in (1, 2)] == ["p#1", "p#8"]
 
 
 def test_a_task_of_a_sweep_that_was_cancelled_after_its_launch_does_not_start(write):
