@@ -22,7 +22,7 @@ from roga_domainbed.launch.jobfile import (
     started_now,
     write_job_file,
 )
-from roga_domainbed.launch.lease import TAKEN_OVER, Lease, claim, held_in, require
+from roga_domainbed.launch.lease import TAKEN_OVER, Lease, claim, held_in, require, succeeds
 from roga_domainbed.results.records import mark_done
 
 ELSEWHERE = "another-machine.invalid"
@@ -297,3 +297,20 @@ def records(folder):
             {name: value for name, value in record.items() if name not in ("step_time", "data_time")}
         )
     return found
+
+
+@pytest.mark.parametrize(
+    ("owner", "earlier", "expected"),
+    [
+        ("place#2", "place#1", True),
+        ("place#10", "place#9", True),
+        ("place#1", "place#2", False),
+        ("place#2", "place#2", True),
+        ("place#2", "another#1", False),
+        ("place", "place", True),
+        ("place#2", "place", False),
+        ("", "", False),
+    ],
+)
+def test_a_later_run_of_a_place_succeeds_an_earlier_one(owner, earlier, expected):
+    assert succeeds(owner, earlier) is expected

@@ -139,8 +139,10 @@ def test_jobs_of_a_node_that_is_killed_run_on_another(jobs):
             (str(i), 0) for i in range(6)
         ]
         assert all(job.state is State.DONE for job in made)
-        first, second = (read_job_file(made[0].output_dir, number) for number in (1, 2))
-        assert first.owner == second.owner != ""
+        owners = [read_job_file(made[0].output_dir, number).owner for number in (1, 2)]
+        place = owners[0].partition("#")[0]
+        assert place.startswith("ray:")
+        assert owners == [f"{place}#1", f"{place}#2"]
     finally:
         cluster.shutdown()
 
