@@ -12,7 +12,7 @@ result.
 Files in --output_dir: results.jsonl (one record a line), scores.parquet (scores of samples at every evaluated step),
 out.txt, err.txt, train.lock, model.pkl and, at the end, done; until then checkpoint_<steps>.pt. The folder must be new,
 empty or that of a run. If a run is killed, the same command resumes it, with the same results as an unbroken run.
-SIGTERM, SIGUSR1 and Ctrl-C write a checkpoint first; the exit status is then 75 (Ctrl-C: 130).
+SIGTERM, SIGUSR1, SIGUSR2 and Ctrl-C write a checkpoint first; the exit status is then 75 (Ctrl-C: 130).
 
 Words such as in, out, uda and hparams_seed: the glossary in docs/README.md.
 """
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 0 on success, 75 where SIGTERM or SIGUSR1 stopped it."""
+    """Train; 0 on success, 75 where a signal stopped it."""
     from roga_domainbed.trainer.run import train  # torch: not needed for --help
     from roga_domainbed.trainer.stop import Stopped
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from roga_domainbed.catalog.hparams import parse_overrides
 from roga_domainbed.launch import Job, Outcome
+from roga_domainbed.launch.job import State
 from roga_domainbed.launch.jobfile import describe_exit, read_job_file
 from roga_domainbed.results.records import RECORDS, SCORES, read_records
 from roga_domainbed.results.text_table import text_table
@@ -171,7 +172,7 @@ def estimate(
             args = jobs[0][0].train_args
             n_steps, every = length_of(args, default_length)
             cost, failure = _cost(pairs[kind], outcomes, seen)
-            n_left = sum(state.value not in ("Done", "Dropped") for _, state in jobs)
+            n_left = sum(state not in (State.DONE, State.DROPPED) for _, state in jobs)
             found.append(Estimate(kind, len(jobs), n_left, n_steps, n_records(n_steps, every), cost, failure))
     return found
 

@@ -18,13 +18,18 @@ Listed = tuple[Job, State]
 MOST_LINES = 10  # about jobs that did not finish
 _LONGEST_COLUMN = 18  # letters of a column's head
 
-#: What a cell shows beside its numbers, by the names of the states; a state without a mark is one of ``_PLAIN``.
-_MARKS = {"Running": ">", "Failed": "!", "Interrupted": "~", "Waiting": ":", "Dropped": "-"}
-_PLAIN = (State.DONE, State.NOT_LAUNCHED)
-#: States that need no line of their own: nothing went wrong.
-_WELL = ("Done", "Running", "Waiting", "Dropped", "Not launched")
+#: What a cell shows beside its numbers.
+_MARKS = {
+    State.RUNNING: ">",
+    State.FAILED: "!",
+    State.INTERRUPTED: "~",
+    State.WAITING: ":",
+    State.DROPPED: "-",
+}
+#: States of which there is a line that says why.
+_TROUBLE = (State.FAILED, State.INTERRUPTED)
 #: States that most sweeps never have: their column of the totals is left out where it is empty.
-_RARE = ("Waiting", "Dropped")
+_RARE = (State.WAITING, State.DROPPED)
 
 
 def job_states(jobs: Iterable[Job], folder: str | os.PathLike) -> list[Listed]:
@@ -59,11 +64,10 @@ def summary_line(states: Iterable[State]) -> str:
         f"{count[state]} {state.value.lower()}" for state in (State.RUNNING, State.FAILED) if count[state]
     ]
     detail = f" ({', '.join(parts)})" if parts else ""
-    dropped = sum(n for state, n in count.items() if state.value == "Dropped")
-    ended = f", {dropped} dropped" if dropped else ""
+    rare = "".join(f", {count[state]} {state.value.lower()}" for state in _RARE if count[state])
     return (
         f"{count.total()} jobs: {count[State.DONE]} done, {incomplete} incomplete{detail}, "
-        f"{count[State.NOT_LAUNCHED]} not launched{ended}."
+        f"{count[State.NOT_LAUNCHED]} not launched{rare}."
     )
 
 
@@ -87,9 +91,9 @@ def status_table(listed: Iterable[Listed]) -> str:
     ]
     present = {state for _, state in jobs}
     marks = [
-        f"{_mark(state)} {state.value.lower()}{' (not counted)' * (state.value == 'Dropped')}"
-        for state in State
-        if state in present and state not in _PLAIN
+        f"{mark} {state.value.lower()}{' (not counted)' * (state is State.DROPPED)}"
+        for state, mark in _MARKS.items()
+        if state in present
     ]
     legend = f"done/all jobs{'; some are: ' * bool(marks)}{', '.join(marks)}\n"
     counts = {
@@ -117,7 +121,7 @@ def _grid(rows: dict[str, dict[str, Counter]], columns: Sequence[str], named: bo
 def _totals(counts: dict[str, Counter]) -> str:
     """The jobs of each dataset by state, and of all."""
     total = sum(counts.values(), Counter())
-    states = [state for state in State if total[state] or state.value not in _RARE]
+    states = [state for state in State if total[state] or state not in _RARE]
     rows = [["", *(state.value.lower() for state in states), "jobs"]]
     every = {**counts, "total": total} if len(counts) > 1 else counts
     for name, count in every.items():
@@ -125,16 +129,12 @@ def _totals(counts: dict[str, Counter]) -> str:
     return text_table(rows)
 
 
-def _mark(state: State) -> str:
-    return "" if state in _PLAIN else _MARKS.get(state.value, "~")
-
-
 def _marks_of(count: Counter) -> str:
-    return "".join(dict.fromkeys(_mark(state) for state in State if count[state]))
+    return "".join(mark for state, mark in _MARKS.items() if count[state])
 
 
 def _to_do(count: Counter) -> int:
-    return sum(n for state, n in count.items() if state.value != "Dropped")
+    return count.total() - count[State.DROPPED]
 
 
 def _columns(jobs: Iterable[Listed]) -> dict[str, dict[tuple[int, ...], str]]:
@@ -185,7 +185,7 @@ def trouble_lines(
     """
     alike: dict[tuple, list[tuple[Job, str]]] = {}
     for job, state in listed:
-        if state.value in _WELL:
+        if state not in _TROUBLE:
             continue
         code = exit_code(job)
         text = _how_it_ended(code, state) + _reason(job, code)

@@ -18,7 +18,7 @@ from roga_domainbed.sweep.status import Listed, status_table, trouble_lines
 EVERY_S = 10.0
 _HOUR = 3600.0
 #: States in which nothing is left to run, unless somebody asks for it.
-_ENDED = ("Done", "Failed", "Dropped")
+_ENDED = (State.DONE, State.FAILED, State.DROPPED)
 
 
 class Finished(NamedTuple):
@@ -56,7 +56,7 @@ def watch(look: Callable[[], Sequence[Listed]], every_s: float = EVERY_S) -> Non
                 print()
             print("\n".join(lines), flush=True)
             n_shown = len(lines)
-            if all(state.value in _ENDED for _, state in listed):
+            if all(state in _ENDED for _, state in listed):
                 return
             time.sleep(every_s)
     except KeyboardInterrupt:
@@ -85,7 +85,7 @@ class Pace:
                 finished.append(found)
                 if found.seconds is not None:
                     seconds.setdefault(row, []).append(found.seconds)
-            elif state.value not in _ENDED:
+            elif state not in _ENDED:
                 file = read_job_file(job.output_dir) if state is State.RUNNING else None
                 left.append((row, now - file.started if file else 0.0))
         means = {row: sum(own) / len(own) for row, own in seconds.items()}
