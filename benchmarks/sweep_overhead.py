@@ -243,9 +243,10 @@ def anatomy(side: str, n_jobs: int, scratch: Path) -> bool:
         argv = ["train", "--dataset", "Debug28", "--algorithm", "ERM", "--test_envs", str(number % 3)]
         argv += ["--steps", str(STEPS), "--hparams", HPARAMS, "--output_dir", folder]
         jobs.append(Job(tuple(argv), folder))
-    # The worker imports this file by its name.
+    # The worker imports this file by its name, once, as it does the entry of real jobs.
     environment = {**environment_of(side), "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    options = Options(1, entry="sweep_overhead:timed_job", preload=launching._PRELOAD)
+    preload = (*launching._PRELOAD, "sweep_overhead")
+    options = Options(1, entry="sweep_overhead:timed_job", preload=preload)
     with without(os.environ, "DOMAINBED_HOME" if side == "engine" else ""):
         outcomes = list(run_in_pool(jobs, options, [environment]))
     for outcome in outcomes:

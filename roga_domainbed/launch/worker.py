@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import importlib
 import json
+import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import threading
 import time
 import traceback
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +138,7 @@ def _forked(entry: str) -> Callable[[Lease, list[str], int], tuple]:
         if pid == 0:
             for name in _SIGNALS:
                 signal.signal(getattr(signal, name), signal.SIG_DFL)
+            _leave_to_the_worker()
             _redirect(log)
             os.environ.update(lease.environment())
             _end(run_entry(entry, argv, lease))
@@ -175,6 +178,15 @@ def run_entry(entry: str, argv: Sequence[str], lease: Lease | None) -> int:
         traceback.print_exc()
         code = 1
     return int(code or 0)
+
+
+def _leave_to_the_worker() -> None:
+    """Forget what is registered for the end of the worker's process, in a forked job: it is not this one's to do."""
+    atexit._clear()
+    for finalizer in list(weakref.finalize._registry):
+        finalizer.atexit = False
+    atexit.register(weakref.finalize._exitfunc)  # which a finalizer of the job's would not register again
+    atexit.register(multiprocessing.util._exit_function)
 
 
 def _end(code: int) -> NoReturn:
