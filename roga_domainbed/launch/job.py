@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from roga_domainbed.files import is_locked
 from roga_domainbed.foreign import open_regular, printable
 from roga_domainbed.launch.jobfile import (
     INTERRUPTED,
@@ -18,8 +19,8 @@ from roga_domainbed.launch.jobfile import (
     STOPPED,
     attempts,
     describe_exit,
-    is_running,
     read_job_file,
+    shows_life,
 )
 from roga_domainbed.results.records import ERRORS, is_done, is_dropped
 from roga_domainbed.results.rows import row_name
@@ -159,11 +160,12 @@ def folder_state(folder: str | os.PathLike) -> State:
         return State.DONE
     if not os.path.isdir(folder):
         return State.NOT_LAUNCHED
-    if is_running(folder):
+    number = attempts(folder)
+    job = read_job_file(folder, number) if number else None
+    if shows_life(folder, number, job) or is_locked(os.path.join(folder, LOCK_FILE)):
         return State.RUNNING
     if is_dropped(folder):
         return State.DROPPED
-    job = read_job_file(folder)
     # Killed by a signal is not failed: the next launch goes on with it.
     failed = job is not None and (job.exit_code or 0) > 0 and job.exit_code not in (STOPPED, INTERRUPTED)
     return State.FAILED if failed else State.INTERRUPTED

@@ -151,7 +151,11 @@ def is_live(folder: str | os.PathLike, number: int, now: float | None = None) ->
         number: of the attempt; 0 is none.
         now: Unix time by the clock that dates the files; None for this machine's.
     """
-    job = read_job_file(folder, number) if number else None
+    return shows_life(folder, number, read_job_file(folder, number) if number else None, now)
+
+
+def shows_life(folder: str | os.PathLike, number: int, job: JobFile | None, now: float | None = None) -> bool:
+    """``is_live`` of an attempt whose file was read; None: there is none."""
     if job is None or job.exit_code is not None:
         return False
     try:
