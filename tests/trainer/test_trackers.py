@@ -17,7 +17,8 @@ from small_runs import at_step, comparable, in_child, records_of, run, use_small
 from roga_domainbed.cli import main
 from roga_domainbed.errors import RogaError
 from roga_domainbed.files import locked
-from roga_domainbed.launch.folders import delete_unfinished, other_files, run_folder_problem
+from roga_domainbed.launch.deletion import delete_unfinished
+from roga_domainbed.launch.folders import other_files, run_folder_problem
 from roga_domainbed.optim.collectives import PeerStopped
 from roga_domainbed.trainer import run as run_of_trainer
 from roga_domainbed.trainer import trackers
