@@ -250,7 +250,7 @@ def anatomy(side: str, n_jobs: int, scratch: Path) -> bool:
         jobs.append(Job(tuple(argv), folder))
     # The worker imports this file by its name, once, as it does the entry of real jobs.
     environment = {**environment_of(side), "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    preload = (*launching._PRELOAD, "sweep_overhead")
+    preload = (*launching.PRELOAD, "sweep_overhead")
     options = Options(1, entry="sweep_overhead:timed_job", preload=preload)
     with without(os.environ, "DOMAINBED_HOME" if side == "engine" else ""):
         outcomes = list(run_in_pool(jobs, options, [environment]))

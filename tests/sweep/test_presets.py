@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from roga_domainbed.cli import main, sweep
+from roga_domainbed.cli import main
+from roga_domainbed.cli.sweep import which
 from roga_domainbed.errors import Problems, RogaError
 from roga_domainbed.launch import LAUNCHERS, LauncherInfo, Outcome
 from roga_domainbed.sweep.plan import Row, load_preset, preset_names
@@ -18,7 +19,7 @@ SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 @pytest.fixture(autouse=True)
 def without_data(monkeypatch):
     """Which jobs a plan makes does not depend on the data."""
-    monkeypatch.setattr(sweep, "_check_data", lambda plan, problems: None)
+    monkeypatch.setattr(which, "_check_data", lambda plan, problems: None)
 
 
 def dry_run(capsys, *argv):

@@ -21,8 +21,10 @@ from roga_domainbed.trainer.hyperparameters import resolve_hparams
 
 #: Trains in a forked process, and says what that imported, and whether a GPU was touched before.
 FORKED = """
-    import json, os, sys
-    import roga_domainbed.trainer.warm
+    import importlib, json, os, sys
+    from roga_domainbed.cli.sweep.launching import PRELOAD
+    for module in PRELOAD:
+        importlib.import_module(module)
     from roga_domainbed.cli import main
     import torch
 

@@ -33,7 +33,7 @@ from roga_domainbed.sweep.plan import Plan
 from roga_domainbed.sweep.status import job_states
 
 #: What a training imports, so that jobs start warm. A module that cannot be imported is skipped.
-_PRELOAD = ("torch", "torchvision", "timm", "roga_domainbed.cli.train", "roga_domainbed.trainer.warm")
+PRELOAD = ("torch", "torchvision", "timm", "roga_domainbed.cli.train", "roga_domainbed.trainer.warm")
 
 
 def launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job, State]]) -> int:
@@ -95,7 +95,7 @@ def _options(args: argparse.Namespace) -> Options:
     fields = option_fields(args, Problems())  # checked before
     return Options(
         args.n_workers,
-        preload=_PRELOAD,
+        preload=PRELOAD,
         folder=args.output_dir,
         jobs_per_gpu=args.jobs_per_gpu or 1,
         **fields,
