@@ -11,7 +11,6 @@ if a job has a step twice, or if a job was begun again after it was done.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -21,10 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from kills import comparable
+
 from roga_domainbed.launch.jobfile import attempts, read_job_file
 from roga_domainbed.results.records import DONE, RECORDS, is_done
-
-CLOCKS = ("step_time", "data_time")
 
 
 def main() -> int:
@@ -127,22 +126,12 @@ def compare(quiet: Path, killed: Path) -> list[str]:
         if not is_done(other):
             found.append(f"{name} is not done")
             continue
-        if records(path) != records(other / RECORDS):
+        if comparable(path.parent) != comparable(other):
             found.append(f"{name} has other records")
         done = os.stat(other / DONE).st_mtime
         late = [n for n in range(1, attempts(other) + 1) if read_job_file(other, n).started > done]
         if late:
             found.append(f"{name} was begun again after it was done")
-    return found
-
-
-def records(path: Path) -> list[dict]:
-    """The records without clocks and the folder's name."""
-    found = []
-    for line in path.read_text().splitlines():
-        record = json.loads(line)
-        record["args"].pop("output_dir")
-        found.append({key: value for key, value in record.items() if key not in CLOCKS})
     return found
 
 

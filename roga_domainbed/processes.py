@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 #: Slurm can be told to send SIGUSR1 some time before the end (``--signal=USR1@120``); submitit has it send SIGUSR2.
-STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT")
+QUEUE_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2")
+STOP_SIGNALS = (*QUEUE_SIGNALS, "SIGINT")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # names of glibc's malloc.h
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from roga_domainbed.files import is_locked
 from roga_domainbed.foreign import open_regular, printable
 from roga_domainbed.launch.jobfile import (
     INTERRUPTED,
@@ -19,8 +18,9 @@ from roga_domainbed.launch.jobfile import (
     STOPPED,
     attempts,
     describe_exit,
+    is_running,
+    newest_attempt,
     read_job_file,
-    shows_life,
 )
 from roga_domainbed.results.records import ERRORS, is_done, is_dropped
 from roga_domainbed.results.rows import row_name
@@ -118,6 +118,11 @@ class Job:
         return os.path.join(self.output_dir, LOG_FILE)
 
     @property
+    def where_to_read(self) -> str:
+        """The end of a sentence about the job: where its log is; empty if there is none."""
+        return f"; log: {self.log_path}" if os.path.exists(self.log_path) else ""
+
+    @property
     def row(self) -> str:
         """The row of result tables that it belongs to: that of the plan, else its algorithm."""
         return row_name(self.train_args)
@@ -160,12 +165,12 @@ def folder_state(folder: str | os.PathLike) -> State:
         return State.DONE
     if not os.path.isdir(folder):
         return State.NOT_LAUNCHED
-    number = attempts(folder)
-    job = read_job_file(folder, number) if number else None
-    if shows_life(folder, number, job) or is_locked(os.path.join(folder, LOCK_FILE)):
+    newest = newest_attempt(folder)
+    if is_running(folder, newest):
         return State.RUNNING
     if is_dropped(folder):
         return State.DROPPED
+    _, job = newest
     # Killed by a signal is not failed: the next launch goes on with it.
     failed = job is not None and (job.exit_code or 0) > 0 and job.exit_code not in (STOPPED, INTERRUPTED)
     return State.FAILED if failed else State.INTERRUPTED
@@ -175,5 +180,4 @@ def failure_line(job: Job, exit_code: int | None, note: str = "") -> str:
     """One line for a job that failed: which, how, and where to read why."""
     note = note or (job.reason if exit_code and exit_code > 0 else "")
     note = f" ({note})" if note else ""
-    log = f"; log: {job.log_path}" if os.path.exists(job.log_path) else ""
-    return f"Job {job.label} {describe_exit(exit_code)}{note}{log}"
+    return f"Job {job.label} {describe_exit(exit_code)}{note}{job.where_to_read}"

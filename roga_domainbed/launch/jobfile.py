@@ -92,11 +92,6 @@ def attempts(folder: str | os.PathLike) -> int:
     return max((int(match[1] or 1) for match in found if match), default=0)
 
 
-def is_job_file(name: str) -> bool:
-    """Whether a file of this name is that of an attempt."""
-    return _ATTEMPT.fullmatch(name) is not None
-
-
 def job_file_text(job: JobFile) -> str:
     """The content of an attempt's file."""
     return json.dumps(asdict(job), indent=1) + "\n"
@@ -135,9 +130,21 @@ def _is_sound(job: JobFile) -> bool:
     )
 
 
-def is_running(folder: str | os.PathLike) -> bool:
-    """Whether a process works in ``folder`` now: the newest attempt has shown a sign of life, or a lock is held."""
-    return is_live(folder, attempts(folder)) or is_locked(os.path.join(folder, LOCK_FILE))
+def newest_attempt(folder: str | os.PathLike) -> tuple[int, JobFile | None]:
+    """The number of the newest attempt, 0 for none, and its file; None if it cannot be read."""
+    number = attempts(folder)
+    return number, read_job_file(folder, number) if number else None
+
+
+def is_running(folder: str | os.PathLike, newest: tuple[int, JobFile | None] | None = None) -> bool:
+    """Whether a process works in ``folder`` now: the newest attempt has shown a sign of life, or a lock is held.
+
+    Args:
+        folder: the job's.
+        newest: its ``newest_attempt``, if it was read already.
+    """
+    newest = newest_attempt(folder) if newest is None else newest
+    return shows_life(folder, *newest) or is_locked(os.path.join(folder, LOCK_FILE))
 
 
 def is_live(folder: str | os.PathLike, number: int, now: float | None = None) -> bool:

@@ -29,11 +29,10 @@ from roga_domainbed.launch.jobfile import (
     LOCK_FILE,
     JobFile,
     attempt_name,
-    attempts,
-    is_live,
     job_file_text,
     lease_seconds,
-    read_job_file,
+    newest_attempt,
+    shows_life,
     started_now,
     write_job_file,
 )
@@ -147,15 +146,14 @@ def claim(
                 raise RogaError(f"{output_dir!r} {problem}") from None
             if not retry:
                 return None
-    newest = attempts(output_dir)
+    newest, before = newest_attempt(output_dir)
     mine = started_now(tuple(argv), os.getpid(), owner)
     # A name of its own for each process, so that none writes into another's. Its date is the server's time.
     partial = Path(output_dir, f"{attempt_name(newest + 1)}.{socket.gethostname()}.{os.getpid()}.part")
     try:
         partial.write_text(job_file_text(mine), encoding="utf-8")
-        before = read_job_file(output_dir, newest) if newest else None
         is_own = before is not None and succeeds(owner, before.owner)
-        if not is_own and is_live(output_dir, newest, now=partial.stat().st_mtime):
+        if not is_own and shows_life(output_dir, newest, before, now=partial.stat().st_mtime):
             return None
         if is_locked(os.path.join(output_dir, LOCK_FILE)) or is_done(output_dir):
             return None

@@ -31,12 +31,12 @@ from roga_domainbed.launch.job import State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED, read_job_file
 from roga_domainbed.launch.lease import succeeds
 from roga_domainbed.launch.local import run_in_pool
+from roga_domainbed.processes import QUEUE_SIGNALS
 
 #: Where launchers keep what is about the queue; below the sweep's folder, with no records in it.
 FOLDER = "queue"
 
 _LARGEST = 2**30  # bytes of a file of tasks
-_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2")
 
 
 class Told(BaseException):
@@ -217,7 +217,7 @@ def told_by_signals() -> Iterator[None]:
             told = True
             raise Told(number)
 
-    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in QUEUE_SIGNALS if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         numbers = []  # only the main thread may set handlers
     before = {number: signal.signal(number, tell) for number in numbers}

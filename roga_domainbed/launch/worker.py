@@ -32,10 +32,10 @@ from roga_domainbed.catalog.registry import load
 from roga_domainbed.errors import RogaError
 from roga_domainbed.launch.jobfile import LOG_FILE, started_now
 from roga_domainbed.launch.lease import TAKEN_OVER, Lease, claim, held
+from roga_domainbed.processes import QUEUE_SIGNALS
 
 _POLL_S = 0.005
 #: Slurm sends them to every process of a place in its queue.
-_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2")
 _GRACE_S = 60.0  # for a checkpoint, when nobody is left who could be more patient
 
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
     worker = _Worker(args.entry, args.owner, (_forked if fork else _spawned)(args.entry))
-    for name in _SIGNALS:
+    for name in QUEUE_SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), worker.stop)
     _answer(answers, {"ready": True})
@@ -136,7 +136,7 @@ def _forked(entry: str) -> Callable[[Lease, list[str], int], tuple]:
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
-            for name in _SIGNALS:
+            for name in QUEUE_SIGNALS:
                 signal.signal(getattr(signal, name), signal.SIG_DFL)
             _leave_to_the_worker()
             _redirect(log)

@@ -196,11 +196,10 @@ def trouble_lines(
     shown = groups if every else groups[:MOST_LINES]
     lines = []
     for (job, text), *others in shown:
-        log = f"; log: {job.log_path}" if os.path.exists(job.log_path) else ""
         if others:
-            lines.append(f"{1 + len(others)} jobs {text}; first: {job.label}{log}")
+            lines.append(f"{1 + len(others)} jobs {text}; first: {job.label}{job.where_to_read}")
         else:
-            lines.append(f"Job {job.label} {text}{log}")
+            lines.append(f"Job {job.label} {text}{job.where_to_read}")
     more = sum(map(len, groups[len(shown) :]))
     return [*lines, f"… and {more} more; --all shows them"] if more else lines
 

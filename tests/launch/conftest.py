@@ -35,10 +35,20 @@ ENTRY = """
 
 
 @pytest.fixture
-def entry(tmp_path, monkeypatch):
+def importable(tmp_path, monkeypatch):
+    """Make an entry of a module's text that workers can import; its name."""
+
+    def make(name, text):
+        (tmp_path / "modules").mkdir()
+        (tmp_path / "modules" / f"{name}.py").write_text(textwrap.dedent(text))
+        root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "modules"), root]))
+        return f"{name}:main"
+
+    return make
+
+
+@pytest.fixture
+def entry(importable):
     """Name of an entry that workers can import."""
-    (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "stand_in_entry.py").write_text(textwrap.dedent(ENTRY))
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "modules"), root]))
-    return "stand_in_entry:main"
+    return importable("stand_in_entry", ENTRY)

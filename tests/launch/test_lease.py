@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import time
 from dataclasses import replace
 
@@ -94,7 +93,7 @@ def test_one_that_reads_late_does_not_take_over_what_was_taken_over(tmp_path, mo
     folder = tmp_path / "job"
     attempt(folder, 1, silent_s=1000)
     # Between its look at the attempts and its own, another process makes the second.
-    monkeypatch.setattr("roga_domainbed.launch.lease.is_live", lambda *_, **__: attempt(folder, 2))
+    monkeypatch.setattr("roga_domainbed.launch.lease.shows_life", lambda *_, **__: attempt(folder, 2))
     assert claim(str(folder), ("train",), retry=True) is None
     assert read_job_file(folder).host == ELSEWHERE
     assert sorted(os.listdir(folder)) == ["job.2.json", "job.json"]
@@ -108,7 +107,7 @@ def test_without_hard_links_one_of_two_gets_it_too(tmp_path, monkeypatch):
     folder = str(tmp_path / "job")
     assert claim(folder, ("train",), retry=False) == Lease(folder, 1)
     assert read_job_file(folder).pid == os.getpid()
-    monkeypatch.setattr("roga_domainbed.launch.lease.attempts", lambda _: 0)
+    monkeypatch.setattr("roga_domainbed.launch.lease.newest_attempt", lambda _: (0, None))
     assert claim(folder, ("train",), retry=True) is None
 
 
@@ -173,16 +172,13 @@ WRITER = """
 
 
 @pytest.fixture
-def worker(tmp_path, monkeypatch):
+def worker(importable, monkeypatch):
     """Start a worker with its own process group and give it a job that writes."""
-    (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "writer_entry.py").write_text(textwrap.dedent(WRITER))
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "modules"), root]))
+    writer = importable("writer_entry", WRITER)
     monkeypatch.setenv("ROGA_DOMAINBED_LEASE_S", "3")
     started = []
 
-    def start(folder, *words, entry="writer_entry:main"):
+    def start(folder, *words, entry=writer):
         command = [sys.executable, "-m", "roga_domainbed.launch.worker", "--entry", entry]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True

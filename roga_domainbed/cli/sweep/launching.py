@@ -144,10 +144,11 @@ def _run(
     ended: _Ended,
 ) -> None:
     launch = _launch_of(launcher, args)
-    outcomes = launch(jobs)
     if args.halving and launcher.runs:
         halving = Halving(args.halving, args.halving_metric)
         outcomes = launch_with_halving(jobs, every_job, launch, halving, _default_length)
+    else:
+        outcomes = launch(jobs)
     with contextlib.closing(outcomes), _progress(launcher, len(jobs)) as bar:
         for outcome in outcomes:
             ended.add(outcome)
