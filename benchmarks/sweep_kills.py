@@ -2,10 +2,10 @@
 
     python benchmarks/sweep_kills.py [--jobs 200] [--kills 5] [--seed 0]
 
-ERM on Debug28, 5 steps a job, with the local launcher. At random times SIGKILL ends the launcher, or a worker, or both;
-then the same command is typed again, once in two terminals at the same time. The same sweep runs undisturbed beside it,
-in another folder. Compared are all records, without clocks and the folder's name. Exit status 1 if anything differs,
-if a job has a step twice, or if a job was begun again after it was done.
+ERM on Debug28, 5 steps a job, with the local launcher. When a random part of the jobs is done, SIGKILL ends the
+launcher, or a worker, or both; then the same command is typed again, once in two terminals at the same time. The same
+sweep runs undisturbed before it, in another folder. Compared are all records, without clocks and the folder's name.
+Exit status 1 if anything differs, if a job has a step twice, or if a job was begun again after it was done.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def main() -> int:
         print(f"undisturbed: {count(quiet)} jobs in {seconds:.0f} s", flush=True)
         for number in range(args.kills):
             launchers = [launch(killed, args.jobs) for _ in range(2 if number == 2 else 1)]
-            time.sleep(rng.uniform(0.1, 0.5) * 2 * seconds / (args.kills + 1))
+            part = (number + rng.uniform(0.5, 1.5)) / (args.kills + 1)
+            while count(killed) < part * args.jobs and any(x.poll() is None for x in launchers):
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 2 * seconds / args.jobs))  # anywhere in a job
             victims = kill(rng, launchers)
             print(f"{', '.join(victims)} killed with {count(killed)} jobs done", flush=True)
             for launcher in launchers:

@@ -12,8 +12,8 @@ process; each calls itself another machine.
     status     'sweep status' when that is over
     take over  the next launch, with the leases of the dead expired
 
-A line has the calls for each job of the sweep, the time of all calls with nobody waiting for another (a phase that one
-process does alone waits for all of them, workers share theirs), and the processor time of this process for each job.
+A line has the calls for each job of the sweep, the time of all calls with nobody waiting for another (a process looks
+at several jobs at a time, workers share theirs), and the processor time of this process for each job.
 What stays the same from line to line grows linearly. Exit status 1 if calls for each job grow by more than a tenth.
 """
 
@@ -23,6 +23,7 @@ import argparse
 import builtins
 import contextlib
 import io
+import itertools
 import os
 import socket
 import sys
@@ -40,7 +41,7 @@ from roga_domainbed.launch.worker import _Worker
 from roga_domainbed.results.records import is_done, mark_done
 from roga_domainbed.sweep.jobs import train_job
 from roga_domainbed.sweep.plan import Plan
-from roga_domainbed.sweep.status import job_states
+from roga_domainbed.sweep.status import AT_ONCE, job_states
 
 _CALLS = "stat lstat open listdir scandir mkdir link rename replace unlink remove utime rmdir".split()
 _LONG_AGO_S = 1000.0
@@ -50,7 +51,12 @@ class Calls:
     """Counts calls of the file system while the block runs."""
 
     def __init__(self) -> None:
-        self.n = 0
+        self._numbers = itertools.count()  # whose next() is one step also for threads
+
+    @property
+    def n(self) -> int:
+        """How many there were; asked once."""
+        return next(self._numbers)
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
@@ -62,7 +68,7 @@ class Calls:
 
     def _counting(self, call):
         def counting(*args, **kwargs):
-            self.n += 1
+            next(self._numbers)
             return call(*args, **kwargs)
 
         return counting
@@ -136,7 +142,7 @@ def simulate(folder: Path, n_jobs: int, n_workers: int) -> Iterator[tuple[str, i
     calls, start = Calls(), time.process_time()
     with calls.counted():
         jobs = listed()
-    yield "list", calls.n, time.process_time() - start, 1
+    yield "list", calls.n, time.process_time() - start, AT_ONCE
     assert all(state is State.NOT_LAUNCHED for _, state in jobs)
 
     workers = [Pretended(number) for number in range(n_workers)]
@@ -149,7 +155,7 @@ def simulate(folder: Path, n_jobs: int, n_workers: int) -> Iterator[tuple[str, i
     calls, start = Calls(), time.process_time()
     with calls.counted():
         jobs = listed()
-    yield "status", calls.n, time.process_time() - start, 1
+    yield "status", calls.n, time.process_time() - start, AT_ONCE
     left = [(job, state) for job, state in jobs if state is not State.DONE]
     assert len(left) == died, (len(left), died)
     assert all(state is State.RUNNING for _, state in left), "their leases are not over yet"
@@ -162,7 +168,7 @@ def simulate(folder: Path, n_jobs: int, n_workers: int) -> Iterator[tuple[str, i
         left = [(job, state) for job, state in listed() if state is not State.DONE]
         assert all(state is State.INTERRUPTED for _, state in left)
         run(left, [Pretended(number) for number in range(1, 99)], n_launches=2)
-    yield "take over", calls.n, time.process_time() - start, 1
+    yield "take over", calls.n, time.process_time() - start, AT_ONCE
     assert all(is_done(job.output_dir) for job, _ in jobs)
     assert all(attempts(job.output_dir) == 2 for job, _ in left), "each was taken over once"
 

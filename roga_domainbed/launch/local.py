@@ -65,7 +65,9 @@ def run_in_pool(
     Raises:
         Failed: if a worker cannot start at all.
     """
-    threads_each = str(max(1, usable_cpus() // max(1, len(environments))))
+    threads_each = os.environ.get("OMP_NUM_THREADS") or str(
+        max(1, usable_cpus() // max(1, len(environments)))
+    )
     waiting = deque(jobs)
     outcomes: queue.Queue[Outcome | Exception] = queue.Queue()
     slots = [
@@ -73,7 +75,7 @@ def run_in_pool(
             waiting,
             outcomes,
             options,
-            {"OMP_NUM_THREADS": threads_each, **os.environ, **environment},
+            {**os.environ, "OMP_NUM_THREADS": threads_each, **environment},
         )
         for environment in environments
     ]

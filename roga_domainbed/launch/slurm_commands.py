@@ -71,7 +71,7 @@ def threads(n_workers: int) -> dict[str, str]:
     Empty where the variable is set, and outside of Slurm.
     """
     n = os.environ.get("SLURM_CPUS_ON_NODE", "")
-    if not n.isdecimal() or "OMP_NUM_THREADS" in os.environ:
+    if not n.isdecimal() or os.environ.get("OMP_NUM_THREADS"):
         return {}
     return {"OMP_NUM_THREADS": str(max(1, int(n) // n_workers))}
 

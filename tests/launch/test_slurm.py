@@ -332,7 +332,7 @@ def test_owners_are_places(monkeypatch):
 
 
 def test_threads_are_those_of_the_place(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "")  # set to nothing is not set
     monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
     assert slurm_commands.threads(1) == {}
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "8")
