@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from roga_domainbed.errors import Failed, MissingExtra, first_line
-from roga_domainbed.launch import Job, Options, Outcome
+from roga_domainbed.launch import Job, Options, Outcome, cancellation
 from roga_domainbed.launch.task import outcome_of, run_task, tasks_of, write_tasks
 
 _LOSSES = 10  # of machines under one task, after which its jobs are left to the next launch
@@ -42,6 +42,7 @@ def launch_ray(jobs: Sequence[Job], options: Options) -> Iterator[Outcome]:
         raise MissingExtra("ray", "ray", "--command_launcher ray") from None
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
     _check(address)
+    seen = cancellation.stamp(options.folder)
     tasks = tasks_of(jobs, options)
     file = write_tasks(tasks, replace(options, jobs_per_gpu=1))
     with _cluster(ray, address, options.n_workers):
@@ -61,7 +62,7 @@ def launch_ray(jobs: Sequence[Job], options: Options) -> Iterator[Outcome]:
                 index = running.pop(ended)
                 note = _problem(ray, ended)
                 for job in tasks[index]:
-                    yield outcome_of(job, note)
+                    yield outcome_of(job, note, cancellation.stamp(options.folder) != seen)
         finally:
             _stop(ray, list(running), options.grace_s)
 

@@ -15,12 +15,12 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from roga_domainbed.errors import Failed, MissingExtra, Problems, RogaError
-from roga_domainbed.launch import Job, Options, Outcome, slurm_commands
+from roga_domainbed.launch import Job, Options, Outcome, cancellation, slurm_commands
 from roga_domainbed.launch.job import State
 from roga_domainbed.launch.jobfile import STOPPED
 from roga_domainbed.launch.submissions import Submission, keep, waiting
@@ -144,6 +144,7 @@ def launch_slurm(jobs: Sequence[Job], options: Options) -> Iterator[Outcome]:
         RogaError: there is no Slurm here, or it does not take the jobs; the message is its own.
     """
     _require_slurm()
+    seen = cancellation.stamp(options.folder)
     names = waiting(options.folder)
     for job in jobs:
         if job.id in names:
@@ -163,7 +164,7 @@ def launch_slurm(jobs: Sequence[Job], options: Options) -> Iterator[Outcome]:
             for job in (job for task in part for job in task):
                 yield Outcome(job, None, submitted=True)
     if options.wait:
-        yield from _outcomes(submitted)
+        yield from _outcomes(submitted, lambda: cancellation.stamp(options.folder) != seen)
 
 
 def _require_slurm() -> None:
@@ -247,7 +248,9 @@ def _submitits_signal() -> int:
     return getattr(signal, f"SIG{JobEnvironment.USR_SIG}")
 
 
-def _outcomes(submitted: Sequence[tuple[Sequence[Sequence[Job]], Submission]]) -> Iterator[Outcome]:
+def _outcomes(
+    submitted: Sequence[tuple[Sequence[Sequence[Job]], Submission]], was_cancelled: Callable[[], bool]
+) -> Iterator[Outcome]:
     """The outcomes of what was submitted, as the folders of the jobs and the queue show them."""
     left = {
         job: (submission, index, job.attempts)
@@ -272,7 +275,8 @@ def _outcomes(submitted: Sequence[tuple[Sequence[Sequence[Job]], Submission]]) -
                     del left[job]
                     place = f"{submission.id}_{index}"
                     log = os.path.join(os.path.dirname(job.output_dir), FOLDER, "*", f"{place}*_log.err")
-                    yield outcome_of(job, f"its task {place} has left the queue; what Slurm says: {log}")
+                    note = f"its task {place} has left the queue; what Slurm says: {log}"
+                    yield outcome_of(job, note, was_cancelled())
         time.sleep(pause)
         pause = min(2 * pause, 15.0)
 

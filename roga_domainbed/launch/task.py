@@ -188,12 +188,13 @@ def _line(outcome: Outcome) -> str:
     return f"{job.output_dir}: {'stopped' if outcome.stopped else 'done'}"
 
 
-def outcome_of(job: Job, note: str) -> Outcome:
+def outcome_of(job: Job, note: str, was_cancelled: bool = False) -> Outcome:
     """How a job ended that was run elsewhere, as its folder shows it.
 
     Args:
         job: the job.
         note: why it is not done, where its folder does not say.
+        was_cancelled: whether the sweep has been cancelled since its launch.
     """
     state, code = job.state, job.exit_code
     if state is State.DONE:
@@ -202,6 +203,8 @@ def outcome_of(job: Job, note: str) -> Outcome:
         return Outcome(job, None, "another launch of this sweep has it", skipped=True)
     if state is State.DROPPED:
         return Outcome(job, None, "successive halving dropped it", skipped=True)
+    if was_cancelled and code is None:
+        return Outcome(job, STOPPED)  # it waited
     # Without an exit status, or with one of an attempt that was killed, the job goes on with the next launch.
     return Outcome(job, code, "" if code else note)
 

@@ -2,6 +2,7 @@ import os
 import textwrap
 
 import pytest
+from slurm_cluster import missing, slurm_cluster
 
 #: Stands in for the real entry: does what the word after --do says.
 ENTRY = """
@@ -21,7 +22,7 @@ ENTRY = """
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "kill_worker":
             os.kill(os.getppid(), signal.SIGKILL)
-            time.sleep(60)
+            time.sleep(3600)
         if what == "at_exit":
             threading.Thread(target=lambda: (time.sleep(0.5), print("a thread", end=" "))).start()
             atexit.register(print, "and a function at the end", end="")
@@ -29,7 +30,9 @@ ENTRY = """
             return 4
         if what == "sleep":
             open(out + "/pid", "w").write(str(os.getpid()))
-            time.sleep(60)
+            time.sleep(3600)
+        if what == "0":
+            open(out + "/done", "w").close()
         return int(what)
 """
 
@@ -52,3 +55,18 @@ def importable(tmp_path, monkeypatch):
 def entry(importable):
     """Name of an entry that workers can import."""
     return importable("stand_in_entry", ENTRY)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Slurm cluster of two nodes, whose jobs can import what is in this folder."""
+    pytest.importorskip("submitit")
+    if reason := missing():
+        pytest.skip(reason)
+    folder = os.path.dirname(__file__)
+    with pytest.MonkeyPatch.context() as patch:
+        root = os.path.dirname(os.path.dirname(folder))
+        patch.setenv("PYTHONPATH", os.pathsep.join([folder, root]))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        with slurm_cluster(n_nodes=2, n_cpus=2) as started:
+            yield started

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from slurm_cluster import missing, slurm_cluster
+from patience import wait_for
 
 from datasets_ext.synthfake.generate import generate
 from roga_domainbed.errors import RogaError
@@ -20,22 +20,7 @@ from roga_domainbed.launch.submissions import cancel, submissions, waiting
 
 pytestmark = pytest.mark.cluster
 
-PATIENCE_S = float(os.environ.get("ROGA_DOMAINBED_TEST_PATIENCE_S", "120"))  # for what takes seconds
 ENTRY = {"entry": "held_entry:main", "preload": ("torch", "timm", "roga_domainbed.trainer.run")}
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    pytest.importorskip("submitit")
-    if reason := missing():
-        pytest.skip(reason)
-    folder = os.path.dirname(__file__)
-    with pytest.MonkeyPatch.context() as patch:
-        root = os.path.dirname(os.path.dirname(folder))
-        patch.setenv("PYTHONPATH", os.pathsep.join([folder, root]))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        with slurm_cluster(n_nodes=2, n_cpus=2) as started:
-            yield started
 
 
 @pytest.fixture
@@ -59,14 +44,6 @@ def sweep(tmp_path, monkeypatch, cluster):
     cancellation.cancel("out")  # for those that Slurm does not see any more
     wait_for(lambda: not cluster.run("squeue", "-h"))
     wait_for(lambda: not any(map(is_running, tmp_path.glob("out/*"))))
-
-
-def wait_for(condition, patience_s=PATIENCE_S):
-    deadline = time.monotonic() + patience_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    return found
 
 
 def hold(job):

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from patience import wait_for
 
 from roga_domainbed.launch import cancellation
 from roga_domainbed.launch.deletion import delete_unfinished
@@ -33,13 +34,6 @@ def attempt(folder, number, *, host=ELSEWHERE, silent_s=0.0, **fields):
     write_job_file(folder, replace(started_now(("train",), 2**22 + 1), host=host, **fields), number)
     then = time.time() - silent_s
     os.utime(folder / attempt_name(number), (then, then))
-
-
-def wait_for(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_of_many_that_claim_a_job_at_once_one_gets_it(tmp_path):
@@ -268,12 +262,12 @@ def test_a_training_whose_machine_hung_writes_nothing_more_and_the_next_ends_as_
     assert answer_of(start("alone")) == {"exit_code": 0}
     folder = tmp_path / "sweep" / "job"
     first = start("job")
-    wait_for((folder / "checkpoint_10.pt").exists, seconds=100)
+    wait_for((folder / "checkpoint_10.pt").exists)
     os.killpg(first.pid, signal.SIGSTOP)
     assert not (folder / "done").exists(), "it was too fast to be stopped on its way"
     wait_for(lambda: not is_running(folder))
     second = start("job")
-    wait_for(lambda: attempts(folder) == 2 and len(records(folder)) > 4, seconds=100)
+    wait_for(lambda: attempts(folder) == 2 and len(records(folder)) > 4)
     os.killpg(first.pid, signal.SIGCONT)  # while the other one trains
     assert answer_of(first) == {"skipped": True}
     assert answer_of(second) == {"exit_code": 0}

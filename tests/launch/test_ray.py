@@ -6,18 +6,16 @@ import signal
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S, wait_for
 
 from roga_domainbed.errors import Failed, MissingExtra
 from roga_domainbed.launch import Job, Options
 from roga_domainbed.launch.job import State
 from roga_domainbed.launch.jobfile import read_job_file
 from roga_domainbed.launch.ray import launch_ray
-
-PATIENCE_S = float(os.environ.get("ROGA_DOMAINBED_TEST_PATIENCE_S", "120"))
 
 #: Says which node it runs on, waits while a file is there, and finishes.
 ENTRY = """
@@ -66,13 +64,6 @@ def jobs(tmp_path, monkeypatch):
 
 def options(**fields):
     return Options(entry="ray_entry:main", folder="sweep", **fields)
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def node_of(job):
