@@ -33,10 +33,16 @@ from roga_domainbed.launch.task import (
     told_by_signals,
     write_tasks,
 )
+from roga_domainbed.processes import QUEUE_SIGNALS
 
 _NOTICE_S = 120  # from the signal to the end: a checkpoint has to fit in
 _TIME_OUTS = 1000  # after which a place is given up; none is lost work, as each leaves a checkpoint
 _ARRAY = 1001  # MaxArraySize where Slurm's configuration does not say
+
+# Starts a program that ignores a queue's signals until it sets handlers of its own. Without this, a place that is
+# preempted while Python starts would end by itself, and Slurm would not put it back.
+_IGNORED = " ".join(name.removeprefix("SIG") for name in QUEUE_SIGNALS)
+_DEAF_AT_FIRST = ["sh", "-c", f'trap \'\' {_IGNORED}; exec "$0" "$@"']
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 _MEMORY = re.compile(r"\d+[KMGT]?", re.IGNORECASE)
@@ -197,7 +203,9 @@ def _submit(tasks: Sequence[Sequence[Job]], options: Options, cluster: str) -> S
     flags = dict(options.slurm)
     minutes = flags.pop("time")
     cpus = flags.get("cpus-per-task")
-    executor = submitit.SlurmExecutor(file.with_suffix(""), max_num_timeout=_TIME_OUTS)
+    executor = submitit.SlurmExecutor(
+        file.with_suffix(""), max_num_timeout=_TIME_OUTS, python=shlex.join([*_DEAF_AT_FIRST, sys.executable])
+    )
     executor.update_parameters(
         time=minutes,
         job_name=flags.pop("job-name", _name(options)),
@@ -226,14 +234,15 @@ class _Place:
 
     def __call__(self, index: int) -> None:
         notice = signal.getsignal(_submitits_signal())
-        try:
-            with told_by_signals():
+        with told_by_signals():
+            # In here to the end: a second signal must not end this process while it puts its place back.
+            try:
                 run_task(self._file, index, slurm_commands.owner())
-        except Told as told:
-            if told.number == _submitits_signal():
-                notice(told.number, None)  # calls checkpoint, puts the place back, and exits
-            slurm_commands.requeue()
-            sys.exit(STOPPED)
+            except Told as told:
+                if told.number == _submitits_signal():
+                    notice(told.number, None)  # calls checkpoint, puts the place back, and exits
+                slurm_commands.requeue()
+                sys.exit(STOPPED)
 
     def checkpoint(self, index: int) -> Any:
         """For submitit: the same again. By now the job has been told to stop and has written its checkpoint."""
@@ -308,7 +317,7 @@ def sbatch_script(jobs: Sequence[Job], options: Options) -> str:
         "open-mode": "append",
         "output": f"{file.parent}/%A_%a.log",
     }
-    command = [sys.executable, "-m", "roga_domainbed.launch.task", str(file)]
+    command = [*_DEAF_AT_FIRST, sys.executable, "-m", "roga_domainbed.launch.task", str(file)]
     return "\n".join(
         [
             "#!/bin/bash",

@@ -210,8 +210,8 @@ def outcome_of(job: Job, note: str, was_cancelled: bool = False) -> Outcome:
 
 
 @contextlib.contextmanager
-def told_by_signals() -> Iterator[None]:
-    """Inside, the first of the signals that ask for an end raises ``Told``; those that follow do nothing."""
+def told_by_signals(names: Sequence[str] = QUEUE_SIGNALS) -> Iterator[None]:
+    """Inside, the first of the signals ``names`` raises ``Told``; those that follow do nothing."""
     told = False
 
     def tell(number: int, frame: FrameType | None) -> None:
@@ -220,7 +220,7 @@ def told_by_signals() -> Iterator[None]:
             told = True
             raise Told(number)
 
-    numbers = [getattr(signal, name) for name in QUEUE_SIGNALS if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         numbers = []  # only the main thread may set handlers
     before = {number: signal.signal(number, tell) for number in numbers}
@@ -228,8 +228,7 @@ def told_by_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            # After a first signal a second one must not end this process while it puts its place back.
-            signal.signal(number, signal.SIG_IGN if told else handler)
+            signal.signal(number, handler)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -238,16 +237,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("index", metavar="INDEX", type=int)
     args = parser.parse_args(argv)
-    try:
-        with told_by_signals():
+    with told_by_signals():
+        # In here to the end: a second signal must not end this process while it puts its place back.
+        try:
             return run_task(args.file, args.index, slurm_commands.owner())
-    except Told as told:
-        print(f"Told to stop by {told}.", flush=True)
-        slurm_commands.requeue()
-        return STOPPED
-    except RogaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        except Told as told:
+            print(f"Told to stop by {told}.", flush=True)
+            slurm_commands.requeue()
+            return STOPPED
+        except RogaError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def train(config: TrainConfig) -> Path:
     Raises:
         RogaError: for everything the user can put right, all of it at once where it can be seen before the
             data is loaded.
-        Stopped: SIGTERM or SIGUSR1 came; the same call resumes the run.
+        Stopped: SIGTERM, SIGUSR1 or SIGUSR2 came; the same call resumes the run.
         KeyboardInterrupt: Ctrl-C came; likewise.
     """
     problems = Problems()

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -351,23 +352,31 @@ def test_default_names_are_those_the_backend_can_run(tmp_path, capsys, on_engine
 
 
 def launch_until_terminated(jobs, options):
-    """A launcher that is told to end while a job runs."""
+    """A launcher that is told to end while a job runs, and cleans up."""
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(20)
         yield Outcome(jobs[0], 0)
     finally:
-        Path(jobs[0].output_dir).parent.joinpath("cleaned up").touch()
+        print("cleaned up", file=sys.stderr)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGTERM")
-def test_termination_ends_a_launch_that_can_be_resumed(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("launch", "told to stop by SIGTERM; the same command resumes the jobs\n"),
+        ("estimate", "stop by SIGTERM\n"),
+    ],
+)
+def test_termination_ends_the_jobs(command, said, tmp_path, capsys):
     before = signal.getsignal(signal.SIGTERM)
     info = LauncherInfo("terminated", f"{__name__}:launch_until_terminated", "")
     with LAUNCHERS.temporarily(info):
-        assert sweep("launch", tmp_path, "--command_launcher", "terminated", "--skip_confirmation") == STOPPED
-    assert "told to stop by SIGTERM; the same command resumes the jobs" in capsys.readouterr().err
-    assert (tmp_path / "cleaned up").exists()
+        assert sweep(command, tmp_path, "--command_launcher", "terminated", "--skip_confirmation") == STOPPED
+    err = capsys.readouterr().err
+    assert "cleaned up" in err
+    assert err.endswith(said)
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -22,6 +22,15 @@ pytestmark = pytest.mark.cluster
 
 ENTRY = {"entry": "held_entry:main", "preload": ("torch", "timm", "roga_domainbed.trainer.run")}
 
+#: Every Python of a place says in a file that it starts, and waits as long as the file is there.
+HELD_START = """
+import os, time
+if "SLURM_JOB_ID" in os.environ and os.path.exists({held!r}):
+    print(os.getpid(), file=open({held!r}, "a"))
+    while os.path.exists({held!r}):
+        time.sleep(0.05)
+"""
+
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch, cluster):
@@ -81,6 +90,12 @@ def start_now(cluster, place):
     cluster.run("scontrol", "update", f"JobId={place}", "StartTime=now", "TimeLimit=20")
 
 
+def preempt(cluster, node):
+    """Submit a job of a higher partition that takes the whole node; Slurm's number of it."""
+    options = ["--partition=urgent", f"--nodelist={node}", "--exclusive", "--output=/dev/null"]
+    return cluster.run("sbatch", "--parsable", *options, "--wrap=sleep 2").strip()
+
+
 def records(job):
     """Its records without clocks and the folder's name."""
     lines = [json.loads(line) for line in Path(job.output_dir, "results.jsonl").read_text().splitlines()]
@@ -129,23 +144,11 @@ def test_24_jobs_survive_a_dead_node_a_time_limit_and_preemption(cluster, sweep)
 
     # A job of a higher partition takes the node.
     node = place_of(cluster, "out", jobs[12])[1]
-    urgent = cluster.run(
-        "sbatch",
-        "--parsable",
-        "-p",
-        "urgent",
-        "-w",
-        node,
-        "--exclusive",
-        "-o",
-        "/dev/null",
-        "--wrap",
-        "sleep 2",
-    )
+    urgent = preempt(cluster, node)
     wait_for(lambda: is_pending(cluster, preempted))
     assert jobs[12].exit_code == STOPPED
     holds[12].unlink()
-    wait_for(lambda: not cluster.run("squeue", "-h", "-j", urgent.strip(), "-t", "PENDING,RUNNING"))
+    wait_for(lambda: not cluster.run("squeue", "-h", "-j", urgent, "-t", "PENDING,RUNNING"))
     while launch.is_alive():
         for place in cluster.run("squeue", "-h", "--array", "-t", "PENDING", "-o", "%i").split():
             cluster.run("scontrol", "update", f"JobId={place}", "StartTime=now")
@@ -159,6 +162,30 @@ def test_24_jobs_survive_a_dead_node_a_time_limit_and_preemption(cluster, sweep)
     local = sweep(24, "local")
     list(launch_local(local, Options(n_workers=2, folder="local", **ENTRY)))
     assert [records(job) for job in jobs] == [records(job) for job in local]
+
+
+def test_places_that_are_preempted_while_python_starts_run_again(cluster, sweep, monkeypatch):
+    held = Path("starting")
+    held.touch()
+    Path("sitecustomize.py").write_text(HELD_START.format(held=str(held.absolute())))
+    monkeypatch.setenv("PYTHONPATH", os.getcwd(), prepend=os.pathsep)
+    by_submitit, by_script = sweep(2, "out", steps=10)
+    options = Options(folder="out", slurm={"time": 20, "nodelist": "n1"}, **ENTRY)
+    assert all(outcome.submitted for outcome in launch_slurm([by_submitit], options))
+    script = Path("array.sh")
+    script.write_text(sbatch_script([by_script], options))
+    (submission,) = submissions("out")
+    places = [submission.id, f"{cluster.run('sbatch', '--parsable', str(script)).strip()}_0"]
+    wait_for(lambda: len(held.read_text().split()) == 2)
+    preempt(cluster, "n1")
+    for place in places:
+        wait_for(lambda place=place: is_pending(cluster, place))
+    assert [job.attempts for job in (by_submitit, by_script)] == [0, 0]
+    held.unlink()
+    for place in places:
+        start_now(cluster, place)
+    for job in (by_submitit, by_script):
+        wait_for(lambda job=job: job.state is State.DONE)
 
 
 def test_a_printed_script_stops_resumes_and_is_cancelled(cluster, sweep):

@@ -51,8 +51,8 @@ is not launched again, what was not done starts anew.
   $ roga-domainbed sweep unpack --from packed --output_dir out2
   $ roga-domainbed sweep launch --output_dir out2
 
-launch exits with 0 if all jobs are done, with 75 if those that are not were told to stop (SIGTERM, SIGUSR1), and with 1
-otherwise.
+launch exits with 0 if all jobs are done, with 75 if those that are not were told to stop (SIGTERM, SIGUSR1, SIGUSR2),
+and with 1 otherwise.
 """
 
 from __future__ import annotations

@@ -6,9 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 
 from roga_domainbed.catalog.registry import load
@@ -23,7 +21,8 @@ from roga_domainbed.launch.job import State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED
 from roga_domainbed.launch.local import environments_for
 from roga_domainbed.launch.slurm import sbatch_script
-from roga_domainbed.processes import STOP_SIGNALS
+from roga_domainbed.launch.task import Told, told_by_signals
+from roga_domainbed.processes import QUEUE_SIGNALS
 from roga_domainbed.results.records import is_dropped
 from roga_domainbed.sweep.estimate import estimate, estimate_text
 from roga_domainbed.sweep.folder import PLAN_FILE, store_plan
@@ -34,6 +33,9 @@ from roga_domainbed.sweep.status import job_states
 
 #: What a training imports, so that jobs start warm. A module that cannot be imported is skipped.
 PRELOAD = ("torch", "torchvision", "timm", "roga_domainbed.cli.train", "roga_domainbed.trainer.warm")
+
+#: What ends the jobs too, as Ctrl-C does: a queue's signals and a closed terminal.
+_SIGNALS = (*QUEUE_SIGNALS, "SIGHUP")
 
 
 def launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job, State]]) -> int:
@@ -69,20 +71,21 @@ def launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job, 
         print("Launching...")
         print("Making job directories:", flush=True)
         try:
-            with _stop_signals(), lasting_output():
+            with told_by_signals(_SIGNALS), lasting_output():
                 _run(launcher, jobs, args, [job for job, _ in listed], ended)
-        except _Told as told:
-            print(
-                f"roga-domainbed sweep: told to stop by {told}; the same command resumes the jobs",
-                file=sys.stderr,
-            )
-            return STOPPED
+        except Told as told:
+            return _say(told, "; the same command resumes the jobs")
     undone = _undone(listed, args.output_dir) if launcher.runs and not ended.submitted else []
     for outcome in ended.failures:
         print(failure_line(outcome.job, outcome.exit_code, outcome.note), file=sys.stderr)
     if ended.failures or len(undone) > ended.stopped:
         return 1
     return STOPPED if ended.stopped else 0
+
+
+def _say(told: Told, and_now: str = "") -> int:
+    print(f"roga-domainbed sweep: told to stop by {told}{and_now}", file=sys.stderr)
+    return STOPPED
 
 
 def _store_plans(args: argparse.Namespace, plans: Sequence[Plan], was_planned: bool) -> None:
@@ -183,8 +186,11 @@ def estimated(args: argparse.Namespace, listed: Sequence[tuple[Job, State]]) -> 
         raise RogaError(
             f"estimate runs a few steps of jobs, which --command_launcher {launcher.name} does not"
         )
-    with _stop_signals(), lasting_output():
-        found = estimate(listed, _launch_of(launcher, args), _default_length)
+    try:
+        with told_by_signals(_SIGNALS), lasting_output():
+            found = estimate(listed, _launch_of(launcher, args), _default_length)
+    except Told as told:
+        return _say(told)
     n_at_a_time = args.n_workers or len(environments_for(visible_gpus(), _options(args), len(listed)))
     print(estimate_text(found, n_at_a_time), end="")
     return int(any(one.cost is None for one in found))
@@ -228,25 +234,3 @@ def _progress(launcher: LauncherInfo, n_jobs: int) -> Iterator:
 
     with tqdm(total=n_jobs, unit="job", file=sys.stderr, smoothing=0) as bar:
         yield bar
-
-
-class _Told(BaseException):
-    """A signal told this process to stop; its name."""
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[None]:
-    """Let SIGTERM, SIGUSR1 and a closed terminal end the jobs too, as Ctrl-C does."""
-
-    def stop(number: int, frame: object) -> None:
-        raise _Told(signal.Signals(number).name)
-
-    names = [getattr(signal, name) for name in (*STOP_SIGNALS, "SIGHUP") if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():
-        names = []  # only the main thread may set handlers
-    before = {name: signal.signal(name, stop) for name in names if name != signal.SIGINT}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
