@@ -18,6 +18,7 @@ from roga_domainbed.host import backend
 from roga_domainbed.launch import LAUNCHERS, LauncherInfo, Outcome
 from roga_domainbed.launch.jobfile import STOPPED, JobFile, started_now, write_job_file
 from roga_domainbed.results.records import mark_done
+from roga_domainbed.results.selection import RULES
 
 DATA = Path(__file__).parents[1] / "data" / "sweep"
 DEBUG28 = ["--datasets", "Debug28", "--algorithms", "ERM", "--n_trials", "1", "--n_hparams", "1"]
@@ -349,6 +350,10 @@ def test_default_names_are_those_the_backend_can_run(tmp_path, capsys, on_engine
         assert re.search(names, out)
     for name in ("Debug", "UpstreamsOwn", "WILDS"):
         assert name not in out
+
+
+def test_selection_rules_of_a_launch_are_those_of_the_tables():
+    assert [*which.SELECTION_RULES] == [name for name in RULES.names() if name != "auto_lr"]
 
 
 def launch_until_terminated(jobs, options):
