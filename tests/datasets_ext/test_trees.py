@@ -11,6 +11,7 @@ from datasets_ext import trees
 from roga_domainbed.catalog import DATASETS
 from roga_domainbed.cli import main
 from roga_domainbed.errors import RogaError
+from roga_domainbed.host.backend import host
 from roga_domainbed.inference.saved_run import load_run
 from roga_domainbed.results.records import RECORDS
 from roga_domainbed.results.runs import load_sweeps
@@ -22,11 +23,13 @@ SMALL = '{"backbone": "meso4", "image_size": 32, "batch_size": 4}'
 
 @pytest.fixture(autouse=True)
 def names():
-    """Rows of trees last as long as the process; here, as long as a test."""
+    """Rows of trees last as long as the process; here, as long as a test, on a checkout too."""
     before = set(DATASETS.names())
     yield
     for name in set(DATASETS.names()) - before:
         del DATASETS._own[name]
+        if name in host().datasets.DATASETS:
+            host().datasets.DATASETS.remove(name)
 
 
 def picture(label, video, frame):

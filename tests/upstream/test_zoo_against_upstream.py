@@ -91,7 +91,8 @@ def neumann_series(v, head, batch):
 
 @pytest.fixture(autouse=True)
 def float64(request):
-    if "images" not in request.node.name:
+    name = request.node.name
+    if "images" not in name or "Mask" in name:  # rounding decides the signs of the smallest gradients
         torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
