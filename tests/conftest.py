@@ -4,6 +4,9 @@ import os
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the processors
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _ON_REQUEST = {
     "slow": "pytest -m slow",
     "long": "pytest -m long",
@@ -37,6 +40,17 @@ def pytest_collection_modifyitems(config, items):
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(_left_out, {})
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's, in the process that prints the summary
+def pytest_testnodedown(node):
+    output = getattr(node, "workeroutput", {})  # it has none if it crashed
+    node.config.stash[_left_out] = output.get("left_out", {})
 
 
 def pytest_terminal_summary(terminalreporter, config):
