@@ -10,7 +10,8 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 #: Slurm can be told to send SIGUSR1 some time before the end (``--signal=USR1@120``); submitit has it send SIGUSR2.
@@ -39,6 +40,40 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the most that glibc accepts
         # A reader's buffers are freed where they were made: with a heap for each reader, all keep what one would do.
         libc.mallopt(_M_ARENA_MAX, 1)
+
+
+class Told(BaseException):
+    """A signal told this process to stop. Not an ``Exception``, so that no handler of errors swallows it.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int):
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+
+@contextlib.contextmanager
+def told_by_signals(names: Sequence[str] = QUEUE_SIGNALS) -> Iterator[None]:
+    """Inside, the first of the signals ``names`` raises ``Told``; those that follow do nothing."""
+    told = False
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            raise Told(number)
+
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # only the main thread may set handlers
+    before = {number: signal.signal(number, tell) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class WorkerDied(Exception):

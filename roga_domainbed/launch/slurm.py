@@ -24,25 +24,16 @@ from roga_domainbed.launch import Job, Options, Outcome, cancellation, slurm_com
 from roga_domainbed.launch.job import State
 from roga_domainbed.launch.jobfile import STOPPED
 from roga_domainbed.launch.submissions import Submission, keep, waiting
-from roga_domainbed.launch.task import (
-    FOLDER,
-    Told,
-    outcome_of,
-    run_task,
-    tasks_of,
-    told_by_signals,
-    write_tasks,
-)
-from roga_domainbed.processes import QUEUE_SIGNALS
+from roga_domainbed.launch.task import FOLDER, outcome_of, run_task, tasks_of, write_tasks
+from roga_domainbed.processes import QUEUE_SIGNALS, Told, told_by_signals
 
 _NOTICE_S = 120  # from the signal to the end: a checkpoint has to fit in
 _TIME_OUTS = 1000  # after which a place is given up; none is lost work, as each leaves a checkpoint
 _ARRAY = 1001  # MaxArraySize where Slurm's configuration does not say
 
-# Starts a program that ignores a queue's signals until it sets handlers of its own. Without this, a place that is
+# For the shell that starts Python, which inherits it until it sets handlers of its own. Without this, a place that is
 # preempted while Python starts would end by itself, and Slurm would not put it back.
-_IGNORED = " ".join(name.removeprefix("SIG") for name in QUEUE_SIGNALS)
-_DEAF_AT_FIRST = ["sh", "-c", f'trap \'\' {_IGNORED}; exec "$0" "$@"']
+_IGNORE_SIGNALS = f"trap '' {' '.join(name.removeprefix('SIG') for name in QUEUE_SIGNALS)}"
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 _MEMORY = re.compile(r"\d+[KMGT]?", re.IGNORECASE)
@@ -203,9 +194,8 @@ def _submit(tasks: Sequence[Sequence[Job]], options: Options, cluster: str) -> S
     flags = dict(options.slurm)
     minutes = flags.pop("time")
     cpus = flags.get("cpus-per-task")
-    executor = submitit.SlurmExecutor(
-        file.with_suffix(""), max_num_timeout=_TIME_OUTS, python=shlex.join([*_DEAF_AT_FIRST, sys.executable])
-    )
+    python = shlex.join(["sh", "-c", f'{_IGNORE_SIGNALS}; exec "$0" "$@"', sys.executable])
+    executor = submitit.SlurmExecutor(file.with_suffix(""), max_num_timeout=_TIME_OUTS, python=python)
     executor.update_parameters(
         time=minutes,
         job_name=flags.pop("job-name", _name(options)),
@@ -317,7 +307,7 @@ def sbatch_script(jobs: Sequence[Job], options: Options) -> str:
         "open-mode": "append",
         "output": f"{file.parent}/%A_%a.log",
     }
-    command = [*_DEAF_AT_FIRST, sys.executable, "-m", "roga_domainbed.launch.task", str(file)]
+    command = [sys.executable, "-m", "roga_domainbed.launch.task", str(file)]
     return "\n".join(
         [
             "#!/bin/bash",
@@ -326,6 +316,8 @@ def sbatch_script(jobs: Sequence[Job], options: Options) -> str:
                 for key, value in lines.items()
             ),
             "# The task takes the shell's place, so that Slurm's signals reach it; it puts itself back into the queue.",
+            "# Until it can do so, it ignores them.",
+            _IGNORE_SIGNALS,
             f'exec {shlex.join(command)} "$SLURM_ARRAY_TASK_ID"',
             "",
         ]

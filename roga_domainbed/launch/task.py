@@ -14,13 +14,10 @@ import contextlib
 import itertools
 import json
 import os
-import signal
 import sys
-import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 from roga_domainbed.errors import Failed, RogaError
 from roga_domainbed.files import replacing
@@ -31,24 +28,12 @@ from roga_domainbed.launch.job import State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED, read_job_file
 from roga_domainbed.launch.lease import succeeds
 from roga_domainbed.launch.local import run_in_pool
-from roga_domainbed.processes import QUEUE_SIGNALS
+from roga_domainbed.processes import Told, told_by_signals
 
 #: Where launchers keep what is about the queue; below the sweep's folder, with no records in it.
 FOLDER = "queue"
 
 _LARGEST = 2**30  # bytes of a file of tasks
-
-
-class Told(BaseException):
-    """A signal told this process to stop. Not an ``Exception``, so that no handler of errors swallows it.
-
-    Attributes:
-        number: of the signal.
-    """
-
-    def __init__(self, number: int):
-        self.number = number
-        super().__init__(signal.Signals(number).name)
 
 
 def tasks_of(jobs: Sequence[Job], options: Options) -> list[list[Job]]:
@@ -207,28 +192,6 @@ def outcome_of(job: Job, note: str, was_cancelled: bool = False) -> Outcome:
         return Outcome(job, STOPPED)  # it waited
     # Without an exit status, or with one of an attempt that was killed, the job goes on with the next launch.
     return Outcome(job, code, "" if code else note)
-
-
-@contextlib.contextmanager
-def told_by_signals(names: Sequence[str] = QUEUE_SIGNALS) -> Iterator[None]:
-    """Inside, the first of the signals ``names`` raises ``Told``; those that follow do nothing."""
-    told = False
-
-    def tell(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if not told:
-            told = True
-            raise Told(number)
-
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []  # only the main thread may set handlers
-    before = {number: signal.signal(number, tell) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,8 +21,7 @@ from roga_domainbed.launch.job import State, failure_line
 from roga_domainbed.launch.jobfile import STOPPED
 from roga_domainbed.launch.local import environments_for
 from roga_domainbed.launch.slurm import sbatch_script
-from roga_domainbed.launch.task import Told, told_by_signals
-from roga_domainbed.processes import QUEUE_SIGNALS
+from roga_domainbed.processes import QUEUE_SIGNALS, Told, told_by_signals
 from roga_domainbed.results.records import is_dropped
 from roga_domainbed.sweep.estimate import estimate, estimate_text
 from roga_domainbed.sweep.folder import PLAN_FILE, store_plan
@@ -74,7 +73,7 @@ def launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job, 
             with told_by_signals(_SIGNALS), lasting_output():
                 _run(launcher, jobs, args, [job for job, _ in listed], ended)
         except Told as told:
-            return _say(told, "; the same command resumes the jobs")
+            return _told_to_stop(told, "; the same command resumes the jobs")
     undone = _undone(listed, args.output_dir) if launcher.runs and not ended.submitted else []
     for outcome in ended.failures:
         print(failure_line(outcome.job, outcome.exit_code, outcome.note), file=sys.stderr)
@@ -83,7 +82,7 @@ def launch(args: argparse.Namespace, plans: list[Plan], listed: list[tuple[Job, 
     return STOPPED if ended.stopped else 0
 
 
-def _say(told: Told, and_now: str = "") -> int:
+def _told_to_stop(told: Told, and_now: str = "") -> int:
     print(f"roga-domainbed sweep: told to stop by {told}{and_now}", file=sys.stderr)
     return STOPPED
 
@@ -190,7 +189,7 @@ def estimated(args: argparse.Namespace, listed: Sequence[tuple[Job, State]]) -> 
         with told_by_signals(_SIGNALS), lasting_output():
             found = estimate(listed, _launch_of(launcher, args), _default_length)
     except Told as told:
-        return _say(told)
+        return _told_to_stop(told)
     n_at_a_time = args.n_workers or len(environments_for(visible_gpus(), _options(args), len(listed)))
     print(estimate_text(found, n_at_a_time), end="")
     return int(any(one.cost is None for one in found))
